@@ -1,0 +1,199 @@
+//! The one error of a module: what failed, on which path, why, what to do, and what
+//! state things are in.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+/// Why a module could not do its work. Becomes `failed`, `msg`, `code` and `path` of
+/// the result.
+///
+/// The message reads `what: cause; remedy. State.`:
+/// `cannot activate 7: '/srv/shop/releases/7' does not exist; deploy it first. Nothing
+/// was changed.`
+#[derive(Debug, Clone)]
+pub struct Failure {
+    code: &'static str,
+    what: String,
+    cause: Option<String>,
+    remedy: Option<String>,
+    state: Option<String>,
+    path: Option<PathBuf>,
+    values: Map<String, Value>,
+}
+
+impl Failure {
+    /// A failure with a stable `code` (for programs) and `what` failed (for people, no
+    /// final stop).
+    pub fn new(code: &'static str, what: impl Into<String>) -> Self {
+        Self {
+            code,
+            what: what.into(),
+            cause: None,
+            remedy: None,
+            state: None,
+            path: None,
+            values: Map::new(),
+        }
+    }
+
+    /// An operating system error while doing `verb` to `path`: `cannot create
+    /// '/srv/x': No space left on device; free some space there`.
+    pub fn io(verb: &str, path: &Path, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        let mut failure = Self::new("io", format!("cannot {verb} {}", quote(path)))
+            .cause(describe(&error))
+            .path(path);
+        failure.remedy = remedy(&error).map(str::to_owned);
+        failure
+    }
+
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(mut self, cause: impl fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// What state things are in now; a full sentence. The innermost one stays: it
+    /// knows best.
+    #[must_use]
+    pub fn state(mut self, state: impl Into<String>) -> Self {
+        self.state.get_or_insert(state.into());
+        self
+    }
+
+    /// The path that the failure is about.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// One more key of the result, for programs.
+    #[must_use]
+    pub fn value(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.values.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Puts what was being attempted in front: `cannot unpack 'a.tar': cannot create
+    /// 'x': …`.
+    #[must_use]
+    pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
+        self.what = format!("{what}: {}", self.what);
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(crate) fn into_result(self) -> Map<String, Value> {
+        let msg = self.to_string();
+        let mut result = self.values;
+        result.insert("failed".into(), true.into());
+        result.insert("msg".into(), msg.into());
+        result.insert("code".into(), self.code.into());
+        if let Some(path) = self.path {
+            result.insert("path".into(), path.to_string_lossy().into());
+        }
+        result
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(cause) = &self.cause {
+            write!(f, ": {cause}")?;
+        }
+        if let Some(remedy) = &self.remedy {
+            write!(f, "; {remedy}")?;
+        }
+        f.write_str(".")?;
+        if let Some(state) = &self.state {
+            write!(f, " {state}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// `'path'`, with what a terminal must not see escaped.
+pub fn quote(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().escape_debug())
+}
+
+/// Adds path and verb to an operating system's error.
+pub trait IoContext<T> {
+    /// `Err` becomes [`Failure::io`].
+    fn or_fail(self, verb: &str, path: impl AsRef<Path>) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn or_fail(self, verb: &str, path: impl AsRef<Path>) -> Result<T, Failure> {
+        self.map_err(|error| Failure::io(verb, path.as_ref(), error))
+    }
+}
+
+/// The error's text without Rust's "(os error 13)".
+fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+fn remedy(error: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind as E;
+    // ErrorKind::FilesystemLoop is not stable.
+    if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        return Some("a symbolic link stands where a directory should be");
+    }
+    Some(match error.kind() {
+        E::PermissionDenied => "run as a user who may (become), or mend the permissions",
+        E::StorageFull => "free some space there",
+        E::QuotaExceeded => "raise the quota or free some space",
+        E::ReadOnlyFilesystem => "mount that file system writable",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_says_what_why_remedy_and_state() {
+        let failure = Failure::new("not_a_link", "cannot activate 7")
+            .cause("'/srv/current' is a directory")
+            .remedy("move it away")
+            .state("Nothing was changed.");
+        assert_eq!(
+            failure.to_string(),
+            "cannot activate 7: '/srv/current' is a directory; move it away. Nothing was changed."
+        );
+    }
+
+    #[test]
+    fn io_failure_names_the_path_and_the_remedy() {
+        let error = io::Error::from_raw_os_error(28);
+        assert_eq!(
+            Failure::io("write", Path::new("/srv/a\nb"), error).to_string(),
+            "cannot write '/srv/a\\nb': No space left on device; free some space there."
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! SIGINT, SIGTERM and SIGHUP end a module in an orderly way: long loops ask
+//! [`check`], the failure unwinds what was begun, and one JSON object is printed.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::Failure;
+
+static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// From now on the signals only set a flag.
+pub fn install() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let flag = RECEIVED.get_or_init(Default::default);
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        // A failure leaves the default action: the process ends, which is no worse.
+        let _ = signal_hook::flag::register_usize(signal, Arc::clone(flag), signal as usize);
+    }
+}
+
+/// Fails once a signal has come.
+///
+/// # Errors
+/// `interrupted`, with the signal's name.
+pub fn check() -> Result<(), Failure> {
+    let name = match RECEIVED.get().map_or(0, |flag| flag.load(Ordering::Relaxed)) {
+        0 => return Ok(()),
+        1 => "SIGHUP (the connection was closed)",
+        2 => "SIGINT",
+        15 => "SIGTERM",
+        _ => "a signal",
+    };
+    Err(Failure::new("interrupted", format!("interrupted by {name}")))
+}

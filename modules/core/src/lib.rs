@@ -1,0 +1,38 @@
+//! What every Oxistrano module needs and none should write twice.
+//!
+//! * The **protocol**: [`main`] reads the arguments as Ansible hands them to a binary
+//!   module, converts and checks them against the options declared with [`options!`],
+//!   runs the module and prints exactly one JSON object, whatever happens.
+//! * **File operations for a process that may be root in a tree that others can
+//!   write**: [`Dir`] handles, [`RelPath`], bounded removal.
+//! * **Users, modes, times, child processes**, without NSS, a shell or a date library.
+//!
+//! Mechanism only. What a release is stands in `oxistrano-releases`.
+
+pub mod clock;
+pub mod command;
+mod convert;
+pub mod dir;
+mod failure;
+pub mod interrupt;
+mod mask;
+pub mod mode;
+mod options;
+mod protocol;
+mod relpath;
+pub mod remove;
+pub mod users;
+
+pub use dir::Dir;
+pub use failure::{Failure, IoContext};
+pub use mode::Mode;
+#[doc(hidden)]
+pub use options::take;
+pub use options::{
+    Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values,
+};
+pub use protocol::{main, Context, Diff, Documentation, Module, Outcome};
+pub use relpath::{AbsPath, RelPath};
+
+/// JSON values as they travel between Ansible and a module.
+pub use serde_json as json;

@@ -1,0 +1,336 @@
+//! Options declared once: the declaration parses the arguments and documents them.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::convert;
+
+/// The types of Ansible's argument specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `str`
+    Str,
+    /// `bool`: yes/no, on/off, true/false, 1/0 …
+    Bool,
+    /// `int`
+    Int,
+    /// `float`
+    Float,
+    /// `list`: also a comma-separated string.
+    List,
+    /// `dict`: also JSON or `key=value` in a string.
+    Dict,
+    /// `path`: a string in which `~` and `$VARIABLES` are expanded.
+    Path,
+    /// `raw`: as it comes.
+    Raw,
+}
+
+impl Kind {
+    /// The name in Ansible's documentation.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Str => "str",
+            Kind::Bool => "bool",
+            Kind::Int => "int",
+            Kind::Float => "float",
+            Kind::List => "list",
+            Kind::Dict => "dict",
+            Kind::Path => "path",
+            Kind::Raw => "raw",
+        }
+    }
+}
+
+/// A default that can stand in a constant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Literal {
+    /// A string or path.
+    Text(&'static str),
+    /// A boolean.
+    Flag(bool),
+    /// A number.
+    Number(i64),
+    /// `[]`
+    EmptyList,
+    /// `{}`
+    EmptyDict,
+}
+
+impl Literal {
+    /// As JSON.
+    pub fn value(self) -> Value {
+        match self {
+            Literal::Text(text) => text.into(),
+            Literal::Flag(flag) => flag.into(),
+            Literal::Number(number) => number.into(),
+            Literal::EmptyList => Value::Array(Vec::new()),
+            Literal::EmptyDict => Value::Object(Map::new()),
+        }
+    }
+}
+
+/// One option of a module: what `argument_spec` and the documentation say of it.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionSpec {
+    /// Its name.
+    pub name: &'static str,
+    /// Its documentation, line by line, in Ansible's markup.
+    pub doc: &'static [&'static str],
+    /// Its type.
+    pub kind: Kind,
+    /// The type of a list's elements.
+    pub elements: Option<Kind>,
+    /// Whether it must be given (an option with a default never has to).
+    pub required: bool,
+    /// What it is when it is not given.
+    pub default: Option<Literal>,
+    /// What it may be; empty: anything.
+    pub choices: &'static [&'static str],
+    /// Other names.
+    pub aliases: &'static [&'static str],
+    /// Whether its value must never be shown.
+    pub no_log: bool,
+}
+
+impl OptionSpec {
+    /// A specification without a name, to be completed by [`crate::options!`].
+    pub const fn of(kind: Kind) -> Self {
+        Self {
+            name: "",
+            doc: &[],
+            kind,
+            elements: None,
+            required: true,
+            default: None,
+            choices: &[],
+            aliases: &[],
+            no_log: false,
+        }
+    }
+
+    /// Whether it must be given.
+    pub const fn is_required(&self) -> bool {
+        self.required && self.default.is_none()
+    }
+}
+
+/// A rule over several options.
+#[derive(Debug, Clone, Copy)]
+pub enum Constraint {
+    /// At most one of them.
+    MutuallyExclusive(&'static [&'static str]),
+    /// All of them or none.
+    RequiredTogether(&'static [&'static str]),
+    /// At least one of them.
+    RequiredOneOf(&'static [&'static str]),
+    /// If the first has the value, all of the others.
+    RequiredIf(&'static str, &'static str, &'static [&'static str]),
+    /// If the first is given, all of the others.
+    RequiredBy(&'static str, &'static [&'static str]),
+}
+
+/// One value of a module's result, for the documentation.
+#[derive(Debug, Clone, Copy)]
+pub struct ReturnSpec {
+    /// Its key.
+    pub name: &'static str,
+    /// Its type in Ansible's terms.
+    pub kind: &'static str,
+    /// What it says.
+    pub doc: &'static str,
+    /// When it is there.
+    pub returned: &'static str,
+}
+
+/// Converted arguments by option name; options that were not given are missing.
+pub type Values = Map<String, Value>;
+
+/// A set of options; implemented by [`crate::options!`].
+pub trait Options: Sized {
+    /// All of them, in the order of the documentation.
+    const SPECS: &'static [OptionSpec];
+    /// The rules over them.
+    const CONSTRAINTS: &'static [Constraint];
+    /// Takes the typed values out of converted arguments; collects every problem.
+    fn from_values(values: Values, problems: &mut Vec<String>) -> Option<Self>;
+}
+
+/// A Rust type that an option can have.
+pub trait FromValue: Sized {
+    /// Its type in Ansible's terms, and what follows from it.
+    const SPEC: OptionSpec;
+    /// The value, already converted to [`Self::SPEC`]'s kind; `None` if not given.
+    fn from_value(value: Option<Value>) -> Result<Self, String>;
+}
+
+/// Used by [`crate::options!`].
+#[doc(hidden)]
+pub fn take<T: FromValue>(values: &mut Values, name: &str, problems: &mut Vec<String>) -> Option<T> {
+    match T::from_value(values.remove(name)) {
+        Ok(value) => Some(value),
+        Err(problem) => {
+            problems.push(format!("{name}: {problem}"));
+            None
+        }
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    const SPEC: OptionSpec = OptionSpec { required: false, ..T::SPEC };
+    fn from_value(value: Option<Value>) -> Result<Self, String> {
+        value.map(|value| T::from_value(Some(value))).transpose()
+    }
+}
+
+impl<T: FromValue> FromValue for Vec<T> {
+    const SPEC: OptionSpec = OptionSpec {
+        elements: Some(T::SPEC.kind),
+        required: false,
+        default: Some(Literal::EmptyList),
+        choices: T::SPEC.choices,
+        ..OptionSpec::of(Kind::List)
+    };
+    fn from_value(value: Option<Value>) -> Result<Self, String> {
+        match value {
+            Some(Value::Array(items)) => {
+                items.into_iter().map(|item| T::from_value(Some(item))).collect()
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+macro_rules! from_value {
+    ($type:ty, $kind:expr, $pattern:pat => $result:expr) => {
+        impl FromValue for $type {
+            const SPEC: OptionSpec = OptionSpec::of($kind);
+            fn from_value(value: Option<Value>) -> Result<Self, String> {
+                match value {
+                    Some($pattern) => $result,
+                    Some(other) => Err(format!("{} is not of type {}", convert::show(&other), $kind.name())),
+                    None => Err("is missing".to_owned()),
+                }
+            }
+        }
+    };
+}
+
+from_value!(String, Kind::Str, Value::String(text) => Ok(text));
+from_value!(PathBuf, Kind::Path, Value::String(text) => Ok(PathBuf::from(text)));
+from_value!(bool, Kind::Bool, Value::Bool(flag) => Ok(flag));
+from_value!(Map<String, Value>, Kind::Dict, Value::Object(map) => Ok(map));
+from_value!(u64, Kind::Int, Value::Number(number) => {
+    number.as_u64().ok_or_else(|| format!("{number} is negative or too large"))
+});
+from_value!(u32, Kind::Int, Value::Number(number) => {
+    number.as_u64().and_then(|n| n.try_into().ok())
+        .ok_or_else(|| format!("{number} is negative or too large"))
+});
+from_value!(i64, Kind::Int, Value::Number(number) => {
+    number.as_i64().ok_or_else(|| format!("{number} is too large"))
+});
+
+/// Declares the options of a module once: the struct that the module reads, the
+/// checks of its arguments and its documentation.
+///
+/// ```
+/// oxistrano_core::options! {
+///     /// The options of an example.
+///     pub struct Options {
+///         /// Root of the deployment.
+///         deploy_to: std::path::PathBuf;
+///         /// How many.
+///         keep: u32, default = Some(oxistrano_core::Literal::Number(5));
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! options {
+    (
+        $(#[doc = $struct_doc:literal])*
+        $visibility:vis struct $name:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                $field:ident : $type:ty $(, $key:ident = $setting:expr)* ;
+            )*
+        }
+        $(constraints: [$($constraint:expr),* $(,)?];)?
+    ) => {
+        $(#[doc = $struct_doc])*
+        #[derive(Debug, Clone)]
+        $visibility struct $name {
+            $( $(#[doc = $doc])* pub $field: $type, )*
+        }
+
+        impl $crate::Options for $name {
+            const SPECS: &'static [$crate::OptionSpec] = &[$(
+                $crate::OptionSpec {
+                    name: stringify!($field),
+                    doc: &[$($doc),*],
+                    $($key: $setting,)*
+                    ..<$type as $crate::FromValue>::SPEC
+                },
+            )*];
+            const CONSTRAINTS: &'static [$crate::Constraint] = &[$($($constraint),*)?];
+
+            fn from_values(
+                mut values: $crate::Values,
+                problems: &mut Vec<String>,
+            ) -> Option<Self> {
+                $( let $field = $crate::take::<$type>(&mut values, stringify!($field), problems); )*
+                Some(Self { $( $field: $field?, )* })
+            }
+        }
+    };
+}
+
+/// Declares an option that is one word of several.
+///
+/// ```
+/// oxistrano_core::choices! {
+///     /// How `current` leads to a release.
+///     pub enum Via {
+///         /// A symbolic link.
+///         Symlink = "symlink",
+///         /// A copy.
+///         Rsync = "rsync",
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! choices {
+    (
+        $(#[$meta:meta])*
+        $visibility:vis enum $name:ident {
+            $( $(#[$variant_meta:meta])* $variant:ident = $word:literal ),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        $visibility enum $name {
+            $( $(#[$variant_meta])* $variant ),*
+        }
+
+        impl $name {
+            /// The word that stands for it in an argument.
+            pub const fn word(self) -> &'static str {
+                match self { $( Self::$variant => $word ),* }
+            }
+        }
+
+        impl $crate::FromValue for $name {
+            const SPEC: $crate::OptionSpec = $crate::OptionSpec {
+                choices: &[$($word),*],
+                ..$crate::OptionSpec::of($crate::Kind::Str)
+            };
+            fn from_value(value: Option<$crate::json::Value>) -> Result<Self, String> {
+                match value.as_ref().and_then(|value| value.as_str()) {
+                    $( Some($word) => Ok(Self::$variant), )*
+                    _ => Err(format!("must be one of {}", [$($word),*].join(", "))),
+                }
+            }
+        }
+    };
+}

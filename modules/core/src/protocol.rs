@@ -1,0 +1,487 @@
+//! Ansible's binary-module protocol: arguments as JSON in the file named by `argv[1]`
+//! (`-`: standard input), one JSON object on standard output, always.
+
+use std::io::{Read, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use serde_json::{json, Map, Value};
+
+use crate::convert::{convert, show};
+use crate::mask::{Mask, HIDDEN_PARAMETER};
+use crate::options::{Constraint, OptionSpec, Options, ReturnSpec, Values};
+use crate::{interrupt, Failure};
+
+/// What `ansible-doc` shows of a module beside its options.
+#[derive(Debug, Clone, Copy)]
+pub struct Documentation {
+    /// One line.
+    pub short: &'static str,
+    /// Paragraphs.
+    pub description: &'static [&'static str],
+    /// Notes.
+    pub notes: &'static [&'static str],
+    /// Modules to see as well, without the collection's name.
+    pub see_also: &'static [&'static str],
+    /// YAML tasks.
+    pub examples: &'static str,
+    /// The keys of the result.
+    pub returns: &'static [ReturnSpec],
+    /// Whether the action plugin has to run for it on the controller.
+    pub action_plugin: bool,
+}
+
+/// A module.
+pub trait Module {
+    /// Its options, declared with [`crate::options!`].
+    type Options: Options;
+    /// Its name, that of crate, binary, documentation and tasks file.
+    const NAME: &'static str;
+    /// What `ansible-doc` shows.
+    const DOCUMENTATION: Documentation;
+
+    /// Does the work. Plans first; in check mode it ends there.
+    ///
+    /// # Errors
+    /// The one thing that went wrong.
+    fn run(options: Self::Options, context: &Context) -> Result<Outcome, Failure>;
+}
+
+/// How Ansible called the module.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// Only say what would be done.
+    pub check_mode: bool,
+    /// Show what changes.
+    pub diff: bool,
+    /// The number of `-v`.
+    pub verbosity: u64,
+}
+
+/// What changes, as `--diff` shows it.
+#[derive(Debug, Clone, Default)]
+pub struct Diff {
+    /// The name above the old state.
+    pub header: String,
+    /// Line by line, how it was.
+    pub before: Vec<String>,
+    /// Line by line, how it is or would be.
+    pub after: Vec<String>,
+}
+
+/// What a module did.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    changed: bool,
+    values: Map<String, Value>,
+    warnings: Vec<String>,
+    diff: Option<Diff>,
+}
+
+impl Outcome {
+    /// An outcome; `changed`: whether anything is, or in check mode would be, different.
+    pub fn new(changed: bool) -> Self {
+        Self { changed, ..Self::default() }
+    }
+
+    /// For people, one line.
+    #[must_use]
+    pub fn msg(self, msg: impl Into<String>) -> Self {
+        self.value("msg", msg.into())
+    }
+
+    /// A key of the result.
+    #[must_use]
+    pub fn value(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.values.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Something that a person should see although it worked.
+    #[must_use]
+    pub fn warning(mut self, warning: impl Into<String>) -> Self {
+        self.warnings.push(warning.into());
+        self
+    }
+
+    /// [`Self::warning`] for each.
+    #[must_use]
+    pub fn warnings(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
+        self.warnings.extend(warnings);
+        self
+    }
+
+    /// What `--diff` shows.
+    #[must_use]
+    pub fn diff(mut self, diff: Diff) -> Self {
+        self.diff = Some(diff);
+        self
+    }
+
+    /// Whether anything changed.
+    pub fn changed(&self) -> bool {
+        self.changed
+    }
+
+    fn into_result(self, context: &Context) -> Map<String, Value> {
+        let mut result = self.values;
+        result.insert("changed".into(), self.changed.into());
+        if !self.warnings.is_empty() {
+            result.insert("warnings".into(), self.warnings.into());
+        }
+        if let (true, Some(diff)) = (context.diff, self.diff) {
+            let text = |lines: Vec<String>| {
+                lines.into_iter().fold(String::new(), |text, line| text + &line + "\n")
+            };
+            result.insert(
+                "diff".into(),
+                json!({
+                    "before_header": diff.header,
+                    "after_header": diff.header,
+                    "before": text(diff.before),
+                    "after": text(diff.after),
+                }),
+            );
+        }
+        result
+    }
+}
+
+/// Runs a module as a program: the `main` of its crate.
+pub fn main<M: Module>() -> ExitCode {
+    interrupt::install();
+    static PANIC: Mutex<Option<String>> = Mutex::new(None);
+    // Nothing on stderr: a connection with a terminal merges it into the JSON.
+    panic::set_hook(Box::new(|info| {
+        if let Ok(mut first) = PANIC.lock() {
+            first.get_or_insert_with(|| info.to_string());
+        }
+    }));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+        let argument = std::env::args_os().nth(1);
+        match argument {
+            Some(argument) => read_arguments(&argument).map(|given| execute::<M>(given)),
+            None => Err(Failure::new("usage", format!("{} is a module for Ansible", M::NAME))
+                .remedy("give it a file with its arguments as JSON, or - for standard input")),
+        }
+    }));
+    let result = match result {
+        Ok(Ok(result)) => result,
+        Ok(Err(failure)) => failure.into_result(),
+        Err(_) => {
+            let cause = PANIC.lock().ok().and_then(|mut cause| cause.take()).unwrap_or_default();
+            Failure::new("panic", format!("{} has a defect and stopped", M::NAME))
+                .cause(cause)
+                .remedy("please report this message")
+                .into_result()
+        }
+    };
+    let failed = result.get("failed") == Some(&Value::Bool(true));
+    let mut text = Value::Object(result).to_string();
+    text.push('\n');
+    let mut stdout = std::io::stdout().lock();
+    // Nobody is left to tell when the reader has gone.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    ExitCode::from(u8::from(failed))
+}
+
+fn read_arguments(argument: &std::ffi::OsStr) -> Result<Map<String, Value>, Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::new("usage", "cannot read the module's arguments").cause(error)
+    };
+    let mut text = Vec::new();
+    if argument == "-" {
+        std::io::stdin().lock().read_to_end(&mut text).map_err(unreadable)?;
+    } else {
+        text = std::fs::read(argument).map_err(unreadable)?;
+    }
+    match serde_json::from_slice(&text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(Failure::new("usage", "the module's arguments are not a JSON object")),
+        Err(error) => {
+            Err(Failure::new("usage", "the module's arguments are not JSON").cause(error))
+        }
+    }
+}
+
+/// Checks the arguments, runs the module and makes the result.
+fn execute<M: Module>(given: Map<String, Value>) -> Map<String, Value> {
+    let (settings, arguments): (Map<_, _>, Map<_, _>) =
+        given.into_iter().partition(|(name, _)| name.starts_with("_ansible_"));
+    let flag = |name: &str| settings.get(name) == Some(&Value::Bool(true));
+    let context = Context {
+        check_mode: flag("_ansible_check_mode"),
+        diff: flag("_ansible_diff"),
+        verbosity: settings.get("_ansible_verbosity").and_then(Value::as_u64).unwrap_or(0),
+    };
+    let checked = check::<M::Options>(M::NAME, arguments);
+    let result = match checked.outcome {
+        Err(failure) => failure.into_result(),
+        Ok(options) => match M::run(options, &context) {
+            Ok(outcome) => outcome.into_result(&context),
+            Err(failure) => failure.into_result(),
+        },
+    };
+    let mut result = match checked.mask.apply(Value::Object(result)) {
+        Value::Object(result) => result,
+        _ => Map::new(),
+    };
+    // The words that the protocol itself uses are never secret.
+    result.entry("changed").or_insert(false.into());
+    if !checked.warnings.is_empty() {
+        let warnings = result.entry("warnings").or_insert_with(|| json!([]));
+        if let Value::Array(list) = warnings {
+            list.extend(checked.warnings.into_iter().map(Value::from));
+        }
+    }
+    let shown = checked.mask.apply(Value::Object(checked.shown));
+    result.insert("invocation".into(), json!({ "module_args": shown }));
+    result
+}
+
+struct Checked<O> {
+    outcome: Result<O, Failure>,
+    mask: Mask,
+    warnings: Vec<String>,
+    /// The arguments as `invocation` shows them.
+    shown: Map<String, Value>,
+}
+
+/// All the checks of `AnsibleModule`, all their complaints in one failure.
+fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> {
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let mut mask = Mask::default();
+    for spec in O::SPECS {
+        for alias in spec.aliases {
+            if let Some(value) = given.remove(*alias) {
+                if given.contains_key(spec.name) {
+                    warnings.push(format!("Both option {} and its alias {alias} are set.", spec.name));
+                }
+                given.insert(spec.name.to_owned(), value);
+            }
+        }
+        if spec.no_log {
+            if let Some(value) = given.get(spec.name) {
+                mask.add(value);
+            }
+        }
+    }
+    let mut values = Values::new();
+    let mut shown = Map::new();
+    for (name, value) in given {
+        match O::SPECS.iter().find(|spec| spec.name == name) {
+            Some(spec) => {
+                shown.insert(
+                    name.clone(),
+                    if spec.no_log { HIDDEN_PARAMETER.into() } else { value.clone() },
+                );
+                // As in Python, null is the same as not given.
+                if !value.is_null() {
+                    values.insert(name, value);
+                }
+            }
+            None => problems.push(unsupported::<O>(&name)),
+        }
+    }
+    problems.extend(O::CONSTRAINTS.iter().filter_map(|rule| broken(rule, &values)));
+    for spec in O::SPECS {
+        match values.remove(spec.name) {
+            Some(value) => match convert_option(spec, value) {
+                Ok(value) => {
+                    values.insert(spec.name.to_owned(), value);
+                }
+                Err(problem) => problems.push(problem),
+            },
+            None if spec.is_required() => problems.push(format!("{} is required", spec.name)),
+            None => {
+                if let Some(default) = spec.default {
+                    values.insert(spec.name.to_owned(), default.value());
+                }
+            }
+        }
+    }
+    for spec in O::SPECS {
+        if let (false, Some(value)) = (spec.no_log, values.get(spec.name)) {
+            shown.insert(spec.name.to_owned(), value.clone());
+        }
+    }
+    // Only a complete set of convertible values is worth looking at more closely.
+    let options = if problems.is_empty() { O::from_values(values, &mut problems) } else { None };
+    let outcome = match options {
+        Some(options) if problems.is_empty() => Ok(options),
+        _ => Err(Failure::new("invalid_arguments", format!("{module} was called wrongly"))
+            .cause(problems.join("; "))
+            .value("problems", problems)
+            .state("Nothing was changed.")),
+    };
+    Checked { outcome, mask, warnings, shown }
+}
+
+fn convert_option(spec: &OptionSpec, value: Value) -> Result<Value, String> {
+    let mut value = convert(spec.kind, value).map_err(|why| format!("{}: {why}", spec.name))?;
+    if let (Some(kind), Value::Array(items)) = (spec.elements, &mut value) {
+        for (index, item) in items.iter_mut().enumerate() {
+            *item = convert(kind, item.take())
+                .map_err(|why| format!("{}[{index}]: {why}", spec.name))?;
+        }
+    }
+    if !spec.choices.is_empty() {
+        let allowed = |item: &Value| item.as_str().is_some_and(|word| spec.choices.contains(&word));
+        let wrong = match &value {
+            Value::Array(items) => items.iter().find(|item| !allowed(item)),
+            other => Some(other).filter(|item| !allowed(item)),
+        };
+        if let Some(wrong) = wrong {
+            let wrong = if spec.no_log { "the value".to_owned() } else { show(wrong) };
+            return Err(format!("{}: {wrong} is not one of {}", spec.name, spec.choices.join(", ")));
+        }
+    }
+    Ok(value)
+}
+
+fn unsupported<O: Options>(name: &str) -> String {
+    let names = || O::SPECS.iter().flat_map(|spec| [spec.name].into_iter().chain(spec.aliases.iter().copied()));
+    let nearest = names()
+        .map(|known| (distance(name, known), known))
+        .min()
+        .filter(|(distance, known)| *distance * 2 <= known.len());
+    let mut known: Vec<_> = O::SPECS.iter().map(|spec| spec.name).collect();
+    known.sort_unstable();
+    match nearest {
+        Some((_, nearest)) => format!("there is no option {name}, did you mean {nearest}?"),
+        None => format!("there is no option {name} (there are: {})", known.join(", ")),
+    }
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitution = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitution.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn broken(rule: &Constraint, values: &Values) -> Option<String> {
+    let given = |name: &&&str| values.contains_key(**name);
+    let list = |names: &[&str]| names.join(", ");
+    match *rule {
+        Constraint::MutuallyExclusive(names) => (names.iter().filter(given).count() > 1)
+            .then(|| format!("only one of {} can be given", list(names))),
+        Constraint::RequiredTogether(names) => {
+            let count = names.iter().filter(given).count();
+            (count > 0 && count < names.len()).then(|| format!("{} go together: all or none", list(names)))
+        }
+        Constraint::RequiredOneOf(names) => (!names.iter().any(|name| given(&name)))
+            .then(|| format!("one of {} is required", list(names))),
+        Constraint::RequiredIf(name, word, others) => {
+            let applies = values.get(name).is_some_and(|value| {
+                value.as_str() == Some(word) || (value == &Value::Bool(true) && word == "true")
+            });
+            let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
+            (applies && !missing.is_empty()).then(|| format!("with {name}={word}, {} is required", list(&missing)))
+        }
+        Constraint::RequiredBy(name, others) => {
+            let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
+            (values.contains_key(name) && !missing.is_empty()).then(|| format!("{name} needs {}", list(&missing)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Literal;
+
+    crate::options! {
+        /// For the tests.
+        struct Example {
+            /// A path.
+            deploy_to: std::path::PathBuf, aliases = &["root"];
+            /// A number.
+            keep: u32, default = Some(Literal::Number(5));
+            /// A secret.
+            password: Option<String>, no_log = true;
+            /// A list.
+            paths: Vec<String>;
+        }
+        constraints: [Constraint::RequiredBy("password", &["paths"])];
+    }
+
+    struct Probe;
+    impl Module for Probe {
+        type Options = Example;
+        const NAME: &'static str = "probe";
+        const DOCUMENTATION: Documentation = Documentation {
+            short: "",
+            description: &[],
+            notes: &[],
+            see_also: &[],
+            examples: "",
+            returns: &[],
+            action_plugin: false,
+        };
+        fn run(options: Example, context: &Context) -> Result<Outcome, Failure> {
+            Ok(Outcome::new(!context.check_mode)
+                .value("keep", options.keep)
+                .msg(format!("{} {:?}", options.deploy_to.display(), options.password)))
+        }
+    }
+
+    fn run(arguments: Value) -> Map<String, Value> {
+        match arguments {
+            Value::Object(map) => execute::<Probe>(map),
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn defaults_aliases_and_settings_are_understood() {
+        let result = run(json!({"root": "/srv", "_ansible_check_mode": true, "_ansible_new_key": 1}));
+        assert_eq!(result["changed"], json!(false));
+        assert_eq!(result["keep"], json!(5));
+        assert_eq!(result["invocation"]["module_args"]["deploy_to"], json!("/srv"));
+        assert_eq!(result["invocation"]["module_args"]["keep"], json!(5));
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let result = run(json!({"deply_to": "/srv", "keep": "many", "password": "s3cret"}));
+        assert_eq!(result["failed"], json!(true));
+        assert_eq!(
+            result["problems"],
+            json!([
+                "there is no option deply_to, did you mean deploy_to?",
+                "password needs paths",
+                "deploy_to is required",
+                "keep: 'many' cannot be converted to int"
+            ])
+        );
+        assert!(!Value::Object(result).to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn secrets_are_masked_in_results() {
+        let result = run(json!({"deploy_to": "/srv", "password": "s3cret", "paths": "a"}));
+        assert_eq!(result["msg"], json!("/srv Some(\"********\")"));
+        assert_eq!(result["invocation"]["module_args"]["password"], json!(HIDDEN_PARAMETER));
+    }
+
+    #[test]
+    fn a_far_name_gets_the_list() {
+        let result = run(json!({"deploy_to": "/srv", "zzz": 1}));
+        assert_eq!(
+            result["problems"][0],
+            json!("there is no option zzz (there are: deploy_to, keep, password, paths)")
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! Paths that have been checked.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::options::{FromValue, Kind, OptionSpec};
+
+/// A path below some directory: relative, not empty, without `..`; `.` and doubled
+/// slashes are gone. Names are kept byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelPath(PathBuf);
+
+impl RelPath {
+    /// Checks a path.
+    ///
+    /// # Errors
+    /// Why it does not stay below a directory.
+    pub fn new(path: impl AsRef<Path>) -> Result<Self, String> {
+        let path = path.as_ref();
+        let wrong = |why: &str| Err(format!("{} {why}", crate::failure::quote(path)));
+        if path.as_os_str().as_bytes().contains(&0) {
+            return wrong("contains a NUL byte");
+        }
+        let mut clean = PathBuf::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => clean.push(name),
+                Component::CurDir => {}
+                Component::ParentDir => return wrong("contains '..'"),
+                Component::RootDir | Component::Prefix(_) => return wrong("is absolute, not relative"),
+            }
+        }
+        if clean.as_os_str().is_empty() {
+            return wrong("names no file");
+        }
+        Ok(Self(clean))
+    }
+
+    /// As a path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The number of names in it, at least 1.
+    pub fn depth(&self) -> usize {
+        self.0.components().count()
+    }
+
+    /// The directories above the last name, if any.
+    pub fn parent(&self) -> Option<RelPath> {
+        self.0.parent().filter(|parent| !parent.as_os_str().is_empty()).map(|parent| Self(parent.to_owned()))
+    }
+
+    /// The last name.
+    pub fn name(&self) -> &OsStr {
+        self.0.file_name().unwrap_or_default()
+    }
+
+    /// Its names, from the top.
+    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
+        self.0.iter()
+    }
+
+    /// Whether it is `other` or lies below it.
+    pub fn is_within(&self, other: &RelPath) -> bool {
+        self.0.starts_with(&other.0)
+    }
+}
+
+impl AsRef<Path> for RelPath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl FromValue for RelPath {
+    const SPEC: OptionSpec = OptionSpec::of(Kind::Str);
+    fn from_value(value: Option<Value>) -> Result<Self, String> {
+        RelPath::new(String::from_value(value)?)
+    }
+}
+
+/// An absolute path as it was given, without `..` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbsPath(PathBuf);
+
+impl AbsPath {
+    /// Checks a path.
+    ///
+    /// # Errors
+    /// Why it is not absolute.
+    pub fn new(path: impl AsRef<Path>) -> Result<Self, String> {
+        let path = path.as_ref();
+        let wrong = |why: &str| Err(format!("{} {why}", crate::failure::quote(path)));
+        if !path.is_absolute() {
+            return wrong("is relative; write the whole path from /");
+        }
+        if path.as_os_str().as_bytes().contains(&0) {
+            return wrong("contains a NUL byte");
+        }
+        if path.components().any(|component| component == Component::ParentDir) {
+            return wrong("contains '..'");
+        }
+        // Collecting the components drops doubled and trailing slashes.
+        Ok(Self(path.components().collect()))
+    }
+
+    /// As a path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for AbsPath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for AbsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl FromValue for AbsPath {
+    const SPEC: OptionSpec = OptionSpec::of(Kind::Path);
+    fn from_value(value: Option<Value>) -> Result<Self, String> {
+        AbsPath::new(PathBuf::from_value(value)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refusals_say_why() {
+        for (path, why) in [
+            ("/etc", "'/etc' is absolute, not relative"),
+            ("a/../b", "'a/../b' contains '..'"),
+            ("", "'' names no file"),
+            ("./.", "'./.' names no file"),
+            ("a\0b", "'a\\0b' contains a NUL byte"),
+        ] {
+            assert_eq!(RelPath::new(path).unwrap_err(), why);
+        }
+    }
+
+    #[test]
+    fn redundant_parts_go() {
+        let path = RelPath::new("./a//b/./c/").unwrap();
+        assert_eq!(path.as_path(), Path::new("a/b/c"));
+        assert_eq!((path.depth(), path.name().to_str()), (3, Some("c")));
+        assert_eq!(path.parent().unwrap().as_path(), Path::new("a/b"));
+        assert!(path.is_within(&RelPath::new("a/b").unwrap()));
+        assert!(!RelPath::new("ab/c").unwrap().is_within(&RelPath::new("a").unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_stays_below(text in "[a./]{0,12}|\\PC{0,20}") {
+            if let Ok(path) = RelPath::new(&text) {
+                prop_assert!(path.as_path().is_relative());
+                prop_assert!(path.depth() >= 1);
+                prop_assert!(path.as_path().components().all(|c| matches!(c, Component::Normal(_))));
+                let joined = Path::new("/srv/shop").join(&path);
+                prop_assert!(joined.starts_with("/srv/shop"));
+                prop_assert!(joined != Path::new("/srv/shop"));
+                // Checking twice changes nothing.
+                prop_assert_eq!(RelPath::new(&path), Ok(path));
+            }
+        }
+
+        #[test]
+        fn whatever_has_a_parent_reference_is_refused(before in "[a-z/]{0,6}", after in "[a-z]{0,6}") {
+            let text = format!("{before}/../{after}");
+            prop_assert!(RelPath::new(&text).is_err());
+        }
+
+        #[test]
+        fn ordinary_paths_are_accepted_unchanged(names in prop::collection::vec("[a-z][a-z.]{0,5}", 1..6)) {
+            let text = names.join("/");
+            let path = RelPath::new(&text).unwrap();
+            prop_assert_eq!(path.as_path(), Path::new(&text));
+            prop_assert_eq!(path.depth(), names.len());
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Removal of a tree: through directory handles, never through a link, never across a
+//! device, with several threads.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use rustix::fs::{self, AtFlags, FileType};
+use rustix::io::Errno;
+
+use crate::{interrupt, Dir, Failure};
+
+/// What was removed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Files and links.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+}
+
+/// Removes whatever stands under `name` in `parent`. Nothing there: nothing done.
+///
+/// # Errors
+/// The first thing that could not be removed; the rest was still tried. A mount point
+/// below is left alone and reported.
+pub fn remove_tree(parent: &Dir, name: impl Into<OsString>) -> Result<Removed, Failure> {
+    let name = name.into();
+    let Some(info) = parent.lookup(&name)? else {
+        return Ok(Removed::default());
+    };
+    if !info.is_dir() {
+        parent.remove_file(&name)?;
+        return Ok(Removed { files: 1, directories: 0 });
+    }
+    if info.device() != parent.info()?.device() {
+        return Err(mount_point(&parent.at(&name)));
+    }
+    let root = Arc::new(Node { parent: None, dir: parent.duplicate()?, name: OsString::new(), pending: AtomicUsize::new(1) });
+    let work = Work {
+        device: info.device(),
+        queue: Mutex::new(Queue { jobs: vec![(root, name)], busy: 0 }),
+        wake: Condvar::new(),
+        files: AtomicU64::new(0),
+        directories: AtomicU64::new(0),
+        failure: Mutex::new(None),
+    };
+    let threads = thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| work.run());
+        }
+        work.run();
+    });
+    match work.failure.into_inner().unwrap_or(None) {
+        Some(failure) => Err(failure),
+        None => Ok(Removed {
+            files: work.files.into_inner(),
+            directories: work.directories.into_inner(),
+        }),
+    }
+}
+
+fn mount_point(path: &std::path::Path) -> Failure {
+    Failure::new("mount_point", format!("refusing to remove {}", crate::failure::quote(path)))
+        .cause("another file system is mounted there")
+        .remedy("unmount it first")
+        .path(path)
+}
+
+/// An open directory that goes when the last of its subdirectories has gone. Depth
+/// first, so only those on the way down are open at a time.
+struct Node {
+    parent: Option<Arc<Node>>,
+    dir: Dir,
+    name: OsString,
+    /// Subdirectories that are still there, plus one while it is being read.
+    pending: AtomicUsize,
+}
+
+struct Queue {
+    jobs: Vec<(Arc<Node>, OsString)>,
+    busy: usize,
+}
+
+struct Work {
+    device: u64,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    files: AtomicU64,
+    directories: AtomicU64,
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Work {
+    fn run(&self) {
+        while let Some((parent, name)) = self.next() {
+            if let Err(failure) = interrupt::check().and_then(|()| self.empty(&parent, name)) {
+                self.fail(failure);
+            }
+            if let Ok(mut queue) = self.queue.lock() {
+                queue.busy -= 1;
+                self.wake.notify_all();
+            }
+        }
+    }
+
+    fn next(&self) -> Option<(Arc<Node>, OsString)> {
+        let mut queue = self.queue.lock().ok()?;
+        loop {
+            if let Some(job) = queue.jobs.pop() {
+                queue.busy += 1;
+                return Some(job);
+            }
+            if queue.busy == 0 {
+                return None;
+            }
+            queue = self.wake.wait(queue).ok()?;
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        if let Ok(mut first) = self.failure.lock() {
+            first.get_or_insert(failure);
+        }
+    }
+
+    /// Removes the files of a directory and queues its subdirectories.
+    fn empty(&self, parent: &Arc<Node>, name: OsString) -> Result<(), Failure> {
+        let dir = open_for_removal(&parent.dir, &name)?;
+        if dir.info()?.device() != self.device {
+            return Err(mount_point(dir.path()));
+        }
+        let mut subdirectories = Vec::new();
+        for entry in fs::Dir::read_from(dir.as_fd()).map_err(|e| Failure::io("read the directory", dir.path(), e))? {
+            let entry = entry.map_err(|e| Failure::io("read the directory", dir.path(), e))?;
+            let child = entry.file_name();
+            if child == c"." || child == c".." {
+                continue;
+            }
+            let is_dir = match entry.file_type() {
+                FileType::Unknown => None,
+                kind => Some(kind == FileType::Directory),
+            };
+            if is_dir != Some(true) {
+                match unlink(&dir, child) {
+                    Ok(()) => {
+                        self.files.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    Err(Errno::ISDIR | Errno::PERM) if is_dir.is_none() => {}
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => {
+                        let path = dir.at(child.to_string_lossy().as_ref());
+                        self.fail(Failure::io("remove", &path, error));
+                        continue;
+                    }
+                }
+            }
+            use std::os::unix::ffi::OsStringExt;
+            subdirectories.push(OsString::from_vec(child.to_bytes().to_vec()));
+        }
+        let node = Arc::new(Node {
+            parent: Some(Arc::clone(parent)),
+            dir,
+            name,
+            pending: AtomicUsize::new(1 + subdirectories.len()),
+        });
+        if !subdirectories.is_empty() {
+            let mut queue = self.queue.lock().map_err(|_| Failure::new("panic", "a thread stopped"))?;
+            queue.jobs.extend(subdirectories.into_iter().map(|name| (Arc::clone(&node), name)));
+            self.wake.notify_all();
+        }
+        self.done(&node);
+        Ok(())
+    }
+
+    /// One thing less stands in `node`; if that was the last, the directory goes, and
+    /// so on upwards.
+    fn done(&self, node: &Arc<Node>) {
+        let mut node = node;
+        while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let Some(parent) = &node.parent else { return };
+            match fs::unlinkat(&parent.dir, &node.name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {
+                    self.directories.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => self.fail(Failure::io("remove", node.dir.path(), error)),
+            }
+            node = parent;
+        }
+    }
+}
+
+/// Opens a directory in order to empty it; its owner may have taken away their own
+/// permission to do so (`chmod 500`), which is given back.
+fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Dir, Failure> {
+    let dir = match parent.open_dir(name) {
+        Ok(dir) => dir,
+        Err(failure) => {
+            // chmod follows links, so only ever what is a directory right now.
+            let is_dir = parent.lookup(name)?.is_some_and(|info| info.is_dir());
+            let allowed = is_dir
+                && fs::chmodat(parent, name, fs::Mode::from_raw_mode(0o700), AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            if !allowed {
+                return Err(failure);
+            }
+            parent.open_dir(name)?
+        }
+    };
+    let info = dir.info()?;
+    if info.mode() & 0o300 != 0o300 && info.uid() == crate::users::current() {
+        dir.set_mode(0o700)?;
+    }
+    Ok(dir)
+}
+
+fn unlink(dir: &Dir, name: &std::ffi::CStr) -> Result<(), Errno> {
+    fs::unlinkat(dir, name, AtFlags::empty())
+}
+
+/// Low priority for processor and disk: for what may take its time.
+pub fn be_nice() {
+    let _ = rustix::process::nice(19);
+    // The kernel's ioprio_set has no safe wrapper; a nice value of 19 alone gives the
+    // best-effort class its lowest level.
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{symlink, PermissionsExt};
+
+    #[test]
+    fn a_tree_goes_and_what_its_links_point_at_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let top = scratch.path();
+        std::fs::create_dir_all(top.join("outside")).unwrap();
+        std::fs::write(top.join("outside/file"), "keep").unwrap();
+        for d in 0..20 {
+            let dir = top.join(format!("tree/a{d}/b/c"));
+            std::fs::create_dir_all(&dir).unwrap();
+            for f in 0..20 {
+                std::fs::write(dir.join(f.to_string()), "x").unwrap();
+            }
+        }
+        symlink("../outside", top.join("tree/link")).unwrap();
+        symlink("nowhere", top.join("tree/dangling")).unwrap();
+        let removed = remove_tree(&Dir::open(top).unwrap(), "tree").unwrap();
+        assert_eq!(removed, Removed { files: 402, directories: 61 });
+        assert!(!top.join("tree").exists());
+        assert_eq!(std::fs::read(top.join("outside/file")).unwrap(), b"keep");
+    }
+
+    #[test]
+    fn a_missing_tree_is_no_error_and_a_file_goes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        assert_eq!(remove_tree(&dir, "nothing").unwrap(), Removed::default());
+        std::fs::write(scratch.path().join("file"), "").unwrap();
+        assert_eq!(remove_tree(&dir, "file").unwrap().files, 1);
+    }
+
+    #[test]
+    fn directories_without_permissions_go_too() {
+        let scratch = tempfile::tempdir().unwrap();
+        let locked = scratch.path().join("tree/locked");
+        std::fs::create_dir_all(&locked).unwrap();
+        std::fs::write(locked.join("file"), "").unwrap();
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
+        remove_tree(&Dir::open(scratch.path()).unwrap(), "tree").unwrap();
+        assert!(!scratch.path().join("tree").exists());
+    }
+}

@@ -1,0 +1,128 @@
+//! Users and groups without NSS: a static binary must not load its plugins. The files
+//! first, then `getent`, which knows LDAP and the like.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::Failure;
+
+/// One line of the user database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Home directory.
+    pub home: PathBuf,
+}
+
+/// The effective user id of this process.
+pub fn current() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    current() == 0
+}
+
+/// The user with this name.
+pub fn by_name(name: &str) -> Option<User> {
+    lookup("passwd", name, |fields| fields.first() == Some(&name)).and_then(|line| user(&line))
+}
+
+/// The user with this id.
+pub fn by_id(uid: u32) -> Option<User> {
+    let id = uid.to_string();
+    lookup("passwd", &id, |fields| fields.get(2) == Some(&id.as_str())).and_then(|line| user(&line))
+}
+
+/// The id of a group with this name.
+pub fn group_by_name(name: &str) -> Option<u32> {
+    lookup("group", name, |fields| fields.first() == Some(&name))
+        .and_then(|line| line.split(':').nth(2)?.parse().ok())
+}
+
+/// The id that an `owner` argument means: a name or a number.
+///
+/// # Errors
+/// `no_such_user` when it is neither.
+pub fn resolve_owner(owner: &str) -> Result<u32, Failure> {
+    by_name(owner)
+        .map(|user| user.uid)
+        .or_else(|| owner.parse().ok())
+        .ok_or_else(|| missing("no_such_user", "user", owner))
+}
+
+/// The id that a `group` argument means: a name or a number.
+///
+/// # Errors
+/// `no_such_group` when it is neither.
+pub fn resolve_group(group: &str) -> Result<u32, Failure> {
+    group_by_name(group)
+        .or_else(|| group.parse().ok())
+        .ok_or_else(|| missing("no_such_group", "group", group))
+}
+
+fn missing(code: &'static str, what: &str, name: &str) -> Failure {
+    Failure::new(code, format!("there is no {what} '{}' on this host", name.escape_debug()))
+        .remedy(format!("create it, or name another {what}"))
+        .state("Nothing was changed.")
+}
+
+fn user(line: &str) -> Option<User> {
+    let fields: Vec<&str> = line.split(':').collect();
+    Some(User {
+        name: (*fields.first()?).to_owned(),
+        uid: fields.get(2)?.parse().ok()?,
+        gid: fields.get(3)?.parse().ok()?,
+        home: PathBuf::from(fields.get(5)?),
+    })
+}
+
+fn lookup(database: &str, key: &str, matches: impl Fn(&[&str]) -> bool) -> Option<String> {
+    if key.is_empty() || key.contains([':', '\n', '\0']) {
+        return None;
+    }
+    let text = fs::read(format!("/etc/{database}")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let found = text
+        .lines()
+        .find(|line| matches(&line.split(':').collect::<Vec<_>>()))
+        .map(str::to_owned);
+    found.or_else(|| getent(database, key))
+}
+
+fn getent(database: &str, key: &str) -> Option<String> {
+    let output = Command::new("getent")
+        .args([database, "--", key])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_known_by_name_and_by_id() {
+        assert_eq!(by_name("root").unwrap().uid, 0);
+        assert_eq!(by_id(0).unwrap().name, "root");
+        assert_eq!(resolve_owner("0").unwrap(), 0);
+        assert_eq!(resolve_group("root").unwrap(), 0);
+    }
+
+    #[test]
+    fn an_unknown_owner_is_named_in_the_error() {
+        let error = resolve_owner("nobody-at-all").unwrap_err().to_string();
+        assert!(error.starts_with("there is no user 'nobody-at-all' on this host"), "{error}");
+    }
+}
