@@ -1,2 +1,69 @@
-//! x
-fn main() {}
+//! The project's own tools. `make` calls them; `cargo xtask` lists them.
+
+mod binaries;
+mod documentation;
+mod modules;
+mod sizes;
+mod variables;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What went wrong, for people.
+pub type Outcome = Result<(), String>;
+
+/// Name, what it does, the function.
+const TASKS: &[(&str, &str, fn(&[String]) -> Outcome)] = &[
+    ("build", "build the modules as static binaries into library/", binaries::build),
+    ("gen", "write generated documentation (--check: fail if it is not up to date)", generate),
+    ("sizes", "compare the binaries with xtask/sizes.txt (--write: note them there)", sizes::check),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let task = arguments.first().and_then(|name| TASKS.iter().find(|task| task.0 == name));
+    let Some((name, _, run)) = task else {
+        eprintln!("usage: cargo xtask TASK");
+        for (name, what, _) in TASKS {
+            eprintln!("  {name:<8} {what}");
+        }
+        return ExitCode::from(2);
+    };
+    match run(&arguments[1..]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask {name}: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().map_or(xtask.clone(), PathBuf::from)
+}
+
+fn generate(arguments: &[String]) -> Outcome {
+    let mut files = documentation::sidecars();
+    files.extend(variables::pages()?);
+    let check = arguments.iter().any(|argument| argument == "--check");
+    let mut stale = Vec::new();
+    for (path, text) in files {
+        let full = root().join(&path);
+        if std::fs::read_to_string(&full).ok().as_deref() == Some(&text) {
+            continue;
+        }
+        if check {
+            stale.push(path);
+        } else {
+            std::fs::write(&full, text).map_err(|error| format!("cannot write {path}: {error}"))?;
+            eprintln!("wrote {path}");
+        }
+    }
+    if stale.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("not up to date: {}; run `cargo xtask gen` and commit", stale.join(", ")))
+    }
+}

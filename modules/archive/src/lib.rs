@@ -1,1 +1,298 @@
-//! Being written.
+//! Unpacks an archive below an open directory, in one pass, without any other program.
+//!
+//! tar (v7, ustar, GNU, PAX; plain or in gzip, zstd, xz or bzip2) and zip. One thread
+//! reads and decompresses the file, and computes its checksum on the way; the other reads
+//! entries from that stream and writes them. Memory does not grow with the archive, but
+//! for the names of its directories and the decompressor's window.
+//!
+//! An archive is not trusted, even when this process is root: nothing is written outside
+//! the directory, no link is followed, no device made. See [`unpack`] for what is refused.
+//!
+//! What the parts own: [`format`](format_of) tells archives apart and decompresses, the
+//! stream brings bytes from one thread to the other, the readers turn them into entries,
+//! the selection decides what becomes of an entry, and a sink writes it or, in check mode,
+//! only looks whether it could.
+
+mod directories;
+mod entry;
+mod failures;
+mod file;
+mod format;
+mod header;
+mod pattern;
+mod pax;
+mod select;
+mod sparse;
+mod stream;
+mod survey;
+mod tar_reader;
+mod writer;
+mod zip_reader;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::thread;
+
+use oxistrano_core::{interrupt, Dir, Failure, IoContext, Mode};
+
+use entry::Entry;
+use file::ArchiveFile;
+use select::{Item, ItemKind, Selection};
+use stream::{Body, Feed, Stream};
+use tar_reader::TarReader;
+use zip_reader::ZipReader;
+
+pub use file::sha256;
+pub use format::{format_of, Format};
+pub use pattern::Pattern;
+
+/// How to unpack. The default writes everything as the user of this process, with the
+/// permissions of the archive.
+#[derive(Debug, Clone, Default)]
+pub struct UnpackOptions {
+    /// Owner of everything that is unpacked.
+    pub owner: Option<u32>,
+    /// Group of everything that is unpacked.
+    pub group: Option<u32>,
+    /// Changes the permissions of files; applied last.
+    pub mode: Option<Mode>,
+    /// Changes the permissions of directories, also of those that the archive does not
+    /// mention; applied last.
+    pub directory_mode: Option<Mode>,
+    /// Leading names that are taken from each entry's path, counted as GNU tar does:
+    /// `./a/b` has three. Entries without more are left out.
+    pub strip_components: u32,
+    /// What is left out, also if it would be refused. Judged by the name in the archive.
+    pub exclude: Vec<Pattern>,
+    /// Owner and group as in the archive, by name where this host knows it, else by
+    /// number; and setuid and setgid bits. As GNU tar does for root. A zip has no owners.
+    pub preserve_owner: bool,
+    /// Permissions less the umask and without setuid, setgid and sticky bits. As GNU tar
+    /// does for everybody but root.
+    pub apply_umask: bool,
+    /// Whether to compute the checksum of the archive file on the way.
+    pub checksum: bool,
+    /// What is too much.
+    pub limits: Limits,
+}
+
+/// What is too much: a small archive can describe a lot.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Entries, also those that are left out.
+    pub max_entries: u64,
+    /// Bytes that come out of the decompressor, headers included; and the sizes of all
+    /// files that are written, holes included.
+    pub max_bytes: u64,
+    /// Memory for the window of zstd and xz, in bytes; zstd rounds it down to a power of 2.
+    pub window: u64,
+}
+
+impl Default for Limits {
+    /// Two million entries, 64 GiB, and a window of 128 MiB: `zstd --long=27` and `xz -9`.
+    fn default() -> Self {
+        Self { max_entries: 2_000_000, max_bytes: 64 << 30, window: 128 << 20 }
+    }
+}
+
+/// What was unpacked, or would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// `tar`, `tar.gz`, `tar.zst`, `tar.xz`, `tar.bz2` or `zip`
+    pub format: &'static str,
+    /// Entries that are files.
+    pub files: u64,
+    /// Entries that are directories.
+    pub directories: u64,
+    /// Entries that are symbolic or hard links.
+    pub links: u64,
+    /// The sizes of the files together, holes included.
+    pub bytes: u64,
+    /// SHA-256 of the archive file, in hexadecimal, if it was asked for.
+    pub sha256: Option<String>,
+}
+
+/// Where chosen entries go.
+trait Sink {
+    /// Takes an item; what is left of its contents is skipped.
+    fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure>;
+    /// After the last.
+    fn finish(&mut self) -> Result<(), Failure>;
+}
+
+/// Says what `unpack` would do, and fails where it would: reads the whole archive and
+/// writes nothing.
+///
+/// # Errors
+/// As [`unpack`], but for what only writing shows.
+pub fn list(file: &File, path: &Path, options: &UnpackOptions) -> Result<Summary, Failure> {
+    run(file, path, options, umask(), &mut survey::Survey::new(path))
+}
+
+/// Unpacks the archive `file`, which was found at `path`, below `into`, which should be
+/// empty: what is there may be replaced. The file is read from its beginning, whatever its
+/// position is.
+///
+/// Kept are permissions, times of modification, links, holes, and owners if wanted. Of
+/// entries with the same name the last counts, a directory that is there stays.
+///
+/// # Errors
+/// In each case some of it may have been written; remove it.
+///
+/// * `unknown_format`: neither tar nor zip.
+/// * `empty_archive`: there is nothing to write.
+/// * `bad_archive`: cut off, damaged, or with a feature that is not supported.
+/// * `unsafe_entry`: an absolute name, one with `..` or a NUL byte, an entry below a symbolic
+///   link, a hard link to outside, a device, a FIFO, a socket, in a zip a backslash, a name
+///   too long or too deep.
+/// * `too_large`: more than [`Limits`] allows.
+/// * `io`, `interrupted`.
+pub fn unpack(
+    file: &File,
+    path: &Path,
+    into: &Dir,
+    options: &UnpackOptions,
+) -> Result<Summary, Failure> {
+    let umask = umask();
+    run(file, path, options, umask, &mut writer::Writer::new(into, path, umask, options)?)
+}
+
+fn run(
+    file: &File,
+    path: &Path,
+    options: &UnpackOptions,
+    umask: u32,
+    sink: &mut dyn Sink,
+) -> Result<Summary, Failure> {
+    let format = format::format_within(file, path, &options.limits)?;
+    let (feed, stream) = stream::pipe(path, options.limits.max_bytes);
+    let (mut summary, checksum) = thread::scope(|scope| {
+        let reader = thread::Builder::new()
+            .spawn_scoped(scope, || produce(file, format, options, feed))
+            .or_fail("start a thread to read", path)?;
+        // The stream is gone after this, which ends the other thread in any case.
+        let summary = consume(stream, format, Selection::new(options, path, umask), options, sink);
+        let checksum = reader.join().map_err(|_| failures::bad(path, b"", "its reader stopped"));
+        Ok::<_, Failure>((summary?, checksum?))
+    })?;
+    summary.sha256 = checksum.or_fail("read", path)?;
+    Ok(summary)
+}
+
+/// The thread that reads: sends the tar stream, or what makes a zip one.
+fn produce(
+    file: &File,
+    format: Format,
+    options: &UnpackOptions,
+    mut feed: Feed,
+) -> io::Result<Option<String>> {
+    let hashing = options.checksum && format != Format::Zip;
+    let mut input = if hashing { ArchiveFile::hashing(file) } else { ArchiveFile::new(file) };
+    let result = if format == Format::Zip {
+        zip_reader::feed(file, &options.exclude, &mut feed)
+    } else {
+        let tar = format.decompress(&mut input, &options.limits);
+        tar.and_then(|mut tar| feed.take_from(&mut tar).map(drop))
+    };
+    let fine = result.is_ok();
+    feed.finish(result);
+    if !fine {
+        return Ok(None);
+    }
+    if options.checksum && format == Format::Zip {
+        // Its parts are not read in order, so it is read once more, from the cache.
+        input = ArchiveFile::hashing(file);
+    }
+    input.finish_hash()
+}
+
+/// Either kind of archive, as entries.
+enum Entries<'a> {
+    Tar(TarReader<'a>),
+    Zip(ZipReader<'a>),
+}
+
+impl<'a> Entries<'a> {
+    fn next(&mut self) -> Result<Option<Entry>, Failure> {
+        match self {
+            Entries::Tar(tar) => tar.next(),
+            Entries::Zip(zip) => zip.next(),
+        }
+    }
+
+    fn body(&mut self) -> Body<'_, 'a> {
+        match self {
+            Entries::Tar(tar) => tar.body(),
+            Entries::Zip(zip) => zip.body(),
+        }
+    }
+}
+
+/// The thread that writes.
+fn consume(
+    stream: Stream<'_>,
+    format: Format,
+    mut selection: Selection<'_>,
+    options: &UnpackOptions,
+    sink: &mut dyn Sink,
+) -> Result<Summary, Failure> {
+    let archive = stream.archive();
+    let mut entries = match format {
+        Format::Zip => Entries::Zip(ZipReader::new(stream)),
+        format => Entries::Tar(TarReader::new(stream, format != Format::Tar)),
+    };
+    let mut summary = Summary {
+        format: format.name(),
+        files: 0,
+        directories: 0,
+        links: 0,
+        bytes: 0,
+        sha256: None,
+    };
+    while let Some(entry) = entries.next()? {
+        interrupt::check()?;
+        let Some(item) = selection.choose(entry)? else { continue };
+        let mut body = entries.body();
+        match &item.kind {
+            ItemKind::Directory => summary.directories += 1,
+            ItemKind::Symlink(_) | ItemKind::HardLink(_) => summary.links += 1,
+            ItemKind::File(map) => {
+                summary.files += 1;
+                let size = map.as_ref().map_or(*body.remaining, |map| map.size);
+                summary.bytes = summary.bytes.saturating_add(size);
+            }
+        }
+        if summary.bytes > options.limits.max_bytes {
+            let name = item.path.as_path().as_os_str().as_encoded_bytes();
+            return Err(failures::too_large(archive, name, "more bytes than the limit"));
+        }
+        sink.write(&item, &mut body)?;
+    }
+    if summary.files + summary.directories + summary.links == 0 {
+        return Err(match selection.seen {
+            0 => failures::empty(archive, "it has no entries", "put the application into it"),
+            _ => failures::empty(
+                archive,
+                "all of its entries were left out",
+                "check strip_components and exclude",
+            ),
+        });
+    }
+    sink.finish()?;
+    Ok(summary)
+}
+
+/// The umask of this process; asking the kernel for it would change it for a moment.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let shown = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    match shown.and_then(|shown| u32::from_str_radix(shown.trim(), 8).ok()) {
+        Some(umask) => umask,
+        None => {
+            let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+            rustix::process::umask(umask);
+            umask.as_raw_mode()
+        }
+    }
+}

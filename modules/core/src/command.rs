@@ -43,13 +43,12 @@ pub fn run(argv: &[OsString], directory: &Path, timeout: Duration) -> Result<Out
         (None, true) => format!("it ended with exit code {}", output.status.code().unwrap_or(-1)),
         (None, false) => stderr.clone(),
     };
-    Err(failed(argv, cause)
-        .value("rc", output.status.code().unwrap_or(-1))
-        .value("stderr", stderr))
+    Err(failed(argv, cause).value("rc", output.status.code().unwrap_or(-1)).value("stderr", stderr))
 }
 
 fn run_any(argv: &[OsString], directory: &Path, timeout: Duration) -> Result<Output, Failure> {
-    let (program, arguments) = argv.split_first().ok_or_else(|| failed(argv, "no program was named"))?;
+    let (program, arguments) =
+        argv.split_first().ok_or_else(|| failed(argv, "no program was named"))?;
     let mut child = Command::new(program)
         .args(arguments)
         .current_dir(directory)
@@ -78,9 +77,10 @@ fn run_any(argv: &[OsString], directory: &Path, timeout: Duration) -> Result<Out
         }
         let problem = match interrupt::check() {
             Err(failure) => Some(failure),
-            Ok(()) if started.elapsed() > timeout => {
-                Some(failed(argv, format!("it did not end within {} s and was killed", timeout.as_secs())))
-            }
+            Ok(()) if started.elapsed() > timeout => Some(failed(
+                argv,
+                format!("it did not end within {} s and was killed", timeout.as_secs()),
+            )),
             Ok(()) => None,
         };
         if let Some(failure) = problem {
@@ -102,7 +102,8 @@ fn run_any(argv: &[OsString], directory: &Path, timeout: Duration) -> Result<Out
 
 fn failed(argv: &[OsString], cause: impl std::fmt::Display) -> Failure {
     let line: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
-    Failure::new("command_failed", format!("`{}` failed", line.join(" ").escape_debug())).cause(cause)
+    Failure::new("command_failed", format!("`{}` failed", line.join(" ").escape_debug()))
+        .cause(cause)
 }
 
 fn tail(bytes: &[u8]) -> String {
@@ -115,7 +116,11 @@ mod tests {
     use super::*;
 
     fn sh(script: &str, timeout: u64) -> Result<Output, Failure> {
-        run(&["sh".into(), "-c".into(), script.into()], Path::new("/"), Duration::from_secs(timeout))
+        run(
+            &["sh".into(), "-c".into(), script.into()],
+            Path::new("/"),
+            Duration::from_secs(timeout),
+        )
     }
 
     #[test]

@@ -86,10 +86,7 @@ fn to_float(value: &Value) -> Result<Value, String> {
         Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
         _ => None,
     };
-    float
-        .and_then(Number::from_f64)
-        .map(Value::Number)
-        .ok_or_else(|| failed(value, Kind::Float))
+    float.and_then(Number::from_f64).map(Value::Number).ok_or_else(|| failed(value, Kind::Float))
 }
 
 fn to_list(value: Value) -> Result<Value, String> {
@@ -198,7 +195,11 @@ fn expand_user(text: &str) -> String {
         Some(home) => {
             let home = home.to_string_lossy();
             let expanded = format!("{}{rest}", home.trim_end_matches('/'));
-            if expanded.is_empty() { "/".to_owned() } else { expanded }
+            if expanded.is_empty() {
+                "/".to_owned()
+            } else {
+                expanded
+            }
         }
         None => text.to_owned(),
     }

@@ -2,7 +2,7 @@
 //! up once, when the handle is made; after that nobody can put another directory in
 //! its place. Symbolic links are never followed unless a function says so.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -102,6 +102,17 @@ impl Dir {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let fd = fs::open(path, OPEN_DIR, Mode::empty()).or_fail("open the directory", path)?;
         Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// The directory that this process was given as its standard input.
+    ///
+    /// # Errors
+    /// When standard input is something else.
+    pub fn from_stdin() -> Result<Self, Failure> {
+        let path = PathBuf::from("/dev/stdin");
+        let fd = fs::openat(io::stdin().as_fd(), ".", OPEN_DIR, Mode::empty())
+            .or_fail("open the directory", &path)?;
+        Ok(Self { fd, path })
     }
 
     /// Where it was found.
@@ -315,7 +326,12 @@ impl Dir {
     ///
     /// # Errors
     /// An I/O error.
-    pub fn write_new(&self, name: impl AsRef<Path>, contents: &[u8], mode: u32) -> Result<bool, Failure> {
+    pub fn write_new(
+        &self,
+        name: impl AsRef<Path>,
+        contents: &[u8],
+        mode: u32,
+    ) -> Result<bool, Failure> {
         let name = name.as_ref();
         let temporary = self.temporary(name);
         self.write(&temporary, contents, mode)?;
@@ -333,7 +349,11 @@ impl Dir {
     ///
     /// # Errors
     /// An I/O error; what was there stays then.
-    pub fn replace_with_symlink(&self, name: impl AsRef<Path>, target: &Path) -> Result<(), Failure> {
+    pub fn replace_with_symlink(
+        &self,
+        name: impl AsRef<Path>,
+        target: &Path,
+    ) -> Result<(), Failure> {
         let name = name.as_ref();
         let path = self.at(name);
         let temporary = self.temporary(name);
@@ -363,12 +383,30 @@ impl Dir {
         fs::renameat(&self.fd, from, &self.fd, to).or_fail("rename", self.at(from))
     }
 
+    /// Renames into another directory.
+    ///
+    /// # Errors
+    /// An I/O error, among them "on another file system".
+    pub fn rename_to(
+        &self,
+        from: impl AsRef<Path>,
+        dir: &Dir,
+        to: impl AsRef<Path>,
+    ) -> Result<(), Failure> {
+        let from = from.as_ref();
+        fs::renameat(&self.fd, from, &dir.fd, to.as_ref()).or_fail("rename", self.at(from))
+    }
+
     /// Renames to a free name. `false` if it is taken. Where the file system has no
     /// `RENAME_NOREPLACE`, looks first.
     ///
     /// # Errors
     /// An I/O error.
-    pub fn rename_new(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<bool, Failure> {
+    pub fn rename_new(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+    ) -> Result<bool, Failure> {
         let (from, to) = (from.as_ref(), to.as_ref());
         match fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
@@ -426,13 +464,13 @@ impl Dir {
     }
 
     /// A name beside `name` that nobody else uses.
-    pub fn temporary(&self, name: impl AsRef<OsStr>) -> OsString {
+    pub fn temporary(&self, name: impl AsRef<Path>) -> OsString {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mut temporary = OsString::from(".oxistrano-tmp-");
-        let name = name.as_ref().to_string_lossy();
+        let name = name.as_ref().to_string_lossy().replace('/', "");
         // Short enough for NAME_MAX whatever `name` is.
-        temporary.push(name.chars().take(40).filter(|c| *c != '/').collect::<String>());
+        temporary.push(name.chars().take(40).collect::<String>());
         temporary.push(format!(".{}.{count}", std::process::id()));
         temporary
     }

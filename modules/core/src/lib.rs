@@ -28,9 +28,7 @@ pub use failure::{Failure, IoContext};
 pub use mode::Mode;
 #[doc(hidden)]
 pub use options::take;
-pub use options::{
-    Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values,
-};
+pub use options::{Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values};
 pub use protocol::{main, Context, Diff, Documentation, Module, Outcome};
 pub use relpath::{AbsPath, RelPath};
 

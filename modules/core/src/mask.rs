@@ -69,7 +69,9 @@ mod tests {
         let mut mask = Mask::default();
         mask.add(&json!(["pass", "password", 1234]));
         assert_eq!(
-            mask.apply(json!({"msg": "the password is pass", "a": ["password"], "n": 1234, "c": 1})),
+            mask.apply(
+                json!({"msg": "the password is pass", "a": ["password"], "n": 1234, "c": 1})
+            ),
             json!({"msg": "the ******** is ********", "a": [HIDDEN_PARAMETER], "n": HIDDEN_PARAMETER, "c": 1})
         );
     }

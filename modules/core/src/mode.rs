@@ -32,7 +32,10 @@ impl Mode {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("'{}' is neither an octal mode like '0644' nor one like 'u=rwX,go=rX'", text.escape_debug())
+            format!(
+                "'{}' is neither an octal mode like '0644' nor one like 'u=rwX,go=rX'",
+                text.escape_debug()
+            )
         };
         let digits = text.strip_prefix("0o").unwrap_or(text);
         if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -41,7 +44,10 @@ impl Mode {
                 _ => Err(wrong()),
             };
         }
-        text.split(',').map(|clause| clause_of(clause).ok_or_else(wrong)).collect::<Result<_, _>>().map(Mode::Changes)
+        text.split(',')
+            .map(|clause| clause_of(clause).ok_or_else(wrong))
+            .collect::<Result<_, _>>()
+            .map(Mode::Changes)
     }
 
     /// The permissions of a file that had `mode`.

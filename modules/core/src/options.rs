@@ -167,7 +167,11 @@ pub trait FromValue: Sized {
 
 /// Used by [`crate::options!`].
 #[doc(hidden)]
-pub fn take<T: FromValue>(values: &mut Values, name: &str, problems: &mut Vec<String>) -> Option<T> {
+pub fn take<T: FromValue>(
+    values: &mut Values,
+    name: &str,
+    problems: &mut Vec<String>,
+) -> Option<T> {
     match T::from_value(values.remove(name)) {
         Ok(value) => Some(value),
         Err(problem) => {
@@ -209,7 +213,9 @@ macro_rules! from_value {
             fn from_value(value: Option<Value>) -> Result<Self, String> {
                 match value {
                     Some($pattern) => $result,
-                    Some(other) => Err(format!("{} is not of type {}", convert::show(&other), $kind.name())),
+                    Some(other) => {
+                        Err(format!("{} is not of type {}", convert::show(&other), $kind.name()))
+                    }
                     None => Err("is missing".to_owned()),
                 }
             }

@@ -257,7 +257,8 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
         for alias in spec.aliases {
             if let Some(value) = given.remove(*alias) {
                 if given.contains_key(spec.name) {
-                    warnings.push(format!("Both option {} and its alias {alias} are set.", spec.name));
+                    warnings
+                        .push(format!("Both option {} and its alias {alias} are set.", spec.name));
                 }
                 given.insert(spec.name.to_owned(), value);
             }
@@ -335,14 +336,20 @@ fn convert_option(spec: &OptionSpec, value: Value) -> Result<Value, String> {
         };
         if let Some(wrong) = wrong {
             let wrong = if spec.no_log { "the value".to_owned() } else { show(wrong) };
-            return Err(format!("{}: {wrong} is not one of {}", spec.name, spec.choices.join(", ")));
+            return Err(format!(
+                "{}: {wrong} is not one of {}",
+                spec.name,
+                spec.choices.join(", ")
+            ));
         }
     }
     Ok(value)
 }
 
 fn unsupported<O: Options>(name: &str) -> String {
-    let names = || O::SPECS.iter().flat_map(|spec| [spec.name].into_iter().chain(spec.aliases.iter().copied()));
+    let names = || {
+        O::SPECS.iter().flat_map(|spec| [spec.name].into_iter().chain(spec.aliases.iter().copied()))
+    };
     let nearest = names()
         .map(|known| (distance(name, known), known))
         .min()
@@ -379,7 +386,8 @@ fn broken(rule: &Constraint, values: &Values) -> Option<String> {
             .then(|| format!("only one of {} can be given", list(names))),
         Constraint::RequiredTogether(names) => {
             let count = names.iter().filter(given).count();
-            (count > 0 && count < names.len()).then(|| format!("{} go together: all or none", list(names)))
+            (count > 0 && count < names.len())
+                .then(|| format!("{} go together: all or none", list(names)))
         }
         Constraint::RequiredOneOf(names) => (!names.iter().any(|name| given(&name)))
             .then(|| format!("one of {} is required", list(names))),
@@ -388,11 +396,13 @@ fn broken(rule: &Constraint, values: &Values) -> Option<String> {
                 value.as_str() == Some(word) || (value == &Value::Bool(true) && word == "true")
             });
             let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
-            (applies && !missing.is_empty()).then(|| format!("with {name}={word}, {} is required", list(&missing)))
+            (applies && !missing.is_empty())
+                .then(|| format!("with {name}={word}, {} is required", list(&missing)))
         }
         Constraint::RequiredBy(name, others) => {
             let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
-            (values.contains_key(name) && !missing.is_empty()).then(|| format!("{name} needs {}", list(&missing)))
+            (values.contains_key(name) && !missing.is_empty())
+                .then(|| format!("{name} needs {}", list(&missing)))
         }
     }
 }
@@ -431,9 +441,11 @@ mod tests {
             action_plugin: false,
         };
         fn run(options: Example, context: &Context) -> Result<Outcome, Failure> {
-            Ok(Outcome::new(!context.check_mode)
-                .value("keep", options.keep)
-                .msg(format!("{} {:?}", options.deploy_to.display(), options.password)))
+            Ok(Outcome::new(!context.check_mode).value("keep", options.keep).msg(format!(
+                "{} {:?}",
+                options.deploy_to.display(),
+                options.password
+            )))
         }
     }
 
@@ -446,7 +458,8 @@ mod tests {
 
     #[test]
     fn defaults_aliases_and_settings_are_understood() {
-        let result = run(json!({"root": "/srv", "_ansible_check_mode": true, "_ansible_new_key": 1}));
+        let result =
+            run(json!({"root": "/srv", "_ansible_check_mode": true, "_ansible_new_key": 1}));
         assert_eq!(result["changed"], json!(false));
         assert_eq!(result["keep"], json!(5));
         assert_eq!(result["invocation"]["module_args"]["deploy_to"], json!("/srv"));

@@ -31,7 +31,9 @@ impl RelPath {
                 Component::Normal(name) => clean.push(name),
                 Component::CurDir => {}
                 Component::ParentDir => return wrong("contains '..'"),
-                Component::RootDir | Component::Prefix(_) => return wrong("is absolute, not relative"),
+                Component::RootDir | Component::Prefix(_) => {
+                    return wrong("is absolute, not relative")
+                }
             }
         }
         if clean.as_os_str().is_empty() {
@@ -52,7 +54,10 @@ impl RelPath {
 
     /// The directories above the last name, if any.
     pub fn parent(&self) -> Option<RelPath> {
-        self.0.parent().filter(|parent| !parent.as_os_str().is_empty()).map(|parent| Self(parent.to_owned()))
+        self.0
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .map(|parent| Self(parent.to_owned()))
     }
 
     /// The last name.

@@ -38,7 +38,12 @@ pub fn remove_tree(parent: &Dir, name: impl Into<OsString>) -> Result<Removed, F
     if info.device() != parent.info()?.device() {
         return Err(mount_point(&parent.at(&name)));
     }
-    let root = Arc::new(Node { parent: None, dir: parent.duplicate()?, name: OsString::new(), pending: AtomicUsize::new(1) });
+    let root = Arc::new(Node {
+        parent: None,
+        dir: parent.duplicate()?,
+        name: OsString::new(),
+        pending: AtomicUsize::new(1),
+    });
     let work = Work {
         device: info.device(),
         queue: Mutex::new(Queue { jobs: vec![(root, name)], busy: 0 }),
@@ -134,7 +139,9 @@ impl Work {
             return Err(mount_point(dir.path()));
         }
         let mut subdirectories = Vec::new();
-        for entry in fs::Dir::read_from(dir.as_fd()).map_err(|e| Failure::io("read the directory", dir.path(), e))? {
+        for entry in fs::Dir::read_from(dir.as_fd())
+            .map_err(|e| Failure::io("read the directory", dir.path(), e))?
+        {
             let entry = entry.map_err(|e| Failure::io("read the directory", dir.path(), e))?;
             let child = entry.file_name();
             if child == c"." || child == c".." {
@@ -169,7 +176,8 @@ impl Work {
             pending: AtomicUsize::new(1 + subdirectories.len()),
         });
         if !subdirectories.is_empty() {
-            let mut queue = self.queue.lock().map_err(|_| Failure::new("panic", "a thread stopped"))?;
+            let mut queue =
+                self.queue.lock().map_err(|_| Failure::new("panic", "a thread stopped"))?;
             queue.jobs.extend(subdirectories.into_iter().map(|name| (Arc::clone(&node), name)));
             self.wake.notify_all();
         }
@@ -203,7 +211,13 @@ fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Dir, Failure> {
             // chmod follows links, so only ever what is a directory right now.
             let is_dir = parent.lookup(name)?.is_some_and(|info| info.is_dir());
             let allowed = is_dir
-                && fs::chmodat(parent, name, fs::Mode::from_raw_mode(0o700), AtFlags::SYMLINK_NOFOLLOW).is_ok();
+                && fs::chmodat(
+                    parent,
+                    name,
+                    fs::Mode::from_raw_mode(0o700),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )
+                .is_ok();
             if !allowed {
                 return Err(failure);
             }
@@ -227,7 +241,6 @@ pub fn be_nice() {
     // The kernel's ioprio_set has no safe wrapper; a nice value of 19 alone gives the
     // best-effort class its lowest level.
 }
-
 
 #[cfg(test)]
 mod tests {

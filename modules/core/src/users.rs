@@ -90,10 +90,8 @@ fn lookup(database: &str, key: &str, matches: impl Fn(&[&str]) -> bool) -> Optio
     }
     let text = fs::read(format!("/etc/{database}")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let found = text
-        .lines()
-        .find(|line| matches(&line.split(':').collect::<Vec<_>>()))
-        .map(str::to_owned);
+    let found =
+        text.lines().find(|line| matches(&line.split(':').collect::<Vec<_>>())).map(str::to_owned);
     found.or_else(|| getent(database, key))
 }
 

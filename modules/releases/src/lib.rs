@@ -1,1 +1,45 @@
-//! Being written.
+//! What a deploy root is and what may be done to it: everything that more than two of
+//! the `release_*` modules need. `docs/ARCHITECTURE.md` has the picture.
+//!
+//! * [`Root`]: the open directories, the lock and the mutex.
+//! * [`History`]: what happened, one line per event.
+//! * [`Releases`]: the releases that are there and what each of them is.
+//! * [`Staging`]: a release that is being made.
+//! * [`trash`]: a release that is being deleted.
+//! * [`switch`]: the one way in which `current` comes to lead somewhere else.
+
+mod history;
+mod lock;
+mod options;
+mod placement;
+mod release;
+mod root;
+mod shared;
+mod staging;
+pub mod switch;
+pub mod trash;
+mod version;
+
+pub use history::{Event, EventKind, History, Outcome, Record};
+pub use lock::{Deployer, Lock, LockKind};
+pub use options::{Via, LOCK_CODE};
+pub use placement::{Decision, Placement};
+pub use release::{Release, Releases, State, REVISION};
+pub use root::{local_user, Layout, Root};
+pub use shared::{shared_links, SharedLinks};
+pub use staging::{Staging, NAME as STAGING_NAME};
+pub use version::Version;
+
+#[doc(hidden)]
+pub use oxistrano_core as core;
+
+use std::process::ExitCode;
+
+/// The `main` of a `release_*` module: the module itself, or, when this process was
+/// started to do so, the deletion of what stands in the trash.
+pub fn main<M: oxistrano_core::Module>() -> ExitCode {
+    match trash::reaper_arguments() {
+        Some(names) => trash::reap(names),
+        None => oxistrano_core::main::<M>(),
+    }
+}

@@ -1,1 +1,28 @@
-//! Being written.
+//! Two ways to bring a tree to another place, both through open directory handles, both
+//! without following a single symbolic link.
+//!
+//! * [`copy_tree`] fills an empty directory, as `cp -a` does: modes, owners, times,
+//!   links, hard links, holes, extended attributes. Files are cloned, hard-linked or
+//!   copied, in parallel.
+//! * [`sync_tree`] brings a live directory up to date, as `rsync -a --no-times
+//!   --delete-after` does, for readers that look at it all the time: a file is the old
+//!   one or the new one, never a part, and nothing is deleted before everything new is
+//!   in place.
+//!
+//! Mechanism only: what a release or a document root is, the caller knows.
+
+mod apply;
+mod attributes;
+mod copy;
+mod file;
+mod fill;
+mod hardlinks;
+mod listing;
+mod metadata;
+mod plan;
+mod pool;
+mod sync;
+mod walk;
+
+pub use copy::{copy_tree, Copied, CopyOptions, Method};
+pub use sync::{sync_tree, Changes, SyncOptions, Synced, LISTED};

@@ -1,0 +1,70 @@
+//! Owns the wording of what can be wrong with an archive, and the codes that programs see.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+use oxistrano_core::Failure;
+
+/// Longer names are cut in messages: one from a hostile header may have a megabyte.
+const SHOWN: usize = 200;
+
+/// `'name'`, with what a terminal must not see escaped.
+pub(crate) fn show(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&name[..name.len().min(4 * SHOWN)]);
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < name.len() && text.chars().count() > SHOWN {
+        shown.push('…');
+    }
+    format!("'{}'", shown.escape_debug())
+}
+
+fn about(code: &'static str, archive: &Path, entry: &[u8], cause: impl Display) -> Failure {
+    let what = format!("cannot unpack {}", show(archive.as_os_str().as_encoded_bytes()));
+    let failure = Failure::new(code, what).path(archive);
+    if entry.is_empty() {
+        return failure.cause(cause);
+    }
+    failure
+        .cause(format!("{}: {cause}", show(entry)))
+        .value("entry", String::from_utf8_lossy(&entry[..entry.len().min(4096)]).into_owned())
+}
+
+/// The archive is cut off, corrupt, or uses what is not supported.
+pub(crate) fn bad(archive: &Path, entry: &[u8], cause: impl Display) -> Failure {
+    about("bad_archive", archive, entry, cause)
+        .remedy("make the archive again, or transfer it again")
+}
+
+/// An entry that will not be written, whatever the options say.
+pub(crate) fn unsafe_entry(archive: &Path, entry: &[u8], cause: impl Display) -> Failure {
+    about("unsafe_entry", archive, entry, cause)
+        .remedy("make the archive without this entry, or exclude it")
+}
+
+/// One of [`crate::Limits`] was reached.
+pub(crate) fn too_large(archive: &Path, entry: &[u8], cause: impl Display) -> Failure {
+    about("too_large", archive, entry, cause).remedy("check the archive, or raise the limit")
+}
+
+/// Nothing is in it, or nothing is left of it.
+pub(crate) fn empty(archive: &Path, cause: impl Display, remedy: &str) -> Failure {
+    about("empty_archive", archive, b"", cause).remedy(remedy)
+}
+
+/// What a decompressor says: the file could not be read, or it is damaged.
+pub(crate) fn unreadable(archive: &Path, entry: &[u8], error: io::Error) -> Failure {
+    if error.raw_os_error().is_some() {
+        return Failure::io("read", archive, error);
+    }
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return bad(archive, entry, "the archive is cut off here");
+    }
+    let text = error.to_string();
+    if text.contains("too much memory") || text.contains("memory limit") {
+        return about("too_large", archive, entry, "its compression window is too large").remedy(
+            "compress it with a window of at most 128 MB (zstd --long=27), or raise the limit",
+        );
+    }
+    bad(archive, entry, format!("the archive is damaged here ({text})"))
+}

@@ -1,0 +1,116 @@
+//! Owns the reading of the archive file: through a small window, by position, so that
+//! several readers can share one open file and a seek costs nothing.
+
+use std::fs::File;
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use oxistrano_core::{interrupt, Failure, IoContext};
+use sha2::{Digest, Sha256};
+
+/// Bytes that are read at a time.
+const WINDOW: usize = 128 * 1024;
+
+/// A reader with a position of its own.
+#[derive(Clone)]
+pub(crate) struct ArchiveFile<'a> {
+    file: &'a File,
+    position: u64,
+    window: Vec<u8>,
+    /// Where the window begins in the file, and how much of it is filled.
+    start: u64,
+    filled: usize,
+    hash: Option<Sha256>,
+}
+
+impl<'a> ArchiveFile<'a> {
+    /// A reader at the beginning.
+    pub(crate) fn new(file: &'a File) -> Self {
+        let window = vec![0; WINDOW];
+        Self { file, position: 0, window, start: 0, filled: 0, hash: None }
+    }
+
+    /// A reader that computes the checksum of what passes; for reading from the beginning
+    /// to the end, without seeking.
+    pub(crate) fn hashing(file: &'a File) -> Self {
+        Self { hash: Some(Sha256::new()), ..Self::new(file) }
+    }
+
+    /// Reads what is left and returns the checksum of the whole file, in hexadecimal.
+    pub(crate) fn finish_hash(&mut self) -> io::Result<Option<String>> {
+        if self.hash.is_none() {
+            return Ok(None);
+        }
+        loop {
+            match self.fill_buf()?.len() {
+                0 => break,
+                n => self.consume(n),
+            }
+            interrupt::check().map_err(io::Error::other)?;
+        }
+        Ok(self.hash.take().map(|hash| {
+            use std::fmt::Write;
+            hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+        }))
+    }
+}
+
+impl BufRead for ArchiveFile<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let offset = self.position.wrapping_sub(self.start);
+        if offset >= self.filled as u64 {
+            self.filled = 0;
+            self.start = self.position;
+            self.filled = loop {
+                match self.file.read_at(&mut self.window, self.position) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => break result?,
+                }
+            };
+            if let Some(hash) = &mut self.hash {
+                hash.update(&self.window[..self.filled]);
+            }
+        }
+        let offset = (self.position - self.start) as usize;
+        Ok(&self.window[offset..self.filled])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.position += amount as u64;
+    }
+}
+
+impl Read for ArchiveFile<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut available = self.fill_buf()?;
+        let read = available.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl Seek for ArchiveFile<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+            SeekFrom::End(offset) => self.file.metadata()?.len().checked_add_signed(offset),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}
+
+/// The SHA-256 of a whole file, in hexadecimal, wherever the file's own position is.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256(file: &File, path: &Path) -> Result<String, Failure> {
+    let sum = ArchiveFile::hashing(file).finish_hash();
+    interrupt::check()?;
+    Ok(sum.or_fail("read", path)?.unwrap_or_default())
+}

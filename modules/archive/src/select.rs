@@ -1,0 +1,267 @@
+//! Owns the decisions about an entry: whether it is written, where, with which owner and
+//! permissions, and what is refused.
+//!
+//! A symbolic link may point anywhere: a deployed tree has links to shared directories
+//! outside of it, and even a harmful target harms nobody until it is followed. This crate
+//! never follows one.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use oxistrano_core::{users, Failure, Mode, RelPath};
+
+use crate::entry::{Entry, Kind, Owner, Time};
+use crate::failures::{too_large, unsafe_entry};
+use crate::sparse::Map;
+use crate::UnpackOptions;
+
+/// The kernel's `PATH_MAX`, without its NUL: what is longer cannot be named in one call.
+const LONGEST_PATH: usize = 4095;
+
+/// The handles of the directories on the way to an entry are open at the same time.
+const DEEPEST: usize = 256;
+
+/// As many names of users are looked up; each may cost a process.
+const MOST_NAMES: usize = 256;
+
+/// An entry that will be written.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Where.
+    pub(crate) path: RelPath,
+    /// What.
+    pub(crate) kind: ItemKind,
+    /// Final permissions.
+    pub(crate) mode: u32,
+    /// Final owner, where it is not simply whoever unpacks.
+    pub(crate) uid: Option<u32>,
+    /// Final group, likewise.
+    pub(crate) gid: Option<u32>,
+    /// Time of modification.
+    pub(crate) mtime: Option<Time>,
+}
+
+/// What an item is.
+#[derive(Debug)]
+pub(crate) enum ItemKind {
+    /// A file, its contents being in the body.
+    File(Option<Map>),
+    /// A directory.
+    Directory,
+    /// A link to this.
+    Symlink(Vec<u8>),
+    /// One more name of this.
+    HardLink(RelPath),
+}
+
+/// Decides, entry after entry.
+pub(crate) struct Selection<'a> {
+    options: &'a UnpackOptions,
+    archive: &'a Path,
+    umask: u32,
+    users: HashMap<Vec<u8>, Option<u32>>,
+    groups: HashMap<Vec<u8>, Option<u32>>,
+    /// Entries that were looked at.
+    pub(crate) seen: u64,
+}
+
+impl<'a> Selection<'a> {
+    /// Decides by `options`.
+    pub(crate) fn new(options: &'a UnpackOptions, archive: &'a Path, umask: u32) -> Self {
+        Self { options, archive, umask, users: HashMap::new(), groups: HashMap::new(), seen: 0 }
+    }
+
+    /// What becomes of an entry; `None` if it is left out.
+    pub(crate) fn choose(&mut self, entry: Entry) -> Result<Option<Item>, Failure> {
+        self.seen += 1;
+        if self.seen > self.options.limits.max_entries {
+            return Err(too_large(self.archive, &entry.name, "more entries than the limit"));
+        }
+        // First, so that what would be refused can be excluded.
+        if self.options.exclude.iter().any(|pattern| pattern.matches(&entry.name)) {
+            return Ok(None);
+        }
+        let name = &entry.name;
+        let Some(path) = self.place(name, name)? else {
+            return Ok(None);
+        };
+        let kind = match entry.kind {
+            Kind::File(map) => ItemKind::File(map),
+            Kind::Directory => ItemKind::Directory,
+            Kind::Symlink(target) => {
+                if target.is_empty() || target.contains(&0) || target.len() > LONGEST_PATH {
+                    return Err(self.refuse(
+                        name,
+                        "the target of the link is empty, too long or has a NUL byte",
+                    ));
+                }
+                ItemKind::Symlink(target)
+            }
+            Kind::HardLink(target) => match self.place(&target, name)? {
+                Some(target) => ItemKind::HardLink(target),
+                None => {
+                    return Err(
+                        self.refuse(name, "it is a link to what strip_components takes away")
+                    )
+                }
+            },
+            Kind::Special(what) => return Err(self.refuse(name, &format!("it is {what}"))),
+        };
+        let is_dir = matches!(kind, ItemKind::Directory);
+        let (uid, gid) = self.owner(entry.owner.as_ref());
+        let mode = self.mode(entry.mode, is_dir);
+        Ok(Some(Item { path, kind, mode, uid, gid, mtime: entry.mtime }))
+    }
+
+    /// Owner, group and permissions of a directory that the archive does not mention.
+    pub(crate) fn unmentioned(
+        options: &UnpackOptions,
+        umask: u32,
+    ) -> (u32, Option<u32>, Option<u32>) {
+        let mode = 0o777 & !umask;
+        let mode = options.directory_mode.as_ref().map_or(mode, |wanted| wanted.apply(mode, true));
+        (mode, options.owner, options.group)
+    }
+
+    fn refuse(&self, entry: &[u8], why: &str) -> Failure {
+        unsafe_entry(self.archive, entry, why)
+    }
+
+    /// Where a name lies after `strip_components`, which counts like GNU tar's: `.` is a
+    /// component. `None` for the root itself and for what has no more components.
+    fn place(&self, name: &[u8], entry: &[u8]) -> Result<Option<RelPath>, Failure> {
+        if name.len() > LONGEST_PATH {
+            return Err(self.refuse(entry, "its name is longer than 4095 bytes"));
+        }
+        // The whole name is judged, also what is stripped from it.
+        let whole = match RelPath::new(OsStr::from_bytes(name)) {
+            Ok(whole) => whole,
+            Err(_) if is_root(name) => return Ok(None),
+            Err(why) => return Err(self.refuse(entry, &why)),
+        };
+        if whole.depth() > DEEPEST {
+            return Err(self.refuse(entry, "it lies below more than 256 directories"));
+        }
+        if self.options.strip_components == 0 {
+            return Ok(Some(whole));
+        }
+        let mut rest = name;
+        for _ in 0..self.options.strip_components {
+            let Some(slash) = rest.iter().position(|b| *b == b'/') else {
+                return Ok(None);
+            };
+            rest = &rest[slash..];
+            rest = &rest[rest.iter().take_while(|b| **b == b'/').count()..];
+        }
+        Ok(RelPath::new(OsStr::from_bytes(rest)).ok())
+    }
+
+    fn owner(&mut self, entry: Option<&Owner>) -> (Option<u32>, Option<u32>) {
+        let archived = entry.filter(|_| self.options.preserve_owner);
+        let uid = archived.map(|owner| {
+            known(&mut self.users, &owner.user, |name| users::by_name(name).map(|user| user.uid))
+                .unwrap_or(owner.uid)
+        });
+        let gid = archived.map(|owner| {
+            known(&mut self.groups, &owner.group, users::group_by_name).unwrap_or(owner.gid)
+        });
+        (self.options.owner.or(uid), self.options.group.or(gid))
+    }
+
+    fn mode(&self, mode: u32, is_dir: bool) -> u32 {
+        let options = self.options;
+        let mode = if options.apply_umask {
+            mode & 0o777 & !self.umask
+        } else if options.preserve_owner && options.owner.is_none() && options.group.is_none() {
+            mode & 0o7777
+        } else {
+            // Setuid was meant for the archive's owner, not for another.
+            mode & 0o1777
+        };
+        let wanted: &Option<Mode> = if is_dir { &options.directory_mode } else { &options.mode };
+        wanted.as_ref().map_or(mode, |wanted| wanted.apply(mode, is_dir))
+    }
+}
+
+/// `.`, `./`, `././/` or nothing at all.
+fn is_root(name: &[u8]) -> bool {
+    name.first() != Some(&b'/')
+        && name.split(|b| *b == b'/').all(|part| part.is_empty() || part == b".")
+}
+
+fn known(
+    cache: &mut HashMap<Vec<u8>, Option<u32>>,
+    name: &[u8],
+    look_up: impl Fn(&str) -> Option<u32>,
+) -> Option<u32> {
+    if name.is_empty() {
+        return None;
+    }
+    if let Some(id) = cache.get(name) {
+        return *id;
+    }
+    if cache.len() >= MOST_NAMES {
+        return None;
+    }
+    let id = std::str::from_utf8(name).ok().and_then(look_up);
+    cache.insert(name.to_vec(), id);
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(name: &str, strip: u32) -> Result<Option<String>, &'static str> {
+        let options = UnpackOptions { strip_components: strip, ..UnpackOptions::default() };
+        let selection = Selection::new(&options, Path::new("x.tar"), 0o022);
+        let placed = selection.place(name.as_bytes(), name.as_bytes());
+        placed.map(|path| path.map(|path| path.to_string())).map_err(|failure| failure.code())
+    }
+
+    #[test]
+    fn components_are_stripped_as_gnu_tar_does() {
+        for (name, strip, expected) in [
+            ("a/b/c", 0, Some("a/b/c")),
+            ("a/b/c", 1, Some("b/c")),
+            ("a//b/c", 1, Some("b/c")),
+            ("./a/b", 1, Some("a/b")),
+            ("./a/b", 2, Some("b")),
+            ("a/", 1, None),
+            ("a", 1, None),
+            ("a/b", 9, None),
+            ("./", 0, None),
+            ("", 0, None),
+            (".", 1, None),
+        ] {
+            assert_eq!(place(name, strip), Ok(expected.map(str::to_owned)), "{name} {strip}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_the_root_is_refused_even_if_that_part_is_stripped() {
+        for (name, strip) in
+            [("/a/b", 1), ("../a", 1), ("a/../b", 2), ("a/..", 0), ("/", 0), ("a\0b", 0)]
+        {
+            assert_eq!(place(name, strip), Err("unsafe_entry"), "{name} {strip}");
+        }
+        assert_eq!(place(&"a/".repeat(300), 0), Err("unsafe_entry"));
+        assert_eq!(place(&"a".repeat(5000), 0), Err("unsafe_entry"));
+    }
+
+    #[test]
+    fn setuid_needs_the_archives_own_owner() {
+        let mode = |options: UnpackOptions| {
+            Selection::new(&options, Path::new("x.tar"), 0o022).mode(0o6777, false)
+        };
+        let plain = UnpackOptions::default;
+        assert_eq!(mode(plain()), 0o777);
+        assert_eq!(mode(UnpackOptions { preserve_owner: true, ..plain() }), 0o6777);
+        assert_eq!(mode(UnpackOptions { preserve_owner: true, owner: Some(33), ..plain() }), 0o777);
+        assert_eq!(mode(UnpackOptions { apply_umask: true, ..plain() }), 0o755);
+        let wanted = Mode::parse("u=rwX,go=rX").ok();
+        assert_eq!(mode(UnpackOptions { mode: wanted, ..plain() }), 0o755);
+    }
+}

@@ -1,0 +1,239 @@
+//! Owns the pipe between the thread that decompresses and the one that writes: a few
+//! buffers that go round.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
+
+use oxistrano_core::{interrupt, Failure};
+
+use crate::failures;
+
+/// Bytes that are handed over at a time, and how many such buffers there are.
+const BUFFER: usize = 256 * 1024;
+const BUFFERS: usize = 8;
+
+enum Piece {
+    Bytes(Vec<u8>),
+    /// Said expressly: a thread that stopped half-way must not look like an end.
+    End,
+    Failed(io::Error),
+}
+
+/// The decompressor's end.
+pub(crate) struct Feed {
+    pieces: SyncSender<Piece>,
+    spent: Receiver<Vec<u8>>,
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+/// The reader of entries' end. Knows which entry is being read, for messages.
+pub(crate) struct Stream<'a> {
+    pieces: Receiver<Piece>,
+    spent: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+    ended: bool,
+    /// How many more bytes may come.
+    allowance: u64,
+    archive: &'a Path,
+    entry: Vec<u8>,
+}
+
+/// Makes a pipe through which at most `limit` bytes may go.
+pub(crate) fn pipe(archive: &Path, limit: u64) -> (Feed, Stream<'_>) {
+    let (pieces, received) = sync_channel(BUFFERS);
+    let (spent, returned) = channel();
+    let feed = Feed { pieces, spent: returned, buffer: vec![0; BUFFER], filled: 0 };
+    let stream = Stream {
+        pieces: received,
+        spent,
+        current: Vec::new(),
+        at: 0,
+        ended: false,
+        allowance: limit,
+        archive,
+        entry: Vec::new(),
+    };
+    (feed, stream)
+}
+
+impl Feed {
+    /// Takes all that `source` has; returns how much that was.
+    pub(crate) fn take_from(&mut self, source: &mut impl Read) -> io::Result<u64> {
+        let mut taken = 0;
+        loop {
+            match source.read(&mut self.buffer[self.filled..]) {
+                Ok(0) => return Ok(taken),
+                Ok(n) => {
+                    self.filled += n;
+                    taken += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            if self.filled == self.buffer.len() {
+                self.flush()?;
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let fresh = self.spent.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
+        let mut full = std::mem::replace(&mut self.buffer, fresh);
+        // Only a new buffer is filled with zeros here; one that comes back is long enough.
+        self.buffer.resize(BUFFER, 0);
+        full.truncate(self.filled);
+        self.filled = 0;
+        self.send(Piece::Bytes(full))
+    }
+
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        // Nobody listens any more: the reader has failed and says why.
+        self.pieces.send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Says how it ended. What was taken before a failure still arrives.
+    pub(crate) fn finish(mut self, result: io::Result<()>) {
+        let last = match result {
+            Ok(()) => Piece::End,
+            Err(error) => Piece::Failed(error),
+        };
+        let _ = self.flush().and_then(|()| self.send(last));
+    }
+}
+
+impl<'a> Stream<'a> {
+    /// The archive's path.
+    pub(crate) fn archive(&self) -> &'a Path {
+        self.archive
+    }
+
+    /// From now on messages name this entry.
+    pub(crate) fn enter(&mut self, entry: &[u8]) {
+        self.entry.clear();
+        self.entry.extend_from_slice(entry);
+    }
+
+    /// `bad_archive`, naming the entry.
+    pub(crate) fn bad(&self, cause: impl std::fmt::Display) -> Failure {
+        failures::bad(self.archive, &self.entry, cause)
+    }
+
+    /// Some of the next bytes; none at the end.
+    pub(crate) fn peek(&mut self) -> Result<&[u8], Failure> {
+        while self.at == self.current.len() && !self.ended {
+            interrupt::check()?;
+            match self.pieces.recv() {
+                Ok(Piece::Bytes(bytes)) => {
+                    self.allowance =
+                        self.allowance.checked_sub(bytes.len() as u64).ok_or_else(|| {
+                            failures::too_large(
+                                self.archive,
+                                &self.entry,
+                                "more bytes than the limit",
+                            )
+                        })?;
+                    // The other side may be gone already; then nobody needs the buffer.
+                    let _ = self.spent.send(std::mem::replace(&mut self.current, bytes));
+                    self.at = 0;
+                }
+                Ok(Piece::End) => self.ended = true,
+                Ok(Piece::Failed(error)) => {
+                    return Err(failures::unreadable(self.archive, &self.entry, error));
+                }
+                Err(_) => return Err(self.bad("the decompressor stopped")),
+            }
+        }
+        Ok(&self.current[self.at..])
+    }
+
+    /// Goes past the first `amount` of what `peek` showed.
+    pub(crate) fn consume(&mut self, amount: usize) {
+        self.at = (self.at + amount).min(self.current.len());
+    }
+
+    /// Fills `into`. `false` if the stream was at its end.
+    pub(crate) fn fill(&mut self, into: &mut [u8]) -> Result<bool, Failure> {
+        let mut filled = 0;
+        while filled < into.len() {
+            let bytes = self.peek()?;
+            if bytes.is_empty() {
+                return if filled == 0 { Ok(false) } else { Err(self.cut_off()) };
+            }
+            let n = bytes.len().min(into.len() - filled);
+            into[filled..filled + n].copy_from_slice(&bytes[..n]);
+            self.consume(n);
+            filled += n;
+        }
+        Ok(true)
+    }
+
+    /// Goes past `amount` bytes.
+    pub(crate) fn skip(&mut self, mut amount: u64) -> Result<(), Failure> {
+        while amount > 0 {
+            let available = self.peek()?.len();
+            if available == 0 {
+                return Err(self.cut_off());
+            }
+            let n = usize::try_from(amount).map_or(available, |amount| amount.min(available));
+            self.consume(n);
+            amount -= n as u64;
+        }
+        Ok(())
+    }
+
+    /// Reads to the end, so that damage behind the last entry is noticed.
+    pub(crate) fn drain(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.peek()?.len() {
+                0 => return Ok(()),
+                n => self.consume(n),
+            }
+        }
+    }
+
+    fn cut_off(&self) -> Failure {
+        self.bad("the archive is cut off here")
+    }
+}
+
+/// The contents of one entry: the next bytes of the stream, and no more than belong to it.
+pub(crate) struct Body<'b, 'a> {
+    /// Where they come from.
+    pub(crate) stream: &'b mut Stream<'a>,
+    /// How many are left.
+    pub(crate) remaining: &'b mut u64,
+}
+
+impl Body<'_, '_> {
+    /// Some of the next bytes; none at the entry's end.
+    pub(crate) fn peek(&mut self) -> Result<&[u8], Failure> {
+        if *self.remaining == 0 {
+            return Ok(&[]);
+        }
+        if self.stream.peek()?.is_empty() {
+            return Err(self.stream.cut_off());
+        }
+        let bytes = self.stream.peek()?;
+        let n = usize::try_from(*self.remaining).map_or(bytes.len(), |most| most.min(bytes.len()));
+        Ok(&bytes[..n])
+    }
+
+    /// Goes past the first `amount` of what `peek` showed.
+    pub(crate) fn consume(&mut self, amount: usize) {
+        self.stream.consume(amount);
+        *self.remaining -= amount as u64;
+    }
+
+    /// All of it, for what is known to be short.
+    pub(crate) fn read_all(&mut self) -> Result<Vec<u8>, Failure> {
+        let mut all = vec![0; usize::try_from(*self.remaining).unwrap_or_default()];
+        if !all.is_empty() && !self.stream.fill(&mut all)? {
+            return Err(self.stream.cut_off());
+        }
+        *self.remaining = 0;
+        Ok(all)
+    }
+}

@@ -1,0 +1,76 @@
+//! Makes a release the live one.
+//!
+//! Does: leads `current` to the release, with one rename. Requires: the release. After a
+//! failure: `current` leads where it led before.
+
+mod docs;
+
+use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
+use oxistrano_releases::{release_options, shared_links, switch, trash, Root, Version, Via};
+
+release_options! {
+    /// The options of `release_activate`.
+    pub struct Options {
+        /// The release to make live.
+        version: Version;
+        /// V(symlink) makes O(current_dir) a symbolic link, replaced by one rename. V(rsync) keeps a
+        /// directory with a copy of the release, each changed file replaced by a rename. Changing
+        /// from one to the other exchanges the two without a moment in which there is neither.
+        current_via: Via, default = Some(Literal::Text("symlink"));
+        /// With O(current_via=rsync), directories that stay links to O(shared_dir).
+        shared_paths: Vec<RelPath>;
+        /// With O(current_via=rsync), files that stay links to O(shared_dir).
+        shared_files: Vec<RelPath>;
+    }
+}
+
+/// The module.
+pub struct ReleaseActivate;
+
+impl Module for ReleaseActivate {
+    type Options = Options;
+    const NAME: &'static str = "release_activate";
+    const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
+
+    fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
+        let layout = options.layout();
+        let would = format!("would activate {}", options.version);
+        let root = match Root::open_if_there(&layout)? {
+            None if context.check_mode => return Ok(Outcome::new(true).msg(would)),
+            Some(root) => root,
+            None => Root::open(layout.clone())?,
+        };
+        root.require_unlocked(&options.deployer)?;
+        let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
+        let previous = root.all_releases()?.active().map(|release| release.version.to_string());
+        let result = |outcome: Outcome| {
+            outcome
+                .value("version", options.version.as_str())
+                .value("current_path", layout.current_path().display().to_string())
+                .value("previous", previous.clone())
+        };
+        if context.check_mode {
+            // The release itself has not been made in check mode.
+            return match switch::plan(&root, &options.version, options.current_via, &shared) {
+                Ok(plan) => {
+                    Ok(result(Outcome::new(plan.is_needed()).diff(plan.diff(&root))).msg(would))
+                }
+                Err(failure) if failure.code() == switch::NO_RELEASE => {
+                    Ok(result(Outcome::new(true).msg(would)))
+                }
+                Err(failure) => Err(failure),
+            };
+        }
+        let root = root.exclusively()?;
+        root.require_unlocked(&options.deployer)?;
+        let plan = switch::plan(&root, &options.version, options.current_via, &shared)?;
+        let diff = plan.diff(&root);
+        let switched = plan.apply(&root)?;
+        trash::empty_later(&root.releases()?, &switched.trash)?;
+        let msg = if switched.changed { "is live now" } else { "is live already" };
+        Ok(result(Outcome::new(switched.changed))
+            .msg(format!("{} {msg}", options.version))
+            .diff(diff)
+            .warnings(switched.warnings))
+    }
+}

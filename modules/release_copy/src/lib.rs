@@ -1,0 +1,184 @@
+//! Makes a release out of a tree that is on the host already.
+//!
+//! Does: copies (or takes) the tree beside the final place, writes `REVISION`, renames.
+//! Requires: the directories that `release_setup` makes. After a failure: the release is
+//! absent and nothing else has changed, the source included.
+
+mod docs;
+mod tracked;
+
+use std::path::PathBuf;
+
+use oxistrano_core::{
+    AbsPath, Constraint, Context, Diff, Dir, Documentation, Failure, Literal, Module, Outcome,
+    RelPath,
+};
+use oxistrano_releases::{
+    release_options, trash, Decision, Placement, Root, Staging, Version, STAGING_NAME,
+};
+use oxistrano_tree::{copy_tree, CopyOptions, Method};
+
+oxistrano_core::choices! {
+    /// How a file gets from there to here.
+    pub enum How {
+        /// A reflink where the file system has them, else a copy.
+        Auto = "auto",
+        /// Always a copy of the bytes.
+        Copy = "copy",
+        /// A hard link: source and release share the file.
+        Hardlink = "hardlink",
+    }
+}
+
+release_options! {
+    /// The options of `release_copy`.
+    pub struct Options {
+        /// The release to make, the name of its directory.
+        version: Version;
+        /// The tree on the host that becomes the release. If it is not given, the staging directory
+        /// of M(oxistrano.deploy.release_setup), which is not copied but renamed.
+        src: Option<AbsPath>;
+        /// How files are copied. With V(hardlink) a file that is later written in place changes in
+        /// both trees.
+        method: How, default = Some(Literal::Text("auto"));
+        /// Paths to leave out, relative to O(src), with what is below them.
+        exclude: Vec<RelPath>;
+        /// O(src) is a Git work tree: take the files that Git tracks, those of its submodules
+        /// included, and nothing else.
+        git_tracked: bool, default = Some(Literal::Flag(false));
+        /// The program that is asked what Git tracks.
+        git_executable: PathBuf, default = Some(Literal::Text("git"));
+        /// Take only what is below this directory of O(src).
+        subtree: Option<RelPath>;
+        /// What the file C(REVISION) in the release says. The version, if it is not given.
+        revision: Option<String>;
+        /// Replace a release of this version even if it is live or no deploy has made it.
+        force: bool, default = Some(Literal::Flag(false));
+    }
+    constraints: [
+        Constraint::RequiredBy("git_tracked", &["src"]),
+        Constraint::RequiredBy("subtree", &["src"]),
+        Constraint::RequiredBy("exclude", &["src"]),
+    ];
+}
+
+/// The module.
+pub struct ReleaseCopy;
+
+impl Module for ReleaseCopy {
+    type Options = Options;
+    const NAME: &'static str = "release_copy";
+    const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
+
+    fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
+        run(&options, context).map_err(|failure| failure.state("Nothing was changed."))
+    }
+}
+
+fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
+    let layout = options.layout();
+    let revision = options.revision.as_deref().unwrap_or(options.version.as_str());
+    let path = layout.release_path(&options.version).display().to_string();
+    let from = match &options.src {
+        Some(src) => src.as_path().to_owned(),
+        None => layout.releases_path().join(STAGING_NAME),
+    };
+    let result = |changed, msg: String| {
+        Outcome::new(changed)
+            .msg(msg)
+            .value("release_path", path.clone())
+            .value("version", options.version.as_str())
+            .value("revision", revision)
+            .diff(Diff {
+                header: path.clone(),
+                before: vec!["absent".into()],
+                after: vec!["release".into()],
+            })
+    };
+    let would = || result(true, format!("would make {} from {}", options.version, from.display()));
+    let root = match Root::open_if_there(&layout)? {
+        None if context.check_mode => return Ok(would()),
+        Some(root) => root,
+        None => Root::open(layout.clone())?,
+    };
+    root.require_unlocked(&options.deployer)?;
+    let placement = Placement {
+        root: &root,
+        version: &options.version,
+        revision,
+        sha256: None,
+        force: options.force,
+    };
+    let decision = placement.decide()?;
+    debug_assert_ne!(decision, Decision::Unchanged, "only an archive can be known again");
+    // In check mode nothing was fetched, so there may be nothing to copy yet.
+    if context.check_mode {
+        return Ok(would());
+    }
+    let root = Root::open(layout.clone())?.exclusively()?;
+    let placement = Placement { root: &root, ..placement };
+    let releases = root.releases()?;
+    placement.begin(&options.deployer)?;
+    let (staging, outcome) = match &options.src {
+        None => {
+            let staging = Staging::adopt(&releases).map_err(|failure| {
+                failure
+                    .while_trying("nothing has been fetched")
+                    .remedy("run release_setup with staging: true, and fetch into its staging_path")
+            })?;
+            (staging, result(true, format!("made {path} from what was fetched")))
+        }
+        Some(src) => {
+            let source = open_source(src)?;
+            let tracked = match options.git_tracked {
+                true => Some(tracked::files(
+                    &options.git_executable,
+                    &source,
+                    options.subtree.as_ref(),
+                )?),
+                false => None,
+            };
+            let staging = Staging::create(&releases)?;
+            let copy_options = CopyOptions {
+                method: match options.method {
+                    How::Auto => Method::Reflink,
+                    How::Copy => Method::Copy,
+                    How::Hardlink => Method::Hardlink,
+                },
+                exclude: options.exclude.clone(),
+                // Git does not track directories: the release's own is made as by mkdir.
+                root_metadata: tracked.is_none(),
+                only: tracked,
+                subtree: options.subtree.clone(),
+                ..CopyOptions::default()
+            };
+            let copied = copy_tree(&source, staging.dir(), &copy_options).map_err(|failure| {
+                failure.state("The unfinished release was removed; what was live is untouched.")
+            })?;
+            let outcome = result(true, format!("copied {} files into {path}", copied.files))
+                .value("files", copied.files)
+                .value("directories", copied.directories)
+                .value("links", copied.links)
+                .value("bytes", copied.bytes)
+                .value("reflinked", copied.cloned)
+                .value("hardlinked", copied.linked);
+            (staging, outcome)
+        }
+    };
+    let replaced = placement.finish(staging)?;
+    trash::empty_later(&releases, replaced.as_slice())?;
+    Ok(outcome)
+}
+
+fn open_source(src: &AbsPath) -> Result<Dir, Failure> {
+    match src.as_path().metadata() {
+        Ok(metadata) if metadata.is_dir() => Dir::open(src.as_path()),
+        Ok(_) => Err(Failure::new("no_source", format!("cannot copy '{src}'"))
+            .cause("it is not a directory")
+            .remedy(
+                "name the directory that becomes the release; for an archive use release_unpack",
+            )
+            .path(src.as_path())),
+        Err(error) => Err(Failure::io("copy", src.as_path(), error)),
+    }
+}

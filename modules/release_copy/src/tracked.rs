@@ -1,0 +1,53 @@
+//! What Git tracks in a work tree.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use oxistrano_core::{command, Dir, Failure, RelPath};
+
+/// Long enough for a repository of a million files on a slow disk.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The files that Git tracks in `tree` (its submodules included) below `subtree`,
+/// relative to `subtree` if there is one.
+///
+/// # Errors
+/// When Git fails, or when nothing is tracked there.
+pub fn files(git: &Path, tree: &Dir, subtree: Option<&RelPath>) -> Result<Vec<RelPath>, Failure> {
+    let words = ["ls-files", "-z", "--recurse-submodules"].map(OsString::from);
+    let argv: Vec<OsString> = std::iter::once(git.as_os_str().to_owned()).chain(words).collect();
+    let output = command::run(&argv, tree.path(), TIMEOUT)?;
+    let mut files = Vec::new();
+    for name in output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let path = PathBuf::from(OsString::from_vec(name.to_vec()));
+        let path = RelPath::new(path).map_err(|why| {
+            Failure::new(
+                "bad_tracked_name",
+                format!("cannot copy what Git tracks in '{}'", tree.path().display()),
+            )
+            .cause(why)
+        })?;
+        let below = match subtree {
+            None => Some(path),
+            Some(subtree) => {
+                path.as_path().strip_prefix(subtree).ok().and_then(|rest| RelPath::new(rest).ok())
+            }
+        };
+        files.extend(below);
+    }
+    match (files.is_empty(), subtree) {
+        (false, _) => Ok(files),
+        (true, Some(subtree)) => {
+            Err(Failure::new("empty_subtree", format!("Git tracks nothing below '{subtree}'"))
+                .remedy("correct ansistrano_git_repo_tree")
+                .path(tree.at(subtree)))
+        }
+        (true, None) => Err(Failure::new(
+            "empty_repository",
+            format!("Git tracks nothing in '{}'", tree.path().display()),
+        )
+        .path(tree.path())),
+    }
+}

@@ -1,0 +1,135 @@
+//! Deletes releases that are too old, broken or rolled back from.
+//!
+//! Does: renames them out of the way, then removes them, by default in a process that
+//! the play does not wait for. Requires: nothing. After a failure: what was renamed is
+//! out of the way and is removed by the next deploy; the others are whole.
+
+mod docs;
+
+use oxistrano_core::{Context, Diff, Documentation, Failure, Literal, Module, Outcome};
+use oxistrano_releases::{release_options, trash, EventKind, Releases, Root, State, Version};
+
+release_options! {
+    /// The options of `release_prune`.
+    pub struct Options {
+        /// How many complete releases to keep, the live one included; V(0): all. Broken releases and
+        /// those that were rolled back from are never counted and, unless this is V(0), never kept.
+        keep: u32, default = Some(Literal::Number(0));
+        /// Keep the release before the live one, where a rollback goes, even with O(keep=1).
+        keep_previous: bool, default = Some(Literal::Flag(true));
+        /// Delete these as well. The live one and the one in progress are refused.
+        versions: Vec<Version>;
+        /// Wait for the removal. Otherwise the releases are renamed out of the way, and a detached
+        /// process of low priority removes them.
+        wait: bool, default = Some(Literal::Flag(false));
+    }
+}
+
+/// The module.
+pub struct ReleasePrune;
+
+impl Module for ReleasePrune {
+    type Options = Options;
+    const NAME: &'static str = "release_prune";
+    const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
+
+    fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
+        let Some(root) = Root::open_if_there(&options.layout())? else {
+            return Ok(Outcome::new(false).msg("there is no deploy root"));
+        };
+        root.require_unlocked(&options.deployer)?;
+        let root = if context.check_mode { root } else { root.exclusively()? };
+        root.require_unlocked(&options.deployer)?;
+        let releases = root.all_releases()?;
+        let doomed = plan(&options, &releases)?;
+        let names: Vec<_> = doomed.iter().map(ToString::to_string).collect();
+        let unrecognised: Vec<_> = releases
+            .in_state(State::Unrecognised)
+            .map(|release| release.version.to_string())
+            .collect();
+        let mut outcome = Outcome::new(!doomed.is_empty())
+            .value("removed", names.clone())
+            .value("unrecognised", unrecognised.clone())
+            .diff(diff(&root, &releases, &doomed));
+        if !unrecognised.is_empty() && options.keep > 0 {
+            outcome = outcome.warning(format!(
+                "left alone in '{}', because no deploy has made them: {}",
+                root.layout().releases_path().display(),
+                unrecognised.join(", ")
+            ));
+        }
+        if context.check_mode || doomed.is_empty() {
+            let would = if doomed.is_empty() {
+                "nothing to remove".into()
+            } else {
+                format!("would remove {}", names.join(", "))
+            };
+            return Ok(outcome.msg(would));
+        }
+        let dir = root.releases()?;
+        let mut trash = Vec::new();
+        for version in &doomed {
+            trash.push(trash::discard(&dir, version)?);
+            root.record(version, EventKind::Removed)?;
+        }
+        if options.wait {
+            let state = "They are out of the way; the next deploy removes what is left.";
+            let removed = trash::empty(&dir, trash).map_err(|failure| failure.state(state))?;
+            outcome =
+                outcome.value("files", removed.files).value("directories", removed.directories);
+        } else {
+            trash::empty_later(&dir, &trash)?;
+        }
+        Ok(outcome.msg(format!("removed {}", names.join(", "))))
+    }
+}
+
+/// Chooses; the live release, the one in progress and (unless told) the previous one are
+/// never among them.
+fn plan(options: &Options, releases: &Releases) -> Result<Vec<Version>, Failure> {
+    let mut doomed = Vec::new();
+    if options.keep > 0 {
+        let previous = releases.previous().map(|release| release.version.clone());
+        let mut kept = u32::from(releases.active().is_some());
+        let keeps_previous = options.keep_previous && previous.is_some();
+        // The previous one has its place before those that are merely newer.
+        kept += u32::from(keeps_previous);
+        for release in releases.iter() {
+            match release.state {
+                State::Active | State::InProgress | State::Unrecognised => {}
+                State::Broken | State::RolledBack => doomed.push(release.version.clone()),
+                State::Complete
+                    if keeps_previous && Some(&release.version) == previous.as_ref() => {}
+                State::Complete if kept < options.keep => kept += 1,
+                State::Complete => doomed.push(release.version.clone()),
+            }
+        }
+    }
+    for version in &options.versions {
+        match releases.get(version).map(|release| release.state) {
+            None => {}
+            Some(State::Active) => return Err(refused(version, "it is live")),
+            Some(State::InProgress) => return Err(refused(version, "it is being deployed")),
+            Some(_) if doomed.contains(version) => {}
+            Some(_) => doomed.push(version.clone()),
+        }
+    }
+    Ok(doomed)
+}
+
+fn refused(version: &Version, why: &str) -> Failure {
+    Failure::new("release_in_use", format!("refusing to remove release {version}"))
+        .cause(why)
+        .state("Nothing was changed.")
+}
+
+fn diff(root: &Root, releases: &Releases, doomed: &[Version]) -> Diff {
+    let line = |version: &Version, state: &str| format!("{version}: {state}");
+    let all = releases.iter().map(|release| line(&release.version, release.state.word()));
+    let left = releases.iter().filter(|release| !doomed.contains(&release.version));
+    Diff {
+        header: root.layout().releases_path().display().to_string(),
+        before: all.collect(),
+        after: left.map(|release| line(&release.version, release.state.word())).collect(),
+    }
+}

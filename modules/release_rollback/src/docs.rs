@@ -1,0 +1,35 @@
+//! What `ansible-doc` shows of `release_rollback` beside its options.
+
+use oxistrano_core::{Documentation, ReturnSpec};
+
+pub const DOCUMENTATION: Documentation = Documentation {
+    short: "Go back to an earlier release",
+    description: &[
+        "Leads O(current_dir) back to the newest complete release before the live one that has not \
+         been rolled back from, or to the named one. The release that is left is remembered as bad: a \
+         later rollback does not go there by itself, and M(oxistrano.deploy.release_prune) removes it.",
+        "Works for a O(current_dir) that is a symbolic link and for one that is a copy.",
+    ],
+    notes: &["Releases whose deploy was interrupted are never gone back to."],
+    see_also: &["release_activate", "release_info"],
+    examples: r"
+- name: Back to where we were
+  oxistrano.deploy.release_rollback:
+    deploy_to: /var/www/shop
+    reason: checkout answers 500
+
+- name: Back to a certain release
+  oxistrano.deploy.release_rollback:
+    deploy_to: /var/www/shop
+    version: 20260820090000Z
+",
+    returns: &[
+        ReturnSpec { name: "from", kind: "str", doc: "The release that was live.", returned: "success" },
+        ReturnSpec { name: "to", kind: "str", doc: "The release to go to.", returned: "success" },
+        ReturnSpec { name: "previous", kind: "str", doc: "The release that would be gone to if none is named.", returned: "success" },
+        ReturnSpec { name: "release_path", kind: "path", doc: "The release to go to.", returned: "success" },
+        ReturnSpec { name: "releases_path", kind: "path", doc: "The directory of the releases.", returned: "success" },
+        ReturnSpec { name: "releases", kind: "list", doc: "All releases before the rollback, as M(oxistrano.deploy.release_info) shows them.", returned: "success" },
+    ],
+    action_plugin: true,
+};

@@ -1,0 +1,188 @@
+//! Goes back to an earlier release.
+//!
+//! Does: chooses the release, takes the lock, switches, remembers why the bad one was
+//! left. Requires: a complete release to go to. After a failure: `current` leads where it
+//! led before.
+
+mod docs;
+
+use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
+use oxistrano_releases::{
+    release_options, shared_links, switch, trash, EventKind, Lock, LockKind, Release, Releases,
+    Root, State, Version, Via,
+};
+
+oxistrano_core::choices! {
+    /// How far to go.
+    pub enum Step {
+        /// Choose and take the lock.
+        Chosen = "chosen",
+        /// Switch.
+        Active = "active",
+    }
+}
+
+release_options! {
+    /// The options of `release_rollback`.
+    pub struct Options {
+        /// V(active) switches. V(chosen) only chooses the release and takes the deploy lock, for a play
+        /// that does something before the switch; M(oxistrano.deploy.release_setup) with C(state=finished)
+        /// frees the lock.
+        state: Step, default = Some(Literal::Text("active"));
+        /// The release to go to. If it is not given or empty, the newest complete release before the
+        /// live one that has not been rolled back from.
+        version: Option<String>;
+        /// Why; kept in the history with the release that is left.
+        reason: Option<String>;
+        /// How V(current) leads to the release; if it is not given, as it does now.
+        current_via: Option<Via>;
+        /// If V(current) is a directory, directories that stay links to O(shared_dir).
+        shared_paths: Vec<RelPath>;
+        /// If V(current) is a directory, files that stay links to O(shared_dir).
+        shared_files: Vec<RelPath>;
+        /// Take the lock from the holder who took it at this time. The action plugin sets it when
+        /// it has found that the controlling process of that deploy has died.
+        take_over: Option<String>;
+    }
+}
+
+/// The module.
+pub struct ReleaseRollback;
+
+impl Module for ReleaseRollback {
+    type Options = Options;
+    const NAME: &'static str = "release_rollback";
+    const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
+
+    fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
+        let root = Root::open(options.layout())?;
+        let held = root.lock().ok().flatten();
+        let taking_over =
+            held.as_ref().is_some_and(|lock| options.take_over.as_ref() == Some(&lock.since));
+        if !taking_over {
+            root.require_unlocked(&options.deployer)?;
+        }
+        let root = if context.check_mode { root } else { root.exclusively()? };
+        let releases = root.all_releases()?;
+        let target =
+            choose(&root, &releases, options.version.as_deref().filter(|name| !name.is_empty()))?;
+        let from = releases.active().map(|release| release.version.clone());
+        let result = facts(&root, &releases, from.as_ref(), target);
+        let lock = Lock::new(LockKind::Rollback, Some(&target.version), &options.deployer);
+        if options.state == Step::Chosen {
+            if !context.check_mode {
+                root.take_lock(&lock, options.take_over.as_deref())?;
+            }
+            return Ok(result(Outcome::new(true).msg(format!("going back to {}", target.version))));
+        }
+        let via = options.current_via.or(releases.via()).unwrap_or(Via::Symlink);
+        let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
+        let plan = switch::plan(&root, &target.version, via, &shared)?;
+        let diff = plan.diff(&root);
+        if context.check_mode {
+            return Ok(result(
+                Outcome::new(true).msg(format!("would go back to {}", target.version)).diff(diff),
+            ));
+        }
+        // Called by itself it takes the lock for as long as it runs.
+        let own_lock = held.is_none() || taking_over;
+        root.take_lock(&lock, options.take_over.as_deref())?;
+        let switched = switch_back(&options, &root, &plan, from.as_ref(), target);
+        if own_lock {
+            root.free_lock()?;
+        }
+        let switched = switched?;
+        trash::empty_later(&root.releases()?, &switched.trash)?;
+        Ok(result(Outcome::new(switched.changed))
+            .msg(format!("{} is live now", target.version))
+            .diff(diff)
+            .warnings(switched.warnings))
+    }
+}
+
+fn switch_back(
+    options: &Options,
+    root: &Root,
+    plan: &switch::Plan,
+    from: Option<&Version>,
+    to: &Release,
+) -> Result<switch::Switched, Failure> {
+    let switched = plan.apply(root)?;
+    if let Some(from) = from.filter(|from| **from != to.version) {
+        let user = oxistrano_releases::local_user();
+        let (to, reason) = (to.version.to_string(), options.reason.clone());
+        root.record(from, EventKind::RolledBack { to, reason, user })?;
+    }
+    Ok(switched)
+}
+
+/// The release to go to.
+fn choose<'a>(
+    root: &Root,
+    releases: &'a Releases,
+    named: Option<&str>,
+) -> Result<&'a Release, Failure> {
+    let cannot = |cause: String| {
+        Failure::new("cannot_roll_back", format!("cannot roll back {}", root.describe()))
+            .cause(cause)
+            .state(match releases.active() {
+                Some(active) => format!("Nothing was changed; {} is live.", active.version),
+                None => "Nothing was changed; nothing is live.".to_owned(),
+            })
+    };
+    let candidates = || -> Vec<_> {
+        releases
+            .iter()
+            .filter(|release| matches!(release.state, State::Complete | State::RolledBack))
+            .map(|release| release.version.to_string())
+            .collect()
+    };
+    let Some(name) = named else {
+        return releases.previous().ok_or_else(|| {
+            let failure = cannot("there is no complete release before the live one".to_owned());
+            match candidates() {
+                names if names.is_empty() => failure,
+                names => failure.remedy(format!(
+                    "name the one to go to (ansistrano_rollback_to_release): {}",
+                    names.join(", ")
+                )),
+            }
+        });
+    };
+    let version =
+        Version::new(name).map_err(|why| cannot(why).path(root.layout().releases_path()))?;
+    match releases.get(&version) {
+        None => Err(cannot(format!("there is no release {version}")).remedy(match candidates() {
+            names if names.is_empty() => "deploy it".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        })),
+        Some(release) => match release.state {
+            State::Active | State::Complete | State::RolledBack => Ok(release),
+            state => Err(cannot(format!(
+                "release {version} is {}: its deploy never reached the switch",
+                state.word()
+            ))),
+        },
+    }
+}
+
+/// What every result says.
+fn facts<'a>(
+    root: &'a Root,
+    releases: &'a Releases,
+    from: Option<&'a Version>,
+    target: &'a Release,
+) -> impl Fn(Outcome) -> Outcome + 'a {
+    move |outcome| {
+        outcome
+            .value("from", from.map(Version::as_str))
+            .value("to", target.version.as_str())
+            .value("previous", releases.previous().map(|release| release.version.as_str()))
+            .value(
+                "release_path",
+                root.layout().release_path(&target.version).display().to_string(),
+            )
+            .value("releases_path", root.layout().releases_path().display().to_string())
+            .value("releases", releases.iter().map(Release::to_json).collect::<Vec<_>>())
+    }
+}

@@ -1,0 +1,56 @@
+//! What `ansible-doc` shows of `release_unpack` beside its options.
+
+use oxistrano_core::{Documentation, ReturnSpec};
+
+pub const DOCUMENTATION: Documentation = Documentation {
+    short: "Unpack an artifact into a new release",
+    description: &[
+        "Unpacks a tar (plain, gzip, zstd, xz, bzip2) or zip archive beside the final place and \
+         renames it when it is whole, so that a release directory is either absent or complete. \
+         Owner, group and mode are written as the files are created; C(REVISION) is written; the \
+         archive is removed.",
+        "Modes, modification times, symbolic and hard links, long names and sparse files are kept. \
+         Memory does not grow with the archive.",
+        "An entry that would land outside the release is refused with its name: an absolute path, \
+         C(..), a path through a symbolic link of the archive, a hard link to elsewhere, a device. \
+         Symbolic links themselves may point anywhere; nothing is ever written through them.",
+    ],
+    notes: &[
+        "The archive is brought to the host by the action plugin; nothing but this module is needed there.",
+        "Run twice with the same archive and version, it changes nothing the second time.",
+        "A release of the same version that is not live is replaced.",
+    ],
+    see_also: &["release_setup", "release_copy", "release_link"],
+    examples: r"
+- name: Unpack the artifact that the build has made
+  oxistrano.deploy.release_unpack:
+    deploy_to: /var/www/shop
+    version: 20260824101500Z
+    src: build/shop.tar.zst
+    checksum: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    owner: shop
+    group: www-data
+
+- name: Unpack what is on the host already, without its first directory
+  oxistrano.deploy.release_unpack:
+    deploy_to: /var/www/shop
+    version: 20260824101500Z
+    src: /var/cache/artifacts/shop-1.4.tar.gz
+    remote_src: true
+    strip_components: 1
+    exclude:
+      - '*.md'
+",
+    returns: &[
+        ReturnSpec { name: "release_path", kind: "path", doc: "The release.", returned: "success" },
+        ReturnSpec { name: "version", kind: "str", doc: "Its version.", returned: "success" },
+        ReturnSpec { name: "revision", kind: "str", doc: "What C(REVISION) says.", returned: "success" },
+        ReturnSpec { name: "format", kind: "str", doc: "What the archive is, as C(tar.zst).", returned: "success" },
+        ReturnSpec { name: "checksum", kind: "str", doc: "C(sha256:) and the checksum of the archive.", returned: "changed" },
+        ReturnSpec { name: "files", kind: "int", doc: "Regular files written.", returned: "changed" },
+        ReturnSpec { name: "directories", kind: "int", doc: "Directories made.", returned: "changed" },
+        ReturnSpec { name: "links", kind: "int", doc: "Symbolic and hard links made.", returned: "changed" },
+        ReturnSpec { name: "bytes", kind: "int", doc: "Bytes of the files.", returned: "changed" },
+    ],
+    action_plugin: true,
+};

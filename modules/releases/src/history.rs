@@ -1,0 +1,341 @@
+//! What happened in a deploy root: one JSON object per line, appended, never changed.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{self, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use oxistrano_core::{clock, json, Failure, IoContext};
+
+use crate::lock::Deployer;
+use crate::root::{local_user, Root};
+use crate::Version;
+
+const FILE: &str = "history.jsonl";
+
+/// One line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// Seconds since the epoch.
+    pub at: i64,
+    /// Which release.
+    pub version: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What can happen to a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// Its deploy began.
+    Started {
+        /// The user on this host.
+        user: String,
+        /// The user and host of the controller.
+        by: String,
+    },
+    /// Its directory is whole.
+    Placed {
+        /// The SHA-256 of the archive it came from.
+        sha256: Option<String>,
+    },
+    /// `current` leads to it.
+    Activated {
+        /// The first line of its `REVISION`.
+        revision: Option<String>,
+    },
+    /// Its deploy ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// Why, if it failed.
+        reason: Option<String>,
+    },
+    /// It was left for another one.
+    RolledBack {
+        /// Where to.
+        to: String,
+        /// Why.
+        reason: Option<String>,
+        /// The user on this host.
+        user: String,
+    },
+    /// It was deleted.
+    Removed,
+}
+
+/// How a deploy ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Well.
+    Success,
+    /// Not.
+    Failed,
+}
+
+/// One deploy, put together from its events.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Record {
+    /// The release.
+    pub version: String,
+    /// The first line of its `REVISION` when it was activated.
+    pub revision: Option<String>,
+    /// The user on this host.
+    pub user: Option<String>,
+    /// The user and host of the controller.
+    pub by: Option<String>,
+    /// Seconds since the epoch.
+    #[serde(serialize_with = "as_time")]
+    pub started: Option<i64>,
+    /// When `current` came to lead to it.
+    #[serde(serialize_with = "as_time")]
+    pub activated: Option<i64>,
+    /// When its deploy ended.
+    #[serde(serialize_with = "as_time")]
+    pub ended: Option<i64>,
+    /// How its deploy ended; none: it still runs, or died.
+    pub outcome: Option<Outcome>,
+    /// Why it failed, or was rolled back from.
+    pub reason: Option<String>,
+    /// When it was rolled back from.
+    #[serde(serialize_with = "as_time")]
+    pub rolled_back: Option<i64>,
+    /// Whether this deploy put the directory there.
+    pub placed: bool,
+    /// Whether it was deleted.
+    pub removed: bool,
+    /// The SHA-256 of its archive.
+    pub sha256: Option<String>,
+    /// Its place in the order of deploys.
+    #[serde(skip)]
+    pub order: usize,
+}
+
+#[allow(clippy::ref_option, reason = "serde calls it so")]
+fn as_time<S: serde::Serializer>(time: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(clock::iso).serialize(serializer)
+}
+
+/// All deploys of a root, the oldest first.
+#[derive(Debug, Default)]
+pub struct History {
+    records: Vec<Record>,
+    latest: HashMap<String, usize>,
+    last_activated: Option<String>,
+}
+
+impl History {
+    /// Puts the lines together. What is no event (a line that a power failure cut off)
+    /// is passed over.
+    pub fn parse(text: &[u8]) -> Self {
+        let mut history = Self::default();
+        for line in text.split(|byte| *byte == b'\n') {
+            if let Ok(event) = json::from_slice::<Event>(line) {
+                history.apply(event);
+            }
+        }
+        history
+    }
+
+    fn apply(&mut self, event: Event) {
+        let at = Some(event.at);
+        if let EventKind::RolledBack { to, .. } = &event.kind {
+            let to = to.clone();
+            self.record(&to).rolled_back = None;
+            self.last_activated = Some(to);
+        }
+        if matches!(event.kind, EventKind::Started { .. }) {
+            self.begin(&event.version);
+        }
+        if matches!(event.kind, EventKind::Activated { .. }) {
+            self.last_activated = Some(event.version.clone());
+        }
+        let record = self.record(&event.version);
+        match event.kind {
+            EventKind::Started { user, by } => {
+                (record.started, record.user, record.by) = (at, Some(user), Some(by));
+            }
+            EventKind::Placed { sha256 } => {
+                (record.placed, record.sha256) = (true, sha256);
+                (record.rolled_back, record.reason) = (None, None);
+            }
+            EventKind::Activated { revision } => {
+                (record.activated, record.revision, record.rolled_back) = (at, revision, None);
+            }
+            EventKind::Ended { outcome, reason } => {
+                (record.ended, record.outcome, record.reason) = (at, Some(outcome), reason);
+            }
+            EventKind::RolledBack { reason, .. } => {
+                (record.rolled_back, record.reason) = (at, reason);
+            }
+            EventKind::Removed => record.removed = true,
+        }
+    }
+
+    fn begin(&mut self, version: &str) -> usize {
+        let order = self.records.len();
+        let mut record = Record { version: version.to_owned(), order, ..Record::default() };
+        // Until a new deploy has put a directory there, the old one is what it was.
+        if let Some(before) = self.latest.get(version).map(|index| &self.records[*index]) {
+            record.rolled_back = before.rolled_back;
+            record.reason.clone_from(&before.reason);
+        }
+        self.records.push(record);
+        self.latest.insert(version.to_owned(), order);
+        order
+    }
+
+    fn record(&mut self, version: &str) -> &mut Record {
+        let index = match self.latest.get(version) {
+            Some(index) => *index,
+            None => self.begin(version),
+        };
+        &mut self.records[index]
+    }
+
+    /// The deploys, the oldest first.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The latest deploy of a version.
+    pub fn latest(&self, version: &Version) -> Option<&Record> {
+        self.latest.get(version.as_str()).map(|index| &self.records[*index])
+    }
+
+    /// Whether the directory of a version holds what was live once: what its latest
+    /// deploy that got as far as putting it there has activated.
+    pub fn was_active(&self, version: &Version) -> bool {
+        self.records
+            .iter()
+            .rev()
+            .filter(|record| record.version == version.as_str())
+            .find(|record| record.placed || record.activated.is_some())
+            .is_some_and(|record| record.activated.is_some())
+    }
+
+    /// The release that `current` was led to last.
+    pub fn last_activated(&self) -> Option<&str> {
+        self.last_activated.as_deref()
+    }
+}
+
+impl Root {
+    /// Reads the history; an empty one if there is none.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn history(&self) -> Result<History, Failure> {
+        let text = match self.state_if_there()? {
+            Some(state) => state.read(FILE)?,
+            None => None,
+        };
+        Ok(History::parse(&text.unwrap_or_default()))
+    }
+
+    /// Appends an event.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn record(&self, version: &Version, kind: EventKind) -> Result<(), Failure> {
+        let event = Event { at: clock::now(), version: version.as_str().to_owned(), kind };
+        let state = self.state()?;
+        let path = state.at(FILE);
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd =
+            fs::openat(&state, FILE, flags, Mode::from_raw_mode(0o644)).or_fail("open", &path)?;
+        let mut file = File::from(fd);
+        let mut line = Vec::new();
+        // A line that was cut off must not swallow this one.
+        let length = file.metadata().or_fail("examine", &path)?.len();
+        let mut last = [b'\n'];
+        if length > 0 {
+            file.read_exact_at(&mut last, length - 1).or_fail("read", &path)?;
+        }
+        if last != [b'\n'] {
+            line.push(b'\n');
+        }
+        line.extend(json::to_vec(&event).unwrap_or_default());
+        line.push(b'\n');
+        // In one write, so that no other line comes between.
+        file.write_all(&line).or_fail("write", &path)
+    }
+
+    /// The event that a deploy began, as this process and this deployer.
+    pub fn started_event(deployer: &Deployer) -> EventKind {
+        let by = if deployer.host.is_empty() {
+            String::new()
+        } else {
+            format!("{}@{}", deployer.user, deployer.host)
+        };
+        EventKind::Started { user: local_user(), by }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::tests::scratch;
+
+    fn version(name: &str) -> Version {
+        Version::new(name).unwrap()
+    }
+
+    #[test]
+    fn events_become_records() {
+        let (_scratch, root) = scratch();
+        let one = version("1");
+        root.record(&one, Root::started_event(&Deployer::default())).unwrap();
+        root.record(&one, EventKind::Activated { revision: Some("abc".into()) }).unwrap();
+        root.record(&one, EventKind::Ended { outcome: Outcome::Success, reason: None }).unwrap();
+        let history = root.history().unwrap();
+        let record = history.latest(&one).unwrap();
+        assert_eq!(record.revision.as_deref(), Some("abc"));
+        assert_eq!(record.outcome, Some(Outcome::Success));
+        assert!(record.started.is_some() && record.activated.is_some() && record.ended.is_some());
+        assert_eq!(history.last_activated(), Some("1"));
+    }
+
+    #[test]
+    fn a_rollback_marks_the_bad_one_and_clears_the_good_one() {
+        let (_scratch, root) = scratch();
+        let (one, two) = (version("1"), version("2"));
+        let back = |to: &Version, reason: &str| EventKind::RolledBack {
+            to: to.as_str().into(),
+            reason: Some(reason.into()),
+            user: "x".into(),
+        };
+        root.record(&one, EventKind::Activated { revision: None }).unwrap();
+        root.record(&two, EventKind::Activated { revision: None }).unwrap();
+        root.record(&two, back(&one, "500s")).unwrap();
+        let history = root.history().unwrap();
+        assert_eq!(history.last_activated(), Some("1"));
+        assert_eq!(history.latest(&two).unwrap().reason.as_deref(), Some("500s"));
+        assert!(history.latest(&two).unwrap().rolled_back.is_some());
+        root.record(&one, back(&two, "was fine after all")).unwrap();
+        let history = root.history().unwrap();
+        assert!(history.latest(&two).unwrap().rolled_back.is_none());
+        assert!(history.latest(&one).unwrap().rolled_back.is_some());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_costs_only_itself() {
+        let (_scratch, root) = scratch();
+        root.record(&version("1"), EventKind::Activated { revision: None }).unwrap();
+        let path = root.state_path().join(FILE);
+        let mut text = std::fs::read(&path).unwrap();
+        text.extend(b"{\"at\":1,\"version\":\"2\",\"ev");
+        std::fs::write(&path, text).unwrap();
+        root.record(&version("3"), EventKind::Activated { revision: None }).unwrap();
+        let history = root.history().unwrap();
+        let versions: Vec<_> = history.records().iter().map(|r| r.version.as_str()).collect();
+        assert_eq!(versions, ["1", "3"]);
+    }
+}

@@ -1,0 +1,248 @@
+//! The deploy lock: who is deploying to this root, since when, from where, which
+//! release. It outlives the module that takes it.
+
+use serde::{Deserialize, Serialize};
+
+use oxistrano_core::json::{self, Value};
+use oxistrano_core::{clock, Failure, FromValue, Kind, Literal, OptionSpec};
+
+use crate::root::Root;
+use crate::{Version, LOCK_CODE};
+
+const FILE: &str = "lock.json";
+
+/// The process that controls a deploy: `ansible-playbook`, as the action plugin sees
+/// it. Equal means the same process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Deployer {
+    /// Host name of the controller.
+    pub host: String,
+    /// Login name there.
+    pub user: String,
+    /// Process id there.
+    pub pid: u64,
+    /// When that process started, in the kernel's clock ticks.
+    pub started: u64,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// The process id name space.
+    pub pid_namespace: String,
+}
+
+impl Deployer {
+    /// For people: `alice@ci, process 4711`.
+    pub fn describe(&self) -> String {
+        if self.host.is_empty() {
+            return "an unknown controller".to_owned();
+        }
+        format!("{}@{} (process {})", self.user, self.host, self.pid)
+    }
+}
+
+impl FromValue for Deployer {
+    const SPEC: OptionSpec = OptionSpec {
+        required: false,
+        default: Some(Literal::EmptyDict),
+        ..OptionSpec::of(Kind::Dict)
+    };
+    fn from_value(value: Option<Value>) -> Result<Self, String> {
+        match value {
+            Some(value) => json::from_value(value).map_err(|error| error.to_string()),
+            None => Ok(Self::default()),
+        }
+    }
+}
+
+/// What holds the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockKind {
+    /// A deploy.
+    Deploy,
+    /// A rollback.
+    Rollback,
+}
+
+/// The lock as it stands in the state directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// What is going on.
+    pub kind: LockKind,
+    /// The release that it makes or goes to, once that is known.
+    pub version: Option<String>,
+    /// UTC.
+    pub since: String,
+    /// The user on this host.
+    pub user: String,
+    /// The process that controls it.
+    pub deployer: Deployer,
+}
+
+impl Lock {
+    /// A lock for the one who calls.
+    pub fn new(kind: LockKind, version: Option<&Version>, deployer: &Deployer) -> Self {
+        Self {
+            kind,
+            version: version.map(|version| version.as_str().to_owned()),
+            since: clock::iso(clock::now()),
+            user: crate::root::local_user(),
+            deployer: deployer.clone(),
+        }
+    }
+
+    /// For people.
+    pub fn describe(&self) -> String {
+        let what = match (self.kind, &self.version) {
+            (LockKind::Deploy, Some(version)) => format!("deploy of {version}"),
+            (LockKind::Deploy, None) => "deploy".to_owned(),
+            (LockKind::Rollback, Some(version)) => format!("rollback to {version}"),
+            (LockKind::Rollback, None) => "rollback".to_owned(),
+        };
+        format!(
+            "{what} by {}, as {} here, since {}",
+            self.deployer.describe(),
+            self.user,
+            self.since
+        )
+    }
+
+    /// The failure of whoever comes second.
+    fn refusal(&self, root: &Root) -> Failure {
+        Failure::new(LOCK_CODE, format!("{} is locked", root.describe()))
+            .cause(self.describe())
+            .remedy(
+                "wait for its end or, if you know that it has died, release the lock with \
+                 -e oxistrano_unlock=true (module: release_setup state=unlocked)",
+            )
+            .state("Nothing was changed.")
+            .value("lock", json::to_value(self).unwrap_or_default())
+            .path(root.state_path().join(FILE))
+    }
+}
+
+impl Root {
+    /// The lock, if anybody holds it.
+    ///
+    /// # Errors
+    /// When it cannot be read. A lock that makes no sense is somebody's all the same.
+    pub fn lock(&self) -> Result<Option<Lock>, Failure> {
+        let Some(state) = self.state_if_there()? else { return Ok(None) };
+        let Some(contents) = state.read(FILE)? else { return Ok(None) };
+        json::from_slice(&contents).map(Some).map_err(|error| {
+            Failure::new(LOCK_CODE, format!("{} is locked", self.describe()))
+                .cause(format!("the lock cannot be understood ({error})"))
+                .remedy(
+                    "if nobody deploys, release it with -e oxistrano_unlock=true \
+                     (module: release_setup state=unlocked)",
+                )
+                .state("Nothing was changed.")
+                .path(self.state_path().join(FILE))
+        })
+    }
+
+    /// Fails if somebody else holds the lock.
+    ///
+    /// # Errors
+    /// `locked`, with all that is known of the holder.
+    pub fn require_unlocked(&self, deployer: &Deployer) -> Result<Option<Lock>, Failure> {
+        match self.lock()? {
+            Some(lock) if lock.deployer != *deployer => Err(lock.refusal(self)),
+            lock => Ok(lock),
+        }
+    }
+
+    /// Takes the lock. What the same deployer still holds from an earlier try is
+    /// replaced, and so is a lock taken at `take_over`, when that is given: the caller
+    /// has made sure that its holder has died.
+    ///
+    /// # Errors
+    /// `locked`, with all that is known of the holder.
+    pub fn take_lock(&self, lock: &Lock, take_over: Option<&str>) -> Result<Option<Lock>, Failure> {
+        let state = self.state()?;
+        let contents = json::to_vec(lock).unwrap_or_default();
+        if state.write_new(FILE, &contents, 0o644)? {
+            return Ok(None);
+        }
+        // The mutex is held, so nobody changes it between this look and the write.
+        match self.lock()? {
+            Some(held) if held.deployer != lock.deployer && take_over != Some(&held.since) => {
+                Err(held.refusal(self))
+            }
+            held => {
+                state.write(FILE, &contents, 0o644)?;
+                Ok(held)
+            }
+        }
+    }
+
+    /// Writes another version into the lock that the caller holds.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn relabel_lock(&self, mut lock: Lock, version: &Version) -> Result<(), Failure> {
+        if lock.version.as_deref() == Some(version.as_str()) {
+            return Ok(());
+        }
+        lock.version = Some(version.as_str().to_owned());
+        self.state()?.write(FILE, &json::to_vec(&lock).unwrap_or_default(), 0o644)
+    }
+
+    /// Frees the lock, whoever holds it. `false` if nobody did.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn free_lock(&self) -> Result<bool, Failure> {
+        match self.state_if_there()? {
+            Some(state) => state.remove_file(FILE),
+            None => Ok(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::tests::scratch;
+
+    fn deployer(pid: u64) -> Deployer {
+        Deployer { host: "ci".into(), user: "alice".into(), pid, ..Deployer::default() }
+    }
+
+    #[test]
+    fn the_second_is_refused_and_told_everything() {
+        let (_scratch, root) = scratch();
+        let version = Version::new("7").unwrap();
+        let mine = Lock::new(LockKind::Deploy, Some(&version), &deployer(1));
+        assert_eq!(root.take_lock(&mine, None).unwrap(), None);
+        let theirs = Lock::new(LockKind::Rollback, None, &deployer(2));
+        let refusal = root.take_lock(&theirs, None).unwrap_err();
+        assert_eq!(refusal.code(), LOCK_CODE);
+        let text = refusal.to_string();
+        for part in ["deploy of 7", "alice@ci (process 1)", &mine.since, "oxistrano_unlock=true"] {
+            assert!(text.contains(part), "{part} is missing in: {text}");
+        }
+        assert!(root.require_unlocked(&deployer(2)).is_err());
+        assert_eq!(root.require_unlocked(&deployer(1)).unwrap(), Some(mine));
+    }
+
+    #[test]
+    fn the_same_deployer_and_a_proven_successor_take_it_again() {
+        let (_scratch, root) = scratch();
+        let first = Lock::new(LockKind::Deploy, None, &deployer(1));
+        root.take_lock(&first, None).unwrap();
+        assert_eq!(root.take_lock(&first, None).unwrap().as_ref(), Some(&first));
+        let second = Lock::new(LockKind::Deploy, None, &deployer(2));
+        assert!(root.take_lock(&second, Some("1999-01-01T00:00:00Z")).is_err());
+        assert_eq!(root.take_lock(&second, Some(&first.since)).unwrap(), Some(first));
+        assert!(root.free_lock().unwrap());
+        assert!(!root.free_lock().unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_makes_no_sense_is_still_a_lock() {
+        let (_scratch, root) = scratch();
+        root.state().unwrap().write(FILE, b"", 0o644).unwrap();
+        assert_eq!(root.require_unlocked(&deployer(1)).unwrap_err().code(), LOCK_CODE);
+    }
+}

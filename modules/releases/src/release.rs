@@ -1,0 +1,354 @@
+//! The releases that are there, and what each of them is.
+
+use std::path::Path;
+
+use oxistrano_core::json::{json, Value};
+use oxistrano_core::{clock, Dir, Failure};
+
+use crate::history::{History, Record};
+use crate::lock::Lock;
+use crate::options::Via;
+use crate::root::Root;
+use crate::Version;
+
+/// The file that names what was deployed.
+pub const REVISION: &str = "REVISION";
+
+/// What a release is. `docs/ARCHITECTURE.md` has the table of what follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// `current` leads to it.
+    Active,
+    /// Its deploy runs.
+    InProgress,
+    /// It was active once, or it is older than the history and has a `REVISION`.
+    Complete,
+    /// It was left by a rollback.
+    RolledBack,
+    /// Its deploy ended before the switch.
+    Broken,
+    /// Nothing is known of it, and it has no `REVISION`.
+    Unrecognised,
+}
+
+impl State {
+    /// For people and programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Active => "active",
+            State::InProgress => "in_progress",
+            State::Complete => "complete",
+            State::RolledBack => "rolled_back",
+            State::Broken => "broken",
+            State::Unrecognised => "unrecognised",
+        }
+    }
+}
+
+/// One release directory.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Its name.
+    pub version: Version,
+    /// What it is.
+    pub state: State,
+    /// What the history says of it.
+    pub record: Option<Record>,
+    /// When its directory was last changed, seconds since the epoch.
+    pub mtime: i64,
+}
+
+impl Release {
+    /// Its place among the others: when its deploy began, else when its directory was
+    /// last changed. Within a second the one without a record is the older one.
+    fn order(&self) -> (i64, Option<usize>, &str) {
+        let record = self.record.as_ref();
+        let time = record.and_then(|record| record.started).unwrap_or(self.mtime);
+        (time, record.map(|record| record.order), self.version.as_str())
+    }
+
+    /// As it stands in a module's result.
+    pub fn to_json(&self) -> Value {
+        let mut value = json!({
+            "version": self.version.as_str(),
+            "state": self.state.word(),
+            "mtime": clock::iso(self.mtime),
+        });
+        if let (Some(map), Some(record)) = (value.as_object_mut(), &self.record) {
+            if let Ok(Value::Object(record)) = oxistrano_core::json::to_value(record) {
+                for (key, value) in record {
+                    if !value.is_null() && key != "removed" {
+                        map.insert(key, value);
+                    }
+                }
+            }
+        }
+        value
+    }
+}
+
+/// All releases of a root, the newest first.
+#[derive(Debug)]
+pub struct Releases {
+    releases: Vec<Release>,
+    via: Option<Via>,
+}
+
+impl Root {
+    /// Looks at every release.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn all_releases(&self) -> Result<Releases, Failure> {
+        let history = self.history()?;
+        // A lock that cannot be read protects nothing here: those who change something
+        // have been refused before.
+        let lock = self.lock().unwrap_or(None);
+        let mut releases = Vec::new();
+        if let Some(dir) = self.releases_if_there()? {
+            for name in dir.names()? {
+                let Some(version) = name.to_str().and_then(|name| Version::new(name).ok()) else {
+                    continue;
+                };
+                let Some(info) = dir.lookup(&version)?.filter(|info| info.is_dir()) else {
+                    continue;
+                };
+                let record = history.latest(&version).filter(|record| !record.removed).cloned();
+                let state = state_of(&version, record.as_ref(), &history, lock.as_ref(), &dir)?;
+                releases.push(Release { version, state, record, mtime: info.mtime() });
+            }
+        }
+        releases.sort_by(|a, b| b.order().cmp(&a.order()));
+        let (via, active) = self.find_active(&releases, &history)?;
+        for release in &mut releases {
+            if Some(&release.version) == active.as_ref() {
+                release.state = State::Active;
+            }
+        }
+        Ok(Releases { releases, via })
+    }
+
+    /// The release that `current` leads to, and how.
+    fn find_active(
+        &self,
+        releases: &[Release],
+        history: &History,
+    ) -> Result<(Option<Via>, Option<Version>), Failure> {
+        let known = |name: &str| releases.iter().find(|r| r.version.as_str() == name);
+        let Some(current) = self.dir().lookup(&self.layout().current_dir)? else {
+            return Ok((None, None));
+        };
+        if current.is_symlink() {
+            let target = self.dir().read_link(&self.layout().current_dir)?.unwrap_or_default();
+            let active = target
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(known)
+                .filter(|release| self.leads_to(&target, &release.version));
+            return Ok((Some(Via::Symlink), active.map(|release| release.version.clone())));
+        }
+        if !current.is_dir() {
+            return Ok((None, None));
+        }
+        // A copy does not say what it is a copy of. The history does; without one, the
+        // release that has the same REVISION.
+        let active = match history.last_activated().and_then(known) {
+            Some(release) => Some(release),
+            None => {
+                let live = self.dir().open_below(&self.layout().current_dir)?.read(REVISION)?;
+                let releases_dir = self.releases_if_there()?;
+                releases.iter().find(|release| {
+                    let revision = releases_dir
+                        .as_ref()
+                        .and_then(|dir| dir.open_dir(&release.version).ok())
+                        .and_then(|dir| dir.read(REVISION).ok().flatten());
+                    live.is_some() && revision == live
+                })
+            }
+        };
+        Ok((Some(Via::Rsync), active.map(|release| release.version.clone())))
+    }
+
+    /// Whether a link's target is that release's directory, however it is written.
+    fn leads_to(&self, target: &Path, version: &Version) -> bool {
+        let base = match self.layout().current_path().parent() {
+            Some(parent) => parent.to_owned(),
+            None => return false,
+        };
+        let (target, release) = (base.join(target), self.layout().release_path(version));
+        match (target.metadata(), release.metadata()) {
+            (Ok(a), Ok(b)) => {
+                use std::os::unix::fs::MetadataExt;
+                (a.dev(), a.ino()) == (b.dev(), b.ino())
+            }
+            _ => false,
+        }
+    }
+}
+
+fn state_of(
+    version: &Version,
+    record: Option<&Record>,
+    history: &History,
+    lock: Option<&Lock>,
+    releases: &Dir,
+) -> Result<State, Failure> {
+    let locked = lock.is_some_and(|lock| lock.version.as_deref() == Some(version.as_str()));
+    Ok(match record {
+        Some(record) if record.rolled_back.is_some() => State::RolledBack,
+        Some(_) if history.was_active(version) => State::Complete,
+        Some(_) if locked => State::InProgress,
+        Some(_) => State::Broken,
+        None if locked => State::InProgress,
+        None => {
+            let revision = releases.open_dir(version)?.lookup(REVISION)?;
+            if revision.is_some_and(|info| info.is_file()) {
+                State::Complete
+            } else {
+                State::Unrecognised
+            }
+        }
+    })
+}
+
+impl Releases {
+    /// The newest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Release> {
+        self.releases.iter()
+    }
+
+    /// The one with this name.
+    pub fn get(&self, version: &Version) -> Option<&Release> {
+        self.releases.iter().find(|release| release.version == *version)
+    }
+
+    /// The active one.
+    pub fn active(&self) -> Option<&Release> {
+        self.releases.iter().find(|release| release.state == State::Active)
+    }
+
+    /// How `current` leads to the active one; `None`: there is no `current`.
+    pub fn via(&self) -> Option<Via> {
+        self.via
+    }
+
+    /// Where a rollback goes: the newest complete release that is older than the active
+    /// one.
+    pub fn previous(&self) -> Option<&Release> {
+        let mut older = self.releases.iter();
+        if self.active().is_some() {
+            older.find(|release| release.state == State::Active);
+        }
+        older.find(|release| release.state == State::Complete)
+    }
+
+    /// Those in a state.
+    pub fn in_state(&self, state: State) -> impl Iterator<Item = &Release> {
+        self.releases.iter().filter(move |release| release.state == state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::EventKind;
+    use crate::lock::{Deployer, LockKind};
+    use crate::root::tests::scratch;
+
+    fn version(name: &str) -> Version {
+        Version::new(name).unwrap()
+    }
+
+    fn place(root: &Root, name: &str) {
+        std::fs::create_dir(root.layout().release_path(&version(name))).unwrap();
+    }
+
+    fn deployed(root: &Root, name: &str) {
+        place(root, name);
+        root.record(&version(name), Root::started_event(&Deployer::default())).unwrap();
+        root.record(&version(name), EventKind::Activated { revision: None }).unwrap();
+        root.dir()
+            .replace_with_symlink("current", &root.layout().link_target(&version(name)))
+            .unwrap();
+    }
+
+    fn states(root: &Root) -> Vec<(String, &'static str)> {
+        root.all_releases()
+            .unwrap()
+            .iter()
+            .map(|r| (r.version.to_string(), r.state.word()))
+            .collect()
+    }
+
+    #[test]
+    fn each_release_is_what_it_is() {
+        let (_scratch, root) = scratch();
+        place(&root, "old-upstream");
+        std::fs::write(root.layout().release_path(&version("old-upstream")).join("REVISION"), "x")
+            .unwrap();
+        place(&root, "by-hand");
+        deployed(&root, "1");
+        deployed(&root, "2");
+        place(&root, "3");
+        root.record(&version("3"), Root::started_event(&Deployer::default())).unwrap();
+        place(&root, "4");
+        root.record(&version("4"), Root::started_event(&Deployer::default())).unwrap();
+        root.take_lock(
+            &Lock::new(LockKind::Deploy, Some(&version("4")), &Deployer::default()),
+            None,
+        )
+        .unwrap();
+        let mut states = states(&root);
+        states.sort();
+        assert_eq!(
+            states,
+            [
+                ("1".into(), "complete"),
+                ("2".into(), "active"),
+                ("3".into(), "broken"),
+                ("4".into(), "in_progress"),
+                ("by-hand".into(), "unrecognised"),
+                ("old-upstream".into(), "complete"),
+            ]
+        );
+        assert_eq!(root.all_releases().unwrap().previous().unwrap().version, version("1"));
+    }
+
+    #[test]
+    fn a_rollback_never_goes_to_a_release_that_was_rolled_back_from_or_never_finished() {
+        let (_scratch, root) = scratch();
+        for name in ["1", "2", "3"] {
+            deployed(&root, name);
+        }
+        let back = EventKind::RolledBack { to: "1".into(), reason: None, user: "x".into() };
+        root.record(&version("2"), back).unwrap();
+        place(&root, "4");
+        root.record(&version("4"), Root::started_event(&Deployer::default())).unwrap();
+        assert_eq!(root.all_releases().unwrap().previous().unwrap().version, version("1"));
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_makes_nothing_active() {
+        let (_scratch, root) = scratch();
+        place(&root, "etc");
+        root.dir().replace_with_symlink("current", Path::new("/etc")).unwrap();
+        assert!(root.all_releases().unwrap().active().is_none());
+    }
+
+    #[test]
+    fn a_directory_as_current_is_known_by_the_history_and_else_by_its_revision() {
+        let (_scratch, root) = scratch();
+        for name in ["1", "2"] {
+            place(&root, name);
+            std::fs::write(root.layout().release_path(&version(name)).join("REVISION"), name)
+                .unwrap();
+        }
+        std::fs::create_dir(root.layout().current_path()).unwrap();
+        std::fs::write(root.layout().current_path().join("REVISION"), "1").unwrap();
+        assert_eq!(root.all_releases().unwrap().active().unwrap().version, version("1"));
+        root.record(&version("2"), EventKind::Activated { revision: None }).unwrap();
+        let releases = root.all_releases().unwrap();
+        assert_eq!(releases.active().unwrap().version, version("2"));
+        assert_eq!(releases.via(), Some(Via::Rsync));
+    }
+}

@@ -1,0 +1,291 @@
+//! The open deploy root and its state directory.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use oxistrano_core::{users, AbsPath, Dir, Failure, IoContext, RelPath};
+
+use crate::Version;
+
+/// The state directory: the only thing in a deploy root that upstream does not have.
+const STATE: &str = ".oxistrano";
+const MUTEX: &str = "mutex";
+/// How long a module waits for another one in the same root.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where things are in a deploy root.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// The root.
+    pub deploy_to: AbsPath,
+    /// The releases, below it.
+    pub releases_dir: RelPath,
+    /// What they share, below it.
+    pub shared_dir: RelPath,
+    /// What leads to the active one.
+    pub current_dir: RelPath,
+}
+
+impl Layout {
+    /// The absolute path of the releases.
+    pub fn releases_path(&self) -> PathBuf {
+        self.deploy_to.as_path().join(&self.releases_dir)
+    }
+
+    /// The absolute path of what they share.
+    pub fn shared_path(&self) -> PathBuf {
+        self.deploy_to.as_path().join(&self.shared_dir)
+    }
+
+    /// The absolute path of what leads to the active release.
+    pub fn current_path(&self) -> PathBuf {
+        self.deploy_to.as_path().join(&self.current_dir)
+    }
+
+    /// The absolute path of a release.
+    pub fn release_path(&self, version: &Version) -> PathBuf {
+        self.releases_path().join(version)
+    }
+
+    /// What the link `current` holds: `./releases/7`, the form of the upstream role, with
+    /// as many `..` as `current` is deep.
+    pub fn link_target(&self, version: &Version) -> PathBuf {
+        let up = self.current_dir.depth() - 1;
+        let mut target = PathBuf::from(".");
+        target.extend(std::iter::repeat_n("..", up));
+        target.join(&self.releases_dir).join(version)
+    }
+}
+
+/// An open deploy root.
+#[derive(Debug)]
+pub struct Root {
+    layout: Layout,
+    dir: Dir,
+    /// Held while a module that changes something runs.
+    mutex: Option<OwnedFd>,
+}
+
+impl Root {
+    /// Opens a root that must be there.
+    ///
+    /// # Errors
+    /// `no_deploy_root` with what to do.
+    pub fn open(layout: Layout) -> Result<Self, Failure> {
+        Self::open_if_there(&layout)?.ok_or_else(|| {
+            Failure::new(
+                "no_deploy_root",
+                format!("there is no deploy root '{}'", layout.deploy_to),
+            )
+            .remedy("run release_setup first, or correct deploy_to")
+            .state("Nothing was changed.")
+            .path(layout.deploy_to.as_path())
+        })
+    }
+
+    /// Opens a root; `None` if it is not there.
+    ///
+    /// # Errors
+    /// When it is something else than a directory.
+    pub fn open_if_there(layout: &Layout) -> Result<Option<Self>, Failure> {
+        let path = layout.deploy_to.as_path();
+        if path.parent().is_none() {
+            return Err(Failure::new(
+                "bad_deploy_root",
+                "the file system's root cannot be a deploy root",
+            )
+            .remedy("name a directory of its own in deploy_to")
+            .state("Nothing was changed."));
+        }
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                return Err(Failure::new(
+                    "bad_deploy_root",
+                    format!("'{path}' cannot be a deploy root", path = layout.deploy_to),
+                )
+                .cause("it is a file, not a directory")
+                .remedy("move it away or name another deploy_to")
+                .state("Nothing was changed.")
+                .path(path));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(Failure::io("examine", path, error).state("Nothing was changed."))
+            }
+        }
+        Ok(Some(Self { layout: layout.clone(), dir: Dir::open(path)?, mutex: None }))
+    }
+
+    /// Where things are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The root directory.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// For people.
+    pub fn describe(&self) -> String {
+        format!("'{}'", self.layout.deploy_to)
+    }
+
+    /// The directory of the releases.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn releases(&self) -> Result<Dir, Failure> {
+        self.dir.open_below(&self.layout.releases_dir)
+    }
+
+    /// The directory of the releases; `None` if it is not there yet.
+    ///
+    /// # Errors
+    /// When something else is there.
+    pub fn releases_if_there(&self) -> Result<Option<Dir>, Failure> {
+        match self.dir.lookup(&self.layout.releases_dir)? {
+            None => Ok(None),
+            Some(_) => self.releases().map(Some),
+        }
+    }
+
+    /// The directory in which `current` stands.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn current_parent(&self) -> Result<Dir, Failure> {
+        match self.layout.current_dir.parent() {
+            Some(parent) => self.dir.open_below(&parent),
+            None => self.dir.duplicate(),
+        }
+    }
+
+    /// Where the state is kept.
+    pub fn state_path(&self) -> PathBuf {
+        self.layout.deploy_to.as_path().join(STATE)
+    }
+
+    /// The state directory, made if it is missing.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn state(&self) -> Result<Dir, Failure> {
+        self.dir.make_dir_if_missing(STATE)?;
+        self.dir.open_dir(STATE)
+    }
+
+    /// The state directory; `None` if nothing was deployed by Oxistrano yet.
+    ///
+    /// # Errors
+    /// When something else is there.
+    pub fn state_if_there(&self) -> Result<Option<Dir>, Failure> {
+        match self.dir.lookup(STATE)? {
+            None => Ok(None),
+            Some(_) => self.dir.open_dir(STATE).map(Some),
+        }
+    }
+
+    /// Makes sure that no other module works in this root until this process ends.
+    ///
+    /// # Errors
+    /// `busy` when another one does not end within ten seconds.
+    pub fn exclusively(mut self) -> Result<Self, Failure> {
+        let state = self.state()?;
+        let path = state.at(MUTEX);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd =
+            fs::openat(&state, MUTEX, flags, Mode::from_raw_mode(0o644)).or_fail("open", &path)?;
+        let started = Instant::now();
+        loop {
+            match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(error) => return Err(Failure::io("lock", &path, error)),
+            }
+            oxistrano_core::interrupt::check()?;
+            if started.elapsed() > PATIENCE {
+                let mut holder = String::new();
+                let _ = File::from(fd).read_to_string(&mut holder);
+                return Err(Failure::new("busy", format!("{} is busy", self.describe()))
+                    .cause(format!(
+                        "another module of Oxistrano is at work there (process {})",
+                        holder.trim()
+                    ))
+                    .remedy("try again when it has ended")
+                    .state("Nothing was changed.")
+                    .path(path));
+            }
+            sleep(Duration::from_millis(50));
+        }
+        // For the message above; of no other use.
+        let mut file = File::from(fd);
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| write!(file, "{}", std::process::id()));
+        self.mutex = Some(file.into());
+        Ok(self)
+    }
+
+    /// Whether [`Self::exclusively`] was called.
+    pub fn is_exclusive(&self) -> bool {
+        self.mutex.is_some()
+    }
+}
+
+/// The name of this process' user, for the lock and the history.
+pub fn local_user() -> String {
+    let uid = users::current();
+    users::by_id(uid).map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub fn layout(path: &std::path::Path) -> Layout {
+        Layout {
+            deploy_to: AbsPath::new(path).unwrap(),
+            releases_dir: RelPath::new("releases").unwrap(),
+            shared_dir: RelPath::new("shared").unwrap(),
+            current_dir: RelPath::new("current").unwrap(),
+        }
+    }
+
+    /// An empty deploy root with its directories.
+    pub fn scratch() -> (tempfile::TempDir, Root) {
+        let scratch = tempfile::tempdir().unwrap();
+        for name in ["releases", "shared"] {
+            std::fs::create_dir(scratch.path().join(name)).unwrap();
+        }
+        let root = Root::open(layout(scratch.path())).unwrap();
+        (scratch, root)
+    }
+
+    #[test]
+    fn links_have_the_form_of_the_upstream_role() {
+        let mut layout = layout(std::path::Path::new("/srv/shop"));
+        let version = Version::new("7").unwrap();
+        assert_eq!(layout.link_target(&version), PathBuf::from("./releases/7"));
+        layout.current_dir = RelPath::new("web/live").unwrap();
+        assert_eq!(layout.link_target(&version), PathBuf::from("./../releases/7"));
+    }
+
+    #[test]
+    fn a_file_is_no_deploy_root() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Root::open(layout(file.path())).unwrap_err().to_string();
+        assert!(error.contains("it is a file, not a directory"), "{error}");
+        let error = Root::open(layout(std::path::Path::new("/no/such/root"))).unwrap_err();
+        assert_eq!(error.code(), "no_deploy_root");
+    }
+}

@@ -1,0 +1,68 @@
+//! Which shared paths a release links to.
+
+use oxistrano_core::RelPath;
+
+/// The paths to link, and what was left out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SharedLinks {
+    /// Each once, none inside another.
+    pub paths: Vec<RelPath>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Puts shared paths and files together. A path inside another one is shared already,
+/// by the link above it; linking it again would delete the shared data (as the upstream
+/// role does).
+pub fn shared_links(paths: &[RelPath], files: &[RelPath]) -> SharedLinks {
+    let mut links = SharedLinks::default();
+    for path in paths.iter().chain(files) {
+        if links.paths.contains(path) {
+            continue;
+        }
+        match paths.iter().chain(files).find(|other| *other != path && path.is_within(other)) {
+            Some(above) => links.warnings.push(format!(
+                "shared path '{path}' lies inside the shared path '{above}' and needs no link of its own"
+            )),
+            None => links.paths.push(path.clone()),
+        }
+    }
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn paths(texts: &[&str]) -> Vec<RelPath> {
+        texts.iter().map(|text| RelPath::new(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_path_inside_another_is_left_out() {
+        let links = shared_links(
+            &paths(&["var/log", "var", "media"]),
+            &paths(&["var/x.txt", ".env", "media"]),
+        );
+        assert_eq!(links.paths, paths(&["var", "media", ".env"]));
+        assert_eq!(links.warnings.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_link_ever_lies_inside_another(texts in prop::collection::vec("[ab](/[ab]){0,3}", 0..8)) {
+            let given: Vec<_> = texts.iter().map(|text| RelPath::new(text).unwrap()).collect();
+            let links = shared_links(&given, &[]);
+            for (i, a) in links.paths.iter().enumerate() {
+                for (j, b) in links.paths.iter().enumerate() {
+                    prop_assert!(i == j || !a.is_within(b));
+                }
+            }
+            // And everything is shared, by itself or by what is above it.
+            for path in &given {
+                prop_assert!(links.paths.iter().any(|link| path.is_within(link)));
+            }
+        }
+    }
+}

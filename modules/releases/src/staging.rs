@@ -1,0 +1,111 @@
+//! A release that is being made: a directory beside the releases that takes its final
+//! name when it is whole.
+
+use oxistrano_core::{remove, Dir, Failure};
+
+use crate::{trash, Version};
+
+/// The name of the staging directory. One is enough: the lock lets one deploy in.
+pub const NAME: &str = ".oxistrano-staging";
+
+/// The staging directory. Dropped without [`Staging::commit`], it goes with all that is
+/// in it.
+#[derive(Debug)]
+pub struct Staging<'a> {
+    releases: &'a Dir,
+    dir: Dir,
+    committed: bool,
+}
+
+impl<'a> Staging<'a> {
+    /// An empty one; what an earlier try left is removed.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn create(releases: &'a Dir) -> Result<Self, Failure> {
+        remove::remove_tree(releases, NAME)?;
+        let dir = releases.make_dir(NAME, 0o777)?;
+        Ok(Self { releases, dir, committed: false })
+    }
+
+    /// The one that another program has filled.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn adopt(releases: &'a Dir) -> Result<Self, Failure> {
+        let dir = releases.open_dir(NAME)?;
+        Ok(Self { releases, dir, committed: false })
+    }
+
+    /// The directory to fill.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Gives it its final name. A release of that name is exchanged with it, without a
+    /// moment in which there is none, and returned as trash.
+    ///
+    /// # Errors
+    /// An I/O error; nothing is left behind then.
+    pub fn commit(mut self, version: &Version) -> Result<Option<trash::Item>, Failure> {
+        if self.releases.rename_new(NAME, version)? {
+            self.committed = true;
+            return Ok(None);
+        }
+        let replaced = if self.releases.exchange(NAME, version)? {
+            self.committed = true;
+            trash::discard(self.releases, NAME)?
+        } else {
+            let old = trash::discard(self.releases, version)?;
+            self.releases.rename(NAME, version)?;
+            self.committed = true;
+            old
+        };
+        Ok(Some(replaced))
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            // The next release_setup would do it as well.
+            let _ = remove::remove_tree(self.releases, NAME);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_absent_or_whole() {
+        let scratch = tempfile::tempdir().unwrap();
+        let releases = Dir::open(scratch.path()).unwrap();
+        let version = Version::new("1").unwrap();
+        let staging = Staging::create(&releases).unwrap();
+        std::fs::write(staging.dir().at("file"), "").unwrap();
+        drop(staging);
+        assert!(releases.names().unwrap().is_empty());
+        let staging = Staging::create(&releases).unwrap();
+        std::fs::write(staging.dir().at("file"), "new").unwrap();
+        assert!(staging.commit(&version).unwrap().is_none());
+        assert_eq!(std::fs::read(scratch.path().join("1/file")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_release_of_the_same_name_is_exchanged() {
+        let scratch = tempfile::tempdir().unwrap();
+        let releases = Dir::open(scratch.path()).unwrap();
+        let version = Version::new("1").unwrap();
+        std::fs::create_dir(scratch.path().join("1")).unwrap();
+        std::fs::write(scratch.path().join("1/old"), "").unwrap();
+        let staging = Staging::create(&releases).unwrap();
+        std::fs::write(staging.dir().at("new"), "").unwrap();
+        let old = staging.commit(&version).unwrap().unwrap();
+        assert!(scratch.path().join("1/new").exists());
+        assert!(scratch.path().join(old.name()).join("old").exists());
+        trash::empty(&releases, vec![old]).unwrap();
+        assert_eq!(releases.names().unwrap(), ["1"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! Deletion in two steps: a rename, which takes a release out of everybody's sight, and
+//! the removal of what has been renamed, which may take its time in another process.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use oxistrano_core::remove::{self, Removed};
+use oxistrano_core::{Dir, Failure};
+
+const PREFIX: &str = ".oxistrano-trash-";
+/// How the process that removes is told to.
+const REAPER: &str = "--oxistrano-empty-trash";
+
+/// Something in the trash, by its name in the directory of the releases.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Item(OsString);
+
+impl Item {
+    /// Its name.
+    pub fn name(&self) -> &OsString {
+        &self.0
+    }
+}
+
+/// Renames what stands under `name` out of the way.
+///
+/// # Errors
+/// An I/O error.
+pub fn discard(dir: &Dir, name: impl AsRef<Path>) -> Result<Item, Failure> {
+    let name = name.as_ref();
+    loop {
+        let trash = trash_name(dir, name);
+        if dir.rename_new(name, &trash)? {
+            return Ok(Item(trash));
+        }
+    }
+}
+
+fn trash_name(dir: &Dir, name: &Path) -> OsString {
+    let unique = dir.temporary(name);
+    format!("{PREFIX}{}", unique.to_string_lossy().trim_start_matches(".oxistrano-tmp-")).into()
+}
+
+/// Moves a directory from elsewhere in the deploy root into the trash of the releases.
+///
+/// # Errors
+/// An I/O error. A directory on another file system is removed at once instead.
+pub fn adopt(from: &Dir, name: &Path, releases: &Dir) -> Result<Item, Failure> {
+    let trash = trash_name(releases, name);
+    match from.rename_to(name, releases, &trash) {
+        Ok(()) => Ok(Item(trash)),
+        Err(_) => {
+            remove::remove_tree(from, name)?;
+            // Nothing has this name; removing it is no error.
+            Ok(Item(trash))
+        }
+    }
+}
+
+/// What somebody left in the trash.
+///
+/// # Errors
+/// An I/O error.
+pub fn leftovers(dir: &Dir) -> Result<Vec<Item>, Failure> {
+    Ok(dir.names()?.into_iter().filter(|name| is_trash(name)).map(Item).collect())
+}
+
+fn is_trash(name: &OsString) -> bool {
+    let name = name.as_bytes();
+    name.starts_with(PREFIX.as_bytes()) && !name.contains(&b'/')
+}
+
+/// Removes it now.
+///
+/// # Errors
+/// The first thing that could not be removed, after all was tried.
+pub fn empty(dir: &Dir, items: Vec<Item>) -> Result<Removed, Failure> {
+    let mut removed = Removed::default();
+    let mut failure = None;
+    for Item(name) in items {
+        match remove::remove_tree(dir, name) {
+            Ok(more) => {
+                removed.files += more.files;
+                removed.directories += more.directories;
+            }
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    failure.map_or(Ok(removed), Err)
+}
+
+/// Leaves the removal to a process of low priority that outlives this one. What it does
+/// not get done, the next deploy's setup does.
+///
+/// # Errors
+/// When no process can be started; what is in the trash stays there then.
+pub fn empty_later(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    // The directory goes as a handle, not as a path that may be somebody else's by then;
+    // /proc/self/exe works although Ansible deletes the module's file right away.
+    let handle = dir.duplicate()?;
+    let handle =
+        handle.as_fd().try_clone_to_owned().map_err(|e| Failure::io("reopen", dir.path(), e))?;
+    Command::new("/proc/self/exe")
+        .arg(REAPER)
+        .args(items.iter().map(Item::name))
+        .current_dir("/")
+        .stdin(Stdio::from(handle))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(drop)
+        .map_err(|error| {
+            Failure::io("start a process that removes old releases in", dir.path(), error)
+        })
+}
+
+/// The names to remove, if this process was started by [`empty_later`].
+pub(crate) fn reaper_arguments() -> Option<Vec<OsString>> {
+    let mut arguments = std::env::args_os().skip(1);
+    (arguments.next().as_deref() == Some(REAPER.as_ref())).then(|| arguments.collect())
+}
+
+/// Removes, in the process that [`empty_later`] started.
+pub(crate) fn reap(names: Vec<OsString>) -> ExitCode {
+    // The end of the connection must not end it.
+    let _ = rustix::process::setsid();
+    remove::be_nice();
+    let items = names.into_iter().filter(is_trash).map(Item).collect();
+    let done = Dir::from_stdin().and_then(|dir| empty(&dir, items));
+    ExitCode::from(u8::from(done.is_err()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_discarded_is_out_of_sight_and_can_be_found_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(scratch.path().join("7/sub")).unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        let item = discard(&dir, "7").unwrap();
+        assert!(!scratch.path().join("7").exists());
+        let found = leftovers(&dir).unwrap();
+        assert_eq!(found, [item]);
+        assert_eq!(empty(&dir, found).unwrap().directories, 2);
+        assert!(dir.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_trash_is_ever_trash() {
+        for name in ["7", ".oxistrano-staging", "../.oxistrano-trash-1", ".oxistrano-trash-/../7"] {
+            assert!(!is_trash(&name.into()), "{name}");
+        }
+    }
+}

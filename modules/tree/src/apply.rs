@@ -1,0 +1,221 @@
+//! Doing to a live directory what was planned.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use oxistrano_core::dir::Info;
+use oxistrano_core::remove::remove_tree;
+use oxistrano_core::{interrupt, Dir, Failure};
+
+use crate::copy::{copy_tree, CopyOptions, Method};
+use crate::file::{changed, settle_file, special, vanished, Copier, Source};
+use crate::metadata::Rules;
+use crate::plan::{Plan, Step};
+use crate::pool::{Pool, Room};
+use crate::sync::SyncOptions;
+use crate::walk::{below, open_below};
+
+/// Does all of it.
+pub fn apply(plan: &Plan, from: &Dir, to: &Dir, options: &SyncOptions) -> Result<(), Failure> {
+    let work = Work {
+        from,
+        to,
+        options,
+        copier: Copier::new(Rules::new(options.owner, options.group), options.reflink),
+        trash: Mutex::default(),
+        done: AtomicU64::new(0),
+    };
+    let result = work.steps(plan);
+    // What was exchanged for something new stands under a temporary name.
+    let emptied = work.empty_trash();
+    result.and(emptied).map_err(|failure| {
+        failure.state(format!(
+            "{} of {} steps to bring '{}' up to date were done; every file there is either the \
+             old or the new one. A second run does the rest.",
+            work.done.load(Ordering::Relaxed),
+            plan.steps.len(),
+            to.path().display()
+        ))
+    })
+}
+
+struct Work<'a> {
+    from: &'a Dir,
+    to: &'a Dir,
+    options: &'a SyncOptions,
+    copier: Copier,
+    trash: Mutex<Vec<PathBuf>>,
+    done: AtomicU64,
+}
+
+/// Steps of one kind in one directory.
+type Group<'a> = &'a [(Step, PathBuf)];
+
+impl Work<'_> {
+    fn steps(&self, plan: &Plan) -> Result<(), Failure> {
+        for same_step in plan.steps.chunk_by(|a, b| a.0 == b.0) {
+            let Some((step, _)) = same_step.first() else { continue };
+            let groups = same_step.chunk_by(|a, b| a.1.parent() == b.1.parent());
+            let parallel = matches!(step, Step::New | Step::Update | Step::Settle);
+            if parallel {
+                // The last job pushed comes first.
+                let jobs: Vec<Group<'_>> = groups.rev().collect();
+                Pool::run(Room::measure().threads, jobs, |group, _| self.group(group))?;
+                continue;
+            }
+            if *step == Step::Delete {
+                self.empty_trash()?;
+            }
+            // Directories' own modes: from below, or a directory may be closed too early.
+            match step {
+                Step::SettleDirectory => groups.rev().try_for_each(|group| self.group(group))?,
+                _ => groups.into_iter().try_for_each(|group| self.group(group))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn group(&self, group: Group<'_>) -> Result<(), Failure> {
+        let Some((_, first)) = group.first() else { return Ok(()) };
+        let parent = first.parent().unwrap_or(Path::new(""));
+        let to = open_below(self.to, parent)?;
+        // A directory that only the live side has.
+        let from = match group.first() {
+            Some((Step::Delete, _)) => None,
+            _ => Some(open_below(self.from, parent)?),
+        };
+        for (step, rel) in group {
+            interrupt::check()?;
+            let name = rel.file_name().unwrap_or_default();
+            match &from {
+                None => {
+                    remove_tree(&to, name)?;
+                }
+                Some(from) => self.step(*step, rel, (from, &to), name)?,
+            }
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn step(
+        &self,
+        step: Step,
+        rel: &Path,
+        dirs: (&Dir, &Dir),
+        name: &OsStr,
+    ) -> Result<(), Failure> {
+        let (from, to) = dirs;
+        match step {
+            Step::Unlock => {
+                let dir = open_below(self.to, rel)?;
+                let info = dir.info()?;
+                dir.set_mode(info.mode() | 0o300)
+            }
+            Step::SettleDirectory => {
+                let source = open_below(self.from, rel)?.info()?;
+                let dir = open_below(self.to, rel)?;
+                self.copier.rules.settle(dir.as_fd(), source.stat(), dir.path())
+            }
+            Step::Settle => {
+                let source = self.source(from, name)?;
+                match source.is_symlink() {
+                    true => self.copier.rules.settle_link(to, name, source.stat()),
+                    false => settle_file(&self.copier.rules, to, name, source.stat()),
+                }
+            }
+            Step::NewDirectory | Step::New | Step::Update | Step::Replace => {
+                let temporary = to.temporary(name);
+                let put = self
+                    .build(rel, dirs, name, &temporary)
+                    .and_then(|()| self.put(step, rel, to, (&temporary, name)));
+                if put.is_err() {
+                    let _ = remove_tree(to, &temporary);
+                }
+                put
+            }
+            Step::Delete => remove_tree(to, name).map(|_| ()),
+        }
+    }
+
+    fn source(&self, from: &Dir, name: &OsStr) -> Result<Info, Failure> {
+        from.lookup(name)?.ok_or_else(|| vanished(&from.at(name)))
+    }
+
+    /// Makes the new thing under a temporary name, complete.
+    fn build(
+        &self,
+        rel: &Path,
+        (from, to): (&Dir, &Dir),
+        name: &OsStr,
+        temporary: &OsStr,
+    ) -> Result<(), Failure> {
+        let info = self.source(from, name)?;
+        if info.is_symlink() {
+            return self.copier.link(info.stat(), (from, name), (to, temporary));
+        }
+        if info.is_file() {
+            let source = Source::open(from, name)?;
+            return self.copier.file(&source, (from, name), (to, temporary)).map(|_| ());
+        }
+        if !info.is_dir() {
+            return Err(special(&from.at(name), info.noun()));
+        }
+        let options = CopyOptions {
+            method: if self.options.reflink { Method::Reflink } else { Method::Copy },
+            exclude: below(&self.options.protect, rel),
+            owner: self.options.owner,
+            group: self.options.group,
+            times: false,
+            attributes: false,
+            ..CopyOptions::default()
+        };
+        let source = from.open_dir(name)?;
+        copy_tree(&source, &to.make_dir(temporary, 0o700)?, &options).map(|_| ())
+    }
+
+    /// Gives it its name.
+    fn put(
+        &self,
+        step: Step,
+        rel: &Path,
+        to: &Dir,
+        (temporary, name): (&OsStr, &OsStr),
+    ) -> Result<(), Failure> {
+        match step {
+            Step::NewDirectory if !to.rename_new(temporary, name)? => Err(changed(&to.at(name))),
+            Step::NewDirectory => Ok(()),
+            Step::Replace if to.lookup(name)?.is_some() => {
+                if to.exchange(temporary, name)? {
+                    self.throw_away(rel.with_file_name(temporary));
+                    return Ok(());
+                }
+                let aside = to.temporary(name);
+                to.rename(name, &aside)?;
+                if let Err(failure) = to.rename(temporary, name) {
+                    let _ = to.rename(&aside, name);
+                    return Err(failure);
+                }
+                self.throw_away(rel.with_file_name(aside));
+                Ok(())
+            }
+            _ => to.rename(temporary, name),
+        }
+    }
+
+    fn throw_away(&self, rel: PathBuf) {
+        self.trash.lock().unwrap_or_else(PoisonError::into_inner).push(rel);
+    }
+
+    fn empty_trash(&self) -> Result<(), Failure> {
+        let trash = std::mem::take(&mut *self.trash.lock().unwrap_or_else(PoisonError::into_inner));
+        for rel in trash {
+            let dir = open_below(self.to, rel.parent().unwrap_or(Path::new("")))?;
+            remove_tree(&dir, rel.file_name().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Owner, mode and times: what a copy should get, and giving it.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use oxistrano_core::{users, Dir, Failure, IoContext};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+use rustix::process::{getegid, getgroups};
+
+use crate::attributes::Attributes;
+
+/// What is taken over from the source.
+#[derive(Debug)]
+pub struct Rules {
+    owner: Option<u32>,
+    group: Option<u32>,
+    user: u32,
+    groups: Vec<u32>,
+    /// Take over the times.
+    pub times: bool,
+    /// Take over extended attributes.
+    pub attributes: bool,
+    /// New files may inherit an ACL that the source does not have.
+    pub inherited: bool,
+}
+
+/// Owner (`None`: whatever it is) and permissions of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    uid: Option<u32>,
+    gid: Option<u32>,
+    mode: u32,
+}
+
+impl Wanted {
+    /// Whether something has owner and permissions as wanted.
+    pub fn fits(&self, stat: &Stat) -> bool {
+        self.fits_owner(stat) && mode(stat) == self.mode
+    }
+
+    /// Whether something belongs to whom it should.
+    pub fn fits_owner(&self, stat: &Stat) -> bool {
+        self.uid.is_none_or(|uid| uid == stat.st_uid)
+            && self.gid.is_none_or(|gid| gid == stat.st_gid)
+    }
+
+    fn ids(&self) -> (Option<Uid>, Option<Gid>) {
+        (self.uid.map(Uid::from_raw), self.gid.map(Gid::from_raw))
+    }
+}
+
+impl Rules {
+    /// Rules with these instead of the source's owner and group.
+    pub fn new(owner: Option<u32>, group: Option<u32>) -> Self {
+        let user = users::current();
+        let mut groups = vec![getegid().as_raw()];
+        groups.extend(getgroups().unwrap_or_default().into_iter().map(Gid::as_raw));
+        Self { owner, group, user, groups, times: false, attributes: false, inherited: false }
+    }
+
+    /// What the copy of something gets. Root gives everything away as it was; others
+    /// keep what they make, and the group where they are a member of it.
+    pub fn wanted(&self, source: &Stat) -> Wanted {
+        let root = self.user == 0;
+        let uid = self.owner.or(root.then_some(source.st_uid));
+        let member = root || self.groups.contains(&source.st_gid);
+        let gid = self.group.or(member.then_some(source.st_gid));
+        let mut mode = mode(source);
+        // A program that runs as its owner must not become one that runs as another.
+        if uid.unwrap_or(self.user) != source.st_uid {
+            mode &= !0o4000;
+        }
+        let directory = FileType::from_raw_mode(source.st_mode) == FileType::Directory;
+        if gid != Some(source.st_gid) && !(directory && self.group.is_some()) {
+            mode &= !0o2000;
+        }
+        Wanted { uid, gid, mode }
+    }
+
+    /// Gives an open file or directory the owner and permissions of its source.
+    pub fn settle(&self, fd: impl AsFd, source: &Stat, path: &Path) -> Result<(), Failure> {
+        let now = fs::fstat(&fd).or_fail("examine", path)?;
+        let wanted = self.wanted(source);
+        let foreign = !wanted.fits_owner(&now);
+        if foreign {
+            let (uid, gid) = wanted.ids();
+            fs::fchown(&fd, uid, gid).or_fail("set the owner of", path)?;
+        }
+        // A new owner takes away setuid and setgid.
+        if mode(&now) != wanted.mode || (foreign && wanted.mode & 0o6000 != 0) {
+            fs::fchmod(&fd, Mode::from_raw_mode(wanted.mode)).or_fail("set the mode of", path)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a copy everything that is taken over, in the order in which nothing undoes
+    /// what was before.
+    pub fn finish(
+        &self,
+        fd: impl AsFd,
+        source: &Stat,
+        attributes: &Attributes,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        self.settle(&fd, source, path)?;
+        if self.attributes {
+            attributes.write(&fd, self.inherited, path)?;
+            if self.inherited {
+                // With the ACL, its mask went, which the group's permissions were.
+                self.settle(&fd, source, path)?;
+            }
+        }
+        if self.times {
+            fs::futimens(&fd, &times(source)).or_fail("set the time of", path)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a symbolic link the owner of its source.
+    pub fn settle_link(&self, dir: &Dir, name: &OsStr, source: &Stat) -> Result<(), Failure> {
+        let Some(now) = dir.lookup(name)? else { return Ok(()) };
+        let wanted = self.wanted(source);
+        if !wanted.fits_owner(now.stat()) {
+            let (uid, gid) = wanted.ids();
+            fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                .or_fail("set the owner of", dir.at(name))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a symbolic link owner and time of its source.
+    pub fn finish_link(&self, dir: &Dir, name: &OsStr, source: &Stat) -> Result<(), Failure> {
+        self.settle_link(dir, name, source)?;
+        if self.times {
+            match fs::utimensat(dir, name, &times(source), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => return Err(Failure::io("set the time of", &dir.at(name), error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mode(stat: &Stat) -> u32 {
+    stat.st_mode & 0o7777
+}
+
+// The fields' types differ between architectures.
+#[allow(clippy::unnecessary_cast)]
+fn times(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime as i64, tv_nsec: stat.st_atime_nsec as _ },
+        last_modification: Timespec {
+            tv_sec: stat.st_mtime as i64,
+            tv_nsec: stat.st_mtime_nsec as _,
+        },
+    }
+}

@@ -1,0 +1,152 @@
+//! Directories of a tree that is being walked: as many of them stay open as the limit
+//! of open files allows, the others are opened again, name by name, when they are
+//! needed.
+
+use std::ffi::{OsStr, OsString};
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use oxistrano_core::{Dir, Failure, RelPath};
+
+/// How many more directories may stay open.
+#[derive(Debug)]
+pub struct Budget {
+    free: AtomicUsize,
+}
+
+impl Budget {
+    pub fn new(kept: usize) -> Arc<Self> {
+        Arc::new(Self { free: AtomicUsize::new(kept) })
+    }
+
+    fn take(&self) -> bool {
+        self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+}
+
+/// A directory of a tree, open or not.
+#[derive(Debug)]
+pub struct Place {
+    parent: Option<Arc<Place>>,
+    name: OsString,
+    dir: Option<Dir>,
+    counted: bool,
+    budget: Arc<Budget>,
+}
+
+/// A place's directory, opened for now or open all the time.
+pub enum Opened<'a> {
+    Kept(&'a Dir),
+    Now(Dir),
+}
+
+impl Deref for Opened<'_> {
+    type Target = Dir;
+    fn deref(&self) -> &Dir {
+        match self {
+            Self::Kept(dir) => dir,
+            Self::Now(dir) => dir,
+        }
+    }
+}
+
+impl Place {
+    /// The root of a tree; stays open.
+    pub fn root(dir: &Dir, budget: &Arc<Budget>) -> Result<Arc<Self>, Failure> {
+        Ok(Arc::new(Self {
+            counted: false,
+            parent: None,
+            name: OsString::new(),
+            dir: Some(dir.duplicate()?),
+            budget: Arc::clone(budget),
+        }))
+    }
+
+    /// The directory `name` in `parent`, which the caller has opened as `dir`; it comes
+    /// back when it could not be kept.
+    pub fn below(parent: &Arc<Self>, name: &OsStr, dir: Dir) -> (Arc<Self>, Option<Dir>) {
+        let kept = parent.budget.take();
+        let (keep, back) = if kept { (Some(dir), None) } else { (None, Some(dir)) };
+        let place = Self {
+            parent: Some(Arc::clone(parent)),
+            name: name.to_owned(),
+            dir: keep,
+            counted: kept,
+            budget: Arc::clone(&parent.budget),
+        };
+        (Arc::new(place), back)
+    }
+
+    /// The directory: the handle that [`Self::below`] gave back, or its own.
+    pub fn with(&self, spare: Option<Dir>) -> Result<Opened<'_>, Failure> {
+        spare.map_or_else(|| self.open(), |dir| Ok(Opened::Now(dir)))
+    }
+
+    /// The directory, opened through the nearest one above that is open.
+    pub fn open(&self) -> Result<Opened<'_>, Failure> {
+        let mut names = Vec::new();
+        let mut place = self;
+        loop {
+            match (&place.dir, &place.parent) {
+                (Some(dir), _) if names.is_empty() => return Ok(Opened::Kept(dir)),
+                (Some(dir), _) => {
+                    let mut names = names.into_iter().rev();
+                    let first = dir.open_dir(names.next().unwrap_or_default())?;
+                    return names.try_fold(first, |dir, name| dir.open_dir(name)).map(Opened::Now);
+                }
+                (None, Some(parent)) => {
+                    names.push(place.name.as_os_str());
+                    place = parent;
+                }
+                // A root is always open.
+                (None, None) => return Err(Failure::new("io", "a directory was closed too early")),
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.counted {
+            self.budget.free.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Opens a directory below another, name by name, no link followed. An empty path is
+/// the directory itself.
+pub fn open_below(root: &Dir, path: &Path) -> Result<Dir, Failure> {
+    path.iter().try_fold(root.duplicate()?, |dir, name| dir.open_dir(name))
+}
+
+/// The last names of those paths that stand directly in the directory `rel` (empty: the
+/// root).
+pub fn names_in<'a>(paths: &'a [RelPath], rel: &Path) -> Vec<&'a OsStr> {
+    paths.iter().filter(|path| path.as_path().parent() == Some(rel)).map(RelPath::name).collect()
+}
+
+/// Those paths that lie below the directory `rel`, seen from there.
+pub fn below(paths: &[RelPath], rel: &Path) -> Vec<RelPath> {
+    paths
+        .iter()
+        .filter_map(|path| path.as_path().strip_prefix(rel).ok())
+        .filter_map(|path| RelPath::new(path).ok())
+        .collect()
+}
+
+/// Nothing is copied or deleted across a mount point.
+pub fn same_device(dir: &Dir, device: u64) -> Result<(), Failure> {
+    if dir.info()?.device() == device {
+        return Ok(());
+    }
+    Err(mount_point(dir.path()))
+}
+
+pub fn mount_point(path: &Path) -> Failure {
+    Failure::new("mount_point", format!("refusing to enter '{}'", path.display()))
+        .cause("another file system is mounted there")
+        .remedy("unmount it, or leave that path out")
+        .path(path)
+}

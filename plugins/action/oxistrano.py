@@ -1,0 +1,80 @@
+# Copyright the Oxistrano authors. MIT license, see LICENSE.
+"""What the modules of this collection need from the controller.
+
+All of them are routed here by C(meta/runtime.yml). The module itself is a binary and runs
+on the host without Python.
+
+* The C(deployer) argument: who deploys.
+* C(release_unpack): the archive goes to the host.
+* A lock whose holder has died on this controller is taken over.
+"""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleError, AnsibleFileNotFound
+from ansible.module_utils.common.text.converters import to_text
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import controller
+
+COLLECTION = "oxistrano.deploy"
+
+
+class ActionModule(ActionBase):
+    """Runs a module of the collection."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        del tmp
+        module = self._task.action.rpartition(".")[2]
+        arguments = dict(self._task.args)
+        arguments.setdefault("deployer", controller.identify())
+        try:
+            if module == "release_unpack" and "src" in arguments:
+                self._bring_archive(arguments)
+            outcome = self._call(module, arguments, task_vars)
+            lock = outcome.get("lock") or {}
+            if outcome.get("code") == "locked" and module in ("release_setup", "release_rollback"):
+                if controller.has_died(lock.get("deployer") or {}):
+                    arguments["take_over"] = lock["since"]
+                    outcome = self._call(module, arguments, task_vars)
+            result.update(outcome)
+        except AnsibleError as error:
+            result.update(failed=True, changed=False, msg=to_text(error))
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    def _call(self, module, arguments, task_vars):
+        outcome = self._execute_module(
+            module_name=f"{COLLECTION}.{module}", module_args=arguments, task_vars=task_vars
+        )
+        # Plumbing, not something that the user wrote.
+        outcome.get("invocation", {}).get("module_args", {}).pop("deployer", None)
+        return outcome
+
+    def _bring_archive(self, arguments):
+        """Copies the archive to the host's temporary directory and points C(src) there."""
+        if boolean(arguments.get("remote_src", False), strict=False):
+            return
+        try:
+            # Decrypts a file of Ansible Vault as well.
+            local = self._loader.get_real_file(self._find_needle("files", arguments["src"]))
+        except AnsibleFileNotFound as error:
+            raise AnsibleError(
+                f"cannot unpack '{arguments['src']}': there is no such file on the controller; name the"
+                f" archive in src (ansistrano_deploy_from). Nothing was changed. ({to_text(error)})"
+            ) from error
+        shell = self._connection._shell
+        if shell.tmpdir is None:
+            self._make_tmp_path()
+        remote = shell.join_path(shell.tmpdir, "archive")
+        self._transfer_file(local, remote)
+        # An unprivileged become user must be able to read it.
+        self._fixup_perms2((shell.tmpdir, remote), execute=False)
+        arguments.update(src=remote, remote_src=True)
