@@ -29,10 +29,17 @@ pub const DOCUMENTATION: Documentation = Documentation {
     wait: true
 ",
     returns: &[
+        ReturnSpec {
+            name: "files",
+            kind: "list",
+            doc: "The releases before, the newest first, as M(ansible.builtin.find) returns directories.",
+            returned: "success",
+        },
+        ReturnSpec { name: "matched", kind: "int", doc: "How many they are.", returned: "success" },
         ReturnSpec { name: "removed", kind: "list", doc: "The releases that were removed.", returned: "success" },
         ReturnSpec { name: "unrecognised", kind: "list", doc: "Directories that no deploy has made.", returned: "success" },
-        ReturnSpec { name: "files", kind: "int", doc: "Files and links removed.", returned: "O(wait=true)" },
-        ReturnSpec { name: "directories", kind: "int", doc: "Directories removed.", returned: "O(wait=true)" },
+        ReturnSpec { name: "removed_files", kind: "int", doc: "Files and links removed.", returned: "O(wait=true)" },
+        ReturnSpec { name: "removed_directories", kind: "int", doc: "Directories removed.", returned: "O(wait=true)" },
     ],
     action_plugin: true,
 };

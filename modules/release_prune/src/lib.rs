@@ -48,6 +48,8 @@ impl Module for ReleasePrune {
             .map(|release| release.version.to_string())
             .collect();
         let mut outcome = Outcome::new(!doomed.is_empty())
+            .value("files", releases.as_found(&root))
+            .value("matched", releases.iter().count())
             .value("removed", names.clone())
             .value("unrecognised", unrecognised.clone())
             .diff(diff(&root, &releases, &doomed));
@@ -75,8 +77,9 @@ impl Module for ReleasePrune {
         if options.wait {
             let state = "They are out of the way; the next deploy removes what is left.";
             let removed = trash::empty(&dir, trash).map_err(|failure| failure.state(state))?;
-            outcome =
-                outcome.value("files", removed.files).value("directories", removed.directories);
+            outcome = outcome
+                .value("removed_files", removed.files)
+                .value("removed_directories", removed.directories);
         } else {
             trash::empty_later(&dir, &trash)?;
         }

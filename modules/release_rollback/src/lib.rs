@@ -183,6 +183,8 @@ fn facts<'a>(
                 root.layout().release_path(&target.version).display().to_string(),
             )
             .value("releases_path", root.layout().releases_path().display().to_string())
+            .value("files", releases.as_found(root))
+            .value("matched", releases.iter().count())
             .value("releases", releases.iter().map(Release::to_json).collect::<Vec<_>>())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use oxistrano_core::dir::Info;
 use oxistrano_core::json::{json, Value};
 use oxistrano_core::{clock, Dir, Failure};
 
@@ -54,8 +55,8 @@ pub struct Release {
     pub state: State,
     /// What the history says of it.
     pub record: Option<Record>,
-    /// When its directory was last changed, seconds since the epoch.
-    pub mtime: i64,
+    /// Its directory.
+    info: Info,
 }
 
 impl Release {
@@ -63,7 +64,7 @@ impl Release {
     /// last changed. Within a second the one without a record is the older one.
     fn order(&self) -> (i64, Option<usize>, &str) {
         let record = self.record.as_ref();
-        let time = record.and_then(|record| record.started).unwrap_or(self.mtime);
+        let time = record.and_then(|record| record.started).unwrap_or(self.info.mtime());
         (time, record.map(|record| record.order), self.version.as_str())
     }
 
@@ -72,7 +73,7 @@ impl Release {
         let mut value = json!({
             "version": self.version.as_str(),
             "state": self.state.word(),
-            "mtime": clock::iso(self.mtime),
+            "mtime": clock::iso(self.info.mtime()),
         });
         if let (Some(map), Some(record)) = (value.as_object_mut(), &self.record) {
             if let Ok(Value::Object(record)) = oxistrano_core::json::to_value(record) {
@@ -84,6 +85,20 @@ impl Release {
             }
         }
         value
+    }
+
+    /// As Ansible's `find` would show it: what upstream's facts hold.
+    fn as_found(&self, releases: &Path) -> Value {
+        json!({
+            "path": releases.join(&self.version),
+            "mtime": self.info.mtime(),
+            "mode": format!("{:04o}", self.info.mode()),
+            "uid": self.info.uid(),
+            "gid": self.info.gid(),
+            "isdir": true,
+            "islnk": false,
+            "isreg": false,
+        })
     }
 }
 
@@ -115,7 +130,7 @@ impl Root {
                 };
                 let record = history.latest(&version).filter(|record| !record.removed).cloned();
                 let state = state_of(&version, record.as_ref(), &history, lock.as_ref(), &dir)?;
-                releases.push(Release { version, state, record, mtime: info.mtime() });
+                releases.push(Release { version, state, record, info });
             }
         }
         releases.sort_by(|a, b| b.order().cmp(&a.order()));
@@ -240,6 +255,13 @@ impl Releases {
             older.find(|release| release.state == State::Active);
         }
         older.find(|release| release.state == State::Complete)
+    }
+
+    /// As `files` of Ansible's `find`, the newest first: the fact
+    /// `ansistrano_releases` of the upstream roles.
+    pub fn as_found(&self, root: &Root) -> Vec<Value> {
+        let path = root.layout().releases_path();
+        self.releases.iter().map(|release| release.as_found(&path)).collect()
     }
 
     /// Those in a state.
