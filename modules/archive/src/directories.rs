@@ -150,28 +150,22 @@ impl<'a> Directories<'a> {
         Ok(Some(dir))
     }
 
-    /// Makes the directory that an entry stands for, or keeps it.
-    pub(crate) fn make(
-        &mut self,
-        path: &Path,
-        name: &OsStr,
-        finally: Finally,
-    ) -> Result<(), Failure> {
-        let mode = fs::Mode::from_raw_mode(created_with(finally.mode));
-        let fresh = loop {
+    /// Makes the directory that an entry stands for; `false` if it is there already.
+    pub(crate) fn make(&mut self, path: &Path, name: &OsStr, mode: u32) -> Result<bool, Failure> {
+        let mode = fs::Mode::from_raw_mode(created_with(mode));
+        loop {
             let parent = self.parent_of(path)?;
             match fs::mkdirat(parent, name, mode) {
-                Ok(()) => break true,
+                Ok(()) => return Ok(true),
                 Err(Errno::EXIST) if parent.lookup(name)?.is_some_and(|info| info.is_dir()) => {
-                    break false
+                    return Ok(false);
                 }
                 Err(Errno::EXIST) => self.clear(path, name)?,
                 Err(error) => {
-                    return Err(Failure::io("create the directory", &parent.at(name), error))
+                    return Err(Failure::io("create the directory", &parent.at(name), error));
                 }
             }
-        };
-        self.record(path, Some(finally), fresh)
+        }
     }
 
     /// Removes what stands where a later entry of the same name belongs: a file, a link,
@@ -198,7 +192,8 @@ impl<'a> Directories<'a> {
         }
     }
 
-    fn record(
+    /// Notes what a directory gets at the end; `fresh` if it was made just now.
+    pub(crate) fn record(
         &mut self,
         path: &Path,
         finally: Option<Finally>,

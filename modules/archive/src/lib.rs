@@ -209,7 +209,7 @@ fn produce(
 
 /// Either kind of archive, as entries.
 enum Entries<'a> {
-    Tar(TarReader<'a>),
+    Tar(Box<TarReader<'a>>),
     Zip(ZipReader<'a>),
 }
 
@@ -240,7 +240,7 @@ fn consume(
     let archive = stream.archive();
     let mut entries = match format {
         Format::Zip => Entries::Zip(ZipReader::new(stream)),
-        format => Entries::Tar(TarReader::new(stream, format != Format::Tar)),
+        format => Entries::Tar(Box::new(TarReader::new(stream, format != Format::Tar))),
     };
     let mut summary = Summary {
         format: format.name(),

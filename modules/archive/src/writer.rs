@@ -25,6 +25,9 @@ const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// What is to be changed of owner and group.
+type Owner = (Option<Uid>, Option<Gid>);
+
 /// Writes items in the order in which they come.
 ///
 /// Speed: one thread writes while another decompresses. A file of an archive does not
@@ -193,8 +196,18 @@ impl<'a> Writer<'a> {
         }
     }
 
+    fn directory(&mut self, item: &Item) -> Result<(), Failure> {
+        let path = item.path.as_path();
+        let fresh = self.directories.make(path, item.path.name(), item.mode)?;
+        let Item { mode, mut uid, mut gid, mtime, .. } = *item;
+        if fresh && self.other_owner(item)?.is_none() {
+            (uid, gid) = (None, None);
+        }
+        self.directories.record(path, Some(Finally { mode, uid, gid, mtime }), fresh)
+    }
+
     /// Owner and group of an item that was just made, if they must be changed.
-    fn other_owner(&mut self, item: &Item) -> Result<Option<(Option<Uid>, Option<Gid>)>, Failure> {
+    fn other_owner(&mut self, item: &Item) -> Result<Option<Owner>, Failure> {
         if item.uid.is_none() && item.gid.is_none() {
             return Ok(None);
         }
@@ -224,11 +237,7 @@ impl Sink for Writer<'_> {
             ItemKind::File(map) => self.file(item, map.as_ref(), body),
             ItemKind::Symlink(target) => self.symlink(item, target),
             ItemKind::HardLink(target) => self.hard_link(item, target.as_path()),
-            ItemKind::Directory => {
-                let Item { mode, uid, gid, mtime, .. } = *item;
-                let finally = Finally { mode, uid, gid, mtime };
-                self.directories.make(item.path.as_path(), item.path.name(), finally)
-            }
+            ItemKind::Directory => self.directory(item),
         }
     }
 

@@ -14,7 +14,7 @@ use oxistrano_core::{
     RelPath,
 };
 use oxistrano_releases::{
-    release_options, trash, Decision, Placement, Root, Staging, Version, STAGING_NAME,
+    release_options, shared_links, trash, Decision, Placement, Root, Staging, Version, STAGING_NAME,
 };
 use oxistrano_tree::{copy_tree, CopyOptions, Method};
 
@@ -52,8 +52,14 @@ release_options! {
         subtree: Option<RelPath>;
         /// What the file C(REVISION) in the release says. The version, if it is not given.
         revision: Option<String>;
-        /// Replace a release of this version even if it is live or no deploy has made it.
+        /// Replace a release of this version even if it is live or no deploy has made it. What was
+        /// live is kept until the switch; a deploy that fails before it puts it back.
         force: bool, default = Some(Literal::Flag(false));
+        /// Directories that releases share. Only for O(force): a release that takes the place of the
+        /// live one is linked to them before it does.
+        shared_paths: Vec<RelPath>;
+        /// Files that releases share; otherwise as O(shared_paths).
+        shared_files: Vec<RelPath>;
     }
     constraints: [
         Constraint::RequiredBy("git_tracked", &["src"]),
@@ -102,12 +108,14 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         None => Root::open(layout.clone())?,
     };
     root.require_unlocked(&options.deployer)?;
+    let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
     let placement = Placement {
         root: &root,
         version: &options.version,
         revision,
         sha256: None,
         force: options.force,
+        shared: &shared,
     };
     let decision = placement.decide()?;
     debug_assert_ne!(decision, Decision::Unchanged, "only an archive can be known again");

@@ -48,6 +48,12 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "staging_path", kind: "path", doc: "The directory to fetch into; M(oxistrano.deploy.release_copy) completes it.", returned: "O(state=started)" },
         ReturnSpec { name: "removed_broken", kind: "list", doc: "Releases of interrupted deploys that were removed.", returned: "O(state=started)" },
         ReturnSpec { name: "removed", kind: "str", doc: "The unfinished release that was removed.", returned: "O(state=failed)" },
+        ReturnSpec {
+            name: "put_back",
+            kind: "str",
+            doc: "The live release that the failed deploy had replaced and that is back as it was.",
+            returned: "O(state=failed)",
+        },
         ReturnSpec { name: "switched", kind: "bool", doc: "Whether the failed deploy's release is live.", returned: "O(state=failed)" },
         ReturnSpec { name: "live", kind: "str", doc: "The release that is live.", returned: "O(state=failed)" },
         ReturnSpec { name: "lock", kind: "dict", doc: "The lock: kind, version, since, user, deployer.", returned: "when the lock is held by another, and with O(state=unlocked)" },

@@ -14,8 +14,8 @@ use oxistrano_core::{
     RelPath,
 };
 use oxistrano_releases::{
-    release_options, shared_links, trash, EventKind, Layout, Lock, LockKind, Outcome as Ending,
-    Root, State, Version, STAGING_NAME,
+    release_options, replaced, shared_links, trash, EventKind, Layout, Lock, LockKind,
+    Outcome as Ending, Root, State, Version, STAGING_NAME,
 };
 
 oxistrano_core::choices! {
@@ -233,6 +233,11 @@ fn prepare(
     }
     let releases = root.releases()?;
     remove::remove_tree(&releases, STAGING_NAME)?;
+    for version in replaced::settle(root, &releases)?.1 {
+        warnings.push(format!(
+            "put the live release {version} back as it was before an interrupted deploy"
+        ));
+    }
     for version in &plan.broken {
         trash::discard(&releases, version)?;
         root.record(version, EventKind::Removed)?;
@@ -270,7 +275,9 @@ fn finish(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         return Ok(Outcome::new(true).msg("would free the lock"));
     }
     let root = root.exclusively()?;
-    remove::remove_tree(&root.releases()?, STAGING_NAME)?;
+    let releases = root.releases()?;
+    remove::remove_tree(&releases, STAGING_NAME)?;
+    trash::empty_later(&releases, &replaced::settle(&root, &releases)?.0)?;
     if let Some(version) = version_of(options, &lock) {
         // A rollback is noted when it switches.
         if lock.kind == LockKind::Deploy {
@@ -307,10 +314,13 @@ fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let Some(lock) = root.require_unlocked(&options.deployer)? else {
         return Ok(Outcome::new(false).msg(what_is_live(&root)?));
     };
-    let mut removed = None;
+    let (mut removed, mut put_back) = (None, None);
     let version = version_of(options, &lock);
     if let Some(releases) = root.releases_if_there()? {
         remove::remove_tree(&releases, STAGING_NAME)?;
+        let (trash, restored) = replaced::settle(&root, &releases)?;
+        trash::empty_later(&releases, &trash)?;
+        put_back = restored.first().map(ToString::to_string);
         if let Some(version) = version.as_ref().filter(|_| lock.kind == LockKind::Deploy) {
             let unfinished = root
                 .all_releases()?
@@ -330,15 +340,26 @@ fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     }
     root.free_lock()?;
     let active = root.all_releases()?;
-    let switched =
-        version.is_some() && active.active().map(|release| &release.version) == version.as_ref();
+    let switched = match &version {
+        Some(version) => {
+            active.active().is_some_and(|release| release.version == *version)
+                && root.history()?.latest(version).is_some_and(|record| record.activated.is_some())
+        }
+        None => false,
+    };
     let mut text = String::new();
     if lock.kind == LockKind::Deploy {
-        text.push_str(if switched {
-            "The deploy failed after the switch. "
-        } else {
-            "The deploy failed before the switch; the unfinished release was removed. "
-        });
+        text = match (switched, &put_back, &removed) {
+            (true, _, _) => "The deploy failed after the switch. ".to_owned(),
+            (false, Some(version), _) => {
+                format!("The deploy failed before the switch; {version} is back as it was. ")
+            }
+            (false, None, Some(_)) => {
+                "The deploy failed before the switch; the unfinished release was removed. "
+                    .to_owned()
+            }
+            (false, None, None) => "The deploy failed before the switch. ".to_owned(),
+        };
     }
     text.push_str(&what_is_live(&root)?);
     if let (true, Some(previous)) = (switched, active.previous()) {
@@ -350,6 +371,7 @@ fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     Ok(Outcome::new(true)
         .msg(text)
         .value("removed", removed)
+        .value("put_back", put_back)
         .value("switched", switched)
         .value("live", live(&root)?))
 }

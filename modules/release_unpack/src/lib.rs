@@ -13,9 +13,11 @@ use std::io::ErrorKind;
 use oxistrano_archive::{self as archive, Limits, Pattern, UnpackOptions};
 use oxistrano_core::{
     users, AbsPath, Context, Diff, Documentation, Failure, IoContext, Literal, Mode, Module,
-    Outcome,
+    Outcome, RelPath,
 };
-use oxistrano_releases::{release_options, trash, Decision, Placement, Root, Staging, Version};
+use oxistrano_releases::{
+    release_options, shared_links, trash, Decision, Placement, Root, Staging, Version,
+};
 
 release_options! {
     /// The options of `release_unpack`.
@@ -53,8 +55,14 @@ release_options! {
         /// Remove O(src) from the host when the release is in its place. What the action plugin
         /// brought is removed in any case.
         remove_src: bool, default = Some(Literal::Flag(false));
-        /// Replace a release of this version even if it is live or no deploy has made it.
+        /// Replace a release of this version even if it is live or no deploy has made it. What was
+        /// live is kept until the switch; a deploy that fails before it puts it back.
         force: bool, default = Some(Literal::Flag(false));
+        /// Directories that releases share. Only for O(force): a release that takes the place of the
+        /// live one is linked to them before it does.
+        shared_paths: Vec<RelPath>;
+        /// Files that releases share; otherwise as O(shared_paths).
+        shared_files: Vec<RelPath>;
         /// Refuse archives that unpack to more bytes than this.
         max_bytes: u64, default = Some(Literal::Number(64 << 30));
         /// Refuse archives with more entries than this.
@@ -110,12 +118,14 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         None => Root::open(layout.clone())?,
     };
     root.require_unlocked(&options.deployer)?;
+    let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
     let placement = Placement {
         root: &root,
         version: &options.version,
         revision,
         sha256: known.as_deref(),
         force: options.force,
+        shared: &shared,
     };
     if placement.decide()? == Decision::Unchanged {
         return Ok(result(false, format!("{} is there, from the same archive", options.version)));

@@ -65,6 +65,9 @@ pub enum EventKind {
         /// The user on this host.
         user: String,
     },
+    /// What its latest deploy had put there was taken away again, and what was there
+    /// before is back.
+    Restored,
     /// It was deleted.
     Removed,
 }
@@ -174,6 +177,7 @@ impl History {
             EventKind::RolledBack { reason, .. } => {
                 (record.rolled_back, record.reason) = (at, reason);
             }
+            EventKind::Restored => (record.placed, record.sha256) = (false, None),
             EventKind::Removed => record.removed = true,
         }
     }

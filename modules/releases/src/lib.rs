@@ -9,10 +9,12 @@
 //! * [`switch`]: the one way in which `current` comes to lead somewhere else.
 
 mod history;
+pub mod links;
 mod lock;
 mod options;
 mod placement;
 mod release;
+pub mod replaced;
 mod root;
 mod shared;
 mod staging;

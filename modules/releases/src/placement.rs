@@ -1,13 +1,13 @@
 //! Putting a release in its place: what `release_unpack` and `release_copy` have in
 //! common.
 
-use oxistrano_core::{Dir, Failure};
+use oxistrano_core::{Dir, Failure, RelPath};
 
 use crate::lock::Deployer;
 use crate::release::{State, REVISION};
 use crate::root::Root;
 use crate::staging::Staging;
-use crate::{trash, EventKind, Version};
+use crate::{links, replaced, trash, EventKind, Version};
 
 /// Whether there is anything to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub struct Placement<'a> {
     pub sha256: Option<&'a str>,
     /// Replace even the active release and what no deploy has made.
     pub force: bool,
+    /// The shared paths. A release that takes the place of the active one is linked to
+    /// them before it does.
+    pub shared: &'a [RelPath],
 }
 
 impl Placement<'_> {
@@ -75,7 +78,7 @@ impl Placement<'_> {
             .cause(why)
             .remedy(
                 "choose another ansistrano_release_version, or replace it with force \
-                 (the role: -e oxistrano_replace_release=true)",
+                 (the role: oxistrano_replace_release: true)",
             )
             .state("Nothing was changed.")
             .path(self.root.layout().release_path(self.version))
@@ -109,7 +112,19 @@ impl Placement<'_> {
             failure.state("The unfinished release was removed; what was live is untouched.")
         };
         write_revision(staging.dir(), self.revision).map_err(nothing_left)?;
-        let replaced = staging.commit(self.version).map_err(nothing_left)?;
+        let releases = self.root.all_releases()?;
+        let is_live = releases.active().is_some_and(|release| release.version == *self.version);
+        if is_live {
+            for link in links::missing(staging.dir(), self.root.layout(), self.shared)? {
+                link.make(staging.dir()).map_err(nothing_left)?;
+            }
+        }
+        let mut replaced = staging.commit(self.version).map_err(nothing_left)?;
+        if is_live {
+            if let Some(old) = replaced.take() {
+                replaced::keep(&self.root.releases()?, &old, self.version)?;
+            }
+        }
         let sha256 = self.sha256.map(str::to_owned);
         self.root.record(self.version, EventKind::Placed { sha256 })?;
         Ok(replaced)

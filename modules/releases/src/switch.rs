@@ -150,7 +150,11 @@ impl Plan {
             let text = String::from_utf8_lossy(&text).into_owned();
             text.lines().next().unwrap_or_default().chars().take(200).collect()
         });
-        if switched.changed || root.history()?.last_activated() != Some(self.version.as_str()) {
+        let history = root.history()?;
+        // A live release that was deployed again is not switched to, but it is live anew.
+        let noted = history.last_activated() == Some(self.version.as_str())
+            && history.latest(&self.version).is_some_and(|record| record.activated.is_some());
+        if switched.changed || !noted {
             root.record(&self.version, EventKind::Activated { revision })?;
         }
         Ok(switched)

@@ -1,0 +1,228 @@
+//! `release_setup`: directories, and the beginning and the end of a deploy.
+
+use std::fs;
+use std::os::unix::fs::{lchown, PermissionsExt};
+
+use oxistrano_harness::{app, is_root, json, not_checked, Manifest, Root, Value, NOBODY};
+
+fn start(version: &str) -> Value {
+    json!({"version": version, "shared_paths": ["var/log", "pub/media"],
+           "shared_files": ["app/etc/env.php", ".env"]})
+}
+
+fn state(version: &str, state: &str) -> Value {
+    json!({"version": version, "state": state})
+}
+
+#[test]
+fn check_mode_changes_nothing_on_a_fresh_root() {
+    let root = Root::fresh();
+    let reply = root.check("release_setup", start("1")).changed();
+    reply.says(["would start the deploy of 1"]);
+    let after = reply["diff"]["after"].as_str().unwrap();
+    for line in ["releases: directory", "shared/var/log: directory", "lock: deploy of 1"] {
+        assert!(after.contains(line), "{reply}");
+    }
+    assert_eq!(reply["release_path"], root.at("releases/1").to_str().unwrap());
+}
+
+#[test]
+fn check_mode_changes_nothing_on_an_existing_root() {
+    let root = Root::with(&["1"]);
+    root.begin("2", &app("2"), &json!({}));
+    for moment in ["started", "finished", "failed", "unlocked"] {
+        let _ = root.check("release_setup", state("2", moment)).changed();
+    }
+    let _ = root.run("release_setup", state("2", "finished")).changed();
+    for moment in ["finished", "failed", "unlocked"] {
+        let _ = root.check("release_setup", state("2", moment)).unchanged();
+    }
+}
+
+#[test]
+fn the_first_run_makes_the_directories_and_a_second_leaves_them_alone() {
+    let root = Root::fresh();
+    let reply = root.run("release_setup", start("1")).changed();
+    assert_eq!(
+        root.content().paths(),
+        [
+            "releases",
+            "shared",
+            "shared/app",
+            "shared/app/etc",
+            "shared/pub",
+            "shared/pub/media",
+            "shared/var",
+            "shared/var/log"
+        ]
+    );
+    for (key, path) in [
+        ("releases_path", "releases"),
+        ("shared_path", "shared"),
+        ("current_path", "current"),
+        ("staging_path", "releases/.oxistrano-staging"),
+    ] {
+        assert_eq!(reply[key], root.at(path).to_str().unwrap());
+    }
+    let before = root.content();
+    let _ = root.run("release_setup", start("1"));
+    before.assert_same(&root.content());
+}
+
+#[test]
+fn a_deploy_root_is_made_with_the_directories_above_it() {
+    let root = Root::fresh();
+    let deep = root.beside("srv/www/shop");
+    let mut arguments = start("1");
+    arguments["deploy_to"] = deep.to_str().into();
+    arguments["releases_dir"] = "var/releases".into();
+    arguments["shared_dir"] = "var/shared".into();
+    let _ = root.run("release_setup", arguments).changed();
+    assert!(deep.join("var/releases").is_dir() && deep.join("var/shared/pub/media").is_dir());
+}
+
+#[test]
+fn a_version_is_made_of_the_time_when_none_is_given() {
+    let root = Root::fresh();
+    let reply = root.run("release_setup", json!({})).changed();
+    let version = reply["version"].as_str().unwrap();
+    assert!(version.len() == 15 && version.starts_with("20") && version.ends_with('Z'), "{reply}");
+    assert_eq!(root.lock()["version"], version);
+}
+
+#[test]
+fn shared_directories_are_not_made_when_that_is_not_wanted() {
+    let root = Root::fresh();
+    let mut arguments = start("1");
+    arguments["ensure_shared_paths"] = "no".into();
+    arguments["ensure_shared_file_dirs"] = "no".into();
+    let _ = root.run("release_setup", arguments).changed();
+    assert_eq!(root.content().paths(), ["releases", "shared"]);
+}
+
+#[test]
+fn an_empty_staging_directory_is_made_on_request() {
+    let root = Root::fresh();
+    let reply = root.run("release_setup", json!({"version": "1", "staging": true})).changed();
+    let staging = reply["staging_path"].as_str().unwrap();
+    assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
+    fs::write(format!("{staging}/old"), "").unwrap();
+    let _ = root.run("release_setup", json!({"version": "1", "staging": true})).changed();
+    assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
+    let _ = root.run("release_setup", state("1", "finished")).changed();
+    assert_eq!(root.releases(), [""; 0]);
+}
+
+#[test]
+fn shared_paths_with_dots_are_refused() {
+    let root = Root::fresh();
+    for path in ["../outside", "a/../../b", "/etc", "."] {
+        for option in ["shared_paths", "shared_files"] {
+            let mut arguments = json!({"version": "1"});
+            arguments[option] = json!([path]);
+            let reply = root.run("release_setup", arguments).failed("invalid_arguments");
+            reply.says([option, path]);
+        }
+    }
+    assert!(!root.path().exists());
+}
+
+#[test]
+fn a_shared_file_where_a_directory_has_to_be_is_refused_before_anything_is_made() {
+    let root = Root::new();
+    root.write("shared/var", "a file");
+    let before = root.content();
+    let arguments = json!({"version": "1", "shared_paths": ["media", "var"]});
+    let reply = root.run("release_setup", arguments).failed("not_a_directory");
+    reply.says(["shared/var'", "a file has that name", "move it away", "Nothing was changed."]);
+    before.assert_same(&root.content());
+    assert_eq!(root.lock(), Value::Null);
+}
+
+#[test]
+fn a_file_on_the_way_to_a_shared_directory_is_refused_and_the_lock_is_free() {
+    let root = Root::new();
+    root.write("shared/var", "a file");
+    let arguments = json!({"version": "1", "shared_paths": ["var/log"]});
+    let reply = root.run("release_setup", arguments);
+    assert_eq!(reply["failed"], true, "{reply}");
+    reply.says(["shared/var"]);
+    assert_eq!(root.lock(), Value::Null);
+    assert_eq!(root.read("shared/var"), "a file");
+}
+
+#[test]
+fn shared_may_be_a_link_of_root_to_another_place() {
+    let root = Root::new();
+    fs::create_dir(root.beside("elsewhere")).unwrap();
+    fs::remove_dir(root.at("shared")).unwrap();
+    root.link("shared", "../elsewhere");
+    let _ = root.run("release_setup", start("1")).changed();
+    assert!(root.beside("elsewhere/pub/media").is_dir());
+    assert_eq!(root.target("shared"), "../elsewhere");
+}
+
+#[test]
+fn shared_that_is_a_link_of_another_user_is_refused() {
+    if !is_root() {
+        return not_checked("that a link 'shared' of another user is refused");
+    }
+    let root = Root::new();
+    fs::create_dir(root.beside("elsewhere")).unwrap();
+    fs::remove_dir(root.at("shared")).unwrap();
+    root.link("shared", "../elsewhere");
+    lchown(root.at("shared"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let reply = root.run("release_setup", start("1")).failed("untrusted_link");
+    reply.says(["shared'", "symbolic link that user id 65534 made"]);
+    assert_eq!(fs::read_dir(root.beside("elsewhere")).unwrap().count(), 0);
+    assert_eq!(root.lock(), Value::Null);
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_is_named_with_the_remedy() {
+    // As another user when root runs the tests, because root may always.
+    let root = Root::with(&["1"]);
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let before = root.content();
+    let reply = root.run_as(NOBODY, "release_setup", start("2")).failed("io");
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    reply.says(["Permission denied", "become", root.path().to_str().unwrap()]);
+    let after = root.content();
+    assert_eq!(before.paths(), after.paths());
+    assert_eq!(root.lock(), Value::Null);
+}
+
+#[test]
+fn a_deploy_root_that_cannot_be_made_is_named() {
+    let root = Root::fresh();
+    fs::create_dir(root.beside("closed")).unwrap();
+    fs::set_permissions(root.beside("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    let mut arguments = start("1");
+    arguments["deploy_to"] = root.beside("closed/shop").to_str().into();
+    let reply = root.run_as(NOBODY, "release_setup", arguments).failed("io");
+    reply.says(["cannot create the directory", "closed/shop", "Nothing was changed."]);
+}
+
+#[test]
+fn a_user_without_rights_may_not_deploy_where_root_does_and_says_so() {
+    let root = Root::with(&["1"]);
+    let before = Manifest::exact(&root.path());
+    if !is_root() {
+        return not_checked("that another user is kept out of root's deploy root");
+    }
+    let reply = root.run_as(NOBODY, "release_setup", start("2")).failed("io");
+    reply.says(["Permission denied"]);
+    before.assert_same(&Manifest::exact(&root.path()));
+}
+
+#[test]
+fn another_user_can_deploy_to_a_root_of_his_own() {
+    let root = Root::fresh();
+    fs::create_dir(root.path()).unwrap();
+    if is_root() {
+        lchown(root.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let _ = root.run_as(NOBODY, "release_setup", start("1")).changed();
+    let _ = root.run_as(NOBODY, "release_setup", state("1", "finished")).changed();
+    assert_eq!(root.owner("shared/pub/media"), root.owner(""));
+}

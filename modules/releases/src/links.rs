@@ -1,0 +1,122 @@
+//! The links of a release to what releases share.
+
+use std::path::{Path, PathBuf};
+
+use oxistrano_core::{remove, Dir, Failure, RelPath};
+
+use crate::root::Layout;
+
+/// One link that is missing or wrong.
+#[derive(Debug)]
+pub struct Link {
+    /// Where in the release.
+    pub path: RelPath,
+    /// What it will hold.
+    pub target: PathBuf,
+    /// What is there now, in words; `None`: nothing.
+    pub instead_of: Option<String>,
+}
+
+impl Layout {
+    /// `../../shared/var`: what a release's link to a shared path holds, as the upstream
+    /// role writes it.
+    pub fn shared_target(&self, path: &RelPath) -> PathBuf {
+        let up = path.depth() + self.releases_dir.depth();
+        std::iter::repeat_n(Path::new(".."), up)
+            .chain([self.shared_dir.as_path(), path.as_path()])
+            .collect()
+    }
+}
+
+/// Finds out which links a release lacks.
+///
+/// # Errors
+/// `blocked_path` when a file or link of the artifact stands where a directory above a
+/// link has to be.
+pub fn missing(release: &Dir, layout: &Layout, paths: &[RelPath]) -> Result<Vec<Link>, Failure> {
+    let mut links = Vec::new();
+    for path in paths {
+        let target = layout.shared_target(path);
+        let there = match parent(release, path)? {
+            Some(dir) => dir.lookup(path.name())?.map(|info| (dir, info)),
+            None => None,
+        };
+        let instead_of = match there {
+            None => None,
+            Some((dir, info)) if info.is_symlink() => {
+                let now = dir.read_link(path.name())?.unwrap_or_default();
+                if now == target {
+                    continue;
+                }
+                Some(format!("link to {}", now.display()))
+            }
+            Some((_, info)) => Some(info.noun().to_owned()),
+        };
+        links.push(Link { path: path.clone(), target, instead_of });
+    }
+    Ok(links)
+}
+
+/// The directory in the release that will hold the link, if it is there.
+fn parent(release: &Dir, path: &RelPath) -> Result<Option<Dir>, Failure> {
+    let mut dir = release.duplicate()?;
+    let Some(parent) = path.parent() else { return Ok(Some(dir)) };
+    for name in parent.names() {
+        match dir.lookup(name)? {
+            None => return Ok(None),
+            Some(info) if info.is_dir() => dir = dir.open_dir(name)?,
+            Some(info) => {
+                let at = dir.at(name);
+                return Err(Failure::new(
+                    "blocked_path",
+                    format!("cannot link the shared path '{path}'"),
+                )
+                .cause(format!(
+                    "'{}' in the release is {}, not a directory",
+                    at.display(),
+                    info.noun()
+                ))
+                .remedy("share that one, or leave it out of the artifact")
+                .state("Nothing was changed.")
+                .path(at));
+            }
+        }
+    }
+    Ok(Some(dir))
+}
+
+impl Link {
+    /// Makes it, in place of what is there.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn make(&self, release: &Dir) -> Result<(), Failure> {
+        let dir = match self.path.parent() {
+            Some(parent) => make_dirs(release, &parent)?,
+            None => release.duplicate()?,
+        };
+        let name = self.path.name();
+        if !dir.lookup(name)?.is_some_and(|info| info.is_dir()) {
+            return dir.replace_with_symlink(name, &self.target);
+        }
+        // A directory of the artifact: exchanged with the link, so that a release which
+        // is live already never lacks it.
+        let link = dir.temporary(name);
+        dir.make_symlink(&link, &self.target)?;
+        if dir.exchange(&link, name)? {
+            remove::remove_tree(&dir, link)?;
+        } else {
+            remove::remove_tree(&dir, name)?;
+            dir.rename(&link, name)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the directories above a link, following no link of the artifact.
+fn make_dirs(release: &Dir, path: &RelPath) -> Result<Dir, Failure> {
+    path.names().try_fold(release.duplicate()?, |dir, name| {
+        dir.make_dir_if_missing(name)?;
+        dir.open_dir(name)
+    })
+}

@@ -1,0 +1,192 @@
+"""The roles, run by a real ansible-playbook.
+
+    .build/venv-2.19/bin/pytest tests/playbooks --ansible=.build/venv-2.19/bin/ansible-playbook
+
+What this ansible-core or this machine has not is deselected, and the summary says what and
+why; nothing is passed or skipped in silence.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ansible_run import CHECKOUT, DEPLOY, HERE, Ansible, Project  # noqa: E402
+from sshd import Sshd  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--ansible",
+        default=os.environ.get("OXISTRANO_ANSIBLE") or Path(sys.executable).with_name("ansible-playbook"),
+        help="the ansible-playbook to test with, in a virtual environment (or OXISTRANO_ANSIBLE)",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs(what): what must be there for the test to make sense")
+    try:
+        config.ansible = Ansible(config.getoption("--ansible"))
+    except RuntimeError as error:
+        raise pytest.UsageError(f"--ansible: {error}") from error
+    missing = [name for name in ("release_setup", "release_unpack") if not (CHECKOUT / "library" / name).is_file()]
+    if missing:
+        raise pytest.UsageError(f"library/ has no {' and no '.join(missing)}: build the modules first (make)")
+    config.not_here = {}
+
+
+def pytest_report_header(config):
+    return f"ansible-core {config.ansible.version} ({config.ansible.program})"
+
+
+def reason_against(what, ansible):
+    """Why a test that needs this cannot run; None if it can."""
+    if what == "root":
+        return None if os.getuid() == 0 else "not run as root"
+    if what == "moto":
+        there = importlib.util.find_spec("moto") and {"boto3", "amazon.aws"} <= ansible.has
+        return None if there else "no moto, boto3 and amazon.aws beside this ansible-core"
+    if "." in what:
+        return None if what in ansible.has else f"no collection {what} beside this ansible-core"
+    return None if shutil.which(what) else f"no {what} on this machine"
+
+
+def pytest_collection_modifyitems(config, items):
+    kept, left = [], []
+    for item in items:
+        needs = [what for marker in item.iter_markers("needs") for what in marker.args]
+        reasons = [reason for reason in (reason_against(what, config.ansible) for what in needs) if reason]
+        if reasons:
+            left.append(item)
+            config.not_here[item.nodeid] = "; ".join(reasons)
+        else:
+            kept.append(item)
+    if left:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.not_here:
+        terminalreporter.section("deselected: cannot be tested here")
+        for test, reason in sorted(config.not_here.items()):
+            terminalreporter.write_line(f"{test}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def ansible(request):
+    return request.config.ansible
+
+
+@pytest.fixture(scope="session")
+def collections(tmp_path_factory):
+    """A collections path that holds this checkout and nothing else of its own."""
+    path = tmp_path_factory.mktemp("collections")
+    namespace = path / "ansible_collections/oxistrano"
+    namespace.mkdir(parents=True)
+    (namespace / "deploy").symlink_to(CHECKOUT)
+    return path
+
+
+@pytest.fixture
+def project(ansible, collections, tmp_path):
+    """A project with one host, this machine, that has no Python as far as Ansible knows."""
+    return Project(ansible, tmp_path / "project", collections)
+
+
+@pytest.fixture(scope="session")
+def sshd():
+    # Sockets of ssh lie there: their paths have to be short.
+    home = Path(tempfile.mkdtemp(prefix="oxi-", dir="/tmp"))
+    server = Sshd(home)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+class Artifacts:
+    """An application as small as one can be, in versions."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def tree(self, version):
+        path = self.directory / f"shop-{version}"
+        if not path.exists():
+            for name, content in {
+                "index.php": f"<?php echo 'shop {version}';\n",
+                "pub/index.php": f"<?php // {version}\n",
+                "app/etc/config.php": "<?php return [];\n",
+                # Where shared paths will be linked to; not empty (ansistrano/deploy#145).
+                "var/.gitkeep": "from the build machine\n",
+                "pub/media/old.jpg": "from the build machine\n",
+            }.items():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_text(content)
+            (path / "latest").symlink_to("pub/index.php")
+            tool = path / "tool"
+            tool.write_text("#!/bin/sh\n")
+            tool.chmod(0o755)
+        return path
+
+    def archive(self, version, kind="tar.gz"):
+        path = self.directory / f"shop-{version}.{kind}"
+        if not path.exists():
+            tree = self.tree(version)
+            command = {
+                "tar.gz": ["tar", "-C", tree, "-czf", path, "."],
+                "tar.zst": ["tar", "-C", tree, "--zstd", "-cf", path, "."],
+                "zip": [sys.executable, "-m", "zipfile", "-c", path, *sorted(tree.iterdir())],
+            }[kind]
+            subprocess.run(command, check=True)
+        return path
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory):
+    return Artifacts(tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="session")
+def seed(ansible, collections, artifacts, tmp_path_factory):
+    """A deploy root with the releases 1 and 2, to be copied: `project.seed(seed)`."""
+    project = Project(ansible, tmp_path_factory.mktemp("seed"), collections)
+    for version in ("1", "2"):
+        project.run(DEPLOY, artifact=artifacts.archive(version), ansistrano_release_version=version).good()
+    return project.root.path
+
+
+@pytest.fixture(scope="session")
+def web(artifacts):
+    """The address of an HTTP server that serves the artifacts."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(artifacts.directory))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def hook():
+    """The path of a hook file."""
+    return lambda name: str(HERE / f"playbooks/hooks/{name}.yml")

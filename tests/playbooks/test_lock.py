@@ -1,0 +1,159 @@
+"""Two deploys at once, and deploys whose controller dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+
+import pytest
+from ansible_run import DEPLOY, ROLLBACK, snapshot, wait_until
+
+
+@pytest.fixture
+def waiting(project, hook, tmp_path):
+    """Starts a run and returns when it stands in a hook; `marker.unlink()` lets it go on."""
+    marker = tmp_path / "marker"
+    started = []
+
+    def start(moment, playbook, **variables):
+        running = project.start(playbook, marker=marker, **{f"{moment}_tasks_file": hook("wait")}, **variables)
+        started.append(running)
+        wait_until(
+            lambda: marker.exists() or running.process.poll() is not None, "the deploy to come to its hook", 60
+        )
+        assert running.process.poll() is None, running.log.read_text()
+        return running
+
+    start.marker = marker
+    yield start
+    # What the hook has started on this machine ends by itself without the marker.
+    marker.unlink(missing_ok=True)
+    for running in started:
+        try:
+            running.kill_group(signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        running.process.wait()
+
+
+def test_a_second_deploy_is_refused_with_who_when_and_from_where(project, seed, artifacts, waiting):
+    project.seed(seed)
+    first = waiting("ansistrano_before_symlink", DEPLOY, artifact=artifacts.archive("3"), ansistrano_release_version="3")
+    lock = project.root.lock()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", lock["since"])
+    before = snapshot(project.root.path)
+    told = [
+        f"deploy of 3 by {lock['deployer']['user']}@{socket.gethostname()} (process {first.process.pid})",
+        f"since {lock['since']}",
+        "oxistrano_unlock=true",
+        "Live is 2",
+    ]
+    project.deploy(artifacts.archive("4"), "4").bad(*told)
+    project.run(ROLLBACK).bad(*told)
+    assert snapshot(project.root.path) == before
+    waiting.marker.unlink()
+    first.result().good()
+    project.root.is_at_rest(live="3", releases=["1", "2", "3"])
+
+
+def test_a_deploy_during_a_rollback_is_refused(project, seed, artifacts, waiting):
+    project.seed(seed)
+    rollback = waiting("ansistrano_rollback_before_symlink", ROLLBACK)
+    before = snapshot(project.root.path)
+    project.deploy(artifacts.archive("3"), "3").bad(f"rollback to 1 by", f"(process {rollback.process.pid})")
+    assert snapshot(project.root.path) == before
+    waiting.marker.unlink()
+    rollback.result().good()
+    project.root.is_at_rest(live="1", releases=["1"])
+
+
+def interrupt(running):
+    """Ctrl-C: the signal goes to the whole foreground process group."""
+    running.kill_group(signal.SIGINT)
+    running.process.wait(60)
+
+
+def kill(running):
+    """The controlling process only, and nobody asks how it ended: it stays a zombie, as in a
+    container whose first process does not care."""
+    os.kill(running.process.pid, signal.SIGKILL)
+    wait_until(
+        lambda: open(f"/proc/{running.process.pid}/stat").read().rpartition(")")[2].split()[0] == "Z", "the end"
+    )
+
+
+@pytest.mark.parametrize("end", [interrupt, kill])
+@pytest.mark.parametrize(
+    "moment, via, live, left",
+    [
+        ("before_setup", "copy_unarchive", "2", None),
+        ("before_update_code", "copy", "2", ".oxistrano-staging"),
+        ("after_update_code", "copy_unarchive", "2", "3"),
+        ("after_symlink", "copy_unarchive", "3", "3"),
+    ],
+)
+def test_the_next_deploy_takes_over_from_one_that_has_died(
+    project, seed, artifacts, waiting, end, moment, via, live, left
+):
+    project.seed(seed).with_python()
+    source = f"{artifacts.tree('3')}/" if via == "copy" else artifacts.archive("3")
+    running = waiting(
+        f"ansistrano_{moment}",
+        DEPLOY,
+        ansistrano_deploy_via=via,
+        ansistrano_deploy_from=source,
+        ansistrano_release_version="3",
+    )
+    end(running)
+    assert project.root.live() == live
+    assert (project.root.lock() is not None) == (moment != "before_setup")
+    if left:
+        assert [name for name in os.listdir(project.root / "releases") if name.startswith(left)]
+
+    after = project.deploy(artifacts.archive("4"), "4").good()
+    warned = [warning for warning in after.warnings if "took over the lock" in " ".join(warning.split())]
+    if moment == "before_setup":
+        assert not warned
+    else:
+        assert len(warned) == 1 and f"(process {running.process.pid})" in " ".join(warned[0].split())
+        assert project.root.events("3")[-1] in ("ended", "removed")
+    # What was live stays to go back to; what never was is gone.
+    releases = ["1", "2", "3", "4"] if live == "3" else ["1", "2", "4"]
+    project.root.is_at_rest(live="4", releases=releases)
+
+
+def test_the_next_deploy_takes_over_from_a_rollback_that_has_died(project, seed, artifacts, waiting):
+    project.seed(seed)
+    interrupt(waiting("ansistrano_rollback_after_setup", ROLLBACK))
+    assert project.root.lock() is not None
+    after = project.deploy(artifacts.archive("3"), "3").good()
+    assert "took over the lock" in after.text
+    project.root.is_at_rest(live="3", releases=["1", "2", "3"])
+
+
+def test_the_next_rollback_takes_over_from_a_deploy_that_has_died(project, seed, artifacts, waiting):
+    project.seed(seed)
+    interrupt(waiting("ansistrano_after_symlink", DEPLOY, artifact=artifacts.archive("3"), ansistrano_release_version="3"))
+    after = project.run(ROLLBACK).good()
+    assert "took over the lock" in after.text
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
+def test_a_lock_from_another_controller_holds_until_oxistrano_unlock(project, seed, artifacts):
+    project.seed(seed)
+    deployer = {"host": "ci-7", "user": "alice", "pid": 4711, "started": 1, "boot_id": "b", "pid_namespace": "pid:[1]"}
+    lock = {"kind": "deploy", "version": "9", "since": "2026-01-02T03:04:05Z", "user": "shop", "deployer": deployer}
+    (project.root.state / "lock.json").write_text(json.dumps(lock))
+    told = ["deploy of 9 by alice@ci-7 (process 4711), as shop here, since 2026-01-02T03:04:05Z"]
+    project.deploy(artifacts.archive("3"), "3").bad(*told)
+    assert project.root.lock() == lock
+    project.deploy(artifacts.archive("3"), "3", oxistrano_unlock=True).good()
+    project.root.is_at_rest(live="3", releases=["1", "2", "3"])
+
+    (project.root.state / "lock.json").write_text(json.dumps(lock))
+    project.run(ROLLBACK).bad(*told)
+    project.run(ROLLBACK, oxistrano_unlock=True).good()
+    project.root.is_at_rest(live="2", releases=["1", "2"])
