@@ -73,10 +73,12 @@ fn skippable_frames_are_skipped() {
 
 #[test]
 fn old_ustar_and_v7_headers_are_read() {
-    let v7 =
-        Raw::new()
-            .with("dir/", 0, b"", |h| h[257..265].fill(0))
-            .with("dir/file", 0, b"old", |h| h[257..265].fill(0));
+    let v7 = Raw::new()
+        .with("dir/", 0, b"", |h| {
+            h[257..265].fill(0);
+            h[100..107].copy_from_slice(b"0000755");
+        })
+        .with("dir/file", 0, b"old", |h| h[257..265].fill(0));
     let scratch = Scratch::new();
     scratch.unpack(&v7.end(), &plain()).unwrap();
     assert_eq!(scratch.read("dir/file"), b"old");

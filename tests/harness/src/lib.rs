@@ -29,3 +29,23 @@ pub fn not_checked(what: &str) {
     let text = format!("\n*** NOT CHECKED, this needs root: {what}\n");
     let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
 }
+
+/// A mounted file system, until it is dropped.
+#[derive(Debug)]
+pub struct Mount(std::path::PathBuf);
+
+/// Mounts an empty tmpfs of this size; `None` where that is not allowed.
+pub fn tmpfs(at: &std::path::Path, size: &str) -> Option<Mount> {
+    let options = format!("size={size},mode=0755");
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at);
+    let mounted = mount.output().is_ok_and(|output| output.status.success());
+    mounted.then(|| Mount(at.to_owned()))
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a process that removes old releases may still have it open.
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}

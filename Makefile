@@ -1,0 +1,61 @@
+# The short way to everything. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .build/venv
+REQUIREMENTS := tests/requirements
+# The newest and the oldest ansible-core that the README names as supported.
+NEWEST := 2.19
+OLDEST := 2.14
+
+.PHONY: help
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: build
+build: ## the modules as static binaries, in library/
+	@cargo xtask build
+	@scripts/collections
+
+.PHONY: gen
+gen: ## the generated documentation
+	@cargo xtask gen
+
+.PHONY: demo
+demo: build ## deploy, replace and roll back a sample application below .build/demo
+	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt
+	@scripts/demo
+
+.PHONY: test
+test: lint test-rust test-playbooks ## everything that can be tested on one machine
+
+.PHONY: test-rust
+test-rust: ## unit tests, property tests, and each module's binary
+	cargo test --workspace --locked --quiet
+
+.PHONY: test-playbooks
+test-playbooks: build ## the roles on localhost and over SSH, with the newest and the oldest ansible-core
+	@for version in $(NEWEST) $(OLDEST); do \
+	    scripts/venv .build/test-$$version $(REQUIREMENTS)/test-$$version.txt && \
+	    .build/test-$$version/bin/python -m pytest -q tests/playbooks \
+	        --ansible=$$PWD/.build/test-$$version/bin/ansible-playbook || exit 1; \
+	done
+
+.PHONY: lint
+lint: build ## formatting, lints, generated files, static binaries and their sizes
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+	cargo xtask gen --check
+	cargo xtask sizes
+	@scripts/venv .build/lint $(REQUIREMENTS)/lint.txt
+	@scripts/lint
+
+.PHONY: collection
+collection: build ## the archive for ansible-galaxy collection install
+	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt
+	@$(VENV)/bin/ansible-galaxy collection build --force --output-path .build
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf target .build
+	find library -type f ! -name '*.yml' -delete
