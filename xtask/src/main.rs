@@ -12,8 +12,10 @@ use std::process::ExitCode;
 /// What went wrong, for people.
 pub type Outcome = Result<(), String>;
 
-/// Name, what it does, the function.
-const TASKS: &[(&str, &str, fn(&[String]) -> Outcome)] = &[
+/// Its name, what it does, the function.
+type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
+
+const TASKS: &[Task] = &[
     ("build", "build the modules as static binaries into library/", binaries::build),
     ("gen", "write generated documentation (--check: fail if it is not up to date)", generate),
     ("sizes", "compare the binaries with xtask/sizes.txt (--write: note them there)", sizes::check),

@@ -176,6 +176,9 @@ impl<'a> Selection<'a> {
             mode & 0o777 & !self.umask
         } else if options.preserve_owner && options.owner.is_none() && options.group.is_none() {
             mode & 0o7777
+        } else if is_dir {
+            // Setgid on a directory passes its group on, whichever that is.
+            mode & 0o3777
         } else {
             // Setuid was meant for the archive's owner, not for another.
             mode & 0o1777
@@ -261,6 +264,11 @@ mod tests {
         assert_eq!(mode(UnpackOptions { preserve_owner: true, ..plain() }), 0o6777);
         assert_eq!(mode(UnpackOptions { preserve_owner: true, owner: Some(33), ..plain() }), 0o777);
         assert_eq!(mode(UnpackOptions { apply_umask: true, ..plain() }), 0o755);
+        // On a directory setgid says who gets what is made in it.
+        let owned = UnpackOptions { preserve_owner: true, owner: Some(33), ..plain() };
+        let mode_of_directory =
+            Selection::new(&owned, Path::new("x.tar"), 0o022).mode(0o2775, true);
+        assert_eq!(mode_of_directory, 0o2775);
         let wanted = Mode::parse("u=rwX,go=rX").ok();
         assert_eq!(mode(UnpackOptions { mode: wanted, ..plain() }), 0o755);
     }

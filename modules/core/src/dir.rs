@@ -77,7 +77,7 @@ impl Info {
     }
     /// Modification time, seconds since the epoch.
     pub fn mtime(&self) -> i64 {
-        self.stat.st_mtime as i64
+        self.stat.st_mtime
     }
     /// The device that it is on.
     pub fn device(&self) -> u64 {

@@ -14,7 +14,11 @@ use serde_json::{Map, Value};
 /// `cannot activate 7: '/srv/shop/releases/7' does not exist; deploy it first. Nothing
 /// was changed.`
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct Failure(Box<Parts>);
+
+/// Boxed, so that a `Result` that is almost always `Ok` stays small.
+#[derive(Debug, Clone)]
+struct Parts {
     code: &'static str,
     what: String,
     cause: Option<String>,
@@ -28,7 +32,7 @@ impl Failure {
     /// A failure with a stable `code` (for programs) and `what` failed (for people, no
     /// final stop).
     pub fn new(code: &'static str, what: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             code,
             what: what.into(),
             cause: None,
@@ -36,7 +40,7 @@ impl Failure {
             state: None,
             path: None,
             values: Map::new(),
-        }
+        }))
     }
 
     /// An operating system error while doing `verb` to `path`: `cannot create
@@ -46,21 +50,21 @@ impl Failure {
         let mut failure = Self::new("io", format!("cannot {verb} {}", quote(path)))
             .cause(describe(&error))
             .path(path);
-        failure.remedy = remedy(&error).map(str::to_owned);
+        failure.0.remedy = remedy(&error).map(str::to_owned);
         failure
     }
 
     /// Why it failed.
     #[must_use]
     pub fn cause(mut self, cause: impl fmt::Display) -> Self {
-        self.cause = Some(cause.to_string());
+        self.0.cause = Some(cause.to_string());
         self
     }
 
     /// What the user can do about it.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+        self.0.remedy = Some(remedy.into());
         self
     }
 
@@ -68,21 +72,21 @@ impl Failure {
     /// knows best.
     #[must_use]
     pub fn state(mut self, state: impl Into<String>) -> Self {
-        self.state.get_or_insert(state.into());
+        self.0.state.get_or_insert(state.into());
         self
     }
 
     /// The path that the failure is about.
     #[must_use]
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.path = Some(path.into());
+        self.0.path = Some(path.into());
         self
     }
 
     /// One more key of the result, for programs.
     #[must_use]
     pub fn value(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.values.insert(key.to_owned(), value.into());
+        self.0.values.insert(key.to_owned(), value.into());
         self
     }
 
@@ -90,22 +94,22 @@ impl Failure {
     /// 'x': …`.
     #[must_use]
     pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
-        self.what = format!("{what}: {}", self.what);
+        self.0.what = format!("{what}: {}", self.0.what);
         self
     }
 
     /// The stable code.
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     pub(crate) fn into_result(self) -> Map<String, Value> {
         let msg = self.to_string();
-        let mut result = self.values;
+        let mut result = self.0.values;
         result.insert("failed".into(), true.into());
         result.insert("msg".into(), msg.into());
-        result.insert("code".into(), self.code.into());
-        if let Some(path) = self.path {
+        result.insert("code".into(), self.0.code.into());
+        if let Some(path) = self.0.path {
             result.insert("path".into(), path.to_string_lossy().into());
         }
         result
@@ -114,15 +118,15 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        if let Some(cause) = &self.cause {
+        f.write_str(&self.0.what)?;
+        if let Some(cause) = &self.0.cause {
             write!(f, ": {cause}")?;
         }
-        if let Some(remedy) = &self.remedy {
+        if let Some(remedy) = &self.0.remedy {
             write!(f, "; {remedy}")?;
         }
         f.write_str(".")?;
-        if let Some(state) = &self.state {
+        if let Some(state) = &self.0.state {
             write!(f, " {state}")?;
         }
         Ok(())

@@ -2,12 +2,12 @@
 //! device, with several threads.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use rustix::fs::{self, AtFlags, FileType};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::{interrupt, Dir, Failure};
@@ -208,19 +208,13 @@ fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Dir, Failure> {
     let dir = match parent.open_dir(name) {
         Ok(dir) => dir,
         Err(failure) => {
-            // chmod follows links, so only ever what is a directory right now.
-            let is_dir = parent.lookup(name)?.is_some_and(|info| info.is_dir());
-            let allowed = is_dir
-                && fs::chmodat(
-                    parent,
-                    name,
-                    fs::Mode::from_raw_mode(0o700),
-                    AtFlags::SYMLINK_NOFOLLOW,
-                )
-                .is_ok();
-            if !allowed {
-                return Err(failure);
-            }
+            // A handle that needs no permission, so that what is changed is this directory
+            // and not what somebody has put in its place.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let handle =
+                fs::openat(parent, name, flags, Mode::empty()).map_err(|_| failure.clone())?;
+            let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
+            fs::chmod(by_handle, Mode::from_raw_mode(0o700)).map_err(|_| failure)?;
             parent.open_dir(name)?
         }
     };

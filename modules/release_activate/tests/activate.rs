@@ -43,7 +43,9 @@ fn check_mode_changes_nothing() {
     assert_eq!(reply["diff"]["after"], "link to ./releases/2\n");
     let _ = root.check("release_activate", rsync("2")).changed();
     root.write("file", "");
-    let _ = root.check("release_activate", json!({"version": "2", "current_dir": "file"})).failed("blocked_path");
+    let _ = root
+        .check("release_activate", json!({"version": "2", "current_dir": "file"}))
+        .failed("blocked_path");
 }
 
 #[test]
@@ -79,7 +81,9 @@ fn activate_leaves_current_untouched_when_the_release_is_missing() {
 #[test]
 fn a_missing_deploy_root_is_an_error() {
     let root = Root::fresh();
-    root.run("release_activate", to("1")).failed("no_deploy_root").says(["run release_setup first"]);
+    root.run("release_activate", to("1"))
+        .failed("no_deploy_root")
+        .says(["run release_setup first"]);
     assert!(!root.path().exists());
 }
 
@@ -138,7 +142,12 @@ fn a_switch_is_one_rename_and_no_unlink_of_current() {
     let file = root.archive("args", arguments.to_string().as_bytes());
     let log = root.beside("strace.log");
     let traced = Command::new("strace")
-        .args(["-f", "-qq", "-e", "trace=rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,symlinkat"])
+        .args([
+            "-f",
+            "-qq",
+            "-e",
+            "trace=rename,renameat,renameat2,unlink,unlinkat,rmdir,symlink,symlinkat",
+        ])
         .arg("-o")
         .arg(&log)
         .arg(binary("release_activate"))

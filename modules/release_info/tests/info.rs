@@ -38,18 +38,31 @@ fn every_state_has_its_name() {
     root.write("releases/upstream/REVISION", "abc");
     let by = json!({"host": "ci", "user": "alice", "pid": 7});
     // Without a staging directory: setup would remove the broken one.
-    root.write(".oxistrano/lock.json", &json!({"kind": "deploy", "version": "5",
-        "since": "2026-01-01T00:00:00Z", "user": "x", "deployer": by}).to_string());
+    root.write(
+        ".oxistrano/lock.json",
+        &json!({"kind": "deploy", "version": "5",
+        "since": "2026-01-01T00:00:00Z", "user": "x", "deployer": by})
+        .to_string(),
+    );
     root.write("releases/5/file", "");
-    for (version, state) in [("1", "complete"), ("2", "complete"), ("3", "active"),
-        ("4", "rolled_back"), ("5", "in_progress"), ("broken", "broken"),
-        ("by-hand", "unrecognised"), ("upstream", "complete")] {
+    for (version, state) in [
+        ("1", "complete"),
+        ("2", "complete"),
+        ("3", "active"),
+        ("4", "rolled_back"),
+        ("5", "in_progress"),
+        ("broken", "broken"),
+        ("by-hand", "unrecognised"),
+        ("upstream", "complete"),
+    ] {
         assert_eq!(root.state(version), state, "{version}");
     }
     let reply = ask(&root);
     assert_eq!((&reply["active"], &reply["previous"]), (&json!("3"), &json!("2")));
-    assert_eq!((&reply["lock"]["version"], &reply["lock"]["deployer"]["user"]),
-        (&json!("5"), &json!("alice")));
+    assert_eq!(
+        (&reply["lock"]["version"], &reply["lock"]["deployer"]["user"]),
+        (&json!("5"), &json!("alice"))
+    );
     assert_eq!(reply["current_via"], "symlink");
 }
 
@@ -57,7 +70,8 @@ fn every_state_has_its_name() {
 fn the_releases_are_sorted_by_the_time_of_their_deploy_not_by_name() {
     let root = Root::with(&["b", "c", "a"]);
     let reply = ask(&root);
-    let names: Vec<_> = reply["releases"].as_array().unwrap().iter().map(|r| &r["version"]).collect();
+    let names: Vec<_> =
+        reply["releases"].as_array().unwrap().iter().map(|r| &r["version"]).collect();
     assert_eq!(names, ["a", "c", "b"]);
     assert_eq!(reply["previous"], "c");
 }
@@ -135,7 +149,9 @@ fn a_root_of_the_upstream_role_is_understood() {
     let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     fs::File::open(root.at("releases/20260101000000Z")).unwrap().set_modified(time).unwrap();
     let reply = ask(&root);
-    assert_eq!((&reply["active"], &reply["previous"]),
-        (&json!("20260201000000Z"), &json!("20260101000000Z")));
+    assert_eq!(
+        (&reply["active"], &reply["previous"]),
+        (&json!("20260201000000Z"), &json!("20260101000000Z"))
+    );
     assert!(!root.has(".oxistrano"));
 }

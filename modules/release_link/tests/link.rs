@@ -114,7 +114,8 @@ fn a_path_inside_another_shared_path_is_skipped_with_a_warning() {
         assert_eq!(root.target("releases/2/var"), "../../shared/var");
         before.assert_same(&shared(&root));
     }
-    let arguments = json!({"version": "2", "shared_paths": "var", "shared_files": ["var/log/system.log"]});
+    let arguments =
+        json!({"version": "2", "shared_paths": "var", "shared_files": ["var/log/system.log"]});
     root.run("release_link", arguments).unchanged().warns("var/log/system.log");
     before.assert_same(&shared(&root));
 }
@@ -171,7 +172,8 @@ fn links_fit_directories_of_any_depth() {
     let _ = root.run("release_setup", with(json!({"version": "2"}))).changed();
     root.write("data/shared/a/b/file", "shared");
     fs::create_dir(root.at("var/www/releases/2")).unwrap();
-    let _ = root.run("release_link", with(json!({"version": "2", "shared_paths": ["a/b"]}))).changed();
+    let _ =
+        root.run("release_link", with(json!({"version": "2", "shared_paths": ["a/b"]}))).changed();
     assert_eq!(root.target("var/www/releases/2/a/b"), "../../../../../data/shared/a/b");
     assert_eq!(root.read("var/www/releases/2/a/b/file"), "shared");
 }
@@ -201,7 +203,10 @@ fn with_rsync_there_is_a_filter_file_as_upstream_writes_it() {
 
 #[test]
 fn a_filter_file_that_is_a_link_is_not_written_through() {
-    let root = unpacked(&[file("index.php", ""), symlink(".rsync-filter", "../../shared/var/log/system.log")]);
+    let root = unpacked(&[
+        file("index.php", ""),
+        symlink(".rsync-filter", "../../shared/var/log/system.log"),
+    ]);
     let before = shared(&root);
     let mut arguments = link();
     arguments["current_via"] = "rsync".into();

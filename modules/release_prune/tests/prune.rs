@@ -156,7 +156,9 @@ fn a_release_of_the_upstream_role_counts_when_it_has_a_revision() {
         root.write(format!("releases/{version}/REVISION"), version);
         let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         let release = fs::File::open(root.at(format!("releases/{version}"))).unwrap();
-        release.set_modified(time + std::time::Duration::from_secs(version.parse().unwrap())).unwrap();
+        release
+            .set_modified(time + std::time::Duration::from_secs(version.parse().unwrap()))
+            .unwrap();
     }
     let reply = root.run("release_prune", keep(3)).changed();
     assert_eq!(reply["removed"], json!(["1"]));

@@ -41,8 +41,10 @@ fn it_goes_to_the_newest_complete_release_before_the_live_one() {
     assert_eq!((&reply["from"], &reply["to"]), (&json!("3"), &json!("2")));
     assert_eq!(reply["release_path"], root.at("releases/2").to_str().unwrap());
     assert_eq!(reply["releases"].as_array().unwrap().len(), 3);
-    assert_eq!((&reply["matched"], reply["files"][2]["path"].as_str()),
-        (&json!(3), root.at("releases/1").to_str()));
+    assert_eq!(
+        (&reply["matched"], reply["files"][2]["path"].as_str()),
+        (&json!(3), root.at("releases/1").to_str())
+    );
     assert_eq!(root.target("current"), "./releases/2");
     assert_eq!([root.state("3"), root.state("2")], ["rolled_back", "active"]);
     assert_eq!(root.lock(), Value::Null);
@@ -55,8 +57,10 @@ fn the_reason_is_kept_with_the_release_that_was_left() {
     let _ = root.run("release_rollback", back()).changed();
     let info = root.run("release_info", json!({})).unchanged();
     let record = &info["history"][0];
-    assert_eq!((&record["version"], &record["reason"]),
-        (&json!("3"), &json!("checkout answers 500")));
+    assert_eq!(
+        (&record["version"], &record["reason"]),
+        (&json!("3"), &json!("checkout answers 500"))
+    );
     assert!(record["rolled_back"].as_str().unwrap().ends_with('Z'), "{info}");
 }
 
@@ -69,7 +73,10 @@ fn the_next_rollback_goes_further_back_and_not_to_the_bad_one() {
     assert_eq!((&reply["from"], &reply["to"]), (&json!("2"), &json!("1")));
     let before = root.content();
     let reply = root.run("release_rollback", back()).failed("cannot_roll_back");
-    reply.says(["there is no complete release before the live one", "Nothing was changed; 1 is live."]);
+    reply.says([
+        "there is no complete release before the live one",
+        "Nothing was changed; 1 is live.",
+    ]);
     before.assert_same(&root.content());
 }
 
@@ -179,7 +186,8 @@ fn when_only_bad_ones_are_left_they_are_offered_by_name() {
 fn a_copy_is_led_back_as_a_copy_with_its_shared_links() {
     // ansistrano/rollback#18.
     let root = Root::new();
-    let options = json!({"current_via": "rsync", "shared_paths": ["var"], "shared_files": [".env"]});
+    let options =
+        json!({"current_via": "rsync", "shared_paths": ["var"], "shared_files": [".env"]});
     root.write("shared/var/log", "precious log");
     root.write("shared/.env", "precious settings");
     for version in ["1", "2", "3"] {
@@ -191,7 +199,10 @@ fn a_copy_is_led_back_as_a_copy_with_its_shared_links() {
     assert_eq!((&reply["from"], &reply["to"]), (&json!("3"), &json!("2")));
     assert!(root.at("current").is_dir() && !root.at("current").is_symlink());
     assert_eq!([root.read("current/index.php"), root.read("current/REVISION")], ["2", "2"]);
-    assert_eq!([root.target("current/var"), root.target("current/.env")], ["../shared/var", "../shared/.env"]);
+    assert_eq!(
+        [root.target("current/var"), root.target("current/.env")],
+        ["../shared/var", "../shared/.env"]
+    );
     shared.assert_same(&Manifest::exact(&root.at("shared")));
     assert_eq!(root.live(), "2");
     let arguments = json!({"current_via": "symlink"});
@@ -216,8 +227,10 @@ fn chosen_takes_the_lock_and_active_goes_where_it_said() {
     let _ = root.run("release_setup", json!({"state": "finished"})).changed();
     assert_eq!(root.lock(), Value::Null);
     let info = root.run("release_info", json!({})).unchanged();
-    assert_eq!((&info["history"][0]["version"], &info["history"][0]["reason"]),
-        (&json!("3"), &json!("bad")));
+    assert_eq!(
+        (&info["history"][0]["version"], &info["history"][0]["reason"]),
+        (&json!("3"), &json!("bad"))
+    );
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Module for ReleaseUnpack {
 fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let unpack_options = unpack_options(options)?;
     let src = options.src.as_path();
-    let mut file = open(options)?;
+    let file = open(options)?;
     let format = archive::format_of(&file, src)?;
     let layout = options.layout();
     let revision = options.revision.as_deref().unwrap_or(options.version.as_str());
@@ -102,7 +102,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     // Read twice only where something depends on it before anything is written.
     let mut known = None;
     if options.checksum.is_some() || layout.release_path(&options.version).exists() {
-        let sha256 = archive::sha256(&mut file, src)?;
+        let sha256 = archive::sha256(&file, src)?;
         if let Some(checksum) = &options.checksum {
             check(checksum, &sha256, options)?;
         }

@@ -65,7 +65,7 @@ pub fn adopt(from: &Dir, name: &Path, releases: &Dir) -> Result<Item, Failure> {
 /// # Errors
 /// An I/O error.
 pub fn leftovers(dir: &Dir) -> Result<Vec<Item>, Failure> {
-    Ok(dir.names()?.into_iter().filter(|name| is_trash(name)).map(Item).collect())
+    Ok(dir.names()?.into_iter().filter(is_trash).map(Item).collect())
 }
 
 fn is_trash(name: &OsString) -> bool {

@@ -1,0 +1,120 @@
+"""More than one host, and other users."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from ansible_run import ROLE, ROLLBACK, Project, Root
+
+
+def test_one_host_after_the_other_deploys_both(ansible, collections, artifacts, tmp_path):
+    roots = {name: Root(tmp_path / name) for name in ("web1", "web2")}
+    project = Project(
+        ansible,
+        tmp_path / "project",
+        collections,
+        hosts={name: {"ansistrano_deploy_to": str(root.path)} for name, root in roots.items()},
+        ansistrano_deploy_via="copy_unarchive",
+        ansistrano_deploy_from=str(artifacts.archive("1")),
+        ansistrano_release_version="1",
+    )
+    result = project.run(Path(__file__).parent / "playbooks/serial.yml").good()
+    for root in roots.values():
+        root.is_at_rest(live="1", releases=["1"])
+    assert result.output.count("TASK [oxistrano.deploy.deploy : Switch to the new release]") == 2
+
+
+def test_a_failure_on_one_host_leaves_the_other_as_it_is_and_its_lock_free(
+    ansible, collections, artifacts, seed, tmp_path, hook
+):
+    roots = {name: Root(tmp_path / name) for name in ("web1", "web2")}
+    for root in roots.values():
+        shutil.copytree(seed, root.path, symlinks=True)
+    project = Project(
+        ansible,
+        tmp_path / "project",
+        collections,
+        hosts={name: {"ansistrano_deploy_to": str(root.path)} for name, root in roots.items()},
+        ansistrano_deploy_via="copy_unarchive",
+        ansistrano_deploy_from=str(artifacts.archive("3")),
+        ansistrano_release_version="3",
+    )
+    project.hosts["web2"]["ansistrano_before_symlink_tasks_file"] = hook("fail")
+    result = project.run(ROLE).bad("the hook says no", "Live is 2")
+    assert result.recap["web1"]["failed"] == 0 and result.recap["web2"]["failed"] == 1
+    roots["web1"].is_at_rest(live="3", releases=["1", "2", "3"])
+    roots["web2"].is_at_rest(live="2", releases=["1", "2"])
+
+
+def test_two_hosts_that_share_a_root_do_not_deploy_into_each_other(ansible, collections, artifacts, tmp_path):
+    root = Root(tmp_path / "root")
+    hosts = {name: {"ansistrano_deploy_to": str(root.path)} for name in ("web1", "web2")}
+    project = Project(ansible, tmp_path / "project", collections, hosts=hosts)
+    result = project.deploy(artifacts.archive("1"), "1")
+    # Whatever the other one is told, the release is whole, live, and nobody holds the lock.
+    root.is_at_rest(live="1", releases=["1"])
+    assert root.read("current/index.php") == "<?php echo 'shop 1';"
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def open_directory():
+    """A directory that other users can reach."""
+    path = Path(tempfile.mkdtemp(prefix="oxi-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def owners(root):
+    return {entry.lstat().st_uid for entry in [root.path, *root.path.rglob("*")]}
+
+
+@pytest.mark.needs("root", "su")
+@pytest.mark.parametrize("connection", ["local", "ssh"])
+def test_become_another_user_deploys_as_that_user(
+    request, ansible, collections, artifacts, open_directory, tmp_path, connection
+):
+    import pwd
+
+    nobody = pwd.getpwnam("nobody")
+    root = Root(open_directory / "site/root")
+    root.path.parent.mkdir()
+    os.chown(root.path.parent, nobody.pw_uid, nobody.pw_gid)
+    project = Project(
+        ansible,
+        tmp_path / "project",
+        collections,
+        hosts={"web": {"ansistrano_deploy_to": str(root.path)}},
+        ansible_become=True,
+        ansible_become_method="su",
+        ansible_become_user="nobody",
+        # nobody's own shell refuses to work.
+        ansible_become_flags="-s /bin/sh",
+        ansistrano_shared_paths=["var"],
+        ansistrano_keep_releases=1,
+    )
+    if connection == "ssh":
+        project.variables |= request.getfixturevalue("sshd").variables()
+    project.deploy(artifacts.archive("1"), "1").good()
+    project.deploy(artifacts.archive("2"), "2").good()
+    root.is_at_rest(live="2", releases=["2"])
+    assert owners(root) == {nobody.pw_uid}
+    assert root.history()[0]["user"] == "nobody"
+
+
+@pytest.mark.needs("root", "su")
+def test_become_root_by_su_deploys_and_gives_the_release_to_its_owner(project, artifacts):
+    project.variables |= {"ansible_become": True, "ansible_become_method": "su"}
+    project.variables |= {"ansistrano_unarchive_owner": "nobody", "ansistrano_unarchive_group": "nogroup"}
+    project.deploy(artifacts.archive("1"), "1").good()
+    project.root.is_at_rest(live="1", releases=["1"])
+    assert owners(Root(project.root / "releases/1")) == {65534}
+    project.variables |= {"ansible_become_flags": "-l"}
+    project.deploy(artifacts.archive("2"), "2").good()
+    project.run(ROLLBACK).good()
+    project.root.is_at_rest(live="1", releases=["1"])
