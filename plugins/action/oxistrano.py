@@ -11,6 +11,8 @@ on the host without Python.
 
 from __future__ import annotations
 
+import os
+
 from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -63,8 +65,15 @@ class ActionModule(ActionBase):
         if boolean(arguments.get("remote_src", False), strict=False):
             return
         try:
+            found = self._find_needle("files", arguments["src"])
+            if os.path.isdir(found):
+                raise AnsibleError(
+                    f"cannot unpack '{found}': it is a directory; name an archive in src"
+                    " (ansistrano_deploy_from), or deploy the directory with ansistrano_deploy_via: copy"
+                    " or rsync. Nothing was changed."
+                )
             # Decrypts a file of Ansible Vault as well.
-            local = self._loader.get_real_file(self._find_needle("files", arguments["src"]))
+            local = self._loader.get_real_file(found)
         except AnsibleFileNotFound as error:
             raise AnsibleError(
                 f"cannot unpack '{arguments['src']}': there is no such file on the controller; name the"

@@ -441,11 +441,10 @@ mod tests {
             action_plugin: false,
         };
         fn run(options: Example, context: &Context) -> Result<Outcome, Failure> {
-            Ok(Outcome::new(!context.check_mode).value("keep", options.keep).msg(format!(
-                "{} {:?}",
-                options.deploy_to.display(),
-                options.password
-            )))
+            Ok(Outcome::new(!context.check_mode)
+                .value("keep", options.keep)
+                .value("paths", options.paths)
+                .msg(format!("{} {:?}", options.deploy_to.display(), options.password)))
         }
     }
 
