@@ -24,7 +24,7 @@ def installed(tmp_path_factory, ansible):
 
     def run(program, *arguments):
         done = subprocess.run(
-            [str(Path(ansible).parent / program), *map(str, arguments)],
+            [str(Path(ansible.program).parent / program), *map(str, arguments)],
             cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=300,
         )
         assert done.returncode == 0, f"{program} {arguments}\n{done.stdout}\n{done.stderr}"

@@ -30,7 +30,16 @@ fn check_mode_changes_nothing() {
     assert_eq!(diff["before"], "5: active\n4: complete\n3: complete\n2: complete\n1: complete\n");
     assert_eq!(diff["after"], "5: active\n4: complete\n3: complete\n");
     let _ = root.check("release_prune", json!({"versions": ["1"]})).changed();
-    let _ = root.check("release_prune", json!({"versions": ["5"]})).failed("release_in_use");
+}
+
+#[test]
+fn check_mode_takes_the_live_release_by_name_as_left_by_the_switch_before_it() {
+    // A play in check mode has not switched; a rollback removes what was live last.
+    let root = five();
+    let reply = root.check("release_prune", json!({"versions": ["5"]})).changed();
+    assert_eq!(reply["removed"], json!(["5"]));
+    let _ = root.run("release_prune", json!({"versions": ["5"]})).failed("release_in_use");
+    assert_eq!(root.live(), "5");
 }
 
 #[test]

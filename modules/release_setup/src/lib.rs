@@ -15,7 +15,7 @@ use oxistrano_core::{
 };
 use oxistrano_releases::{
     release_options, replaced, shared_links, trash, EventKind, Layout, Lock, LockKind,
-    Outcome as Ending, Root, State, Version, STAGING_NAME,
+    Outcome as Ending, Release, Root, State, Version, STAGING_NAME,
 };
 
 oxistrano_core::choices! {
@@ -129,13 +129,13 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
             Err(_) => directories.push(path.as_path().to_owned()),
         }
     }
+    // Nobody else holds the lock, so what is in progress is what died under ours.
+    let left = |release: &&Release| matches!(release.state, State::Broken | State::InProgress);
     let broken = match root {
-        Some(root) => root
-            .all_releases()?
-            .in_state(State::Broken)
-            .map(|release| release.version.clone())
-            .filter(|broken| *broken != version)
-            .collect(),
+        Some(root) => {
+            let releases = root.all_releases()?;
+            releases.iter().filter(left).map(|release| release.version.clone()).collect()
+        }
         None => Vec::new(),
     };
     let warnings = shared_links(&options.shared_paths, &options.shared_files).warnings;

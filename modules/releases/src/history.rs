@@ -188,6 +188,7 @@ impl History {
         // Until a new deploy has put a directory there, the old one is what it was.
         if let Some(before) = self.latest.get(version).map(|index| &self.records[*index]) {
             record.rolled_back = before.rolled_back;
+            record.sha256.clone_from(&before.sha256);
             record.reason.clone_from(&before.reason);
         }
         self.records.push(record);

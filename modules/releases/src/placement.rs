@@ -58,7 +58,7 @@ impl Placement<'_> {
             };
         };
         let recorded = there.record.as_ref().and_then(|record| record.sha256.as_deref());
-        if !self.force && recorded.is_some() && recorded == self.sha256 && self.same_revision()? {
+        if recorded.is_some() && recorded == self.sha256 && self.same_revision()? {
             return Ok(Decision::Unchanged);
         }
         match there.state {
