@@ -40,6 +40,7 @@ class ActionModule(ActionBase):
             if module == "release_unpack" and "src" in arguments:
                 self._bring_archive(arguments)
             outcome = self._call(module, arguments, task_vars)
+            self._name_the_archive(outcome, arguments)
             lock = outcome.get("lock") or {}
             if outcome.get("code") == "locked" and module in ("release_setup", "release_rollback"):
                 if controller.has_died(lock.get("deployer") or {}):
@@ -87,3 +88,12 @@ class ActionModule(ActionBase):
         # An unprivileged become user must be able to read it.
         self._fixup_perms2((shell.tmpdir, remote), execute=False)
         arguments.update(src=remote, remote_src=True)
+
+    def _name_the_archive(self, outcome, arguments):
+        """Puts the archive's name on the controller where the module had that of the copy."""
+        brought, given = arguments.get("src"), self._task.args.get("src")
+        if brought == given:
+            return
+        for key in ("msg", "path"):
+            if isinstance(outcome.get(key), str):
+                outcome[key] = outcome[key].replace(brought, given)

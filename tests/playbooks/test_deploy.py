@@ -76,6 +76,42 @@ def test_a_release_without_a_name_is_named_by_the_utc_time(project, artifacts):
     assert len(name) == 15 and name.startswith("20") and name.endswith("Z") and name[:-1].isdigit()
 
 
+def test_the_live_release_deployed_again_from_the_same_archive_stays_as_it_is(project, seed, artifacts):
+    project.seed(seed)
+    before = snapshot(project.root / "releases")
+    project.deploy(artifacts.archive("2"), "2").good()
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+    assert snapshot(project.root / "releases/2") == {
+        path: seen for path, seen in before.items() if path.startswith(str(project.root / "releases/2"))
+    }
+
+
+def test_the_live_release_is_not_replaced_by_another_archive_where_that_is_forbidden(project, seed, artifacts):
+    project.seed(seed)
+    before = snapshot(project.root / "releases")
+    project.deploy(artifacts.archive("3"), "2", oxistrano_replace_release=False).bad(
+        "there is a release 2 already", "it is live", "Live is 2"
+    )
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+    assert snapshot(project.root / "releases") == before
+    project.run(ROLLBACK).good()
+    project.root.is_at_rest(live="1", releases=["1"])
+
+
+def test_the_live_release_is_replaced_by_another_archive_and_survives_a_failure_after_that(project, seed, artifacts, hook):
+    project.seed(seed)
+    project.deploy(
+        artifacts.archive("3"),
+        "2",
+        ansistrano_before_symlink_tasks_file=hook("fail"),
+    ).bad("the hook says no", "Live is 2")
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+    assert project.root.read("current/index.php").startswith("<?php echo 'shop ")
+    project.deploy(artifacts.archive("3"), "2").good()
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+    assert project.root.read("current/index.php") == "<?php echo 'shop 3';"
+
+
 def test_check_mode_with_diff_changes_nothing_on_a_fresh_root(project, artifacts):
     project.variables |= SHARED
     result = project.deploy(artifacts.archive("1"), "1", "--check", "--diff").good()

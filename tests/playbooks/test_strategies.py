@@ -7,7 +7,7 @@ import os
 import subprocess
 
 import pytest
-from ansible_run import HERE, ROLE, snapshot
+from ansible_run import HERE, ROLE
 
 AUTHOR = ["-c", "user.name=Alice", "-c", "user.email=alice@example.org", "-c", "protocol.file.allow=always"]
 
@@ -53,17 +53,6 @@ def test_copy(deployed, artifacts):
 def test_copy_unarchive(deployed, artifacts, kind):
     root = deployed("copy_unarchive", ansistrano_deploy_from=str(artifacts.archive("1", kind)))
     is_shop(root)
-
-
-def test_copy_unarchive_again_in_check_mode_and_in_truth(deployed, project, artifacts):
-    root = deployed("copy_unarchive", ansistrano_deploy_from=str(artifacts.archive("1")))
-    before = snapshot(root.path)
-    project.run(ROLE, "--check", "--diff").good()
-    assert snapshot(root.path) == before
-    inode = (root / "releases/1/index.php").stat().st_ino
-    project.run(ROLE).good()
-    root.is_at_rest(live="1", releases=["1"])
-    assert (root / "releases/1/index.php").stat().st_ino == inode
 
 
 def test_download(deployed, artifacts, web):
@@ -196,9 +185,7 @@ def test_rsync_twice_with_the_shared_copy_as_both_generations_name_it(deployed, 
 
 @pytest.mark.needs("rsync", "ansible.posix")
 def test_rsync_over_ssh(deployed, project, artifacts, sshd):
-    project.variables |= sshd.variables()
-    key = project.variables.pop("ansible_ssh_common_args")
-    project.variables |= {"ansible_ssh_common_args": key, "ansistrano_rsync_use_ssh_args": True}
+    project.variables |= sshd.variables() | {"ansistrano_rsync_use_ssh_args": True}
     root = deployed("rsync", ansistrano_deploy_from=f"{artifacts.tree('1')}/")
     is_shop(root)
 

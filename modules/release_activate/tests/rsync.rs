@@ -168,3 +168,26 @@ fn a_live_file_is_replaced_and_never_written_in_place() {
     open.read_to_string(&mut text).unwrap();
     assert_eq!(text, "1", "who had the old file open read the new one");
 }
+
+#[test]
+fn sigterm_in_the_middle_of_the_copy_leaves_current_and_nothing_else() {
+    let root = Root::with(&["1"]);
+    root.begin("2", &app("2"), &json!({}));
+    for n in 0..20_000 {
+        if n < 50 {
+            fs::create_dir_all(root.at(format!("releases/2/many/{n}"))).unwrap();
+        }
+        fs::write(root.at(format!("releases/2/many/{}/{n}", n % 50)), "x").unwrap();
+    }
+    let before = root.content();
+    let begun = || {
+        let entries = fs::read_dir(root.path()).unwrap().flatten();
+        let names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.iter().any(|name| name.starts_with(".oxistrano-tmp-current"))
+    };
+    let mut running = root.start("release_activate", rsync("2"));
+    running.until(begun);
+    running.terminate().failed("interrupted").says(["interrupted by SIGTERM"]);
+    before.assert_same(&root.content());
+    assert_eq!([root.live(), root.read("current/index.php")], ["1", "1"]);
+}

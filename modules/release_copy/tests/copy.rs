@@ -177,6 +177,27 @@ fn a_copy_that_fails_half_way_leaves_nothing_behind() {
 }
 
 #[test]
+fn sigterm_in_the_middle_leaves_nothing_behind() {
+    let root = started();
+    let _ = root.run("release_setup", json!({"version": "2"})).changed();
+    let before = root.content();
+    let many = root.beside("src/many");
+    for n in 0..20_000 {
+        let directory = many.join((n % 50).to_string());
+        if n < 50 {
+            fs::create_dir_all(&directory).unwrap();
+        }
+        fs::write(directory.join(n.to_string()), "x").unwrap();
+    }
+    let mut running = root.start("release_copy", with(copy(&root), "method", "copy"));
+    running.until(|| root.has("releases/.oxistrano-staging/many"));
+    let reply = running.terminate().failed("interrupted");
+    reply.says(["interrupted by SIGTERM"]);
+    before.assert_same(&root.content());
+    assert_eq!(root.live(), "1");
+}
+
+#[test]
 fn options_that_need_a_source_say_so() {
     let root = started();
     for (option, value) in

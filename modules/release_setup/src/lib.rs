@@ -294,7 +294,8 @@ fn version_of(options: &Options, lock: &Lock) -> Option<Version> {
 }
 
 fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
-    let Some(root) = Root::open_if_there(&options.layout())? else {
+    // What is no deploy root has been complained of before.
+    let Ok(Some(root)) = Root::open_if_there(&options.layout()) else {
         return Ok(Outcome::new(false).msg("Nothing was deployed: there is no deploy root."));
     };
     match root.require_unlocked(&options.deployer) {

@@ -211,16 +211,14 @@ fn open(options: &Options) -> Result<File, Failure> {
 
 /// Compares, in the form that the option has.
 fn check(wanted: &str, actual: &str, options: &Options) -> Result<(), Failure> {
-    let digits = match wanted.split_once(':') {
-        Some(("sha256", digits)) => digits.trim(),
-        _ => {
-            return Err(Failure::new(
-                "bad_checksum_option",
-                format!("'{}' is no checksum", wanted.escape_debug()),
-            )
-            .remedy("write it as sha256:<64 hexadecimal digits>"));
-        }
-    };
+    let digits = wanted.strip_prefix("sha256:").unwrap_or_default().trim();
+    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(Failure::new(
+            "bad_checksum_option",
+            format!("'{}' is no checksum", wanted.escape_debug()),
+        )
+        .remedy("write it as sha256:<64 hexadecimal digits>"));
+    }
     if digits.eq_ignore_ascii_case(actual) {
         return Ok(());
     }

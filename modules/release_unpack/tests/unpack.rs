@@ -171,10 +171,10 @@ fn components_are_stripped_and_patterns_left_out() {
         "strip_components": "1", "exclude": "*.md, dev/tests"});
     let _ = root.run("release_unpack", arguments).changed();
     assert_eq!(Manifest::of(&root.at("releases/2")).paths(), expected);
-    let arguments = json!({"version": "2", "src": src, "remote_src": true, "force": true,
+    let arguments = json!({"version": "3", "src": src, "remote_src": true,
         "extra_opts": ["--strip-components=1", "--exclude", "*.md", "--exclude=dev/tests", "-z"]});
     let _ = root.run("release_unpack", arguments).changed();
-    assert_eq!(Manifest::of(&root.at("releases/2")).paths(), expected);
+    assert_eq!(Manifest::of(&root.at("releases/3")).paths(), expected);
 }
 
 #[test]
@@ -205,10 +205,10 @@ fn modes_are_set_as_the_files_are_made() {
     ] {
         assert_eq!(root.mode(format!("releases/2/{path}")), mode, "{path}");
     }
-    let arguments = with(with(unpack(&src), "mode", "u=rwX,go=rX"), "force", true);
+    let arguments = with(with(unpack(&src), "mode", "u=rwX,go=rX"), "version", "3");
     let _ = root.run("release_unpack", arguments).changed();
     assert_eq!(
-        [root.mode("releases/2/bin/magento"), root.mode("releases/2/index.php")],
+        [root.mode("releases/3/bin/magento"), root.mode("releases/3/index.php")],
         [0o755, 0o644]
     );
     for wrong in ["rw", "0999", "u=q"] {
@@ -246,8 +246,8 @@ fn owners_of_the_archive_are_kept_for_root_unless_that_is_not_wanted() {
     if !is_root() {
         return not_checked("that root keeps the owners of an archive");
     }
-    let _ = root.run("release_unpack", with(unpack(&src), "force", true)).changed();
-    assert_eq!(root.owner("releases/2/x"), (4711, 815));
+    let _ = root.run("release_unpack", with(unpack(&src), "version", "3")).changed();
+    assert_eq!(root.owner("releases/3/x"), (4711, 815));
 }
 
 #[test]
@@ -269,10 +269,52 @@ fn the_live_version_is_replaced_by_another_archive_only_by_force() {
     reply.says(["there is a release 1 already", "it is live", "force", "Nothing was changed."]);
     let _ = root.check("release_unpack", arguments.clone()).failed("release_exists");
     before.assert_same(&root.content());
-    let _ = root.run("release_unpack", with(arguments, "force", true)).changed();
+    let arguments = with(arguments, "force", true);
+    let _ = root.check("release_unpack", arguments.clone()).changed();
+    let _ = root.run("release_unpack", arguments).changed();
     assert_eq!(root.read("current/index.php"), "<?php\n");
-    assert_eq!(root.releases(), ["1"]);
     assert_eq!(root.live(), "1");
+    // The tree that was live is kept until the deploy has reached its switch.
+    let _ = root.run("release_activate", json!({"version": "1"}));
+    let _ = root.run("release_setup", json!({"version": "1", "state": "finished"})).changed();
+    assert_eq!(root.releases(), ["1"]);
+    assert_eq!([root.live(), root.read("current/index.php")], ["1", "<?php\n"]);
+}
+
+#[test]
+fn a_live_version_whose_replacement_fails_is_put_back_as_it_was() {
+    for dies in [false, true] {
+        let root = Root::with(&["1"]);
+        let before = root.content();
+        let _ = root.run("release_setup", json!({"version": "1"})).changed();
+        let arguments = with(with(unpack(&sample(&root)), "version", "1"), "force", true);
+        let _ = root.run("release_unpack", arguments).changed();
+        assert_eq!(root.read("current/index.php"), "<?php\n");
+        if dies {
+            let _ = root.run("release_setup", json!({"state": "unlocked"})).changed();
+            let reply = root.run("release_setup", json!({"version": "2"})).changed();
+            reply.warns("put the live release 1 back");
+        }
+        let failed = json!({"state": "failed"});
+        let reply = root.run("release_setup", failed).changed();
+        reply.says(["before the switch", "Live is 1"]);
+        before.assert_same(&root.content());
+        assert_eq!(root.state("1"), "active");
+    }
+}
+
+#[test]
+fn a_tree_that_takes_the_place_of_the_live_one_is_linked_to_what_is_shared_before() {
+    let root = Root::new();
+    root.write("shared/var/log", "precious log");
+    root.deploy_with("1", &oxistrano_harness::app("1"), json!({"shared_paths": ["var"]}));
+    let _ = root.run("release_setup", json!({"version": "1"})).changed();
+    let src = root.archive("app.tar.gz", &tar_gz(&[file("var/log", "of the artifact")]));
+    let arguments = json!({"version": "1", "src": src, "remote_src": true, "force": true,
+        "shared_paths": ["var"]});
+    let _ = root.run("release_unpack", arguments).changed();
+    assert_eq!(root.target("current/var"), "../../shared/var");
+    assert_eq!(root.read("current/var/log"), "precious log");
 }
 
 #[test]

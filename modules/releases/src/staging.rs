@@ -67,9 +67,11 @@ impl<'a> Staging<'a> {
 
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
-        if !self.committed {
+        // After a signal nothing is removed in this process any more; another one does it.
+        if !self.committed && remove::remove_tree(self.releases, NAME).is_err() {
             // The next release_setup would do it as well.
-            let _ = remove::remove_tree(self.releases, NAME);
+            let _ = trash::discard(self.releases, NAME)
+                .and_then(|item| trash::empty_later(self.releases, &[item]));
         }
     }
 }

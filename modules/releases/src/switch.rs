@@ -203,7 +203,9 @@ impl Plan {
         let made = copy_tree(&release, &copy, &options)
             .and_then(|_| self.link_shared(&copy, root, releases));
         if let Err(failure) = made {
-            let _ = oxistrano_core::remove::remove_tree(parent, temporary);
+            // Not here: after a signal nothing is removed in this process any more.
+            let _ = trash::adopt(parent, temporary.as_ref(), releases)
+                .and_then(|item| trash::empty_later(releases, &[item]));
             return Err(failure.state("'current' is as it was."));
         }
         if self.now == Now::Nothing {

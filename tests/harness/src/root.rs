@@ -77,6 +77,7 @@ impl Root {
     pub fn check(&self, module: &str, mut arguments: Value) -> Reply {
         arguments["_ansible_check_mode"] = true.into();
         arguments["_ansible_diff"] = true.into();
+        self.settle();
         let before = Manifest::exact(self.scratch.path());
         let reply = self.run(module, arguments);
         before.assert_same(&Manifest::exact(self.scratch.path()));
