@@ -134,7 +134,11 @@ impl Work {
 
     /// Removes the files of a directory and queues its subdirectories.
     fn empty(&self, parent: &Arc<Node>, name: OsString) -> Result<(), Failure> {
-        let dir = open_for_removal(&parent.dir, &name)?;
+        let Some(dir) = open_for_removal(&parent.dir, &name)? else {
+            // Somebody else removes it too and was faster.
+            self.done(parent);
+            return Ok(());
+        };
         if dir.info()?.device() != self.device {
             return Err(mount_point(dir.path()));
         }
@@ -204,9 +208,10 @@ impl Work {
 
 /// Opens a directory in order to empty it; its owner may have taken away their own
 /// permission to do so (`chmod 500`), which is given back.
-fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Dir, Failure> {
+fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Option<Dir>, Failure> {
     let dir = match parent.open_dir(name) {
         Ok(dir) => dir,
+        Err(_) if parent.lookup(name)?.is_none() => return Ok(None),
         Err(failure) => {
             // A handle that needs no permission, so that what is changed is this directory
             // and not what somebody has put in its place.
@@ -222,7 +227,7 @@ fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Dir, Failure> {
     if info.mode() & 0o300 != 0o300 && info.uid() == crate::users::current() {
         dir.set_mode(0o700)?;
     }
-    Ok(dir)
+    Ok(Some(dir))
 }
 
 fn unlink(dir: &Dir, name: &std::ffi::CStr) -> Result<(), Errno> {
@@ -269,6 +274,24 @@ mod tests {
         assert_eq!(remove_tree(&dir, "nothing").unwrap(), Removed::default());
         std::fs::write(scratch.path().join("file"), "").unwrap();
         assert_eq!(remove_tree(&dir, "file").unwrap().files, 1);
+    }
+
+    #[test]
+    fn two_at_the_same_tree_both_succeed() {
+        for _ in 0..20 {
+            let scratch = tempfile::tempdir().unwrap();
+            for d in 0..60 {
+                std::fs::create_dir_all(scratch.path().join(format!("tree/{d}/a/b"))).unwrap();
+            }
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        remove_tree(&Dir::open(scratch.path()).unwrap(), "tree").unwrap();
+                    });
+                }
+            });
+            assert!(!scratch.path().join("tree").exists());
+        }
     }
 
     #[test]

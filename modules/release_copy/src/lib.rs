@@ -113,7 +113,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         root: &root,
         version: &options.version,
         revision,
-        sha256: None,
+        source: None,
         force: options.force,
         shared: &shared,
     };

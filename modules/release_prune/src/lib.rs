@@ -41,7 +41,7 @@ impl Module for ReleasePrune {
         let root = if context.check_mode { root } else { root.exclusively()? };
         root.require_unlocked(&options.deployer)?;
         let releases = root.all_releases()?;
-        let doomed = plan(&options, &releases, context.check_mode)?;
+        let doomed = plan(&options, &releases)?;
         let names: Vec<_> = doomed.iter().map(ToString::to_string).collect();
         let unrecognised: Vec<_> = releases
             .in_state(State::Unrecognised)
@@ -89,7 +89,7 @@ impl Module for ReleasePrune {
 
 /// Chooses; the live release, the one in progress and (unless told) the previous one are
 /// never among them.
-fn plan(options: &Options, releases: &Releases, check_mode: bool) -> Result<Vec<Version>, Failure> {
+fn plan(options: &Options, releases: &Releases) -> Result<Vec<Version>, Failure> {
     let mut doomed = Vec::new();
     if options.keep > 0 {
         let previous = releases.previous().map(|release| release.version.clone());
@@ -111,8 +111,7 @@ fn plan(options: &Options, releases: &Releases, check_mode: bool) -> Result<Vec<
     for version in &options.versions {
         match releases.get(version).map(|release| release.state) {
             None => {}
-            // In check mode the switch that comes before this has not been made.
-            Some(State::Active) if !check_mode => return Err(refused(version, "it is live")),
+            Some(State::Active) => return Err(refused(version, "it is live")),
             Some(State::InProgress) => return Err(refused(version, "it is being deployed")),
             Some(_) if doomed.contains(version) => {}
             Some(_) => doomed.push(version.clone()),

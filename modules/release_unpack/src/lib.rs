@@ -119,11 +119,12 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     };
     root.require_unlocked(&options.deployer)?;
     let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
+    let known_source = known.as_deref().map(|sha256| source(options, sha256));
     let placement = Placement {
         root: &root,
         version: &options.version,
         revision,
-        sha256: known.as_deref(),
+        source: known_source.as_deref(),
         force: options.force,
         shared: &shared,
     };
@@ -144,7 +145,9 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
             failure.state("The unfinished release was removed; what was live is untouched.")
         })?;
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
-    let replaced = Placement { root: &root, sha256, ..placement }.finish(staging)?;
+    let made_from = sha256.map(|sha256| source(options, sha256));
+    let replaced =
+        Placement { root: &root, source: made_from.as_deref(), ..placement }.finish(staging)?;
     trash::empty_later(&releases, replaced.as_slice())?;
     let mut outcome = result(true, format!("unpacked {} files into {path}", unpacked.files))
         .value("checksum", sha256.map(|sha256| format!("sha256:{sha256}")))
@@ -162,6 +165,29 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         }
     }
     Ok(outcome)
+}
+
+/// What a release is made from: the archive, and the options that decide what becomes of
+/// it. The same again is the same release.
+fn source(options: &Options, sha256: &str) -> String {
+    let mut source = format!("sha256:{sha256}");
+    for (name, value) in [
+        ("owner", options.owner.clone()),
+        ("group", options.group.clone()),
+        ("mode", options.mode.as_ref().map(|mode| format!("{mode:?}"))),
+        ("directory_mode", options.directory_mode.as_ref().map(|mode| format!("{mode:?}"))),
+        (
+            "strip_components",
+            Some(options.strip_components).filter(|n| *n > 0).map(|n| n.to_string()),
+        ),
+        ("exclude", Some(options.exclude.join(" ")).filter(|patterns| !patterns.is_empty())),
+        ("extra_opts", Some(options.extra_opts.join(" ")).filter(|opts| !opts.is_empty())),
+    ] {
+        if let Some(value) = value {
+            source.push_str(&format!(" {name}={value}"));
+        }
+    }
+    source
 }
 
 fn unpack_options(options: &Options) -> Result<UnpackOptions, Failure> {

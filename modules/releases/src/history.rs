@@ -19,13 +19,28 @@ const FILE: &str = "history.jsonl";
 /// One line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
-    /// Seconds since the epoch.
+    /// Seconds since the epoch; in the file, UTC for people.
+    #[serde(with = "time")]
     pub at: i64,
     /// Which release.
     pub version: String,
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
+}
+
+mod time {
+    use oxistrano_core::clock;
+    use serde::{de::Error, Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(at: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        clock::iso(*at).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        clock::parse_iso(&text).ok_or_else(|| Error::custom("no time"))
+    }
 }
 
 /// What can happen to a release.
@@ -41,8 +56,9 @@ pub enum EventKind {
     },
     /// Its directory is whole.
     Placed {
-        /// The SHA-256 of the archive it came from.
-        sha256: Option<String>,
+        /// What it was made from, where that can be told again: an archive's checksum and how
+        /// it was unpacked.
+        source: Option<String>,
     },
     /// `current` leads to it.
     Activated {
@@ -113,8 +129,8 @@ pub struct Record {
     pub placed: bool,
     /// Whether it was deleted.
     pub removed: bool,
-    /// The SHA-256 of its archive.
-    pub sha256: Option<String>,
+    /// What its directory was made from, where that can be told again.
+    pub source: Option<String>,
     /// Its place in the order of deploys.
     #[serde(skip)]
     pub order: usize,
@@ -164,8 +180,8 @@ impl History {
             EventKind::Started { user, by } => {
                 (record.started, record.user, record.by) = (at, Some(user), Some(by));
             }
-            EventKind::Placed { sha256 } => {
-                (record.placed, record.sha256) = (true, sha256);
+            EventKind::Placed { source } => {
+                (record.placed, record.source) = (true, source);
                 (record.rolled_back, record.reason) = (None, None);
             }
             EventKind::Activated { revision } => {
@@ -177,7 +193,7 @@ impl History {
             EventKind::RolledBack { reason, .. } => {
                 (record.rolled_back, record.reason) = (at, reason);
             }
-            EventKind::Restored => (record.placed, record.sha256) = (false, None),
+            EventKind::Restored => (record.placed, record.source) = (false, None),
             EventKind::Removed => record.removed = true,
         }
     }
@@ -188,7 +204,7 @@ impl History {
         // Until a new deploy has put a directory there, the old one is what it was.
         if let Some(before) = self.latest.get(version).map(|index| &self.records[*index]) {
             record.rolled_back = before.rolled_back;
-            record.sha256.clone_from(&before.sha256);
+            record.source.clone_from(&before.source);
             record.reason.clone_from(&before.reason);
         }
         self.records.push(record);
@@ -336,7 +352,7 @@ mod tests {
         root.record(&version("1"), EventKind::Activated { revision: None }).unwrap();
         let path = root.state_path().join(FILE);
         let mut text = std::fs::read(&path).unwrap();
-        text.extend(b"{\"at\":1,\"version\":\"2\",\"ev");
+        text.extend(b"{\"at\":\"1970-01-01T00:00:01Z\",\"version\":\"2\",\"ev");
         std::fs::write(&path, text).unwrap();
         root.record(&version("3"), EventKind::Activated { revision: None }).unwrap();
         let history = root.history().unwrap();

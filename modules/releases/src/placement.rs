@@ -29,8 +29,9 @@ pub struct Placement<'a> {
     pub version: &'a Version,
     /// What its `REVISION` will say.
     pub revision: &'a str,
-    /// The SHA-256 of the archive, where it comes from one.
-    pub sha256: Option<&'a str>,
+    /// What it is made from, where that can be told again: an archive's checksum and how it
+    /// is unpacked.
+    pub source: Option<&'a str>,
     /// Replace even the active release and what no deploy has made.
     pub force: bool,
     /// The shared paths. A release that takes the place of the active one is linked to
@@ -57,8 +58,8 @@ impl Placement<'_> {
                 Ok(Decision::Make)
             };
         };
-        let recorded = there.record.as_ref().and_then(|record| record.sha256.as_deref());
-        if recorded.is_some() && recorded == self.sha256 && self.same_revision()? {
+        let recorded = there.record.as_ref().and_then(|record| record.source.as_deref());
+        if recorded.is_some() && recorded == self.source && self.same_revision()? {
             return Ok(Decision::Unchanged);
         }
         match there.state {
@@ -125,8 +126,8 @@ impl Placement<'_> {
                 replaced::keep(&self.root.releases()?, &old, self.version)?;
             }
         }
-        let sha256 = self.sha256.map(str::to_owned);
-        self.root.record(self.version, EventKind::Placed { sha256 })?;
+        let source = self.source.map(str::to_owned);
+        self.root.record(self.version, EventKind::Placed { source })?;
         Ok(replaced)
     }
 }

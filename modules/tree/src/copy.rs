@@ -102,9 +102,7 @@ pub fn copy_tree(from: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, 
         Some(subtree) => open_below(from, subtree.as_path())?,
         None => from.duplicate()?,
     };
-    fill::run(&source, to, options).map_err(|failure| {
-        failure.state(format!("'{}' holds a part of the tree.", to.path().display()))
-    })
+    fill::run(&source, to, options)
 }
 
 /// [`Copied`] while several threads count.

@@ -120,7 +120,6 @@ fn special_files_are_refused_by_name() {
     mkfifoat(CWD, source.join("var/pipe"), Mode::from_raw_mode(0o600)).unwrap();
     let error = copy(&source, &target, &CopyOptions::default()).unwrap_err();
     assert!(error.contains("source/var/pipe': it is a FIFO"), "{error}");
-    assert!(error.contains("target' holds a part of the tree."), "{error}");
     fs::remove_file(source.join("var/pipe")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(source.join("sock")).unwrap();
     fs::remove_dir_all(&target).unwrap();

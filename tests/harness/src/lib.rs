@@ -30,22 +30,34 @@ pub fn not_checked(what: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
 }
 
-/// A mounted file system, until it is dropped.
+/// A mounted file system, until it is dropped; known by the name of its source, because
+/// the directory above it may be renamed.
 #[derive(Debug)]
-pub struct Mount(std::path::PathBuf);
+pub struct Mount(String);
 
 /// Mounts an empty tmpfs of this size; `None` where that is not allowed.
 pub fn tmpfs(at: &std::path::Path, size: &str) -> Option<Mount> {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let source = format!("oxistrano-test-{}-{count}", std::process::id());
     let options = format!("size={size},mode=0755");
     let mut mount = std::process::Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at);
+    mount.args(["-t", "tmpfs", "-o", &options, &source]).arg(at);
     let mounted = mount.output().is_ok_and(|output| output.status.success());
-    mounted.then(|| Mount(at.to_owned()))
+    mounted.then_some(Mount(source))
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let found = mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ');
+            (fields.next() == Some(&self.0)).then(|| fields.next()).flatten()
+        });
         // Lazily: a process that removes old releases may still have it open.
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+        let unmounted = std::process::Command::new("umount").arg("-l").args(found).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("cannot unmount {} at {found:?}", self.0);
+        }
     }
 }
