@@ -35,7 +35,8 @@ class ActionModule(ActionBase):
         del tmp
         module = self._task.action.rpartition(".")[2]
         arguments = dict(self._task.args)
-        arguments.setdefault("deployer", controller.identify())
+        host = (task_vars or {}).get("inventory_hostname", "")
+        arguments.setdefault("deployer", controller.identify(host))
         try:
             if module == "release_unpack" and "src" in arguments:
                 self._bring_archive(arguments)

@@ -21,13 +21,12 @@ def _read(path):
         return b""
 
 
-def _started(pid):
-    """The start time of a process in clock ticks; 0 if no such process runs."""
+def _state(pid):
+    """The state letter of a process and its start time in clock ticks; 0: not known."""
     stat = _read(f"/proc/{pid}/stat")
     # The second field is the program's name in parentheses and may hold anything.
     fields = stat.rpartition(b")")[2].split()
-    # A zombie has ended; nobody has asked how, and in a container perhaps nobody ever will.
-    return int(fields[19]) if len(fields) > 19 and fields[0] not in (b"Z", b"X") else 0
+    return (fields[0], int(fields[19])) if len(fields) > 19 else (b"", 0)
 
 
 def _pid_namespace():
@@ -44,14 +43,15 @@ def _user():
         return str(os.getuid())
 
 
-def identify():
+def identify(inventory_hostname):
     """The C(deployer) argument of the modules, seen from a worker process."""
     pid = os.getppid()
     return {
+        "inventory_hostname": inventory_hostname,
         "host": socket.gethostname(),
         "user": _user(),
         "pid": pid,
-        "started": _started(pid),
+        "started": _state(pid)[1],
         "boot_id": _read("/proc/sys/kernel/random/boot_id").decode().strip(),
         "pid_namespace": _pid_namespace(),
     }
@@ -63,9 +63,17 @@ def has_died(holder):
     Only the kernel that the process ran under can tell, and only within its process id
     name space. In doubt: no.
     """
-    here = identify()
+    here = identify("")
     if not holder.get("started") or not holder.get("boot_id"):
         return False
     if any(holder.get(key) != here[key] for key in ("host", "boot_id", "pid_namespace")):
         return False
-    return _started(holder["pid"]) != holder["started"]
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # somebody else's: it is there, and /proc may be hidden (hidepid)
+    state, started = _state(holder["pid"])
+    # A zombie has ended; nobody has asked how, and in a container perhaps nobody ever will.
+    return state in (b"Z", b"X") or (started > 0 and started != holder["started"])

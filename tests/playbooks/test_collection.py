@@ -14,10 +14,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def installed(tmp_path_factory, ansible):
     """A directory with the installed collection, and a function that runs a program there."""
     directory = tmp_path_factory.mktemp("empty")
+    (directory / "ansible.cfg").write_text("")
     environment = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(directory / "collections"),
-        "ANSIBLE_CONFIG": os.devnull,
+        "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),
         "ANSIBLE_LOCAL_TEMP": str(directory / "tmp"),
         "NO_COLOR": "1",
     }

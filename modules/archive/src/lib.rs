@@ -38,7 +38,7 @@ use oxistrano_core::{interrupt, Dir, Failure, IoContext, Mode};
 
 use entry::Entry;
 use file::ArchiveFile;
-use select::{Item, ItemKind, Selection};
+use select::{Item, ItemKind, Selection, Top};
 use stream::{Body, Feed, Stream};
 use tar_reader::TarReader;
 use zip_reader::ZipReader;
@@ -117,8 +117,8 @@ pub struct Summary {
 trait Sink {
     /// Takes an item; what is left of its contents is skipped.
     fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure>;
-    /// After the last.
-    fn finish(&mut self) -> Result<(), Failure>;
+    /// After the last; `top` is what the archive says of the directory itself.
+    fn finish(&mut self, top: Option<&Top>) -> Result<(), Failure>;
 }
 
 /// Says what `unpack` would do, and fails where it would: reads the whole archive and
@@ -279,7 +279,7 @@ fn consume(
             ),
         });
     }
-    sink.finish()?;
+    sink.finish(selection.top.as_ref())?;
     Ok(summary)
 }
 

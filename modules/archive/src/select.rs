@@ -56,6 +56,18 @@ pub(crate) enum ItemKind {
     HardLink(RelPath),
 }
 
+/// What an entry `./` says of the directory that is unpacked into: its permissions and its
+/// owner, as with GNU tar. Its time says when it was filled.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Top {
+    /// Final permissions.
+    pub(crate) mode: u32,
+    /// Final owner, where it is to be changed.
+    pub(crate) uid: Option<u32>,
+    /// Final group, likewise.
+    pub(crate) gid: Option<u32>,
+}
+
 /// Decides, entry after entry.
 pub(crate) struct Selection<'a> {
     options: &'a UnpackOptions,
@@ -65,12 +77,22 @@ pub(crate) struct Selection<'a> {
     groups: HashMap<Vec<u8>, Option<u32>>,
     /// Entries that were looked at.
     pub(crate) seen: u64,
+    /// What the archive says of the directory itself.
+    pub(crate) top: Option<Top>,
 }
 
 impl<'a> Selection<'a> {
     /// Decides by `options`.
     pub(crate) fn new(options: &'a UnpackOptions, archive: &'a Path, umask: u32) -> Self {
-        Self { options, archive, umask, users: HashMap::new(), groups: HashMap::new(), seen: 0 }
+        Self {
+            options,
+            archive,
+            umask,
+            users: HashMap::new(),
+            groups: HashMap::new(),
+            seen: 0,
+            top: None,
+        }
     }
 
     /// What becomes of an entry; `None` if it is left out.
@@ -85,6 +107,12 @@ impl<'a> Selection<'a> {
         }
         let name = &entry.name;
         let Some(path) = self.place(name, name)? else {
+            if is_root(name) && matches!(entry.kind, Kind::Directory) {
+                let (uid, gid) = self.owner(entry.owner.as_ref());
+                // Whoever unpacks still has to write into it.
+                let mode = self.mode(entry.mode, true) | 0o700;
+                self.top = Some(Top { mode, uid, gid });
+            }
             return Ok(None);
         };
         let kind = match entry.kind {
@@ -176,7 +204,7 @@ impl<'a> Selection<'a> {
             mode & 0o777 & !self.umask
         } else if options.preserve_owner && options.owner.is_none() && options.group.is_none() {
             mode & 0o7777
-        } else if is_dir {
+        } else if is_dir && options.preserve_owner {
             // Setgid on a directory passes its group on, whichever that is.
             mode & 0o3777
         } else {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use oxistrano_core::Failure;
 
 use crate::failures;
-use crate::select::{Item, ItemKind};
+use crate::select::{Item, ItemKind, Top};
 use crate::stream::Body;
 use crate::Sink;
 
@@ -104,7 +104,7 @@ impl Sink for Survey<'_> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Failure> {
+    fn finish(&mut self, _: Option<&Top>) -> Result<(), Failure> {
         Ok(())
     }
 }

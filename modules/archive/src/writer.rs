@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::directories::{times, Directories, Finally};
 use crate::failures;
-use crate::select::{Item, ItemKind, Selection};
+use crate::select::{Item, ItemKind, Selection, Top};
 use crate::sparse::Map;
 use crate::stream::Body;
 use crate::{Sink, UnpackOptions};
@@ -241,7 +241,13 @@ impl Sink for Writer<'_> {
         }
     }
 
-    fn finish(&mut self) -> Result<(), Failure> {
-        self.directories.finish()
+    fn finish(&mut self, top: Option<&Top>) -> Result<(), Failure> {
+        self.directories.finish()?;
+        let (Some(top), root) = (top, self.directories.root()) else { return Ok(()) };
+        if top.uid.is_some() || top.gid.is_some() {
+            fs::fchown(root, top.uid.map(Uid::from_raw), top.gid.map(Gid::from_raw))
+                .or_fail("change the owner of", root.path())?;
+        }
+        root.set_mode(top.mode)
     }
 }

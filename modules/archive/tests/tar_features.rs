@@ -59,9 +59,22 @@ fn set_id_bits_are_kept_only_with_their_owner() {
     assert_eq!([scratch.mode("s"), scratch.mode("g")], [0o6755, 0o2755]);
     let owner = UnpackOptions { preserve_owner: true, owner: Some(33), group: Some(34), ..plain() };
     let scratch = unpacked(archive.file("made/x", b"").link("l", b'2', "s"), &owner);
-    assert_eq!([scratch.mode("s"), scratch.mode("g")], [0o755, 0o755]);
+    assert_eq!([scratch.mode("s"), scratch.mode("g")], [0o755, 0o2755]);
     for path in ["s", "g", "made", "made/x", "l"] {
         assert_eq!((scratch.meta(path).uid(), scratch.meta(path).gid()), (33, 34), "{path}");
+    }
+}
+
+#[test]
+fn the_directory_itself_gets_what_the_archive_says_of_it() {
+    let archive = Raw::new().dir("./", 0o750).file("./x", b"");
+    assert_eq!(unpacked(archive.clone(), &plain()).mode("."), 0o750);
+    // Whoever unpacks can still write into it.
+    let closed = Raw::new().dir("./", 0o050).file("./x", b"");
+    assert_eq!(unpacked(closed, &plain()).mode("."), 0o750);
+    if users::is_root() {
+        let owner = UnpackOptions { preserve_owner: true, owner: Some(33), ..plain() };
+        assert_eq!(unpacked(archive, &owner).meta(".").uid(), 33);
     }
 }
 

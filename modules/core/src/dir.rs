@@ -169,31 +169,48 @@ impl Dir {
     }
 
     /// Opens a directory in this one. A link is followed when root or the user of this
-    /// process made it: an administrator may keep `shared` on another file system, a
-    /// web user may not point root elsewhere.
+    /// process made it, and when the directory that it stands in is theirs too, so that
+    /// nobody else can have put it there: an administrator may keep `shared` on another
+    /// file system, a web user may not point root elsewhere.
     ///
     /// # Errors
-    /// When it is not there, not a directory, or a link that somebody else made.
+    /// When it is not there, not a directory, or a link that is not trusted.
     pub fn open_trusted_dir(&self, name: impl AsRef<Path>) -> Result<Dir, Failure> {
         let name = name.as_ref();
         let path = self.at(name);
-        match self.lookup(name)? {
-            Some(info) if info.is_symlink() => {
-                if info.uid() != 0 && info.uid() != users::current() {
-                    return Err(Failure::new(
-                        "untrusted_link",
-                        format!("refusing to follow {}", crate::failure::quote(&path)),
-                    )
-                    .cause(format!("it is a symbolic link that user id {} made", info.uid()))
-                    .remedy("replace it, or make its owner root")
-                    .path(&path));
-                }
-                let fd = fs::openat(&self.fd, name, OPEN_DIR, Mode::empty())
-                    .or_fail("open the directory", &path)?;
-                Ok(Dir { fd, path })
-            }
-            _ => self.open_dir(name),
+        // A handle on the link itself: what is examined is what is followed.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = fs::openat(&self.fd, name, flags, Mode::empty())
+            .or_fail("open the directory", &path)?;
+        let stat = fs::fstat(&handle).or_fail("examine", &path)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return self.open_dir(name);
         }
+        let trusted = |uid: u32| uid == 0 || uid == users::current();
+        let untrusted = |cause: String| {
+            Failure::new(
+                "untrusted_link",
+                format!("refusing to follow {}", crate::failure::quote(&path)),
+            )
+            .cause(cause)
+            .remedy("put a directory in its place, or run as the user who owns it")
+            .path(&path)
+        };
+        if !trusted(stat.st_uid) {
+            let cause = format!("it is a symbolic link that user id {} made", stat.st_uid);
+            return Err(untrusted(cause));
+        }
+        let holder = self.info()?.uid();
+        if !trusted(holder) {
+            let cause = format!(
+                "it is a symbolic link in a directory of user id {holder}, who may have put it there"
+            );
+            return Err(untrusted(cause));
+        }
+        let target = fs::readlinkat(&handle, "", Vec::new()).or_fail("read the link", &path)?;
+        let fd = fs::openat(&self.fd, &target, OPEN_DIR, Mode::empty())
+            .or_fail("open the directory", &path)?;
+        Ok(Dir { fd, path })
     }
 
     /// Opens a directory below this one, name by name, links followed as in
@@ -432,6 +449,31 @@ impl Dir {
             Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
             Err(error) => Err(Failure::io("exchange", &self.at(b), error)),
         }
+    }
+
+    /// Puts `made` in the place of `name`, which is there; afterwards `made` names what was
+    /// there before. Returns whether `name` was there all the time: where the file system
+    /// cannot exchange two names, it is missing between two renames.
+    ///
+    /// # Errors
+    /// An I/O error; both are as they were then.
+    pub fn put_in_place(
+        &self,
+        made: impl AsRef<Path>,
+        name: impl AsRef<Path>,
+    ) -> Result<bool, Failure> {
+        let (made, name) = (made.as_ref(), name.as_ref());
+        if self.exchange(made, name)? {
+            return Ok(true);
+        }
+        let aside = self.temporary(name);
+        self.rename(name, &aside)?;
+        if let Err(failure) = self.rename(made, name) {
+            self.rename(&aside, name)?;
+            return Err(failure);
+        }
+        self.rename(&aside, made)?;
+        Ok(false)
     }
 
     /// Removes a file or link. `false` if it was not there.

@@ -76,6 +76,13 @@ impl Failure {
         self
     }
 
+    /// Another state than was true further in.
+    #[must_use]
+    pub fn instead_of_state(mut self, state: impl Into<String>) -> Self {
+        self.0.state = Some(state.into());
+        self
+    }
+
     /// The path that the failure is about.
     #[must_use]
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {

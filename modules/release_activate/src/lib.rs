@@ -40,7 +40,7 @@ impl Module for ReleaseActivate {
             Some(root) => root,
             None => Root::open(layout.clone())?,
         };
-        root.require_unlocked(&options.deployer)?;
+        let (root, _) = root.changing(&options.deployer, context.check_mode)?;
         let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
         let previous = root.all_releases()?.active().map(|release| release.version.to_string());
         let result = |outcome: Outcome| {
@@ -61,16 +61,15 @@ impl Module for ReleaseActivate {
                 Err(failure) => Err(failure),
             };
         }
-        let root = root.exclusively()?;
-        root.require_unlocked(&options.deployer)?;
         let plan = switch::plan(&root, &options.version, options.current_via, &shared)?;
         let diff = plan.diff(&root);
         let switched = plan.apply(&root)?;
-        trash::empty_later(&root.releases()?, &switched.trash)?;
+        let later = trash::empty_later(&root.releases()?, &switched.trash);
         let msg = if switched.changed { "is live now" } else { "is live already" };
         Ok(result(Outcome::new(switched.changed))
             .msg(format!("{} {msg}", options.version))
             .diff(diff)
-            .warnings(switched.warnings))
+            .warnings(switched.warnings)
+            .warnings(later))
     }
 }

@@ -14,7 +14,7 @@ use oxistrano_core::{
     RelPath,
 };
 use oxistrano_releases::{
-    release_options, shared_links, trash, Decision, Placement, Root, Staging, Version, STAGING_NAME,
+    release_options, shared_links, trash, Placement, Root, Staging, Version, STAGING_NAME,
 };
 use oxistrano_tree::{copy_tree, CopyOptions, Method};
 
@@ -107,7 +107,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         Some(root) => root,
         None => Root::open(layout.clone())?,
     };
-    root.require_unlocked(&options.deployer)?;
+    let (root, _) = root.changing(&options.deployer, context.check_mode)?;
     let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
     let placement = Placement {
         root: &root,
@@ -117,14 +117,11 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         force: options.force,
         shared: &shared,
     };
-    let decision = placement.decide()?;
-    debug_assert_ne!(decision, Decision::Unchanged, "only an archive can be known again");
+    placement.decide()?;
     // In check mode nothing was fetched, so there may be nothing to copy yet.
     if context.check_mode {
         return Ok(would());
     }
-    let root = Root::open(layout.clone())?.exclusively()?;
-    let placement = Placement { root: &root, ..placement };
     let releases = root.releases()?;
     placement.begin(&options.deployer)?;
     let (staging, outcome) = match &options.src {
@@ -132,7 +129,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
             let staging = Staging::adopt(&releases).map_err(|failure| {
                 failure
                     .while_trying("nothing has been fetched")
-                    .remedy("run release_setup with staging: true, and fetch into its staging_path")
+                    .remedy("run release_setup first, and fetch into its staging_path")
             })?;
             (staging, result(true, format!("made {path} from what was fetched")))
         }
@@ -174,8 +171,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         }
     };
     let replaced = placement.finish(staging)?;
-    trash::empty_later(&releases, replaced.as_slice())?;
-    Ok(outcome)
+    Ok(outcome.warnings(trash::empty_later(&releases, replaced.as_slice())))
 }
 
 fn open_source(src: &AbsPath) -> Result<Dir, Failure> {

@@ -130,7 +130,7 @@ fn without_a_staging_directory_it_says_what_to_do() {
     reply.says([
         "nothing has been fetched",
         ".oxistrano-staging",
-        "staging: true",
+        "release_setup first",
         "Nothing was changed.",
     ]);
     before.assert_same(&root.content());

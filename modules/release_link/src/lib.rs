@@ -9,11 +9,8 @@ mod docs;
 use oxistrano_core::{
     Context, Diff, Dir, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
+use oxistrano_releases::switch::FILTER;
 use oxistrano_releases::{links, release_options, shared_links, Root, Version, Via};
-
-/// What the upstream role writes for its `rsync` into `current`, and what we keep for
-/// those who call rsync in hooks of their own.
-const FILTER: &str = ".rsync-filter";
 
 release_options! {
     /// The options of `release_link`.
@@ -44,7 +41,7 @@ impl Module for ReleaseLink {
         let Some(root) = Root::open_if_there(&layout)? else {
             return absent(&options, context, shared.paths.len());
         };
-        root.require_unlocked(&options.deployer)?;
+        let (root, _) = root.changing(&options.deployer, context.check_mode)?;
         let there = match root.releases_if_there()? {
             Some(releases) => releases.lookup(&options.version)?.is_some(),
             None => false,
@@ -53,7 +50,7 @@ impl Module for ReleaseLink {
             return absent(&options, context, shared.paths.len());
         }
         let release = root.releases()?.open_dir(&options.version)?;
-        let planned = links::missing(&release, &layout, &shared.paths)?;
+        let planned = links::missing(&release, &shared.paths, |path| layout.shared_target(path))?;
         let filter = filter(&options, &release, &shared.paths)?;
         let changed = !planned.is_empty() || filter.is_some();
         let missing = shared.paths.iter().filter(|path| !layout.shared_path().join(path).exists());
@@ -66,8 +63,6 @@ impl Module for ReleaseLink {
             })
             .collect();
         if changed && !context.check_mode {
-            let root = root.exclusively()?;
-            root.require_unlocked(&options.deployer)?;
             for link in &planned {
                 link.make(&release)?;
             }

@@ -7,7 +7,9 @@
 mod docs;
 
 use oxistrano_core::{Context, Diff, Documentation, Failure, Literal, Module, Outcome};
-use oxistrano_releases::{release_options, trash, EventKind, Releases, Root, State, Version};
+use oxistrano_releases::{
+    release_options, trash, EventKind, Release, Releases, Root, State, Version,
+};
 
 release_options! {
     /// The options of `release_prune`.
@@ -19,6 +21,8 @@ release_options! {
         keep_previous: bool, default = Some(Literal::Flag(true));
         /// Delete these as well. The live one and the one in progress are refused.
         versions: Vec<Version>;
+        /// In check mode, the release that would be live by now and is not there yet.
+        version: Option<Version>;
         /// Wait for the removal. Otherwise the releases are renamed out of the way, and a detached
         /// process of low priority removes them.
         wait: bool, default = Some(Literal::Flag(false));
@@ -37,9 +41,7 @@ impl Module for ReleasePrune {
         let Some(root) = Root::open_if_there(&options.layout())? else {
             return Ok(Outcome::new(false).msg("there is no deploy root"));
         };
-        root.require_unlocked(&options.deployer)?;
-        let root = if context.check_mode { root } else { root.exclusively()? };
-        root.require_unlocked(&options.deployer)?;
+        let (root, _) = root.changing(&options.deployer, context.check_mode)?;
         let releases = root.all_releases()?;
         let doomed = plan(&options, &releases)?;
         let names: Vec<_> = doomed.iter().map(ToString::to_string).collect();
@@ -81,7 +83,7 @@ impl Module for ReleasePrune {
                 .value("removed_files", removed.files)
                 .value("removed_directories", removed.directories);
         } else {
-            trash::empty_later(&dir, &trash)?;
+            outcome = outcome.warnings(trash::empty_later(&dir, &trash));
         }
         Ok(outcome.msg(format!("removed {}", names.join(", "))))
     }
@@ -92,19 +94,28 @@ impl Module for ReleasePrune {
 fn plan(options: &Options, releases: &Releases) -> Result<Vec<Version>, Failure> {
     let mut doomed = Vec::new();
     if options.keep > 0 {
-        let previous = releases.previous().map(|release| release.version.clone());
-        let mut kept = u32::from(releases.active().is_some());
-        let keeps_previous = options.keep_previous && previous.is_some();
-        // The previous one has its place before those that are merely newer.
-        kept += u32::from(keeps_previous);
+        // In check mode the new release is missing; what is live would only be complete.
+        let upcoming = options.version.as_ref().filter(|version| releases.get(version).is_none());
+        let before = releases.active().filter(|_| upcoming.is_some());
+        let previous = before.or(releases.previous()).map(|release| &release.version);
+        let predecessor = if before.is_some() { None } else { releases.predecessor() };
+        let protected = |version: &Version| {
+            options.keep_previous && (Some(version) == previous || Some(version) == predecessor)
+        };
+        let is_live = |release: &Release| release.state == State::Active && upcoming.is_none();
+        // Those that stay in any case have their places before those that are merely newer.
+        let mut kept = u32::from(upcoming.is_some());
+        for release in releases.iter() {
+            kept += u32::from(is_live(release) || protected(&release.version));
+        }
         for release in releases.iter() {
             match release.state {
-                State::Active | State::InProgress | State::Unrecognised => {}
+                State::InProgress | State::Unrecognised => {}
                 State::Broken | State::RolledBack => doomed.push(release.version.clone()),
-                State::Complete
-                    if keeps_previous && Some(&release.version) == previous.as_ref() => {}
-                State::Complete if kept < options.keep => kept += 1,
-                State::Complete => doomed.push(release.version.clone()),
+                State::Active | State::Complete
+                    if is_live(release) || protected(&release.version) => {}
+                State::Active | State::Complete if kept < options.keep => kept += 1,
+                State::Active | State::Complete => doomed.push(release.version.clone()),
             }
         }
     }

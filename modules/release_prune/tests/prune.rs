@@ -33,13 +33,21 @@ fn check_mode_changes_nothing() {
 }
 
 #[test]
-fn check_mode_takes_the_live_release_by_name_as_left_by_the_switch_before_it() {
-    // A play in check mode has not switched; a rollback removes what was live last.
+fn check_mode_refuses_the_live_release_as_the_real_run_does() {
     let root = five();
-    let reply = root.check("release_prune", json!({"versions": ["5"]})).changed();
-    assert_eq!(reply["removed"], json!(["5"]));
+    let _ = root.check("release_prune", json!({"versions": ["5"]})).failed("release_in_use");
     let _ = root.run("release_prune", json!({"versions": ["5"]})).failed("release_in_use");
     assert_eq!(root.live(), "5");
+}
+
+#[test]
+fn check_mode_counts_the_release_that_is_to_come() {
+    let root = five();
+    let reply = root.check("release_prune", json!({"keep": 2, "version": "6"})).changed();
+    assert_eq!(reply["removed"], json!(["4", "3", "2", "1"]));
+    let alone = json!({"keep": 1, "keep_previous": false, "version": "6"});
+    let reply = root.check("release_prune", alone).changed();
+    assert_eq!(reply["removed"], json!(["5", "4", "3", "2", "1"]));
 }
 
 #[test]

@@ -56,48 +56,60 @@ impl Module for ReleaseRollback {
 
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
         let root = Root::open(options.layout())?;
-        let held = root.lock().ok().flatten();
-        let taking_over =
-            held.as_ref().is_some_and(|lock| options.take_over.as_ref() == Some(&lock.since));
+        let since = root.lock().ok().flatten().map(|lock| lock.since);
+        let taking_over = options.take_over.is_some() && options.take_over == since;
         if !taking_over {
             root.require_unlocked(&options.deployer)?;
         }
         let root = if context.check_mode { root } else { root.exclusively()? };
         let releases = root.all_releases()?;
-        let target =
-            choose(&root, &releases, options.version.as_deref().filter(|name| !name.is_empty()))?;
+        let named = options.version.as_deref().filter(|name| !name.is_empty());
+        let target = choose(&root, &releases, named)?;
         let from = releases.active().map(|release| release.version.clone());
         let result = facts(&root, &releases, from.as_ref(), target);
-        let lock = Lock::new(LockKind::Rollback, Some(&target.version), &options.deployer);
-        if options.state == Step::Chosen {
-            if !context.check_mode {
-                root.take_lock(&lock, options.take_over.as_deref())?;
-            }
-            return Ok(result(Outcome::new(true).msg(format!("going back to {}", target.version))));
-        }
+        let chosen = format!("going back to {}", target.version);
         let via = options.current_via.or(releases.via()).unwrap_or(Via::Symlink);
         let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
         let plan = switch::plan(&root, &target.version, via, &shared)?;
-        let diff = plan.diff(&root);
         if context.check_mode {
-            return Ok(result(
-                Outcome::new(true).msg(format!("would go back to {}", target.version)).diff(diff),
-            ));
+            let would = format!("would go back to {}", target.version);
+            return Ok(result(Outcome::new(true).msg(would).diff(plan.diff(&root))));
         }
-        // Called by itself it takes the lock for as long as it runs.
-        let own_lock = held.is_none() || taking_over;
-        root.take_lock(&lock, options.take_over.as_deref())?;
+        let (own_lock, mut warnings) = take_lock(&options, &root, &target.version)?;
+        if options.state == Step::Chosen {
+            return Ok(result(Outcome::new(true).msg(chosen).warnings(warnings)));
+        }
+        let diff = plan.diff(&root);
         let switched = switch_back(&options, &root, &plan, from.as_ref(), target);
         if own_lock {
             root.free_lock()?;
         }
         let switched = switched?;
-        trash::empty_later(&root.releases()?, &switched.trash)?;
+        warnings.extend(switched.warnings);
+        warnings.extend(trash::empty_later(&root.releases()?, &switched.trash));
         Ok(result(Outcome::new(switched.changed))
             .msg(format!("{} is live now", target.version))
             .diff(diff)
-            .warnings(switched.warnings))
+            .warnings(warnings))
     }
+}
+
+/// Takes the lock, unless the caller holds it already: for the rollback that this is a
+/// step of, or for a deploy that goes back in a hook and goes on after it. Returns whether
+/// it has to be freed again.
+fn take_lock(
+    options: &Options,
+    root: &Root,
+    target: &Version,
+) -> Result<(bool, Vec<String>), Failure> {
+    let held = root.lock()?;
+    if held.as_ref().is_some_and(|lock| lock.deployer == options.deployer) {
+        return Ok((false, Vec::new()));
+    }
+    let lock = Lock::new(LockKind::Rollback, Some(target), &options.deployer);
+    let died = root.take_lock(&lock, options.take_over.as_deref())?;
+    let warnings = root.bury(died, &options.deployer)?;
+    Ok((options.state == Step::Active, warnings))
 }
 
 fn switch_back(

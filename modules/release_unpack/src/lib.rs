@@ -117,7 +117,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         Some(root) => root,
         None => Root::open(layout.clone())?,
     };
-    root.require_unlocked(&options.deployer)?;
+    let (root, _) = root.changing(&options.deployer, context.check_mode)?;
     let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
     let known_source = known.as_deref().map(|sha256| source(options, sha256));
     let placement = Placement {
@@ -136,8 +136,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         let msg = format!("would unpack {} files into {path}", there.files);
         return Ok(result(true, msg).diff(diff(&path)));
     }
-    let root = Root::open(layout.clone())?.exclusively()?;
-    Placement { root: &root, ..placement }.begin(&options.deployer)?;
+    placement.begin(&options.deployer)?;
     let releases = root.releases()?;
     let staging = Staging::create(&releases)?;
     let unpacked =
@@ -146,16 +145,16 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         })?;
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
     let made_from = sha256.map(|sha256| source(options, sha256));
-    let replaced =
-        Placement { root: &root, source: made_from.as_deref(), ..placement }.finish(staging)?;
-    trash::empty_later(&releases, replaced.as_slice())?;
+    let replaced = Placement { source: made_from.as_deref(), ..placement }.finish(staging)?;
+    let later = trash::empty_later(&releases, replaced.as_slice());
     let mut outcome = result(true, format!("unpacked {} files into {path}", unpacked.files))
         .value("checksum", sha256.map(|sha256| format!("sha256:{sha256}")))
         .value("files", unpacked.files)
         .value("directories", unpacked.directories)
         .value("links", unpacked.links)
         .value("bytes", unpacked.bytes)
-        .diff(diff(&path));
+        .diff(diff(&path))
+        .warnings(later);
     if options.remove_src {
         // What was fetched into the staging directory has gone with it.
         let gone = std::fs::remove_file(src);

@@ -64,6 +64,9 @@ pub enum EventKind {
     Activated {
         /// The first line of its `REVISION`.
         revision: Option<String>,
+        /// The shared paths that it was deployed with.
+        #[serde(default)]
+        shared: Vec<String>,
     },
     /// Its deploy ended.
     Ended {
@@ -131,9 +134,9 @@ pub struct Record {
     pub removed: bool,
     /// What its directory was made from, where that can be told again.
     pub source: Option<String>,
-    /// Its place in the order of deploys.
+    /// The shared paths that it was activated with.
     #[serde(skip)]
-    pub order: usize,
+    pub shared: Vec<String>,
 }
 
 #[allow(clippy::ref_option, reason = "serde calls it so")]
@@ -146,34 +149,43 @@ fn as_time<S: serde::Serializer>(time: &Option<i64>, serializer: S) -> Result<S:
 pub struct History {
     records: Vec<Record>,
     latest: HashMap<String, usize>,
-    last_activated: Option<String>,
+    /// What `current` was led to, one after the other.
+    activations: Vec<String>,
+    /// The time of the latest event so far.
+    now: i64,
+    unreadable: usize,
 }
 
 impl History {
-    /// Puts the lines together. What is no event (a line that a power failure cut off)
-    /// is passed over.
+    /// Puts the lines together. The last line may have been cut off by a power failure;
+    /// other lines that are no event are counted.
     pub fn parse(text: &[u8]) -> Self {
         let mut history = Self::default();
-        for line in text.split(|byte| *byte == b'\n') {
-            if let Ok(event) = json::from_slice::<Event>(line) {
-                history.apply(event);
+        let mut lines = text.split(|byte| *byte == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            match json::from_slice::<Event>(line) {
+                Ok(event) => history.apply(event),
+                Err(_) if line.is_empty() || lines.peek().is_none() => {}
+                Err(_) => history.unreadable += 1,
             }
         }
         history
     }
 
     fn apply(&mut self, event: Event) {
-        let at = Some(event.at);
+        // Events are in order even if the clock was put back.
+        self.now = self.now.max(event.at);
+        let at = Some(self.now);
         if let EventKind::RolledBack { to, .. } = &event.kind {
             let to = to.clone();
             self.record(&to).rolled_back = None;
-            self.last_activated = Some(to);
+            self.activations.push(to);
         }
         if matches!(event.kind, EventKind::Started { .. }) {
             self.begin(&event.version);
         }
         if matches!(event.kind, EventKind::Activated { .. }) {
-            self.last_activated = Some(event.version.clone());
+            self.activations.push(event.version.clone());
         }
         let record = self.record(&event.version);
         match event.kind {
@@ -184,8 +196,9 @@ impl History {
                 (record.placed, record.source) = (true, source);
                 (record.rolled_back, record.reason) = (None, None);
             }
-            EventKind::Activated { revision } => {
+            EventKind::Activated { revision, shared } => {
                 (record.activated, record.revision, record.rolled_back) = (at, revision, None);
+                record.shared = shared;
             }
             EventKind::Ended { outcome, reason } => {
                 (record.ended, record.outcome, record.reason) = (at, Some(outcome), reason);
@@ -200,7 +213,7 @@ impl History {
 
     fn begin(&mut self, version: &str) -> usize {
         let order = self.records.len();
-        let mut record = Record { version: version.to_owned(), order, ..Record::default() };
+        let mut record = Record { version: version.to_owned(), ..Record::default() };
         // Until a new deploy has put a directory there, the old one is what it was.
         if let Some(before) = self.latest.get(version).map(|index| &self.records[*index]) {
             record.rolled_back = before.rolled_back;
@@ -230,20 +243,35 @@ impl History {
         self.latest.get(version.as_str()).map(|index| &self.records[*index])
     }
 
-    /// Whether the directory of a version holds what was live once: what its latest
-    /// deploy that got as far as putting it there has activated.
-    pub fn was_active(&self, version: &Version) -> bool {
+    /// The deploy that made what the directory of a version holds: the latest that got as
+    /// far as putting it there. With its place in the order of deploys.
+    pub fn maker(&self, version: &Version) -> Option<(usize, &Record)> {
         self.records
             .iter()
+            .enumerate()
             .rev()
-            .filter(|record| record.version == version.as_str())
-            .find(|record| record.placed || record.activated.is_some())
-            .is_some_and(|record| record.activated.is_some())
+            .filter(|(_, record)| record.version == version.as_str())
+            .find(|(_, record)| record.placed || record.activated.is_some())
+    }
+
+    /// Whether the directory of a version holds what was live once.
+    pub fn was_active(&self, version: &Version) -> bool {
+        self.maker(version).is_some_and(|(_, record)| record.activated.is_some())
+    }
+
+    /// What `current` was led to before it was led to `active`, the latest first.
+    pub fn before<'a>(&'a self, active: &'a str) -> impl Iterator<Item = &'a str> {
+        self.activations.iter().rev().map(String::as_str).filter(move |version| *version != active)
+    }
+
+    /// Lines that are no event: written by a newer Oxistrano, or damaged.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
     }
 
     /// The release that `current` was led to last.
     pub fn last_activated(&self) -> Option<&str> {
-        self.last_activated.as_deref()
+        self.activations.last().map(String::as_str)
     }
 }
 
@@ -271,7 +299,7 @@ impl Root {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd =
-            fs::openat(&state, FILE, flags, Mode::from_raw_mode(0o644)).or_fail("open", &path)?;
+            fs::openat(&state, FILE, flags, Mode::from_raw_mode(0o640)).or_fail("open", &path)?;
         let mut file = File::from(fd);
         let mut line = Vec::new();
         // A line that was cut off must not swallow this one.
@@ -309,12 +337,33 @@ mod tests {
         Version::new(name).unwrap()
     }
 
+    fn activated(revision: Option<&str>) -> EventKind {
+        EventKind::Activated { revision: revision.map(str::to_owned), shared: Vec::new() }
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_does_not_change_the_order() {
+        let text =
+            br#"{"at":"2026-01-02T00:00:00Z","version":"1","event":"started","user":"x","by":""}
+{"at":"2026-01-01T00:00:00Z","version":"2","event":"started","user":"x","by":""}
+"#;
+        let history = History::parse(text);
+        assert!(history.records()[1].started >= history.records()[0].started);
+    }
+
+    #[test]
+    fn what_is_no_event_is_counted_unless_it_was_cut_off() {
+        let line = r#"{"at":"2026-01-02T00:00:00Z","version":"1","event":"removed"}"#;
+        let history = History::parse(format!("{line}\nnonsense\n\n{line}\n{{\"at").as_bytes());
+        assert_eq!((history.records().len(), history.unreadable()), (1, 1));
+    }
+
     #[test]
     fn events_become_records() {
         let (_scratch, root) = scratch();
         let one = version("1");
         root.record(&one, Root::started_event(&Deployer::default())).unwrap();
-        root.record(&one, EventKind::Activated { revision: Some("abc".into()) }).unwrap();
+        root.record(&one, activated(Some("abc"))).unwrap();
         root.record(&one, EventKind::Ended { outcome: Outcome::Success, reason: None }).unwrap();
         let history = root.history().unwrap();
         let record = history.latest(&one).unwrap();
@@ -333,8 +382,8 @@ mod tests {
             reason: Some(reason.into()),
             user: "x".into(),
         };
-        root.record(&one, EventKind::Activated { revision: None }).unwrap();
-        root.record(&two, EventKind::Activated { revision: None }).unwrap();
+        root.record(&one, activated(None)).unwrap();
+        root.record(&two, activated(None)).unwrap();
         root.record(&two, back(&one, "500s")).unwrap();
         let history = root.history().unwrap();
         assert_eq!(history.last_activated(), Some("1"));
@@ -349,12 +398,12 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_off_costs_only_itself() {
         let (_scratch, root) = scratch();
-        root.record(&version("1"), EventKind::Activated { revision: None }).unwrap();
+        root.record(&version("1"), activated(None)).unwrap();
         let path = root.state_path().join(FILE);
         let mut text = std::fs::read(&path).unwrap();
         text.extend(b"{\"at\":\"1970-01-01T00:00:01Z\",\"version\":\"2\",\"ev");
         std::fs::write(&path, text).unwrap();
-        root.record(&version("3"), EventKind::Activated { revision: None }).unwrap();
+        root.record(&version("3"), activated(None)).unwrap();
         let history = root.history().unwrap();
         let versions: Vec<_> = history.records().iter().map(|r| r.version.as_str()).collect();
         assert_eq!(versions, ["1", "3"]);

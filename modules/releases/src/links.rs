@@ -21,22 +21,34 @@ impl Layout {
     /// `../../shared/var`: what a release's link to a shared path holds, as the upstream
     /// role writes it.
     pub fn shared_target(&self, path: &RelPath) -> PathBuf {
-        let up = path.depth() + self.releases_dir.depth();
+        self.shared_from(path.depth() + self.releases_dir.depth(), path)
+    }
+
+    /// `../shared/var`: what that link holds in a `current` that is a copy.
+    pub fn shared_target_of_copy(&self, path: &RelPath) -> PathBuf {
+        self.shared_from(path.depth() - 1 + self.current_dir.depth(), path)
+    }
+
+    fn shared_from(&self, up: usize, path: &RelPath) -> PathBuf {
         std::iter::repeat_n(Path::new(".."), up)
             .chain([self.shared_dir.as_path(), path.as_path()])
             .collect()
     }
 }
 
-/// Finds out which links a release lacks.
+/// Finds out which links a tree lacks; `target` says what each holds.
 ///
 /// # Errors
 /// `blocked_path` when a file or link of the artifact stands where a directory above a
 /// link has to be.
-pub fn missing(release: &Dir, layout: &Layout, paths: &[RelPath]) -> Result<Vec<Link>, Failure> {
+pub fn missing(
+    release: &Dir,
+    paths: &[RelPath],
+    target: impl Fn(&RelPath) -> PathBuf,
+) -> Result<Vec<Link>, Failure> {
     let mut links = Vec::new();
     for path in paths {
-        let target = layout.shared_target(path);
+        let target = target(path);
         let there = match parent(release, path)? {
             Some(dir) => dir.lookup(path.name())?.map(|info| (dir, info)),
             None => None,
@@ -103,13 +115,8 @@ impl Link {
         // is live already never lacks it.
         let link = dir.temporary(name);
         dir.make_symlink(&link, &self.target)?;
-        if dir.exchange(&link, name)? {
-            remove::remove_tree(&dir, link)?;
-        } else {
-            remove::remove_tree(&dir, name)?;
-            dir.rename(&link, name)?;
-        }
-        Ok(())
+        dir.put_in_place(&link, name)?;
+        remove::remove_tree(&dir, link).map(drop)
     }
 }
 

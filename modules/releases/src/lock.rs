@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use oxistrano_core::json::{self, Value};
 use oxistrano_core::{clock, Failure, FromValue, Kind, Literal, OptionSpec};
 
+use crate::history::{EventKind, Outcome};
 use crate::root::Root;
 use crate::{Version, LOCK_CODE};
 
@@ -16,6 +17,10 @@ const FILE: &str = "lock.json";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deployer {
+    /// What the play calls this host: one process deploys to many, and two of them may
+    /// turn out to be the same directory.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub inventory_hostname: String,
     /// Host name of the controller.
     pub host: String,
     /// Login name there.
@@ -36,7 +41,11 @@ impl Deployer {
         if self.host.is_empty() {
             return "an unknown controller".to_owned();
         }
-        format!("{}@{} (process {})", self.user, self.host, self.pid)
+        let mut text = format!("{}@{} (process {}", self.user, self.host, self.pid);
+        if !self.inventory_hostname.is_empty() {
+            text.push_str(&format!(", this host as {}", self.inventory_hostname));
+        }
+        text + ")"
     }
 }
 
@@ -150,6 +159,46 @@ impl Root {
             Some(lock) if lock.deployer != *deployer => Err(lock.refusal(self)),
             lock => Ok(lock),
         }
+    }
+
+    /// Ready to change something for a deployer: the lock is free or theirs, and no other
+    /// module works here until this process ends. In check mode nothing is locked.
+    ///
+    /// # Errors
+    /// `locked`, `busy`.
+    pub fn changing(
+        self,
+        deployer: &Deployer,
+        check_mode: bool,
+    ) -> Result<(Self, Option<Lock>), Failure> {
+        let lock = self.require_unlocked(deployer)?;
+        if check_mode {
+            return Ok((self, lock));
+        }
+        // Once more, because there was time for another one while waiting for the mutex.
+        let root = self.exclusively()?;
+        let lock = root.require_unlocked(deployer)?;
+        Ok((root, lock))
+    }
+
+    /// Notes that the deploy which held the lock before has died, and says so.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn bury(&self, held: Option<Lock>, heir: &Deployer) -> Result<Vec<String>, Failure> {
+        let Some(held) = held else { return Ok(Vec::new()) };
+        let version = held.version.clone().and_then(|version| Version::new(version).ok());
+        if let Some(version) = version.filter(|_| held.kind == LockKind::Deploy) {
+            let history = self.history()?;
+            if history.latest(&version).is_some_and(|record| record.ended.is_none()) {
+                let reason = Some("its controlling process died".to_owned());
+                self.record(&version, EventKind::Ended { outcome: Outcome::Failed, reason })?;
+            }
+        }
+        if held.deployer == *heir {
+            return Ok(Vec::new());
+        }
+        Ok(vec![format!("took over the lock of a deploy that has died: {}", held.describe())])
     }
 
     /// Takes the lock. What the same deployer still holds from an earlier try is

@@ -113,21 +113,31 @@ impl Placement<'_> {
             failure.state("The unfinished release was removed; what was live is untouched.")
         };
         write_revision(staging.dir(), self.revision).map_err(nothing_left)?;
-        let releases = self.root.all_releases()?;
-        let is_live = releases.active().is_some_and(|release| release.version == *self.version);
-        if is_live {
-            for link in links::missing(staging.dir(), self.root.layout(), self.shared)? {
+        let layout = self.root.layout();
+        let there = self.root.all_releases().map_err(nothing_left)?;
+        let state = there.get(self.version).map(|release| release.state);
+        if state == Some(State::Active) {
+            let missing =
+                links::missing(staging.dir(), self.shared, |path| layout.shared_target(path));
+            for link in missing.map_err(nothing_left)? {
                 link.make(staging.dir()).map_err(nothing_left)?;
             }
         }
-        let mut replaced = staging.commit(self.version).map_err(nothing_left)?;
-        if is_live {
-            if let Some(old) = replaced.take() {
-                replaced::keep(&self.root.releases()?, &old, self.version)?;
+        let releases = self.root.releases().map_err(nothing_left)?;
+        let replaced = staging.commit(self.version).map_err(nothing_left)?;
+        let in_place = |failure: Failure| {
+            failure
+                .state(format!("Release {} is in its place, but not noted as such.", self.version))
+        };
+        let was_live = matches!(state, Some(State::Active | State::Complete | State::RolledBack));
+        let replaced = match replaced {
+            Some(old) if was_live => {
+                replaced::keep(&releases, old, self.version).map_err(in_place)?
             }
-        }
+            other => other,
+        };
         let source = self.source.map(str::to_owned);
-        self.root.record(self.version, EventKind::Placed { source })?;
+        self.root.record(self.version, EventKind::Placed { source }).map_err(in_place)?;
         Ok(replaced)
     }
 }

@@ -57,17 +57,12 @@ pub struct Release {
     pub record: Option<Record>,
     /// Its directory.
     info: Info,
+    /// Its place among the others: when the deploy that made it began, else when its
+    /// directory was last changed. Within a second the one without a record is older.
+    order: (i64, Option<usize>),
 }
 
 impl Release {
-    /// Its place among the others: when its deploy began, else when its directory was
-    /// last changed. Within a second the one without a record is the older one.
-    fn order(&self) -> (i64, Option<usize>, &str) {
-        let record = self.record.as_ref();
-        let time = record.and_then(|record| record.started).unwrap_or(self.info.mtime());
-        (time, record.map(|record| record.order), self.version.as_str())
-    }
-
     /// As it stands in a module's result.
     pub fn to_json(&self) -> Value {
         let mut value = json!({
@@ -107,6 +102,7 @@ impl Release {
 pub struct Releases {
     releases: Vec<Release>,
     via: Option<Via>,
+    predecessor: Option<Version>,
 }
 
 impl Root {
@@ -130,17 +126,28 @@ impl Root {
                 };
                 let record = history.latest(&version).filter(|record| !record.removed).cloned();
                 let state = state_of(&version, record.as_ref(), &history, lock.as_ref(), &dir)?;
-                releases.push(Release { version, state, record, info });
+                let maker = history.maker(&version);
+                let began = maker.and_then(|(_, record)| record.started);
+                let order = (began.unwrap_or(info.mtime()), maker.map(|(order, _)| order));
+                releases.push(Release { version, state, record, info, order });
             }
         }
-        releases.sort_by(|a, b| b.order().cmp(&a.order()));
+        releases.sort_by(|a, b| (b.order, &b.version).cmp(&(a.order, &a.version)));
         let (via, active) = self.find_active(&releases, &history)?;
         for release in &mut releases {
             if Some(&release.version) == active.as_ref() {
                 release.state = State::Active;
             }
         }
-        Ok(Releases { releases, via })
+        let predecessor = active.as_ref().and_then(|active| {
+            let good = |name: &&str| {
+                releases.iter().any(|release| {
+                    release.version.as_str() == *name && release.state == State::Complete
+                })
+            };
+            history.before(active.as_str()).find(good).and_then(|name| Version::new(name).ok())
+        });
+        Ok(Releases { releases, via, predecessor })
     }
 
     /// The release that `current` leads to, and how.
@@ -247,6 +254,11 @@ impl Releases {
         self.via
     }
 
+    /// The complete release that was active before the active one.
+    pub fn predecessor(&self) -> Option<&Version> {
+        self.predecessor.as_ref()
+    }
+
     /// Where a rollback goes: the newest complete release that is older than the active
     /// one.
     pub fn previous(&self) -> Option<&Release> {
@@ -288,7 +300,8 @@ mod tests {
     fn deployed(root: &Root, name: &str) {
         place(root, name);
         root.record(&version(name), Root::started_event(&Deployer::default())).unwrap();
-        root.record(&version(name), EventKind::Activated { revision: None }).unwrap();
+        root.record(&version(name), EventKind::Activated { revision: None, shared: Vec::new() })
+            .unwrap();
         root.dir()
             .replace_with_symlink("current", &root.layout().link_target(&version(name)))
             .unwrap();
@@ -368,7 +381,8 @@ mod tests {
         std::fs::create_dir(root.layout().current_path()).unwrap();
         std::fs::write(root.layout().current_path().join("REVISION"), "1").unwrap();
         assert_eq!(root.all_releases().unwrap().active().unwrap().version, version("1"));
-        root.record(&version("2"), EventKind::Activated { revision: None }).unwrap();
+        root.record(&version("2"), EventKind::Activated { revision: None, shared: Vec::new() })
+            .unwrap();
         let releases = root.all_releases().unwrap();
         assert_eq!(releases.active().unwrap().version, version("2"));
         assert_eq!(releases.via(), Some(Via::Rsync));

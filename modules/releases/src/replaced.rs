@@ -1,4 +1,4 @@
-//! A live release that a deploy of the same version has replaced. Its tree is kept beside
+//! A release that a deploy of the same version has replaced, after it had been live. Its tree is kept beside
 //! the new one until the deploy has reached its switch; if it never does, the two are
 //! exchanged again.
 
@@ -10,12 +10,26 @@ use crate::{trash, Version};
 
 const PREFIX: &str = ".oxistrano-replaced-";
 
-/// Keeps a tree that has just been replaced.
+/// Keeps a tree that has just been replaced, unless an older one of the same version is
+/// kept already: that is the one to go back to. Returns what is not kept.
 ///
 /// # Errors
 /// An I/O error.
-pub fn keep(releases: &Dir, old: &trash::Item, version: &Version) -> Result<(), Failure> {
-    releases.rename(old.name(), format!("{PREFIX}{version}"))
+pub fn keep(
+    releases: &Dir,
+    old: trash::Item,
+    version: &Version,
+) -> Result<Option<trash::Item>, Failure> {
+    let kept = releases.rename_new(old.name(), format!("{PREFIX}{version}"))?;
+    Ok(if kept { None } else { Some(old) })
+}
+
+/// Whether the former tree of a version is kept.
+///
+/// # Errors
+/// An I/O error.
+pub fn is_kept(releases: &Dir, version: &Version) -> Result<bool, Failure> {
+    Ok(releases.lookup(format!("{PREFIX}{version}"))?.is_some())
 }
 
 /// The versions whose former tree is kept.
@@ -37,8 +51,9 @@ pub fn settle(root: &Root, releases: &Dir) -> Result<(Vec<trash::Item>, Vec<Vers
         let old = format!("{PREFIX}{version}");
         let activated = history.latest(&version).is_some_and(|record| record.activated.is_some());
         if !activated {
-            if !releases.exchange(&old, &version)? {
-                trash.push(trash::discard(releases, &version)?);
+            if releases.lookup(&version)?.is_some() {
+                releases.put_in_place(&old, &version)?;
+            } else {
                 releases.rename(&old, &version)?;
             }
             root.record(&version, EventKind::Restored)?;

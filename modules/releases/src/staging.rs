@@ -52,15 +52,9 @@ impl<'a> Staging<'a> {
             self.committed = true;
             return Ok(None);
         }
-        let replaced = if self.releases.exchange(NAME, version)? {
-            self.committed = true;
-            trash::discard(self.releases, NAME)?
-        } else {
-            let old = trash::discard(self.releases, version)?;
-            self.releases.rename(NAME, version)?;
-            self.committed = true;
-            old
-        };
+        self.releases.put_in_place(NAME, version)?;
+        self.committed = true;
+        let replaced = trash::discard(self.releases, NAME)?;
         Ok(Some(replaced))
     }
 }
@@ -71,7 +65,7 @@ impl Drop for Staging<'_> {
         if !self.committed && remove::remove_tree(self.releases, NAME).is_err() {
             // The next release_setup would do it as well.
             let _ = trash::discard(self.releases, NAME)
-                .and_then(|item| trash::empty_later(self.releases, &[item]));
+                .map(|item| trash::empty_later(self.releases, &[item]));
         }
     }
 }

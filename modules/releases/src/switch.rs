@@ -9,7 +9,11 @@ use oxistrano_tree::{copy_tree, sync_tree, CopyOptions, SyncOptions};
 use crate::options::Via;
 use crate::release::REVISION;
 use crate::root::Root;
-use crate::{trash, EventKind, Version};
+use crate::{links, replaced, shared_links, trash, EventKind, Version};
+
+/// Names the shared paths of a release for an `rsync` into `current`: what the upstream
+/// role writes, and what we keep for those who call rsync in hooks of their own.
+pub const FILTER: &str = ".rsync-filter";
 
 /// The `code` of the failure that the release is missing.
 pub const NO_RELEASE: &str = "no_release";
@@ -102,8 +106,51 @@ pub fn plan(root: &Root, version: &Version, via: Via, shared: &[RelPath]) -> Res
         via,
         now,
         target: layout.link_target(version),
-        shared: shared.to_vec(),
+        shared: if shared.is_empty() { known_shared(root, version)? } else { shared.to_vec() },
     })
+}
+
+/// The shared paths that a release was deployed with: what the history says, and what its
+/// filter file names, if the upstream role made it.
+fn known_shared(root: &Root, version: &Version) -> Result<Vec<RelPath>, Failure> {
+    let history = root.history()?;
+    let noted = history.maker(version).map(|(_, record)| record.shared.clone()).unwrap_or_default();
+    let filter = root.releases()?.open_dir(version)?.read(FILTER)?.unwrap_or_default();
+    let filter = String::from_utf8_lossy(&filter).into_owned();
+    let named = filter.lines().filter_map(|line| line.strip_prefix("- /"));
+    let paths: Vec<_> = noted
+        .iter()
+        .map(String::as_str)
+        .chain(named)
+        .filter_map(|path| RelPath::new(path).ok())
+        .collect();
+    Ok(shared_links(&paths, &[]).paths)
+}
+
+/// Notes in the history that what is live was switched to, where that is missing: the
+/// module that switched was killed, or could not write, before it had noted it.
+///
+/// # Errors
+/// An I/O error.
+pub fn note_what_is_live(root: &Root, releases: &Dir) -> Result<(), Failure> {
+    let all = root.all_releases()?;
+    let Some(active) = all.active() else { return Ok(()) };
+    let unnoted = active.record.as_ref().is_some_and(|r| r.placed && r.activated.is_none());
+    if unnoted && all.via() == Some(Via::Symlink) && !replaced::is_kept(releases, &active.version)?
+    {
+        let (revision, shared) = (revision_of(releases, &active.version)?, Vec::new());
+        root.record(&active.version, EventKind::Activated { revision, shared })?;
+    }
+    Ok(())
+}
+
+/// The first line of a release's `REVISION`.
+fn revision_of(releases: &Dir, version: &Version) -> Result<Option<String>, Failure> {
+    let text = releases.open_dir(version)?.read(REVISION).ok().flatten();
+    Ok(text.map(|text| {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        text.lines().next().unwrap_or_default().chars().take(200).collect()
+    }))
 }
 
 impl Plan {
@@ -145,17 +192,18 @@ impl Plan {
             Via::Symlink => self.to_link(&parent, name, &releases),
             Via::Rsync => self.to_copy(&parent, name, &releases, root),
         }?;
-        let revision = releases.open_dir(&self.version)?.read(REVISION).ok().flatten();
-        let revision = revision.map(|text| {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            text.lines().next().unwrap_or_default().chars().take(200).collect()
-        });
         let history = root.history()?;
         // A live release that was deployed again is not switched to, but it is live anew.
         let noted = history.last_activated() == Some(self.version.as_str())
             && history.latest(&self.version).is_some_and(|record| record.activated.is_some());
         if switched.changed || !noted {
-            root.record(&self.version, EventKind::Activated { revision })?;
+            let revision = revision_of(&releases, &self.version)?;
+            let shared = self.shared.iter().map(ToString::to_string).collect();
+            root.record(&self.version, EventKind::Activated { revision, shared }).map_err(
+                |failure| {
+                    failure.state(format!("{} is live, but not noted as such.", self.version))
+                },
+            )?;
         }
         Ok(switched)
     }
@@ -168,7 +216,7 @@ impl Plan {
             Now::Directory => {
                 let link = parent.temporary(name);
                 parent.make_symlink(&link, &self.target)?;
-                self.put_in_place(parent, link.as_ref(), name, releases, &mut switched)?;
+                put_in_place(parent, link.as_ref(), name, releases, &mut switched)?;
             }
         }
         parent.sync()?;
@@ -184,15 +232,7 @@ impl Plan {
     ) -> Result<Switched, Failure> {
         let release = releases.open_dir(&self.version)?;
         if self.now == Now::Directory {
-            let live = parent.open_dir(name)?;
-            let options = SyncOptions { protect: self.shared.clone(), ..SyncOptions::default() };
-            let synced = sync_tree(&release, &live, &options)?;
-            let linked = self.link_shared(&live, root, releases)?;
-            return Ok(Switched {
-                changed: synced.changed() || linked.changed,
-                trash: linked.trash,
-                warnings: Vec::new(),
-            });
+            return self.bring_up_to_date(&parent.open_dir(name)?, &release, releases, root);
         }
         let mut switched = Switched { changed: true, ..Switched::default() };
         let temporary = parent.temporary(name);
@@ -200,79 +240,85 @@ impl Plan {
         // Like rsync --no-times: a file's time says when it went live.
         let options =
             CopyOptions { exclude: self.shared.clone(), times: false, ..CopyOptions::default() };
-        let made = copy_tree(&release, &copy, &options)
-            .and_then(|_| self.link_shared(&copy, root, releases));
+        let made = copy_tree(&release, &copy, &options).and_then(|_| self.link_shared(&copy, root));
         if let Err(failure) = made {
             // Not here: after a signal nothing is removed in this process any more.
             let _ = trash::adopt(parent, temporary.as_ref(), releases)
-                .and_then(|item| trash::empty_later(releases, &[item]));
+                .map(|item| trash::empty_later(releases, &[item]));
             return Err(failure.state("'current' is as it was."));
         }
         if self.now == Now::Nothing {
             parent.rename(&temporary, name)?;
         } else {
-            self.put_in_place(parent, temporary.as_ref(), name, releases, &mut switched)?;
+            put_in_place(parent, temporary.as_ref(), name, releases, &mut switched)?;
         }
         parent.sync()?;
         Ok(switched)
     }
 
-    /// Exchanges what has been made with what is there, and discards that.
-    fn put_in_place(
+    /// Makes a live copy the copy of another release. If that fails half way, the live one
+    /// is made again what it was.
+    fn bring_up_to_date(
         &self,
-        parent: &Dir,
-        made: &Path,
-        name: &Path,
+        live: &Dir,
+        release: &Dir,
         releases: &Dir,
-        switched: &mut Switched,
-    ) -> Result<(), Failure> {
-        if !parent.exchange(made, name)? {
-            // No renameat2 here. The gap is two renames long.
-            let aside = parent.temporary(name);
-            parent.rename(name, &aside)?;
-            if let Err(failure) = parent.rename(made, name) {
-                let _ = parent.rename(&aside, name);
-                return Err(failure.state("'current' is as it was."));
+        root: &Root,
+    ) -> Result<Switched, Failure> {
+        let all = root.all_releases()?;
+        let before = all.active().map(|active| releases.open_dir(&active.version)).transpose()?;
+        let options = SyncOptions { protect: self.shared.clone(), ..SyncOptions::default() };
+        let brought = sync_tree(release, live, &options)
+            .and_then(|synced| Ok((synced, self.link_shared(live, root)?)));
+        match brought {
+            Ok((synced, linked)) => {
+                Ok(Switched { changed: synced.changed() || linked, ..Switched::default() })
             }
-            parent.rename(&aside, made)?;
-            switched.warnings.push(format!(
-                "this file system cannot exchange two names: '{}' was missing for a moment",
-                parent.at(name).display()
-            ));
+            Err(failure) => {
+                let back = before.map(|before| sync_tree(&before, live, &options));
+                Err(failure.instead_of_state(match back {
+                    Some(Ok(_)) => "'current' is again what it was before.".to_owned(),
+                    _ => format!(
+                        "'current' is a mixture of what it was and of {}: deploy or roll back again.",
+                        self.version
+                    ),
+                }))
+            }
         }
-        if parent.lookup(made)?.is_some_and(|info| info.is_dir()) {
-            switched.trash.push(trash::adopt(parent, made, releases)?);
-        } else {
-            parent.remove_file(made)?;
-        }
-        Ok(())
     }
 
     /// The links to what is shared, in a copy of a release: one by one, each by a rename.
-    fn link_shared(&self, live: &Dir, root: &Root, releases: &Dir) -> Result<Switched, Failure> {
-        let mut switched = Switched::default();
-        for path in &self.shared {
-            let (dir, _) = match path.parent() {
-                Some(parent) => live.ensure_below(&parent)?,
-                None => (live.duplicate()?, false),
-            };
-            let name = Path::new(path.name());
-            let up = path.depth() - 1 + root.layout().current_dir.depth();
-            let target: PathBuf = std::iter::repeat_n(Path::new(".."), up)
-                .chain([root.layout().shared_dir.as_path(), path.as_path()])
-                .collect();
-            if dir.read_link(name)?.as_ref() == Some(&target) {
-                continue;
-            }
-            switched.changed = true;
-            if dir.lookup(name)?.is_some_and(|info| info.is_dir()) {
-                let link = dir.temporary(name);
-                dir.make_symlink(&link, &target)?;
-                self.put_in_place(&dir, link.as_ref(), name, releases, &mut switched)?;
-            } else {
-                dir.replace_with_symlink(name, &target)?;
-            }
+    fn link_shared(&self, live: &Dir, root: &Root) -> Result<bool, Failure> {
+        let target = |path: &RelPath| root.layout().shared_target_of_copy(path);
+        let missing = links::missing(live, &self.shared, target)?;
+        for link in &missing {
+            link.make(live)?;
         }
-        Ok(switched)
+        Ok(!missing.is_empty())
     }
+}
+
+/// Puts what has been made in the place of what is there, and discards that.
+fn put_in_place(
+    parent: &Dir,
+    made: &Path,
+    name: &Path,
+    releases: &Dir,
+    switched: &mut Switched,
+) -> Result<(), Failure> {
+    let in_one_step = parent
+        .put_in_place(made, name)
+        .map_err(|failure| failure.state("'current' is as it was."))?;
+    if !in_one_step {
+        switched.warnings.push(format!(
+            "this file system cannot exchange two names: '{}' was missing for a moment",
+            parent.at(name).display()
+        ));
+    }
+    if parent.lookup(made)?.is_some_and(|info| info.is_dir()) {
+        switched.trash.push(trash::adopt(parent, made, releases)?);
+    } else {
+        parent.remove_file(made)?;
+    }
+    Ok(())
 }

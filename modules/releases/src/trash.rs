@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use oxistrano_core::remove::{self, Removed};
-use oxistrano_core::{Dir, Failure};
+use oxistrano_core::{Dir, Failure, IoContext};
 
 const PREFIX: &str = ".oxistrano-trash-";
 /// How the process that removes is told to.
@@ -95,19 +95,21 @@ pub fn empty(dir: &Dir, items: Vec<Item>) -> Result<Removed, Failure> {
 }
 
 /// Leaves the removal to a process of low priority that outlives this one. What it does
-/// not get done, the next deploy's setup does.
-///
-/// # Errors
-/// When no process can be started; what is in the trash stays there then.
-pub fn empty_later(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
+/// not get done, the next deploy's setup does; so that no process could be started is a
+/// warning, not a failure.
+pub fn empty_later(dir: &Dir, items: &[Item]) -> Option<String> {
     if items.is_empty() {
-        return Ok(());
+        return None;
     }
+    start_reaper(dir, items)
+        .err()
+        .map(|failure| format!("{failure} The next deploy removes what is in the trash there."))
+}
+
+fn start_reaper(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
     // The directory goes as a handle, not as a path that may be somebody else's by then;
     // /proc/self/exe works although Ansible deletes the module's file right away.
-    let handle = dir.duplicate()?;
-    let handle =
-        handle.as_fd().try_clone_to_owned().map_err(|e| Failure::io("reopen", dir.path(), e))?;
+    let handle = dir.as_fd().try_clone_to_owned().or_fail("reopen", dir.path())?;
     Command::new("/proc/self/exe")
         .arg(REAPER)
         .args(items.iter().map(Item::name))
@@ -117,9 +119,7 @@ pub fn empty_later(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
         .stderr(Stdio::null())
         .spawn()
         .map(drop)
-        .map_err(|error| {
-            Failure::io("start a process that removes old releases in", dir.path(), error)
-        })
+        .or_fail("start a process that removes old releases in", dir.path())
 }
 
 /// The names to remove, if this process was started by [`empty_later`].

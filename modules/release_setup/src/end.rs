@@ -1,0 +1,189 @@
+//! `state=finished`, `failed` and `unlocked`: closes a deploy.
+
+use oxistrano_core::json::json;
+use oxistrano_core::{clock, remove, Context, Failure, Outcome};
+use oxistrano_releases::{
+    replaced, switch, trash, EventKind, Lock, LockKind, Outcome as Ending, Root, State, Version,
+    STAGING_NAME,
+};
+
+use crate::Options;
+
+/// The good end.
+pub fn finish(options: &Options, context: &Context) -> Result<Outcome, Failure> {
+    let Some(root) = Root::open_if_there(&options.layout())? else {
+        return Ok(Outcome::new(false).msg("there is no deploy root"));
+    };
+    let (root, lock) = root.changing(&options.deployer, context.check_mode)?;
+    let Some(lock) = lock else {
+        return Ok(Outcome::new(false).msg("nobody deploys here"));
+    };
+    if context.check_mode {
+        return Ok(Outcome::new(true).msg("would free the lock"));
+    }
+    // Whatever goes wrong, the deploy is over.
+    let closed = close_well(options, &root, &lock);
+    root.free_lock()?;
+    Ok(Outcome::new(true).msg("the lock is free").warnings(closed?))
+}
+
+fn close_well(options: &Options, root: &Root, lock: &Lock) -> Result<Vec<String>, Failure> {
+    let releases = root.releases()?;
+    remove::remove_tree(&releases, STAGING_NAME)?;
+    switch::note_what_is_live(root, &releases)?;
+    let (trash, _) = replaced::settle(root, &releases)?;
+    let mut warnings: Vec<_> = trash::empty_later(&releases, &trash).into_iter().collect();
+    // A rollback is noted when it switches.
+    let version = version_of(options, lock).filter(|_| lock.kind == LockKind::Deploy);
+    if let Some(version) = version {
+        let history = root.history()?;
+        let (outcome, reason) = match history.latest(&version) {
+            Some(record) if record.activated.is_some() => (Ending::Success, None),
+            _ => (Ending::Failed, Some("it was ended without a switch".to_owned())),
+        };
+        if outcome == Ending::Failed {
+            warnings.push(format!("{version} was not activated; it does not count as deployed"));
+        }
+        root.record(&version, EventKind::Ended { outcome, reason })?;
+    }
+    Ok(warnings)
+}
+
+/// The version in the arguments, else that of the lock.
+fn version_of(options: &Options, lock: &Lock) -> Option<Version> {
+    options.version.clone().or_else(|| Version::new(lock.version.clone()?).ok())
+}
+
+/// What a failed deploy has left.
+#[derive(Default)]
+struct Left {
+    removed: Option<String>,
+    put_back: Option<String>,
+    warnings: Vec<String>,
+}
+
+/// The bad end.
+pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
+    // What is no deploy root has been complained of before.
+    let Ok(Some(root)) = Root::open_if_there(&options.layout()) else {
+        return Ok(Outcome::new(false).msg("Nothing was deployed: there is no deploy root."));
+    };
+    // If the lock is not ours, nothing else is: neither what is in progress nor the lock.
+    if !matches!(root.require_unlocked(&options.deployer), Ok(Some(_))) {
+        return Ok(Outcome::new(false).msg(what_is_live(&root)?).value("live", live(&root)?));
+    }
+    if context.check_mode {
+        return Ok(Outcome::new(true).msg("would remove the unfinished release and free the lock"));
+    }
+    let (root, lock) = root.changing(&options.deployer, false)?;
+    let Some(lock) = lock else {
+        return Ok(Outcome::new(false).msg(what_is_live(&root)?).value("live", live(&root)?));
+    };
+    let version = version_of(options, &lock).filter(|_| lock.kind == LockKind::Deploy);
+    // Whatever goes wrong, the deploy is over.
+    let cleared = clear_away(options, &root, version.as_ref());
+    root.free_lock()?;
+    let left = cleared?;
+    let releases = root.all_releases()?;
+    // The version may have been live before, and this deploy may not have got that far.
+    let switched = match &version {
+        Some(version) => {
+            releases.active().is_some_and(|release| release.version == *version)
+                && root.history()?.latest(version).is_some_and(|record| record.activated.is_some())
+        }
+        None => false,
+    };
+    let mut text = match (&version, switched, &left) {
+        (None, ..) => String::new(),
+        (_, true, _) => "The deploy failed after the switch. ".to_owned(),
+        (_, false, Left { put_back: Some(version), .. }) => {
+            format!("The deploy failed before the switch; {version} is back as it was. ")
+        }
+        (_, false, Left { removed: Some(_), .. }) => {
+            "The deploy failed before the switch; the unfinished release was removed. ".to_owned()
+        }
+        _ => "The deploy failed before the switch. ".to_owned(),
+    };
+    text.push_str(&what_is_live(&root)?);
+    if let (true, Some(previous)) = (switched, releases.previous()) {
+        text.push_str(&format!(
+            " The release before it, {}, is still there: playbooks/rollback.yml goes back to it.",
+            previous.version
+        ));
+    }
+    Ok(Outcome::new(true)
+        .msg(text)
+        .value("removed", left.removed)
+        .value("put_back", left.put_back)
+        .value("switched", switched)
+        .value("live", live(&root)?)
+        .warnings(left.warnings))
+}
+
+fn clear_away(options: &Options, root: &Root, version: Option<&Version>) -> Result<Left, Failure> {
+    let mut left = Left::default();
+    let Some(releases) = root.releases_if_there()? else { return Ok(left) };
+    remove::remove_tree(&releases, STAGING_NAME)?;
+    switch::note_what_is_live(root, &releases)?;
+    let (mut trash, restored) = replaced::settle(root, &releases)?;
+    left.put_back = restored.first().map(ToString::to_string);
+    if let Some(version) = version {
+        let all = root.all_releases()?;
+        let unfinished = all
+            .get(version)
+            .is_some_and(|release| matches!(release.state, State::InProgress | State::Broken));
+        if unfinished {
+            trash.push(trash::discard(&releases, version)?);
+            left.removed = Some(version.to_string());
+        }
+        let reason = options.reason.clone();
+        root.record(version, EventKind::Ended { outcome: Ending::Failed, reason })?;
+        if unfinished {
+            root.record(version, EventKind::Removed)?;
+        }
+    }
+    left.warnings.extend(trash::empty_later(&releases, &trash));
+    Ok(left)
+}
+
+fn live(root: &Root) -> Result<Option<String>, Failure> {
+    Ok(root.all_releases()?.active().map(|release| release.version.to_string()))
+}
+
+/// One sentence.
+fn what_is_live(root: &Root) -> Result<String, Failure> {
+    let current = root.layout().current_path();
+    Ok(match root.all_releases()?.active() {
+        Some(release) => {
+            let activated = release.record.as_ref().and_then(|record| record.activated);
+            let since =
+                activated.map(|at| format!(", since {}", clock::iso(at))).unwrap_or_default();
+            format!("Live is {} ('{}'{since}).", release.version, current.display())
+        }
+        None => format!("Nothing is live: '{}' leads to no release.", current.display()),
+    })
+}
+
+/// Nobody deploys, whatever the lock says.
+pub fn unlock(options: &Options, context: &Context) -> Result<Outcome, Failure> {
+    let Some(root) = Root::open_if_there(&options.layout())? else {
+        return Ok(Outcome::new(false).msg("there is no deploy root"));
+    };
+    if matches!(root.lock(), Ok(None)) {
+        return Ok(Outcome::new(false).msg("the lock is free"));
+    }
+    // With the mutex: not under the hands of a module that is at work.
+    let root = if context.check_mode { root } else { root.exclusively()? };
+    let lock = root.lock();
+    let held = match &lock {
+        Ok(None) => return Ok(Outcome::new(false).msg("the lock is free")),
+        Ok(Some(lock)) => lock.describe(),
+        Err(_) => "a lock that cannot be understood".to_owned(),
+    };
+    if context.check_mode {
+        return Ok(Outcome::new(true).msg(format!("would free the lock: {held}")));
+    }
+    root.free_lock()?;
+    let lock = lock.ok().flatten().map(|lock| json!(lock));
+    Ok(Outcome::new(true).msg(format!("freed the lock: {held}")).value("lock", lock))
+}

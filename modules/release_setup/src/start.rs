@@ -1,0 +1,185 @@
+//! `state=started`: opens a deploy.
+
+use std::path::PathBuf;
+
+use oxistrano_core::{clock, remove, Context, Diff, Failure, IoContext, Outcome, RelPath};
+use oxistrano_releases::{
+    replaced, shared_links, switch, trash, EventKind, Layout, Lock, LockKind, Release, Root, State,
+    Version, STAGING_NAME,
+};
+
+use crate::Options;
+
+/// What `state=started` has to do.
+struct Plan {
+    version: Version,
+    /// Directories to make, relative to the deploy root; the root itself is empty.
+    directories: Vec<PathBuf>,
+    /// Releases whose deploy did not reach the switch.
+    broken: Vec<Version>,
+    warnings: Vec<String>,
+}
+
+fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
+    let version = match &options.version {
+        Some(version) => version.clone(),
+        None => Version::new(clock::version(clock::now()))
+            .map_err(|why| Failure::new("bad_clock", "cannot name the release").cause(why))?,
+    };
+    let layout = options.layout();
+    let mut wanted = vec![layout.releases_dir.clone(), layout.shared_dir.clone()];
+    let below_shared = |path: &RelPath| RelPath::new(layout.shared_dir.as_path().join(path)).ok();
+    if options.ensure_shared_paths {
+        wanted.extend(options.shared_paths.iter().filter_map(below_shared));
+    }
+    if options.ensure_shared_file_dirs {
+        let parents = options.shared_files.iter().filter_map(RelPath::parent);
+        wanted.extend(parents.filter_map(|path| below_shared(&path)));
+    }
+    let mut directories: Vec<PathBuf> = Vec::new();
+    if root.is_none() {
+        directories.push(PathBuf::new());
+    }
+    for path in wanted {
+        // Through links that lead to directories, as a user would see it.
+        let there = layout.deploy_to.as_path().join(&path);
+        match there.metadata() {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                return Err(Failure::new(
+                    "not_a_directory",
+                    format!("cannot create the directory '{}'", there.display()),
+                )
+                .cause("a file has that name")
+                .remedy("move it away; a shared file belongs into shared_files")
+                .state("Nothing was changed.")
+                .path(there));
+            }
+            Err(_) if directories.iter().any(|planned| planned == path.as_path()) => {}
+            Err(_) => directories.push(path.as_path().to_owned()),
+        }
+    }
+    let broken = root.map_or_else(|| Ok(Vec::new()), left_behind)?;
+    let warnings = shared_links(&options.shared_paths, &options.shared_files).warnings;
+    Ok(Plan { version, directories, broken, warnings })
+}
+
+/// Opens a deploy, or in check mode says how.
+pub fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
+    let layout = options.layout();
+    let existing = Root::open_if_there(&layout)?;
+    if let Some(root) = &existing {
+        require_free(options, root)?;
+    }
+    let plan = plan(options, existing.as_ref())?;
+    let facts = |outcome: Outcome| {
+        outcome
+            .value("version", plan.version.as_str())
+            .value("release_path", layout.release_path(&plan.version).display().to_string())
+            .value("releases_path", layout.releases_path().display().to_string())
+            .value("shared_path", layout.shared_path().display().to_string())
+            .value("current_path", layout.current_path().display().to_string())
+            .value("staging_path", layout.releases_path().join(STAGING_NAME).display().to_string())
+            .warnings(plan.warnings.clone())
+            .diff(diff(&layout, &plan))
+    };
+    if context.check_mode {
+        return Ok(
+            facts(Outcome::new(true)).msg(format!("would start the deploy of {}", plan.version))
+        );
+    }
+    if existing.is_none() {
+        let path = layout.deploy_to.as_path();
+        std::fs::create_dir_all(path)
+            .or_fail("create the directory", path)
+            .map_err(|failure| failure.state("Nothing was changed."))?;
+    }
+    let root = Root::open(layout.clone())?.exclusively()?;
+    let lock = Lock::new(LockKind::Deploy, Some(&plan.version), &options.deployer);
+    let held = root.take_lock(&lock, options.take_over.as_deref())?;
+    // From here on the lock is ours: whatever goes wrong frees it.
+    match prepare(options, &plan, &root, held) {
+        Ok((removed, warnings)) => {
+            let removed: Vec<_> = removed.iter().map(Version::as_str).collect();
+            Ok(facts(Outcome::new(true))
+                .msg(format!("{} is ready for {}", root.describe(), plan.version))
+                .value("removed_broken", removed)
+                .warnings(warnings))
+        }
+        Err(failure) => {
+            let _ = root.free_lock();
+            Err(failure.state("The lock is free again; no release that was live was touched."))
+        }
+    }
+}
+
+/// Releases whose deploy did not reach the switch. Nobody else holds the lock, so what is
+/// in progress is what died under ours.
+fn left_behind(root: &Root) -> Result<Vec<Version>, Failure> {
+    let left = |release: &&Release| matches!(release.state, State::Broken | State::InProgress);
+    let releases = root.all_releases()?;
+    Ok(releases.iter().filter(left).map(|release| release.version.clone()).collect())
+}
+
+/// Fails early, before anything is made, when somebody else deploys.
+fn require_free(options: &Options, root: &Root) -> Result<(), Failure> {
+    match root.require_unlocked(&options.deployer) {
+        Err(failure) => {
+            let since = root.lock().ok().flatten().map(|lock| lock.since);
+            let taking_over = options.take_over.is_some() && options.take_over == since;
+            if taking_over {
+                Ok(())
+            } else {
+                Err(failure)
+            }
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Makes what is missing and clears away what is left. Returns the releases that went.
+fn prepare(
+    options: &Options,
+    plan: &Plan,
+    root: &Root,
+    held: Option<Lock>,
+) -> Result<(Vec<Version>, Vec<String>), Failure> {
+    for path in &plan.directories {
+        if let Ok(path) = RelPath::new(path) {
+            root.dir().ensure_below(&path)?;
+        }
+    }
+    let releases = root.releases()?;
+    remove::remove_tree(&releases, STAGING_NAME)?;
+    let mut warnings = root.bury(held, &options.deployer)?;
+    for version in replaced::settle(root, &releases)?.1 {
+        warnings.push(format!("put release {version} back as it was before an interrupted deploy"));
+    }
+    switch::note_what_is_live(root, &releases)?;
+    // Not those of the plan: that was made before the lock was ours.
+    let broken = left_behind(root)?;
+    for version in &broken {
+        trash::discard(&releases, version)?;
+        root.record(version, EventKind::Removed)?;
+    }
+    warnings.extend(trash::empty_later(&releases, &trash::leftovers(&releases)?));
+    root.record(&plan.version, Root::started_event(&options.deployer))?;
+    if options.staging {
+        releases.make_dir(STAGING_NAME, 0o777)?;
+    }
+    Ok((broken, warnings))
+}
+
+fn diff(layout: &Layout, plan: &Plan) -> Diff {
+    let mut before: Vec<_> =
+        plan.directories.iter().map(|path| format!("{}: absent", path.display())).collect();
+    let mut after: Vec<_> =
+        plan.directories.iter().map(|path| format!("{}: directory", path.display())).collect();
+    for version in &plan.broken {
+        before.push(format!("{}/{version}: broken release", layout.releases_dir));
+        after.push(format!("{}/{version}: absent", layout.releases_dir));
+    }
+    before.push("lock: free".to_owned());
+    after.push(format!("lock: deploy of {}", plan.version));
+    Diff { header: layout.deploy_to.to_string(), before, after }
+}
