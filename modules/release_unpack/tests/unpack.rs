@@ -293,7 +293,7 @@ fn a_live_version_whose_replacement_fails_is_put_back_as_it_was() {
         if dies {
             let _ = root.run("release_setup", json!({"state": "unlocked"})).changed();
             let reply = root.run("release_setup", json!({"version": "2"})).changed();
-            reply.warns("put the live release 1 back");
+            reply.warns("put release 1 back");
         }
         let failed = json!({"state": "failed"});
         let reply = root.run("release_setup", failed).changed();
