@@ -2,7 +2,7 @@
 //! up once, when the handle is made; after that nobody can put another directory in
 //! its place. Symbolic links are never followed unless a function says so.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,12 +10,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::{users, Failure, IoContext, RelPath};
 
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+const TEMPORARY: &str = ".oxistrano-tmp-";
 
 /// An open directory.
 #[derive(Debug)]
@@ -79,6 +81,10 @@ impl Info {
     pub fn mtime(&self) -> i64 {
         self.stat.st_mtime
     }
+    /// Its number on that device.
+    pub fn inode(&self) -> u64 {
+        self.stat.st_ino
+    }
     /// The device that it is on.
     pub fn device(&self) -> u64 {
         self.stat.st_dev
@@ -134,6 +140,24 @@ impl Dir {
         Ok(Self { fd, path: self.path.clone() })
     }
 
+    /// Opens a regular file in this one for reading; a link is refused.
+    ///
+    /// # Errors
+    /// When it is not there or something else.
+    pub fn open_file(&self, name: impl AsRef<Path>) -> Result<File, Failure> {
+        let name = name.as_ref();
+        let path = self.at(name);
+        // NONBLOCK: a FIFO must not hold us up.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let fd = fs::openat(&self.fd, name, flags, Mode::empty()).or_fail("open", &path)?;
+        let stat = fs::fstat(&fd).or_fail("examine", &path)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let error = io::Error::other("it is not a regular file");
+            return Err(Failure::io("open", &path, error));
+        }
+        Ok(File::from(fd))
+    }
+
     /// Itself.
     ///
     /// # Errors
@@ -168,6 +192,23 @@ impl Dir {
         Ok(Dir { fd, path })
     }
 
+    /// Opens a directory in this one, as [`Self::open_dir`]; `None` if something is mounted
+    /// there, from the same file system as well. Kernels before 5.6 do not see the latter.
+    ///
+    /// # Errors
+    /// When it is not there or not a directory.
+    pub fn open_dir_same_mount(&self, name: impl AsRef<Path>) -> Result<Option<Dir>, Failure> {
+        let name = name.as_ref();
+        let path = self.at(name);
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        match fs::openat2(&self.fd, name, OPEN_DIR, Mode::empty(), resolve) {
+            Ok(fd) => Ok(Some(Dir { fd, path })),
+            Err(Errno::XDEV) => Ok(None),
+            Err(Errno::NOSYS | Errno::PERM) => self.open_dir(name).map(Some),
+            Err(error) => Err(Failure::io("open the directory", &path, error)),
+        }
+    }
+
     /// Opens a directory in this one. A link is followed when root or the user of this
     /// process made it, and when the directory that it stands in is theirs too, so that
     /// nobody else can have put it there: an administrator may keep `shared` on another
@@ -200,12 +241,19 @@ impl Dir {
             let cause = format!("it is a symbolic link that user id {} made", stat.st_uid);
             return Err(untrusted(cause));
         }
-        let holder = self.info()?.uid();
-        if !trusted(holder) {
-            let cause = format!(
-                "it is a symbolic link in a directory of user id {holder}, who may have put it there"
-            );
-            return Err(untrusted(cause));
+        let holder = self.info()?;
+        if !trusted(holder.uid()) {
+            return Err(untrusted(format!(
+                "it is a symbolic link in a directory of user id {}, who may have put it there",
+                holder.uid()
+            )));
+        }
+        // For other users a group is its members' own business.
+        let others = if users::is_root() { 0o022 } else { 0o002 };
+        if holder.mode() & others != 0 && holder.mode() & 0o1000 == 0 {
+            return Err(untrusted(
+                "it is a symbolic link in a directory that others may write".to_owned(),
+            ));
         }
         let target = fs::readlinkat(&handle, "", Vec::new()).or_fail("read the link", &path)?;
         let fd = fs::openat(&self.fd, &target, OPEN_DIR, Mode::empty())
@@ -505,11 +553,17 @@ impl Dir {
         fs::fsync(&self.fd).or_fail("sync", &self.path)
     }
 
+    /// Whether a name was made by [`Self::temporary`]. What has such a name and is nobody's
+    /// at the moment was left by a process that was killed.
+    pub fn is_temporary(name: &OsStr) -> bool {
+        name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+    }
+
     /// A name beside `name` that nobody else uses.
     pub fn temporary(&self, name: impl AsRef<Path>) -> OsString {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = OsString::from(".oxistrano-tmp-");
+        let mut temporary = OsString::from(TEMPORARY);
         let name = name.as_ref().to_string_lossy().replace('/', "");
         // Short enough for NAME_MAX whatever `name` is.
         temporary.push(name.chars().take(40).collect::<String>());
@@ -539,6 +593,29 @@ mod tests {
         assert_eq!(dir.read_link("link").unwrap(), Some(PathBuf::from("/etc")));
         // We made it ourselves, so this is what the administrator wants.
         assert!(dir.open_trusted_dir("link").is_ok());
+    }
+
+    #[test]
+    fn a_link_that_somebody_else_may_have_put_there_is_not_followed() {
+        if !users::is_root() {
+            eprintln!("NOT CHECKED without root: links in directories of other users");
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path().join("place");
+        std::fs::create_dir(&place).unwrap();
+        symlink("/etc", place.join("link")).unwrap();
+        let dir = Dir::open(&place).unwrap();
+        assert!(dir.open_trusted_dir("link").is_ok());
+        // Root made the link, but who owns the directory may have brought it from elsewhere.
+        std::os::unix::fs::chown(&place, Some(65534), None).unwrap();
+        assert_eq!(dir.open_trusted_dir("link").unwrap_err().code(), "untrusted_link");
+        std::os::unix::fs::chown(&place, Some(0), None).unwrap();
+        dir.set_mode(0o777).unwrap();
+        assert_eq!(dir.open_trusted_dir("link").unwrap_err().code(), "untrusted_link");
+        dir.set_mode(0o755).unwrap();
+        std::os::unix::fs::lchown(place.join("link"), Some(65534), None).unwrap();
+        assert_eq!(dir.open_trusted_dir("link").unwrap_err().code(), "untrusted_link");
     }
 
     #[test]

@@ -181,9 +181,9 @@ pub fn main<M: Module>() -> ExitCode {
     let mut text = Value::Object(result).to_string();
     text.push('\n');
     let mut stdout = std::io::stdout().lock();
-    // Nobody is left to tell when the reader has gone.
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    ExitCode::from(u8::from(failed))
+    // When the reader has gone, the exit code is all that is left to tell.
+    let told = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    ExitCode::from(u8::from(failed || told.is_err()))
 }
 
 fn read_arguments(argument: &std::ffi::OsStr) -> Result<Map<String, Value>, Failure> {

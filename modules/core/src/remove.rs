@@ -55,7 +55,8 @@ pub fn remove_tree(parent: &Dir, name: impl Into<OsString>) -> Result<Removed, F
     let threads = thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(|| work.run());
+            // Without more threads it only takes longer.
+            let _ = thread::Builder::new().spawn_scoped(scope, || work.run());
         }
         work.run();
     });
@@ -209,8 +210,9 @@ impl Work {
 /// Opens a directory in order to empty it; its owner may have taken away their own
 /// permission to do so (`chmod 500`), which is given back.
 fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Option<Dir>, Failure> {
-    let dir = match parent.open_dir(name) {
-        Ok(dir) => dir,
+    let dir = match parent.open_dir_same_mount(name) {
+        Ok(Some(dir)) => dir,
+        Ok(None) => return Err(mount_point(&parent.at(name))),
         Err(_) if parent.lookup(name)?.is_none() => return Ok(None),
         Err(failure) => {
             // A handle that needs no permission, so that what is changed is this directory

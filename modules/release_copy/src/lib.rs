@@ -134,7 +134,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
             (staging, result(true, format!("made {path} from what was fetched")))
         }
         Some(src) => {
-            let source = open_source(src)?;
+            let source = open_source(&root, src)?;
             let tracked = match options.git_tracked {
                 true => Some(tracked::files(
                     &options.git_executable,
@@ -174,15 +174,22 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     Ok(outcome.warnings(trash::empty_later(&releases, replaced.as_slice())))
 }
 
-fn open_source(src: &AbsPath) -> Result<Dir, Failure> {
+fn open_source(root: &Root, src: &AbsPath) -> Result<Dir, Failure> {
     match src.as_path().metadata() {
-        Ok(metadata) if metadata.is_dir() => Dir::open(src.as_path()),
-        Ok(_) => Err(Failure::new("no_source", format!("cannot copy '{src}'"))
-            .cause("it is not a directory")
-            .remedy(
-                "name the directory that becomes the release; for an archive use release_unpack",
-            )
-            .path(src.as_path())),
+        Ok(metadata) if !metadata.is_dir() => {
+            let remedy =
+                "name the directory that becomes the release; for an archive use release_unpack";
+            Err(Failure::new("no_source", format!("cannot copy '{src}'"))
+                .cause("it is not a directory")
+                .remedy(remedy)
+                .path(src.as_path()))
+        }
         Err(error) => Err(Failure::io("copy", src.as_path(), error)),
+        // Where others may write, no link of theirs is followed.
+        Ok(_) if src.as_path().starts_with(&root.layout().deploy_to) => {
+            let (parent, name) = root.locate(src.as_path())?;
+            parent.open_trusted_dir(name)
+        }
+        Ok(_) => Dir::open(src.as_path()),
     }
 }

@@ -119,13 +119,20 @@ fn switch_back(
     from: Option<&Version>,
     to: &Release,
 ) -> Result<switch::Switched, Failure> {
-    let switched = plan.apply(root)?;
-    if let Some(from) = from.filter(|from| **from != to.version) {
-        let user = oxistrano_releases::local_user();
-        let (to, reason) = (to.version.to_string(), options.reason.clone());
-        root.record(from, EventKind::RolledBack { to, reason, user })?;
-    }
-    Ok(switched)
+    let Some(from) = from.filter(|from| **from != to.version) else { return plan.apply(root) };
+    // Noted first: who is killed in between has judged the release all the same, and it must
+    // not be gone back to.
+    let user = oxistrano_releases::local_user();
+    let (target, reason) = (to.version.to_string(), options.reason.clone());
+    root.record(from, EventKind::RolledBack { to: target, reason, user })?;
+    plan.apply(root).inspect_err(|_| {
+        let still_live =
+            root.all_releases().is_ok_and(|all| all.active().is_some_and(|r| r.version == *from));
+        if still_live {
+            let again = EventKind::Activated { revision: None, shared: Vec::new() };
+            let _ = root.record(from, again);
+        }
+    })
 }
 
 /// The release to go to.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oxistrano_core::{clock, remove, Context, Diff, Failure, IoContext, Outcome, RelPath};
+use oxistrano_core::{clock, remove, Context, Diff, Dir, Failure, IoContext, Outcome, RelPath};
 use oxistrano_releases::{
     replaced, shared_links, switch, trash, EventKind, Layout, Lock, LockKind, Release, Root, State,
     Version, STAGING_NAME,
@@ -151,6 +151,14 @@ fn prepare(
     }
     let releases = root.releases()?;
     remove::remove_tree(&releases, STAGING_NAME)?;
+    let mut dirs = vec![root.dir().duplicate()?, root.state()?, releases.duplicate()?];
+    // It may not be there yet.
+    dirs.extend(root.current_parent().ok());
+    for dir in dirs {
+        for name in dir.names()?.into_iter().filter(|name| Dir::is_temporary(name)) {
+            remove::remove_tree(&dir, name)?;
+        }
+    }
     let mut warnings = root.bury(held, &options.deployer)?;
     for version in replaced::settle(root, &releases)?.1 {
         warnings.push(format!("put release {version} back as it was before an interrupted deploy"));

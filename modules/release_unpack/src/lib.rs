@@ -86,9 +86,10 @@ impl Module for ReleaseUnpack {
 fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let unpack_options = unpack_options(options)?;
     let src = options.src.as_path();
-    let file = open(options)?;
-    let format = archive::format_of(&file, src)?;
     let layout = options.layout();
+    let existing = Root::open_if_there(&layout)?;
+    let file = open(options, existing.as_ref())?;
+    let format = archive::format_of(&file, src)?;
     let revision = options.revision.as_deref().unwrap_or(options.version.as_str());
     let path = layout.release_path(&options.version).display().to_string();
     let result = |changed, msg: String| {
@@ -108,7 +109,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         }
         known = Some(sha256);
     }
-    let root = match Root::open_if_there(&layout)? {
+    let root = match existing {
         None if context.check_mode => {
             let there = archive::list(&file, src, &unpack_options)?;
             let msg = format!("would unpack {} files into {path}", there.files);
@@ -157,11 +158,12 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         .warnings(later);
     if options.remove_src {
         // What was fetched into the staging directory has gone with it.
-        let gone = std::fs::remove_file(src);
-        if let Some(error) = gone.err().filter(|error| error.kind() != ErrorKind::NotFound) {
-            outcome =
-                outcome.warning(format!("cannot remove the archive '{}': {error}", options.src));
-        }
+        let gone = match root.locate(src) {
+            Ok((dir, name)) => dir.remove_file(name).map(drop),
+            Err(_) if !src.exists() => Ok(()),
+            Err(failure) => Err(failure),
+        };
+        outcome = outcome.warnings(gone.err().map(|failure| failure.to_string()));
     }
     Ok(outcome)
 }
@@ -212,7 +214,7 @@ fn unpack_options(options: &Options) -> Result<UnpackOptions, Failure> {
     })
 }
 
-fn open(options: &Options) -> Result<File, Failure> {
+fn open(options: &Options, root: Option<&Root>) -> Result<File, Failure> {
     let src = options.src.as_path();
     let refused = |cause: &str| {
         Failure::new("no_archive", format!("cannot unpack '{}'", options.src))
@@ -231,7 +233,11 @@ fn open(options: &Options) -> Result<File, Failure> {
         Ok(metadata) if metadata.len() == 0 => return Err(refused("it is empty")),
         _ => {}
     }
-    File::open(src).or_fail("open", src)
+    match root.filter(|_| src.starts_with(&options.deploy_to)) {
+        // Where others may write, no link is followed.
+        Some(root) => root.locate(src).and_then(|(dir, name)| dir.open_file(name)),
+        None => File::open(src).or_fail("open", src),
+    }
 }
 
 /// Compares, in the form that the option has.

@@ -207,7 +207,7 @@ impl History {
                 (record.rolled_back, record.reason) = (at, reason);
             }
             EventKind::Restored => (record.placed, record.source) = (false, None),
-            EventKind::Removed => record.removed = true,
+            EventKind::Removed => (record.removed, record.source) = (true, None),
         }
     }
 

@@ -124,17 +124,13 @@ impl Placement<'_> {
             }
         }
         let releases = self.root.releases().map_err(nothing_left)?;
-        let replaced = staging.commit(self.version).map_err(nothing_left)?;
+        let was_live = matches!(state, Some(State::Active | State::Complete | State::RolledBack));
+        // One that is kept already is the one to go back to.
+        let keep = was_live && !replaced::is_kept(&releases, self.version)?;
+        let replaced = staging.commit(self.version, keep).map_err(nothing_left)?;
         let in_place = |failure: Failure| {
             failure
                 .state(format!("Release {} is in its place, but not noted as such.", self.version))
-        };
-        let was_live = matches!(state, Some(State::Active | State::Complete | State::RolledBack));
-        let replaced = match replaced {
-            Some(old) if was_live => {
-                replaced::keep(&releases, old, self.version).map_err(in_place)?
-            }
-            other => other,
         };
         let source = self.source.map(str::to_owned);
         self.root.record(self.version, EventKind::Placed { source }).map_err(in_place)?;

@@ -10,18 +10,26 @@ use crate::{trash, Version};
 
 const PREFIX: &str = ".oxistrano-replaced-";
 
-/// Keeps a tree that has just been replaced, unless an older one of the same version is
-/// kept already: that is the one to go back to. Returns what is not kept.
+/// The name under which a tree is kept holds its inode number. Two trees change places
+/// under this name, and whoever comes later has to know whether they have.
+struct Kept {
+    name: String,
+    version: Version,
+    /// Whether the former tree is under this name, and not the new one.
+    is_former: bool,
+}
+
+/// Exchanges the tree `made` with the release of a version, and keeps that.
 ///
 /// # Errors
-/// An I/O error.
-pub fn keep(
-    releases: &Dir,
-    old: trash::Item,
-    version: &Version,
-) -> Result<Option<trash::Item>, Failure> {
-    let kept = releases.rename_new(old.name(), format!("{PREFIX}{version}"))?;
-    Ok(if kept { None } else { Some(old) })
+/// An I/O error; the release is as it was then.
+pub fn exchange(releases: &Dir, made: &str, version: &Version) -> Result<(), Failure> {
+    let former = releases.lookup(version)?.map_or(0, |info| info.inode());
+    let name = format!("{PREFIX}{former}-{version}");
+    // First the name, then the exchange: at no moment is the former tree called something
+    // that is swept away.
+    releases.rename(made, &name)?;
+    releases.put_in_place(&name, version).map(drop)
 }
 
 /// Whether the former tree of a version is kept.
@@ -29,39 +37,123 @@ pub fn keep(
 /// # Errors
 /// An I/O error.
 pub fn is_kept(releases: &Dir, version: &Version) -> Result<bool, Failure> {
-    Ok(releases.lookup(format!("{PREFIX}{version}"))?.is_some())
+    Ok(kept(releases)?.iter().any(|kept| kept.version == *version && kept.is_former))
 }
 
-/// The versions whose former tree is kept.
-fn kept(releases: &Dir) -> Result<Vec<Version>, Failure> {
-    let names = releases.names()?;
-    let versions = names.iter().filter_map(|name| name.to_str()?.strip_prefix(PREFIX));
-    Ok(versions.filter_map(|name| Version::new(name).ok()).collect())
+fn kept(releases: &Dir) -> Result<Vec<Kept>, Failure> {
+    let mut all = Vec::new();
+    for name in releases.names()? {
+        let parts = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'));
+        let Some((former, version)) = parts else { continue };
+        let (Ok(former), Ok(version)) = (former.parse::<u64>(), Version::new(version)) else {
+            continue;
+        };
+        let is_former = releases.lookup(&name)?.is_some_and(|info| info.inode() == former);
+        all.push(Kept { name: name.to_string_lossy().into_owned(), version, is_former });
+    }
+    Ok(all)
 }
 
 /// Decides about what was kept: where the new tree has been switched to, the old one is
-/// trash; where it has not, the old one takes its place again. Returns the trash.
+/// trash; where it has not, the old one takes its place again. Can be interrupted anywhere
+/// and done again. Returns the trash and the versions that are back.
 ///
 /// # Errors
 /// An I/O error.
 pub fn settle(root: &Root, releases: &Dir) -> Result<(Vec<trash::Item>, Vec<Version>), Failure> {
     let (mut trash, mut restored) = (Vec::new(), Vec::new());
-    let history = root.history()?;
-    for version in kept(releases)? {
-        let old = format!("{PREFIX}{version}");
-        let activated = history.latest(&version).is_some_and(|record| record.activated.is_some());
-        if !activated {
-            if releases.lookup(&version)?.is_some() {
-                releases.put_in_place(&old, &version)?;
+    for kept in kept(releases)? {
+        let history = root.history()?;
+        let record = history.latest(&kept.version);
+        let activated = record.is_some_and(|record| record.activated.is_some());
+        if kept.is_former && !activated {
+            if releases.lookup(&kept.version)?.is_some() {
+                releases.put_in_place(&kept.name, &kept.version)?;
             } else {
-                releases.rename(&old, &version)?;
+                releases.rename(&kept.name, &kept.version)?;
             }
-            root.record(&version, EventKind::Restored)?;
-            restored.push(version);
         }
-        if releases.lookup(&old)?.is_some() {
-            trash.push(trash::discard(releases, &old)?);
+        // Also where the exchange was made but could not be noted.
+        let unnoted = record.is_some_and(|record| record.placed);
+        if !activated && (kept.is_former || unnoted) {
+            root.record(&kept.version, EventKind::Restored)?;
+            restored.push(kept.version);
+        }
+        if releases.lookup(&kept.name)?.is_some() {
+            trash.push(trash::discard(releases, &kept.name)?);
         }
     }
     Ok((trash, restored))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::Deployer;
+    use crate::root::tests::scratch;
+
+    fn contents(root: &Root) -> String {
+        let version = Version::new("1").unwrap();
+        std::fs::read_to_string(root.layout().release_path(&version).join("file")).unwrap()
+    }
+
+    /// A root in which 1 was live as "old" and is being deployed again as "new".
+    fn replacing() -> (tempfile::TempDir, Root, Dir) {
+        let (scratch, root) = scratch();
+        let version = Version::new("1").unwrap();
+        for (name, text) in [("1", "old"), (".oxistrano-staging", "new")] {
+            std::fs::create_dir(root.layout().releases_path().join(name)).unwrap();
+            std::fs::write(root.layout().releases_path().join(name).join("file"), text).unwrap();
+        }
+        let began = || Root::started_event(&Deployer::default());
+        root.record(&version, began()).unwrap();
+        root.record(&version, EventKind::Activated { revision: None, shared: vec![] }).unwrap();
+        root.record(&version, began()).unwrap();
+        let releases = root.releases().unwrap();
+        (scratch, root, releases)
+    }
+
+    #[test]
+    fn what_never_reached_its_switch_is_put_back_however_often_that_is_tried() {
+        for noted in [false, true] {
+            let (_scratch, root, releases) = replacing();
+            let version = Version::new("1").unwrap();
+            exchange(&releases, ".oxistrano-staging", &version).unwrap();
+            assert_eq!(contents(&root), "new");
+            if noted {
+                root.record(&version, EventKind::Placed { source: None }).unwrap();
+            }
+            for _ in 0..3 {
+                settle(&root, &releases).unwrap();
+                assert_eq!(contents(&root), "old");
+            }
+            assert!(root.history().unwrap().was_active(&version));
+        }
+    }
+
+    #[test]
+    fn interrupted_after_the_exchange_it_is_not_exchanged_again() {
+        let (_scratch, root, releases) = replacing();
+        let version = Version::new("1").unwrap();
+        exchange(&releases, ".oxistrano-staging", &version).unwrap();
+        root.record(&version, EventKind::Placed { source: None }).unwrap();
+        // What a killed settle() leaves: exchanged back, not noted, not discarded.
+        let kept = kept(&releases).unwrap().remove(0);
+        releases.put_in_place(&kept.name, &version).unwrap();
+        let (_, restored) = settle(&root, &releases).unwrap();
+        assert_eq!((contents(&root).as_str(), restored.len()), ("old", 1));
+        assert!(root.history().unwrap().was_active(&version));
+    }
+
+    #[test]
+    fn what_reached_its_switch_stays() {
+        let (_scratch, root, releases) = replacing();
+        let version = Version::new("1").unwrap();
+        exchange(&releases, ".oxistrano-staging", &version).unwrap();
+        root.record(&version, EventKind::Placed { source: None }).unwrap();
+        root.record(&version, EventKind::Activated { revision: None, shared: vec![] }).unwrap();
+        assert_eq!(settle(&root, &releases).unwrap().0.len(), 1);
+        assert_eq!(contents(&root), "new");
+        assert!(!is_kept(&releases, &version).unwrap());
+    }
 }

@@ -1,9 +1,10 @@
 //! The open deploy root and its state directory.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,31 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Fails if one of its directories lies inside another.
+    fn check(&self) -> Result<(), Failure> {
+        let state = RelPath::new(STATE).map_err(|why| Failure::new("bad_layout", why))?;
+        let named = [
+            ("releases_dir", &self.releases_dir),
+            ("shared_dir", &self.shared_dir),
+            ("current_dir", &self.current_dir),
+            ("the state directory", &state),
+        ];
+        for (what, path) in named {
+            for (other_what, other) in named {
+                if what != other_what && path.is_within(other) {
+                    return Err(Failure::new(
+                        "bad_layout",
+                        format!("cannot use '{}' as a deploy root", self.deploy_to),
+                    )
+                    .cause(format!("{what} '{path}' lies inside {other_what} '{other}'"))
+                    .remedy("give each a directory of its own")
+                    .state("Nothing was changed."));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The absolute path of the releases.
     pub fn releases_path(&self) -> PathBuf {
         self.deploy_to.as_path().join(&self.releases_dir)
@@ -104,6 +130,7 @@ impl Root {
             .remedy("name a directory of its own in deploy_to")
             .state("Nothing was changed."));
         }
+        layout.check()?;
         match path.metadata() {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => {
@@ -169,6 +196,26 @@ impl Root {
         }
     }
 
+    /// A path as a handle on its directory and the name in it. Below the deploy root, where
+    /// others may write, no link of theirs is followed on the way; elsewhere the path is
+    /// the administrator's.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn locate(&self, path: &Path) -> Result<(Dir, OsString), Failure> {
+        let name = path.file_name().unwrap_or_default().to_owned();
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let dir = match parent.strip_prefix(self.layout.deploy_to.as_path()) {
+            Ok(below) => match RelPath::new(below) {
+                Ok(below) => self.dir.open_below(&below)?,
+                // The root itself.
+                Err(_) => self.dir.duplicate()?,
+            },
+            Err(_) => Dir::open(parent)?,
+        };
+        Ok((dir, name))
+    }
+
     /// Where the state is kept.
     pub fn state_path(&self) -> PathBuf {
         self.layout.deploy_to.as_path().join(STATE)
@@ -201,9 +248,16 @@ impl Root {
     pub fn exclusively(mut self) -> Result<Self, Failure> {
         let state = self.state()?;
         let path = state.at(MUTEX);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // NONBLOCK, and a look at what it is: not everybody here means well.
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        // For its owner only: whoever can open it can hold it.
         let fd =
-            fs::openat(&state, MUTEX, flags, Mode::from_raw_mode(0o644)).or_fail("open", &path)?;
+            fs::openat(&state, MUTEX, flags, Mode::from_raw_mode(0o600)).or_fail("open", &path)?;
+        if !state.lookup(MUTEX)?.is_some_and(|info| info.is_file()) {
+            let error = std::io::Error::other("it is not a regular file");
+            return Err(Failure::io("lock", &path, error).remedy("remove it"));
+        }
         let started = Instant::now();
         loop {
             match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
@@ -214,7 +268,7 @@ impl Root {
             oxistrano_core::interrupt::check()?;
             if started.elapsed() > PATIENCE {
                 let mut holder = String::new();
-                let _ = File::from(fd).read_to_string(&mut holder);
+                let _ = File::from(fd).take(20).read_to_string(&mut holder);
                 return Err(Failure::new("busy", format!("{} is busy", self.describe()))
                     .cause(format!(
                         "another module of Oxistrano is at work there (process {})",
@@ -278,6 +332,39 @@ pub(crate) mod tests {
         assert_eq!(layout.link_target(&version), PathBuf::from("./releases/7"));
         layout.current_dir = RelPath::new("web/live").unwrap();
         assert_eq!(layout.link_target(&version), PathBuf::from("./../releases/7"));
+    }
+
+    #[test]
+    fn directories_inside_one_another_are_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        for (releases, shared, current) in [
+            ("current", "shared", "current"),
+            ("releases", "releases/shared", "current"),
+            ("releases", "shared", "shared/current"),
+            (".oxistrano", "shared", "current"),
+        ] {
+            let mut layout = layout(scratch.path());
+            layout.releases_dir = RelPath::new(releases).unwrap();
+            layout.shared_dir = RelPath::new(shared).unwrap();
+            layout.current_dir = RelPath::new(current).unwrap();
+            assert_eq!(Root::open(layout).unwrap_err().code(), "bad_layout");
+        }
+    }
+
+    #[test]
+    fn a_mutex_that_is_no_file_is_refused_and_never_waited_for() {
+        let (_scratch, root) = scratch();
+        let path = root.state().unwrap().at(MUTEX);
+        let fifo = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o666),
+            0,
+        );
+        fifo.unwrap();
+        let error = root.exclusively().unwrap_err().to_string();
+        assert!(error.contains("it is not a regular file"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use oxistrano_core::{remove, Dir, Failure};
 
-use crate::{trash, Version};
+use crate::{replaced, trash, Version};
 
 /// The name of the staging directory. One is enough: the lock lets one deploy in.
 pub const NAME: &str = ".oxistrano-staging";
@@ -43,13 +43,18 @@ impl<'a> Staging<'a> {
     }
 
     /// Gives it its final name. A release of that name is exchanged with it, without a
-    /// moment in which there is none, and returned as trash.
+    /// moment in which there is none, and kept ([`replaced`]) or returned as trash.
     ///
     /// # Errors
     /// An I/O error; nothing is left behind then.
-    pub fn commit(mut self, version: &Version) -> Result<Option<trash::Item>, Failure> {
+    pub fn commit(mut self, version: &Version, keep: bool) -> Result<Option<trash::Item>, Failure> {
         if self.releases.rename_new(NAME, version)? {
             self.committed = true;
+            return Ok(None);
+        }
+        if keep {
+            self.committed = true;
+            replaced::exchange(self.releases, NAME, version)?;
             return Ok(None);
         }
         self.releases.put_in_place(NAME, version)?;
@@ -85,7 +90,7 @@ mod tests {
         assert!(releases.names().unwrap().is_empty());
         let staging = Staging::create(&releases).unwrap();
         std::fs::write(staging.dir().at("file"), "new").unwrap();
-        assert!(staging.commit(&version).unwrap().is_none());
+        assert!(staging.commit(&version, false).unwrap().is_none());
         assert_eq!(std::fs::read(scratch.path().join("1/file")).unwrap(), b"new");
     }
 
@@ -98,7 +103,7 @@ mod tests {
         std::fs::write(scratch.path().join("1/old"), "").unwrap();
         let staging = Staging::create(&releases).unwrap();
         std::fs::write(staging.dir().at("new"), "").unwrap();
-        let old = staging.commit(&version).unwrap().unwrap();
+        let old = staging.commit(&version, false).unwrap().unwrap();
         assert!(scratch.path().join("1/new").exists());
         assert!(scratch.path().join(old.name()).join("old").exists());
         trash::empty(&releases, vec![old]).unwrap();

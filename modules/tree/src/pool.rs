@@ -62,7 +62,8 @@ impl<J: Send> Pool<J> {
         };
         thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(|| pool.work(&work));
+                // Without more threads it only takes longer.
+                let _ = thread::Builder::new().spawn_scoped(scope, || pool.work(&work));
             }
             pool.work(&work);
         });
