@@ -46,7 +46,7 @@ def test_a_second_deploy_is_refused_with_who_when_and_from_where(project, seed, 
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", lock["since"])
     before = snapshot(project.root.path)
     told = [
-        f"deploy of 3 by {lock['deployer']['user']}@{socket.gethostname()} (process {first.process.pid})",
+        f"deploy of 3 by {lock['deployer']['user']}@{socket.gethostname()} (process {first.process.pid}, this host as web)",
         f"since {lock['since']}",
         "oxistrano_unlock=true",
         "Live is 2",
@@ -63,7 +63,7 @@ def test_a_deploy_during_a_rollback_is_refused(project, seed, artifacts, waiting
     project.seed(seed)
     rollback = waiting("ansistrano_rollback_before_symlink", ROLLBACK)
     before = snapshot(project.root.path)
-    project.deploy(artifacts.archive("3"), "3").bad(f"rollback to 1 by", f"(process {rollback.process.pid})")
+    project.deploy(artifacts.archive("3"), "3").bad(f"rollback to 1 by", f"(process {rollback.process.pid}, this host as web)")
     assert snapshot(project.root.path) == before
     waiting.marker.unlink()
     rollback.result().good()
@@ -118,7 +118,7 @@ def test_the_next_deploy_takes_over_from_one_that_has_died(
     if moment == "before_setup":
         assert not warned
     else:
-        assert len(warned) == 1 and f"(process {running.process.pid})" in " ".join(warned[0].split())
+        assert len(warned) == 1 and f"(process {running.process.pid}, this host as web)" in " ".join(warned[0].split())
         assert project.root.events("3")[-1] in ("ended", "removed")
     # What was live stays to go back to; what never was is gone.
     releases = ["1", "2", "3", "4"] if live == "3" else ["1", "2", "4"]
