@@ -62,8 +62,8 @@ def test_role_deploys_from_an_empty_directory(installed):
     (directory / "site" / "index.php").write_text("<?php echo 1;")
     with tarfile.open(directory / "site.tar.gz", "w:gz") as archive:
         archive.add(directory / "site", arcname=".")
-    (directory / "deploy.yml").write_text(
-        f"""
+    # The version of one play must not outlive it: that of the next counts there.
+    play = f"""
 - hosts: localhost
   connection: local
   gather_facts: false
@@ -74,7 +74,10 @@ def test_role_deploys_from_an_empty_directory(installed):
     ansistrano_deploy_via: copy_unarchive
     ansistrano_deploy_from: site.tar.gz
     ansistrano_deploy_to: {directory}/shop
+    ansistrano_release_version: VERSION
 """
-    )
+    (directory / "deploy.yml").write_text("".join(play.replace("VERSION", version) for version in ("one", "two")))
     run("ansible-playbook", "deploy.yml")
     assert (directory / "shop/current/index.php").read_text() == "<?php echo 1;"
+    assert (directory / "shop/current").readlink() == Path("./releases/two")
+    assert sorted(path.name for path in (directory / "shop/releases").iterdir()) == ["one", "two"]

@@ -285,7 +285,10 @@ fn each_signal_ends_a_module_with_one_json_object() {
         child.stdin.take().unwrap().write_all(b"{\"act\": \"wait\"}").unwrap();
         // The handlers are the first thing that it installs; give it the time.
         std::thread::sleep(std::time::Duration::from_millis(300));
-        let kill = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        let kill = Command::new("sh")
+            // The shell's own: a small system has no other.
+            .args(["-c", &format!("kill -s {signal} {}", child.id())])
+            .status();
         assert!(kill.unwrap().success());
         let reply = Reply::of(&child.wait_with_output().unwrap()).failed("interrupted");
         reply.says([name]);
