@@ -1,0 +1,225 @@
+//! Changing the names in a directory: each time with what makes the change visible in one
+//! step, where the kernel has something of the kind.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::Dir;
+use crate::{Failure, IoContext};
+
+const TEMPORARY: &str = ".oxistrano-tmp-";
+
+impl Dir {
+    /// Replaces or makes a file in one step: written beside, synced, renamed.
+    ///
+    /// # Errors
+    /// An I/O error; the old file is untouched then.
+    pub fn write(&self, name: impl AsRef<Path>, contents: &[u8], mode: u32) -> Result<(), Failure> {
+        let name = name.as_ref();
+        let path = self.at(name);
+        let temporary = self.temporary(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, &temporary, flags, Mode::from_raw_mode(mode))
+            .or_fail("write", &path)?;
+        let mut file = File::from(fd);
+        let result = file
+            .write_all(contents)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| Ok(fs::renameat(&self.fd, &temporary, &self.fd, name)?));
+        if result.is_err() {
+            let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
+        }
+        result.or_fail("write", &path)
+    }
+
+    /// Makes a file with these contents under a name that must be free: another
+    /// process sees it whole or not at all. `false` if the name is taken.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn write_new(
+        &self,
+        name: impl AsRef<Path>,
+        contents: &[u8],
+        mode: u32,
+    ) -> Result<bool, Failure> {
+        let name = name.as_ref();
+        let temporary = self.temporary(name);
+        self.write(&temporary, contents, mode)?;
+        let linked = fs::linkat(&self.fd, &temporary, &self.fd, name, AtFlags::empty());
+        let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
+        match linked {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(Failure::io("create", &self.at(name), error)),
+        }
+    }
+
+    /// Makes `name` a symbolic link to `target` with one rename; a link or file that is
+    /// there is replaced, a directory refused by the kernel.
+    ///
+    /// # Errors
+    /// An I/O error; what was there stays then.
+    pub fn replace_with_symlink(
+        &self,
+        name: impl AsRef<Path>,
+        target: &Path,
+    ) -> Result<(), Failure> {
+        let name = name.as_ref();
+        let path = self.at(name);
+        let temporary = self.temporary(name);
+        fs::symlinkat(target, &self.fd, &temporary).or_fail("create the link", &path)?;
+        let renamed = fs::renameat(&self.fd, &temporary, &self.fd, name);
+        if renamed.is_err() {
+            let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::empty());
+        }
+        renamed.or_fail("replace", &path)
+    }
+
+    /// Makes a symbolic link under a free name.
+    ///
+    /// # Errors
+    /// When the name is taken, or an I/O error.
+    pub fn make_symlink(&self, name: impl AsRef<Path>, target: &Path) -> Result<(), Failure> {
+        let name = name.as_ref();
+        fs::symlinkat(target, &self.fd, name).or_fail("create the link", self.at(name))
+    }
+
+    /// Renames within this directory; what `to` names is replaced as `rename(2)` does.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), Failure> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        fs::renameat(&self.fd, from, &self.fd, to).or_fail("rename", self.at(from))
+    }
+
+    /// Renames into another directory.
+    ///
+    /// # Errors
+    /// An I/O error, among them "on another file system".
+    pub fn rename_to(
+        &self,
+        from: impl AsRef<Path>,
+        dir: &Dir,
+        to: impl AsRef<Path>,
+    ) -> Result<(), Failure> {
+        let from = from.as_ref();
+        fs::renameat(&self.fd, from, &dir.fd, to.as_ref()).or_fail("rename", self.at(from))
+    }
+
+    /// Renames to a free name. `false` if it is taken. Where the file system has no
+    /// `RENAME_NOREPLACE`, looks first.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn rename_new(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+    ) -> Result<bool, Failure> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        match fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                if self.lookup(to)?.is_some() {
+                    return Ok(false);
+                }
+                self.rename(from, to).map(|()| true)
+            }
+            Err(error) => Err(Failure::io("rename", &self.at(from), error)),
+        }
+    }
+
+    /// Exchanges two names in one step. `false` if kernel or file system cannot.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn exchange(&self, a: impl AsRef<Path>, b: impl AsRef<Path>) -> Result<bool, Failure> {
+        let (a, b) = (a.as_ref(), b.as_ref());
+        match fs::renameat_with(&self.fd, a, &self.fd, b, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(Failure::io("exchange", &self.at(b), error)),
+        }
+    }
+
+    /// Puts `made` in the place of `name`, which is there; afterwards `made` names what was
+    /// there before. Returns whether `name` was there all the time: where the file system
+    /// cannot exchange two names, it is missing between two renames.
+    ///
+    /// # Errors
+    /// An I/O error; both are as they were then.
+    pub fn put_in_place(
+        &self,
+        made: impl AsRef<Path>,
+        name: impl AsRef<Path>,
+    ) -> Result<bool, Failure> {
+        let (made, name) = (made.as_ref(), name.as_ref());
+        if self.exchange(made, name)? {
+            return Ok(true);
+        }
+        let aside = self.temporary(name);
+        self.rename(name, &aside)?;
+        if let Err(failure) = self.rename(made, name) {
+            self.rename(&aside, name)?;
+            return Err(failure);
+        }
+        self.rename(&aside, made)?;
+        Ok(false)
+    }
+
+    /// Removes a file or link. `false` if it was not there.
+    ///
+    /// # Errors
+    /// When it is a directory, or an I/O error.
+    pub fn remove_file(&self, name: impl AsRef<Path>) -> Result<bool, Failure> {
+        let name = name.as_ref();
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(Failure::io("remove", &self.at(name), error)),
+        }
+    }
+
+    /// Sets permissions of the directory itself.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn set_mode(&self, mode: u32) -> Result<(), Failure> {
+        fs::fchmod(&self.fd, Mode::from_raw_mode(mode)).or_fail("set the mode of", &self.path)
+    }
+
+    /// Makes what was renamed, made or removed in it durable.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn sync(&self) -> Result<(), Failure> {
+        fs::fsync(&self.fd).or_fail("sync", &self.path)
+    }
+
+    /// Whether a name was made by [`Self::temporary`]. What has such a name and is nobody's
+    /// at the moment was left by a process that was killed.
+    pub fn is_temporary(name: &OsStr) -> bool {
+        name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+    }
+
+    /// A name beside `name` that nobody else uses.
+    pub fn temporary(&self, name: impl AsRef<Path>) -> OsString {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut temporary = OsString::from(TEMPORARY);
+        let name = name.as_ref().to_string_lossy().replace('/', "");
+        // Short enough for NAME_MAX whatever `name` is.
+        temporary.push(name.chars().take(40).collect::<String>());
+        temporary.push(format!(".{}.{count}", std::process::id()));
+        temporary
+    }
+}
