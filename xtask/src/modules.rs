@@ -23,6 +23,12 @@ fn described<M: Module>() -> Described {
 /// All of them, by name.
 pub fn all() -> Vec<Described> {
     vec![
+        described::<magento_cache::MagentoCache>(),
+        described::<magento_cron::MagentoCron>(),
+        described::<magento_maintenance::MagentoMaintenance>(),
+        described::<magento_status::MagentoStatus>(),
+        described::<magento_upgrade::MagentoUpgrade>(),
+        described::<php_fpm::PhpFpm>(),
         described::<release_activate::ReleaseActivate>(),
         described::<release_copy::ReleaseCopy>(),
         described::<release_info::ReleaseInfo>(),

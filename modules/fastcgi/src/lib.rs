@@ -1,0 +1,1 @@
+//! A FastCGI client: asks a php-fpm pool over its socket or port.
