@@ -1,20 +1,30 @@
-//! Running another program: bounded output, a timeout that ends its whole process
-//! group, and an error that says how it ended.
+//! Running another program: as another user, with bounded output, a timeout that ends its
+//! whole process group, and an error that says how it ended.
 
-use std::ffi::OsString;
-use std::io::Read;
+mod capture;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{kill_process_group, Pid, Signal};
+use rustix::process::{kill_process_group, Gid, Pid, Signal, Uid};
 
+use crate::users::{self, User};
 use crate::{interrupt, Failure};
+use capture::Capture;
 
 /// The last bytes of standard error that a failure shows.
 const STDERR_TAIL: usize = 1024;
+/// How long a process group that was asked to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long output is awaited from what a program that has ended left running.
+const AFTERWARDS: Duration = Duration::from_millis(500);
 
 /// What a program printed.
 #[derive(Debug)]
@@ -25,85 +35,261 @@ pub struct Output {
     pub stderr: Vec<u8>,
     /// How it ended.
     pub status: ExitStatus,
+    /// How long it ran.
+    pub elapsed: Duration,
 }
 
-/// Runs a program in `directory`, without standard input, for at most `timeout`.
+impl Output {
+    /// The exit code; as a shell has it, 128 and the signal's number when it was killed.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or_default())
+    }
+}
+
+/// A program to run, without standard input, in a process group of its own.
+#[derive(Debug, Clone)]
+pub struct Program {
+    argv: Vec<OsString>,
+    directory: PathBuf,
+    timeout: Duration,
+    environment: Vec<(OsString, OsString)>,
+    user: Option<User>,
+    log: Option<Arc<File>>,
+    input: Option<Vec<u8>>,
+    to_the_end: bool,
+}
+
+impl Program {
+    /// The program and its arguments, to be run in `/` for at most a minute.
+    pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            directory: PathBuf::from("/"),
+            timeout: Duration::from_secs(60),
+            environment: Vec::new(),
+            user: None,
+            log: None,
+            input: None,
+            to_the_end: false,
+        }
+    }
+
+    /// Where to run it.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = directory.into();
+        self
+    }
+
+    /// For how long at most.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// One more environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// As whom, with the groups and the `HOME` of that user. Only root can become somebody
+    /// else.
+    #[must_use]
+    pub fn user(mut self, user: Option<User>) -> Self {
+        self.user = user;
+        self
+    }
+
+    /// A file that gets what it prints as it comes.
+    #[must_use]
+    pub fn log(mut self, log: Option<File>) -> Self {
+        self.log = log.map(Arc::new);
+        self
+    }
+
+    /// What it reads from standard input.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// Signals to this process do not end it: for what must not stop half done.
+    #[must_use]
+    pub fn to_the_end(mut self) -> Self {
+        self.to_the_end = true;
+        self
+    }
+
+    /// Runs it; whatever exit code it ends with is a result.
+    ///
+    /// # Errors
+    /// `command_failed` when it cannot start or takes too long.
+    pub fn run(&self) -> Result<Output, Failure> {
+        let started = Instant::now();
+        let mut child = self.start()?;
+        let mut stdin = child.stdin.take();
+        let input = self.input.clone().unwrap_or_default();
+        let feeder = thread::spawn(move || {
+            use std::io::Write;
+            // A program that does not read it says so itself.
+            stdin.as_mut().map(|stdin| stdin.write_all(&input))
+        });
+        let stdout = Capture::start(child.stdout.take(), self.log.clone());
+        let stderr = Capture::start(child.stderr.take(), self.log.clone());
+        let status = self.wait(&mut child, started, &stderr)?;
+        let elapsed = started.elapsed();
+        drop(feeder);
+        // A daemon that it started may hold the pipes open for ever.
+        let deadline = Instant::now() + AFTERWARDS;
+        Ok(Output {
+            stdout: stdout.until(deadline),
+            stderr: stderr.until(deadline),
+            status,
+            elapsed,
+        })
+    }
+
+    /// Runs it; only exit code 0 will do.
+    ///
+    /// # Errors
+    /// `command_failed` when it cannot start, ends with another code, is killed, or takes
+    /// too long; with `rc` and `stderr`.
+    pub fn run_ok(&self) -> Result<Output, Failure> {
+        let output = self.run()?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        let stderr = tail(&output.stderr);
+        let cause = match (output.status.signal(), stderr.is_empty()) {
+            (Some(signal), _) => format!("it was killed by signal {signal}"),
+            (None, true) => format!("it ended with exit code {}", output.code()),
+            (None, false) => stderr.clone(),
+        };
+        Err(self.failed(cause).value("rc", output.code()).value("stderr", stderr))
+    }
+
+    fn start(&self) -> Result<Child, Failure> {
+        let (program, arguments) =
+            self.argv.split_first().ok_or_else(|| self.failed("no program was named"))?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(&self.directory)
+            .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        if let Some(user) = &self.user {
+            command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
+            if user.uid != users::current() {
+                if !users::is_root() {
+                    return Err(self
+                        .failed(format!("only root can run it as {}", user.name))
+                        .remedy("set become, or leave the user out"));
+                }
+                become_user(&mut command, user);
+            }
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.spawn().map_err(|error| match error.kind() {
+            // The directory, perhaps: execve says the same of both.
+            io::ErrorKind::NotFound if !self.directory.is_dir() => {
+                self.failed(format!("there is no directory '{}'", self.directory.display()))
+            }
+            io::ErrorKind::NotFound => self
+                .failed(format!("there is no program {}", program.to_string_lossy()))
+                .remedy("install it, or give its whole path"),
+            _ => self.failed(error),
+        })
+    }
+
+    fn wait(
+        &self,
+        child: &mut Child,
+        started: Instant,
+        stderr: &Capture,
+    ) -> Result<ExitStatus, Failure> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(status) = child.try_wait().map_err(|error| self.failed(error))? {
+                return Ok(status);
+            }
+            let interrupted = if self.to_the_end { None } else { interrupt::check().err() };
+            let problem = interrupted.or_else(|| {
+                (started.elapsed() > self.timeout).then(|| {
+                    self.failed(format!(
+                        "it did not end within {} s and was stopped, with all that it had started",
+                        self.timeout.as_secs()
+                    ))
+                    .value("timed_out", true)
+                    .value("stderr", tail(&stderr.so_far()))
+                })
+            });
+            if let Some(failure) = problem {
+                end(child);
+                return Err(failure);
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    fn failed(&self, cause: impl std::fmt::Display) -> Failure {
+        Failure::new("command_failed", format!("`{self}` failed")).cause(cause)
+    }
+}
+
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let line: Vec<_> = self.argv.iter().map(|word| word.to_string_lossy()).collect();
+        line.join(" ").escape_debug().fmt(f)
+    }
+}
+
+/// Runs a program in `directory` for at most `timeout`, see [`Program::run_ok`].
 ///
 /// # Errors
-/// `command_failed` when it cannot start, ends with another code than 0, is killed, or
-/// takes too long; with `rc` and `stderr`.
+/// As there.
 pub fn run(argv: &[OsString], directory: &Path, timeout: Duration) -> Result<Output, Failure> {
-    let output = run_any(argv, directory, timeout)?;
-    if output.status.success() {
-        return Ok(output);
+    Program::new(argv).directory(directory).timeout(timeout).run_ok()
+}
+
+/// Ends the process group: politely, then not.
+fn end(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let signal = |signal| {
+        if let Some(group) = group {
+            let _ = kill_process_group(group, signal);
+        }
+    };
+    signal(Signal::TERM);
+    let deadline = Instant::now() + GRACE;
+    while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
+        thread::sleep(Duration::from_millis(20));
     }
-    let stderr = tail(&output.stderr);
-    let cause = match (output.status.signal(), stderr.is_empty()) {
-        (Some(signal), _) => format!("it was killed by signal {signal}"),
-        (None, true) => format!("it ended with exit code {}", output.status.code().unwrap_or(-1)),
-        (None, false) => stderr.clone(),
-    };
-    Err(failed(argv, cause).value("rc", output.status.code().unwrap_or(-1)).value("stderr", stderr))
+    // Also what outlived its leader.
+    signal(Signal::KILL);
+    let _ = child.wait();
 }
 
-fn run_any(argv: &[OsString], directory: &Path, timeout: Duration) -> Result<Output, Failure> {
-    let (program, arguments) =
-        argv.split_first().ok_or_else(|| failed(argv, "no program was named"))?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| failed(argv, error))?;
-    let drain = |stream: Option<Box<dyn Read + Send>>| {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            if let Some(mut stream) = stream {
-                let _ = stream.read_to_end(&mut bytes);
-            }
-            bytes
-        })
-    };
-    let stdout = drain(child.stdout.take().map(|s| Box::new(s) as _));
-    let stderr = drain(child.stderr.take().map(|s| Box::new(s) as _));
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(|error| failed(argv, error))? {
-            break status;
-        }
-        let problem = match interrupt::check() {
-            Err(failure) => Some(failure),
-            Ok(()) if started.elapsed() > timeout => Some(failed(
-                argv,
-                format!("it did not end within {} s and was killed", timeout.as_secs()),
-            )),
-            Ok(()) => None,
-        };
-        if let Some(failure) = problem {
-            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            let _ = child.wait();
-            return Err(failure);
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    };
-    Ok(Output {
-        stdout: stdout.join().unwrap_or_default(),
-        stderr: stderr.join().unwrap_or_default(),
-        status,
-    })
-}
-
-fn failed(argv: &[OsString], cause: impl std::fmt::Display) -> Failure {
-    let line: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
-    Failure::new("command_failed", format!("`{}` failed", line.join(" ").escape_debug()))
-        .cause(cause)
+/// The standard library drops the other groups of a user, and with them often the right to
+/// read the release.
+fn become_user(command: &mut Command, user: &User) {
+    let groups: Vec<Gid> = users::groups_of(user).into_iter().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    // SAFETY: between fork and exec only system calls are made, with what was computed before.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::thread::set_thread_groups(&groups)?;
+            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+            rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+            Ok(())
+        });
+    }
 }
 
 fn tail(bytes: &[u8]) -> String {
@@ -115,32 +301,80 @@ fn tail(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn sh(script: &str, timeout: u64) -> Result<Output, Failure> {
-        run(
-            &["sh".into(), "-c".into(), script.into()],
-            Path::new("/"),
-            Duration::from_secs(timeout),
-        )
+    fn sh(script: &str, timeout: u64) -> Program {
+        Program::new(["sh", "-c", script]).timeout(Duration::from_secs(timeout))
     }
 
     #[test]
     fn output_comes_back() {
-        assert_eq!(sh("pwd", 10).unwrap().stdout, b"/\n");
+        let output = sh("pwd; echo no >&2; exit 7", 10).run().unwrap();
+        assert_eq!(
+            (output.stdout.as_slice(), output.stderr.as_slice()),
+            (&b"/\n"[..], &b"no\n"[..])
+        );
+        assert_eq!(output.code(), 7);
+        assert_eq!(sh("kill -9 $$", 10).run().unwrap().code(), 137);
+    }
+
+    #[test]
+    fn input_and_environment_reach_it() {
+        let program = sh("cat; echo $NAME", 10).input("in\n").env("NAME", "value");
+        assert_eq!(program.run().unwrap().stdout, b"in\nvalue\n");
     }
 
     #[test]
     fn failures_say_how_it_ended() {
-        let text = |script: &str| sh(script, 10).unwrap_err().to_string();
+        let text = |script: &str| sh(script, 10).run_ok().unwrap_err().to_string();
         assert_eq!(text("echo oh no >&2; exit 3"), "`sh -c echo oh no >&2; exit 3` failed: oh no.");
         assert_eq!(text("exit 3"), "`sh -c exit 3` failed: it ended with exit code 3.");
         assert_eq!(text("kill -9 $$"), "`sh -c kill -9 $$` failed: it was killed by signal 9.");
     }
 
     #[test]
+    fn what_cannot_start_is_named() {
+        let missing = Program::new(["no-such-program"]).run().unwrap_err().to_string();
+        assert_eq!(
+            missing,
+            "`no-such-program` failed: there is no program no-such-program; install it, or give \
+             its whole path."
+        );
+        let nowhere = sh("true", 10).directory("/no/such").run().unwrap_err().to_string();
+        assert!(nowhere.contains("there is no directory '/no/such'"), "{nowhere}");
+    }
+
+    #[test]
     fn a_timeout_ends_the_whole_group() {
         let started = Instant::now();
-        let error = sh("sleep 60 & sleep 60", 1).unwrap_err().to_string();
+        let error = sh("trap '' TERM; sleep 60 & sleep 60", 1).run().unwrap_err().to_string();
         assert!(error.contains("did not end within 1 s"), "{error}");
         assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_pipes_holds_nobody_up() {
+        let started = Instant::now();
+        let output = sh("echo done; sleep 20 &", 10).run().unwrap();
+        assert_eq!(output.stdout, b"done\n");
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn root_can_run_it_as_somebody_else() {
+        if !users::is_root() {
+            return;
+        }
+        let nobody = users::by_name("nobody").unwrap();
+        let output = sh("id -un; id -Gn; echo $HOME", 10).user(Some(nobody)).run().unwrap();
+        assert_eq!(output.stdout, b"nobody\nnogroup\n/nonexistent\n");
+    }
+
+    #[test]
+    fn the_log_gets_everything() {
+        let mut file = tempfile::tempfile().unwrap();
+        sh("echo out; echo err >&2", 10).log(Some(file.try_clone().unwrap())).run().unwrap();
+        let mut text = String::new();
+        io::Seek::rewind(&mut file).unwrap();
+        io::Read::read_to_string(&mut file, &mut text).unwrap();
+        assert!(text.contains("out\n") && text.contains("err\n"), "{text}");
     }
 }

@@ -16,6 +16,7 @@ use crate::{users, Failure, IoContext, RelPath};
 
 mod change;
 mod info;
+mod inside;
 
 pub use info::Info;
 

@@ -41,6 +41,35 @@ pub fn by_id(uid: u32) -> Option<User> {
     lookup("passwd", &id, |fields| fields.get(2) == Some(&id.as_str())).and_then(|line| user(&line))
 }
 
+/// The user that a `user` argument means: a name or a number.
+///
+/// # Errors
+/// `no_such_user` when it is neither.
+pub fn resolve_user(name: &str) -> Result<User, Failure> {
+    by_name(name)
+        .or_else(|| name.parse().ok().and_then(by_id))
+        .ok_or_else(|| missing("no_such_user", "user", name))
+}
+
+/// All groups of a user, the primary one included.
+pub fn groups_of(user: &User) -> Vec<u32> {
+    let mut groups = vec![user.gid];
+    let text = fs::read("/etc/group").unwrap_or_default();
+    for line in String::from_utf8_lossy(&text).lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        let is_member =
+            fields.get(3).is_some_and(|members| members.split(',').any(|name| name == user.name));
+        let id: Option<u32> = fields.get(2).and_then(|id| id.parse().ok());
+        groups.extend(id.filter(|_| is_member));
+    }
+    // Elsewhere than in the files: `user 4 24 27`.
+    let elsewhere = getent("initgroups", &user.name).unwrap_or_default();
+    groups.extend(elsewhere.split_whitespace().skip(1).filter_map(|id| id.parse::<u32>().ok()));
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
 /// The id of a group with this name.
 pub fn group_by_name(name: &str) -> Option<u32> {
     lookup("group", name, |fields| fields.first() == Some(&name))

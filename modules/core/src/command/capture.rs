@@ -1,0 +1,120 @@
+//! What a program prints, read while it runs and bounded.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+/// More than a listing of every file of a release; a program that prints without end must
+/// not fill the memory.
+const HEAD: usize = 32 << 20;
+/// The end says how it went, so it is kept as well.
+const TAIL: usize = 64 << 10;
+
+#[derive(Default)]
+struct Text {
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    dropped: usize,
+    ended: bool,
+}
+
+impl Text {
+    fn add(&mut self, bytes: &[u8]) {
+        let (head, tail) = bytes.split_at(bytes.len().min(HEAD - self.head.len()));
+        self.head.extend_from_slice(head);
+        self.tail.extend(tail);
+        let over = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..over);
+        self.dropped += over;
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.head.clone();
+        if self.dropped > 0 {
+            bytes.extend(format!("\n[{} bytes left out]\n", self.dropped).bytes());
+        }
+        bytes.extend(&self.tail);
+        bytes
+    }
+}
+
+/// A stream that a thread reads.
+pub struct Capture(Arc<(Mutex<Text>, Condvar)>);
+
+impl Capture {
+    /// Reads a stream, and copies it into a file, if there is one.
+    pub fn start(stream: Option<impl Read + Send + 'static>, log: Option<Arc<File>>) -> Self {
+        let shared = Arc::new((Mutex::new(Text::default()), Condvar::new()));
+        let theirs = Arc::clone(&shared);
+        thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            if let Some(mut stream) = stream {
+                while let Some(count) = read(&mut stream, &mut buffer) {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    if let Some(mut log) = log.as_deref() {
+                        // A full disk must not stop what is being logged.
+                        let _ = log.write_all(bytes);
+                    }
+                    locked(&theirs.0).add(bytes);
+                }
+            }
+            locked(&theirs.0).ended = true;
+            theirs.1.notify_all();
+        });
+        Self(shared)
+    }
+
+    /// What has come so far.
+    pub fn so_far(&self) -> Vec<u8> {
+        locked(&self.0 .0).bytes()
+    }
+
+    /// All of it, or what has come by the deadline.
+    pub fn until(&self, deadline: Instant) -> Vec<u8> {
+        let mut text = locked(&self.0 .0);
+        while !text.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            text = self.0 .1.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        text.bytes()
+    }
+}
+
+/// The number of bytes; `None` at the end.
+fn read(stream: &mut impl Read, buffer: &mut [u8]) -> Option<usize> {
+    loop {
+        match stream.read(buffer) {
+            Ok(0) => return None,
+            Ok(count) => return Some(count),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+fn locked(text: &Mutex<Text>) -> MutexGuard<'_, Text> {
+    text.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_endless_output_is_left_out() {
+        let mut text = Text::default();
+        text.add(&vec![b'a'; HEAD]);
+        text.add(&vec![b'b'; TAIL + 5]);
+        text.add(b"end");
+        let bytes = text.bytes();
+        assert!(bytes.len() < HEAD + TAIL + 100);
+        assert!(bytes.ends_with(b"bend"));
+        assert!(bytes[HEAD..].starts_with(b"\n[8 bytes left out]\nbbb"));
+    }
+}
