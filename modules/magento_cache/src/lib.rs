@@ -1,12 +1,39 @@
-//! To be written.
+//! Flushes or cleans Magento's caches.
+//!
+//! Does: `cache:flush` or `cache:clean`, then asks Varnish to forget. Requires: a release
+//! with its configuration. After a failure: says which part was done.
 
 mod docs;
+mod varnish;
 
-use oxistrano_core::{Context, Documentation, Failure, Module, Outcome};
+use std::time::Duration;
 
-oxistrano_core::options! {
+use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome};
+use oxistrano_magento::magento_options;
+
+oxistrano_core::choices! {
+    /// How thoroughly.
+    pub enum State {
+        /// The whole storage.
+        Flushed = "flushed",
+        /// What Magento has put there.
+        Cleaned = "cleaned",
+    }
+}
+
+magento_options! {
     /// The options of `magento_cache`.
     pub struct Options {
+        /// V(flushed) empties the storage of the caches (C(cache:flush)), with whatever else is in it;
+        /// V(cleaned) removes what Magento has put there (C(cache:clean)).
+        state: State, default = Some(Literal::Text("flushed"));
+        /// The cache types, V(config) for example; all if none is named.
+        types: Vec<String>;
+        /// Varnish servers that are told to forget everything of the shop, as V(HOST:PORT). The request
+        /// is that of Magento itself and of its VCL: C(PURGE) with C(X-Magento-Tags-Pattern: .*).
+        varnish: Vec<varnish::Server>;
+        /// Seconds that the command may take.
+        timeout: u64, default = Some(Literal::Number(300));
     }
 }
 
@@ -18,7 +45,36 @@ impl Module for MagentoCache {
     const NAME: &'static str = "magento_cache";
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
-    fn run(_options: Options, _context: &Context) -> Result<Outcome, Failure> {
-        Err(Failure::new("not_written", "magento_cache is not written yet"))
+    fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
+        let magento = options.magento()?;
+        let (command, done) = match options.state {
+            State::Flushed => ("cache:flush", "Flushed cache types:"),
+            State::Cleaned => ("cache:clean", "Cleaned cache types:"),
+        };
+        if context.check_mode {
+            return Ok(Outcome::new(true).msg(format!("would run {command}")));
+        }
+        let mut arguments = vec![command];
+        arguments.extend(options.types.iter().map(String::as_str));
+        let answer = magento.ask(&arguments, Duration::from_secs(options.timeout))?;
+        if answer.rc != 0 || !answer.says(done) {
+            return Err(Failure::new("not_flushed", format!("`bin/magento {command}` failed"))
+                .cause(answer.reason())
+                .remedy("mend that and run it again; the shop may show old content until then")
+                .value("answer", answer.to_json()));
+        }
+        for server in &options.varnish {
+            server.ban_all(Duration::from_secs(10)).map_err(|failure| {
+                failure.state(format!("{command} was done; Varnish may show old pages."))
+            })?;
+        }
+        // One name a line behind the heading.
+        let types: Vec<_> =
+            answer.stdout.lines().skip_while(|line| *line != done).skip(1).map(str::trim).collect();
+        Ok(Outcome::new(true)
+            .msg(format!("{done} {}", types.join(", ")))
+            .value("types", types)
+            .value("answer", answer.to_json())
+            .warnings(magento.warning()))
     }
 }

@@ -1,12 +1,47 @@
-//! To be written.
+//! Raises and lowers Magento's maintenance flag.
+//!
+//! Does: makes or removes `var/.maintenance.flag` wherever running code looks for it, without
+//! PHP. Requires: nothing. After a failure: a raise left every flag as it was, a lowering has
+//! lowered those that it could.
 
 mod docs;
 
-use oxistrano_core::{Context, Documentation, Failure, Module, Outcome};
+use oxistrano_core::{
+    AbsPath, Context, Diff, Documentation, Failure, Literal, Module, Outcome, RelPath,
+};
+use oxistrano_magento::maintenance::{Addresses, Places};
+
+oxistrano_core::choices! {
+    /// What the flag should be.
+    pub enum State {
+        /// The shop is closed.
+        Raised = "raised",
+        /// The shop is open, unless somebody else has closed it.
+        Lowered = "lowered",
+        /// Only ask.
+        Reported = "reported",
+    }
+}
 
 oxistrano_core::options! {
     /// The options of `magento_maintenance`.
     pub struct Options {
+        /// Root of the deployment, an absolute path. No flag is made outside of it, but where a link leads that
+        /// root or the user of the module has made.
+        deploy_to: AbsPath;
+        /// V(raised) closes the shop, V(lowered) opens it, V(reported) only says what is.
+        state: State;
+        /// Magento's root directories whose code runs, relative to O(deploy_to). While a release is
+        /// switched these are two, and with a C(var) of its own each looks for its own flag. What is not
+        /// there is left out.
+        paths: Vec<RelPath>;
+        /// With O(state=lowered), also lower a flag that this module has not raised.
+        force: bool, default = Some(Literal::Flag(false));
+        /// With O(state=raised), the addresses (C(REMOTE_ADDR)) that get in all the same; an empty list
+        /// lets nobody in. If it is not given, those that are set stay. They stay when the flag is lowered.
+        allowed_ips: Option<Vec<String>>;
+        /// With O(state=raised), why; it is kept in the flag.
+        reason: Option<String>;
     }
 }
 
@@ -18,7 +53,74 @@ impl Module for MagentoMaintenance {
     const NAME: &'static str = "magento_maintenance";
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
-    fn run(_options: Options, _context: &Context) -> Result<Outcome, Failure> {
-        Err(Failure::new("not_written", "magento_maintenance is not written yet"))
+    fn run(mut options: Options, context: &Context) -> Result<Outcome, Failure> {
+        if options.paths.is_empty() {
+            let current = RelPath::new("current").map_err(|why| Failure::new("bad_path", why))?;
+            options.paths.push(current);
+        }
+        let mut places = Places::find(&options.deploy_to, &options.paths)?;
+        let (foreign, ours) = (places.foreign(), places.ours());
+        let before = lines(&places);
+        let changed = match options.state {
+            State::Reported => false,
+            State::Raised => raise(&options, context, &mut places)?,
+            State::Lowered if context.check_mode => places.would_lower(options.force),
+            State::Lowered => places.lower(options.force)?,
+        };
+        let msg = message(&options, context, &places, changed);
+        let outcome = Outcome::new(changed)
+            .msg(msg)
+            .value("is_on", !places.is_open_somewhere())
+            .value("was_on", foreign)
+            .value("was_ours", ours)
+            .value("roots", places.roots.clone())
+            .value("flags", places.to_json())
+            .diff(Diff { header: "maintenance".into(), before, after: lines(&places) });
+        let kept = options.state == State::Lowered && places.foreign();
+        Ok(outcome.warnings(kept.then(|| {
+            "maintenance was on before and is left on; to open the shop: bin/magento \
+             maintenance:disable, or magento_maintenance with state=lowered and force=true"
+                .to_owned()
+        })))
     }
+}
+
+fn raise(options: &Options, context: &Context, places: &mut Places) -> Result<bool, Failure> {
+    let addresses = options.allowed_ips.as_deref().map(Addresses::new).transpose()?;
+    let differ = match &addresses {
+        Some(addresses) => places.addresses_differ(addresses)?,
+        None => false,
+    };
+    if context.check_mode {
+        return Ok(differ || places.is_open_somewhere());
+    }
+    if let Some(addresses) = &addresses {
+        places.allow(addresses)?;
+    }
+    let raised = places.raise(options.reason.as_deref())?;
+    if let Some(addresses) = &addresses {
+        // Again for a `var` that was only made now.
+        places.allow(addresses)?;
+    }
+    Ok(differ || raised)
+}
+
+fn message(options: &Options, context: &Context, places: &Places, changed: bool) -> String {
+    let list = || places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match (options.state, changed) {
+        (State::Raised, true) if context.check_mode => "would raise the maintenance flag".into(),
+        (State::Lowered, true) if context.check_mode => "would lower the maintenance flag".into(),
+        (State::Raised, true) => format!("maintenance is on: {}", list()),
+        (State::Raised, false) => format!("maintenance was on already: {}", list()),
+        (State::Lowered, true) if !places.foreign() => "maintenance is off".into(),
+        (State::Lowered | State::Reported, _) if places.foreign() => {
+            format!("maintenance is on, by somebody else: {}", list())
+        }
+        (_, _) if places.ours() => format!("maintenance is on: {}", list()),
+        (_, _) => "maintenance is off".into(),
+    }
+}
+
+fn lines(places: &Places) -> Vec<String> {
+    places.iter().map(|place| format!("{place}: {}", place.flag.word())).collect()
 }

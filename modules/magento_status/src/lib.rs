@@ -1,12 +1,21 @@
-//! To be written.
+//! Asks whether the database and the configuration are what a release needs.
+//!
+//! Does: runs `setup:db:status` and `app:config:status` of that release, at once. Requires:
+//! its `app/etc/env.php`. After a failure: nothing was changed, and nothing is known.
 
 mod docs;
 
-use oxistrano_core::{Context, Documentation, Failure, Module, Outcome};
+use std::thread;
+use std::time::Duration;
 
-oxistrano_core::options! {
+use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome};
+use oxistrano_magento::{magento_options, status};
+
+magento_options! {
     /// The options of `magento_status`.
     pub struct Options {
+        /// Seconds that each of the two commands may take; then it and all that it started is ended.
+        timeout: u64, default = Some(Literal::Number(120));
     }
 }
 
@@ -18,7 +27,30 @@ impl Module for MagentoStatus {
     const NAME: &'static str = "magento_status";
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
-    fn run(_options: Options, _context: &Context) -> Result<Outcome, Failure> {
-        Err(Failure::new("not_written", "magento_status is not written yet"))
+    fn run(options: Options, _context: &Context) -> Result<Outcome, Failure> {
+        let magento = options.magento()?;
+        let timeout = Duration::from_secs(options.timeout);
+        // Both only read, and each spends most of its time starting.
+        let (database, configuration) = thread::scope(|scope| {
+            let database = scope.spawn(|| status::database(&magento, timeout));
+            let configuration = status::configuration(&magento, timeout);
+            (database.join(), configuration)
+        });
+        let database = database.map_err(|_| Failure::new("panic", "the query was not finished"))?;
+        status::require_told(&magento, &database, &configuration)?;
+        let msg = match (database.is_needed(), configuration.is_needed()) {
+            (true, _) => "the database needs setup:upgrade",
+            (false, true) => "the configuration needs app:config:import",
+            (false, false) => "database and configuration are up to date",
+        };
+        Ok(Outcome::new(false)
+            .msg(msg)
+            .value("upgrade_needed", database.is_needed())
+            // setup:upgrade imports the configuration at its end.
+            .value("import_needed", configuration.is_needed())
+            .value("maintenance_needed", database.is_needed() || configuration.is_needed())
+            .value("database", database.database_json())
+            .value("configuration", configuration.configuration_json())
+            .warnings(magento.warning()))
     }
 }

@@ -1,12 +1,66 @@
-//! To be written.
+//! Upgrades the database of a shop to what a release needs.
+//!
+//! Does: `setup:upgrade --keep-generated`, or its parts, or only the import of the
+//! configuration; then lowers the maintenance flag, if it is told to. Requires: that the
+//! flag is up. After a failure: the flag stays up, and the failure says so.
 
 mod docs;
+mod log;
 
-use oxistrano_core::{Context, Documentation, Failure, Module, Outcome};
+use std::time::Duration;
 
-oxistrano_core::options! {
+use oxistrano_core::{AbsPath, Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
+use oxistrano_magento::maintenance::Places;
+use oxistrano_magento::{magento_options, Answer, Magento};
+
+use log::Log;
+
+oxistrano_core::choices! {
+    /// What to run.
+    pub enum How {
+        /// Everything, in one command.
+        Upgrade = "upgrade",
+        /// The same in three commands.
+        Parts = "parts",
+        /// Only the configuration.
+        Import = "import",
+    }
+}
+
+impl How {
+    /// Magento's commands, in their order.
+    fn commands(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Self::Upgrade => &[&["setup:upgrade", "--keep-generated"]],
+            Self::Parts => {
+                &[&["setup:db-schema:upgrade"], &["setup:db-data:upgrade"], &["app:config:import"]]
+            }
+            Self::Import => &[&["app:config:import"]],
+        }
+    }
+}
+
+magento_options! {
     /// The options of `magento_upgrade`.
     pub struct Options {
+        /// V(upgrade) runs C(setup:upgrade --keep-generated), which imports the configuration at its end;
+        /// V(parts) runs C(setup:db-schema:upgrade), C(setup:db-data:upgrade) and C(app:config:import);
+        /// V(import) only C(app:config:import).
+        how: How, default = Some(Literal::Text("upgrade"));
+        /// Root of the deployment, an absolute path.
+        deploy_to: AbsPath;
+        /// Magento's root directories whose code runs, relative to O(deploy_to), as for
+        /// M(oxistrano.deploy.magento_maintenance); if none is named, V(current).
+        paths: Vec<RelPath>;
+        /// Fail when the maintenance flag is not up on every one of O(paths): visitors would meet code
+        /// and schema that do not belong together.
+        require_maintenance: bool, default = Some(Literal::Flag(true));
+        /// Lower the flag, if M(oxistrano.deploy.magento_maintenance) has raised it, the moment that
+        /// everything has succeeded.
+        lower: bool, default = Some(Literal::Flag(false));
+        /// Seconds that all commands together may take; then the one that runs and all that it started is
+        /// ended. Signals to the module and a lost connection do not end it.
+        timeout: u64, default = Some(Literal::Number(3600));
     }
 }
 
@@ -18,7 +72,130 @@ impl Module for MagentoUpgrade {
     const NAME: &'static str = "magento_upgrade";
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
-    fn run(_options: Options, _context: &Context) -> Result<Outcome, Failure> {
-        Err(Failure::new("not_written", "magento_upgrade is not written yet"))
+    fn run(mut options: Options, context: &Context) -> Result<Outcome, Failure> {
+        if options.paths.is_empty() {
+            let current = RelPath::new("current").map_err(|why| Failure::new("bad_path", why))?;
+            options.paths.push(current);
+        }
+        let magento = options.magento()?;
+        let mut places = Places::find(&options.deploy_to, &options.paths)?;
+        if context.check_mode {
+            let words: Vec<_> = options.how.commands().iter().map(|words| words[0]).collect();
+            return Ok(Outcome::new(true).msg(format!("would run {}", words.join(", "))));
+        }
+        if options.require_maintenance && places.is_open_somewhere() {
+            return Err(open(&options, &places));
+        }
+        let config = std::fs::read(magento.path().join("app/etc/config.php")).ok();
+        let mut log = Log::open(&options.deploy_to)?;
+        let answers = upgrade(&options, &magento, &mut log)
+            .map_err(|failure| closed(failure, &options, &log))?;
+        let lowered = options.lower && places.lower(false)?;
+        let changed = answers.iter().any(|answer| !answer.says("Nothing to import."))
+            || options.how != How::Import;
+        let seconds: f64 = answers.iter().map(Answer::seconds).sum();
+        let rewritten = config != std::fs::read(magento.path().join("app/etc/config.php")).ok();
+        Ok(Outcome::new(changed)
+            .msg(format!("{} ({seconds:.1} s)", done(options.how, changed)))
+            .value("seconds", (seconds * 1000.0).round() / 1000.0)
+            .value("lowered", lowered)
+            .value("maintenance", places.to_json())
+            .value("lines", essential(&answers))
+            .value("answers", answers.iter().map(Answer::to_json).collect::<Vec<_>>())
+            .value("log", log.path())
+            .warnings(log.warning())
+            .warnings(magento.warning())
+            .warnings(rewritten.then(|| {
+                "setup:upgrade has rewritten app/etc/config.php of this release on this host only, \
+                 because its modules were not in Magento's order; commit the file as it is now"
+                    .to_owned()
+            })))
     }
+}
+
+/// Runs the commands until one fails.
+fn upgrade(options: &Options, magento: &Magento, log: &mut Log) -> Result<Vec<Answer>, Failure> {
+    let mut answers: Vec<Answer> = Vec::new();
+    let mut left = Duration::from_secs(options.timeout);
+    for words in options.how.commands() {
+        let command = words.join(" ");
+        log.heading(&command);
+        let answer = magento.change(words, left, log.handle()).map_err(|failure| {
+            failure
+                .remedy("the database may be upgraded in part: run it again, with a longer timeout")
+        })?;
+        left = left.saturating_sub(answer.elapsed);
+        if answer.rc != 0 {
+            return Err(Failure::new("upgrade_failed", format!("`bin/magento {command}` failed"))
+                .cause(answer.reason())
+                .value(
+                    "answers",
+                    answers.iter().chain([&answer]).map(Answer::to_json).collect::<Vec<_>>(),
+                )
+                .value("lines", essential(std::slice::from_ref(&answer)))
+                .path(magento.path()));
+        }
+        answers.push(answer);
+    }
+    Ok(answers)
+}
+
+/// The shop is open, and is not to be upgraded under its visitors.
+fn open(options: &Options, places: &Places) -> Failure {
+    let up: Vec<_> = places.iter().map(|place| format!("{place}: {}", place.flag.word())).collect();
+    Failure::new(
+        "not_in_maintenance",
+        format!("refusing to upgrade the database for '{}'", options.path),
+    )
+    .cause(format!("the shop is open ({})", up.join(", ")))
+    .remedy(
+        "raise the maintenance flag first (magento_maintenance), or say require_maintenance=false",
+    )
+    .state("Nothing was changed.")
+}
+
+/// What a failed upgrade leaves, and how to go on or back.
+fn closed(failure: Failure, options: &Options, log: &Log) -> Failure {
+    let closed = Places::find(&options.deploy_to, &options.paths)
+        .is_ok_and(|places| !places.is_open_somewhere());
+    let state = if closed {
+        "Maintenance is on and stays on: the shop is closed, and its database may be upgraded in \
+         part. To go on, mend the cause and deploy again: the next deploy upgrades, then opens the \
+         shop. To go back, restore the database from its backup and roll back"
+    } else {
+        "The shop is open, and its database may be upgraded in part. Mend the cause and run it again"
+    };
+    failure
+        .state(match log.path() {
+            Some(path) => format!("{state}. All output: {path}."),
+            None => format!("{state}."),
+        })
+        .value("maintenance_is_on", closed)
+        .value("log", log.path())
+}
+
+fn done(how: How, changed: bool) -> &'static str {
+    match (how, changed) {
+        (How::Import, false) => "nothing to import",
+        (How::Import, true) => "the configuration was imported",
+        _ => "the database was upgraded",
+    }
+}
+
+/// What a person wants to see of hundreds of lines: not which modules had nothing to do, no
+/// progress bars, nothing twice.
+fn essential(answers: &[Answer]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let text = answers.iter().flat_map(|answer| answer.stdout.lines().chain(answer.stderr.lines()));
+    for line in text.map(str::trim_end) {
+        let is_noise = line.trim().is_empty()
+            || line.starts_with("Module '") && line.ends_with("':")
+            || line.starts_with("Running schema recurring")
+            || line.starts_with("Running data recurring")
+            || line.contains("[>-") && line.contains('%');
+        if !is_noise && lines.last().is_none_or(|last| last != line) {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
 use super::Dir;
@@ -59,6 +60,18 @@ impl Dir {
             Err(Errno::EXIST) => Ok(false),
             Err(error) => Err(Failure::io("create", &self.at(name), error)),
         }
+    }
+
+    /// Makes an empty file under a name that must be free, to be written as time goes by.
+    ///
+    /// # Errors
+    /// When the name is taken, or an I/O error.
+    pub fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, Failure> {
+        let name = name.as_ref();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))
+            .map(File::from)
+            .or_fail("create", self.at(name))
     }
 
     /// Makes `name` a symbolic link to `target` with one rename; a link or file that is
@@ -195,6 +208,26 @@ impl Dir {
     /// An I/O error.
     pub fn set_mode(&self, mode: u32) -> Result<(), Failure> {
         fs::fchmod(&self.fd, Mode::from_raw_mode(mode)).or_fail("set the mode of", &self.path)
+    }
+
+    /// Gives the directory itself to an owner and a group.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn set_owner(&self, uid: u32, gid: u32) -> Result<(), Failure> {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        fs::fchown(&self.fd, Some(uid), Some(gid)).or_fail("set the owner of", &self.path)
+    }
+
+    /// Gives what stands under a name, a link itself, to an owner and a group.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn set_owner_of(&self, name: impl AsRef<Path>, uid: u32, gid: u32) -> Result<(), Failure> {
+        let name = name.as_ref();
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .or_fail("set the owner of", self.at(name))
     }
 
     /// Makes what was renamed, made or removed in it durable.

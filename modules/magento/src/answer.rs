@@ -1,0 +1,192 @@
+//! What a command of Magento answered.
+
+use std::time::Duration;
+
+use oxistrano_core::command::Output;
+use oxistrano_core::json::{json, Value};
+
+/// Symfony's console cuts exceptions at this width, in the middle of words.
+const WIDTH: usize = 80;
+/// What it puts before and behind each line of an exception.
+const MARGIN: usize = 2;
+/// The longest reason that is shown; the whole text is in the result.
+const REASON: usize = 400;
+
+/// What a command of Magento answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its exit code.
+    pub rc: i32,
+    /// Standard output, without colours.
+    pub stdout: String,
+    /// Standard error, without colours.
+    pub stderr: String,
+    /// How long it ran.
+    pub elapsed: Duration,
+}
+
+impl Answer {
+    /// From what a program printed.
+    pub fn new(output: Output) -> Self {
+        Self {
+            rc: output.code(),
+            stdout: plain(&output.stdout),
+            stderr: plain(&output.stderr),
+            elapsed: output.elapsed,
+        }
+    }
+
+    /// Seconds, to a thousandth.
+    pub fn seconds(&self) -> f64 {
+        seconds(self.elapsed)
+    }
+
+    /// Whether a line of standard output says this.
+    pub fn says(&self, text: &str) -> bool {
+        self.stdout.contains(text)
+    }
+
+    /// The one thing in it that says what went wrong: the exception, put together again,
+    /// else the last line.
+    pub fn reason(&self) -> String {
+        let exception = exception(&self.stderr).or_else(|| exception(&self.stdout));
+        let last = |text: &str| {
+            text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+        };
+        let reason = exception
+            .or_else(|| last(&self.stderr))
+            .or_else(|| last(&self.stdout))
+            .map(|reason| format!("exit code {}: {reason}", self.rc))
+            .unwrap_or_else(|| format!("exit code {} and no word", self.rc));
+        let reason = reason.trim_end_matches('.');
+        match reason.char_indices().nth(REASON) {
+            Some((end, _)) => format!("{}…", &reason[..end]),
+            None => reason.to_owned(),
+        }
+    }
+
+    /// As a module returns it.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "rc": self.rc,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "seconds": self.seconds(),
+        })
+    }
+}
+
+/// Seconds, to a thousandth.
+pub(crate) fn seconds(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// The text without escape sequences and carriage returns: a PHP command that goes through
+/// a terminal (`docker exec -t`) has them in spite of `--no-ansi`.
+fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\u{1b}' if rest.peek() == Some(&'[') => {
+                rest.next();
+                // Parameters, then one letter.
+                for parameter in rest.by_ref() {
+                    if parameter.is_ascii_alphabetic() {
+                        break;
+                    }
+                }
+            }
+            '\r' | '\u{1b}' => {}
+            _ => plain.push(character),
+        }
+    }
+    plain.trim_end().to_owned()
+}
+
+/// The message of an exception as Symfony's console prints it:
+///
+/// ```text
+///
+/// In AbstractAdapter.php line 144:
+///
+///   SQLSTATE[HY000] [2002] Connection refused
+///
+/// ```
+fn exception(text: &str) -> Option<String> {
+    let mut lines = text.lines();
+    lines.find(|line| line.starts_with("In ") && line.ends_with(':'))?;
+    let block = lines
+        .skip_while(|line| line.trim().is_empty())
+        .take_while(|line| line.starts_with("  ") && !line.trim().is_empty());
+    let mut message = String::new();
+    let mut cut = false;
+    for line in block {
+        let content: String = line.chars().skip(MARGIN).take(WIDTH - 2 * MARGIN).collect();
+        if !message.is_empty() && !cut {
+            message.push(' ');
+        }
+        // A full line was cut; one that is shorter is padded and ends there.
+        cut = content.trim_end().chars().count() + 1 >= WIDTH - 2 * MARGIN;
+        let full = content.chars().count() == WIDTH - 2 * MARGIN;
+        message.push_str(if cut && full { &content } else { content.trim_end() });
+    }
+    let message = message.trim();
+    (!message.is_empty()).then(|| message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(rc: i32, stdout: &str, stderr: &str) -> Answer {
+        Answer {
+            rc,
+            stdout: plain(stdout.as_bytes()),
+            stderr: plain(stderr.as_bytes()),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn an_exception_is_its_message() {
+        let refused =
+            "\nIn AbstractAdapter.php line 144:\n                                             \
+             \n  SQLSTATE[HY000] [2002] Connection refused  \n                             \n\n\
+             In AbstractPdo.php line 128:\n\n  other  \n\nsetup:db:status\n\n";
+        assert_eq!(
+            answer(255, "", refused).reason(),
+            "exit code 255: SQLSTATE[HY000] [2002] Connection refused"
+        );
+    }
+
+    #[test]
+    fn an_exception_cut_in_the_middle_of_words_is_put_together() {
+        let message =
+            "SQLSTATE[HY000] [1045] Access denied for user 'magento'@'localhost' (using pas\
+                       sword: YES), query was: SELECT 1";
+        let (first, second) = message.split_at(76);
+        let text =
+            format!("\nIn X.php line 1:\n{:80}\n  {first}  \n  {second:76}  \n{:80}\n", "", "");
+        assert_eq!(answer(255, "", &text).reason(), format!("exit code 255: {message}"));
+    }
+
+    #[test]
+    fn without_an_exception_the_last_line_tells() {
+        assert_eq!(answer(1, "a\nb.\n", "").reason(), "exit code 1: b");
+        assert_eq!(
+            answer(127, "a", "sh: php: not found\n\n").reason(),
+            "exit code 127: sh: php: not found"
+        );
+        assert_eq!(answer(137, "", "").reason(), "exit code 137 and no word");
+    }
+
+    #[test]
+    fn colours_and_carriage_returns_go() {
+        assert_eq!(
+            plain(b"\x1b[32mAll modules are up to date.\x1b[39m\r\n"),
+            "All modules are up to date."
+        );
+    }
+}

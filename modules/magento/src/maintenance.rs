@@ -1,0 +1,472 @@
+//! Magento's maintenance flag: `var/.maintenance.flag` below the root of the release that
+//! runs. That it is there closes the shop, whatever it contains, so ours contains who
+//! raised it. `var/.maintenance.ip` names the addresses that get in all the same, with
+//! commas and without blanks. (Source: `Magento\Framework\App\MaintenanceMode`.)
+//!
+//! PHP is not needed, and would not do: with the database down `maintenance:enable` answers
+//! 255 although it has raised the flag.
+
+use std::fmt;
+
+use oxistrano_core::json::{self, json, Value};
+use oxistrano_core::{clock, users, AbsPath, Dir, Failure, RelPath};
+
+const VAR: &str = "var";
+const FLAG: &str = ".maintenance.flag";
+const ADDRESSES: &str = ".maintenance.ip";
+/// The first key of a flag that we have raised.
+const MARK: &str = "raised_by_oxistrano";
+
+/// Whether a flag is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flag {
+    /// It is not there.
+    Down,
+    /// We have raised it: when and why.
+    Ours(String),
+    /// Somebody else has.
+    Foreign,
+}
+
+impl Flag {
+    /// `down`, `ours` or `foreign`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Ours(_) => "ours",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// One directory `var` in which running code looks for the flag.
+#[derive(Debug)]
+pub struct Place {
+    var: Dir,
+    /// Whether the flag is up there.
+    pub flag: Flag,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.var.at(FLAG).display().fmt(f)
+    }
+}
+
+/// Every directory in which the code of a shop looks.
+#[derive(Debug)]
+pub struct Places {
+    places: Vec<Place>,
+    /// The roots as they are without links (`releases/1` for `current`), relative to the
+    /// deploy root where they lie in it. They name the same code after a switch.
+    pub roots: Vec<String>,
+    /// Roots of Magento that are not there (`current`, before the first deploy).
+    pub missing: Vec<RelPath>,
+    /// Roots that have no `var` yet.
+    bare: Vec<Dir>,
+}
+
+/// The addresses that get in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses(String);
+
+impl Addresses {
+    /// Checks addresses.
+    ///
+    /// # Errors
+    /// When one could not stand in Magento's file.
+    pub fn new(addresses: &[String]) -> Result<Self, Failure> {
+        let bad = |address: &&String| {
+            address.is_empty() || address.contains(|c: char| c.is_whitespace() || c == ',')
+        };
+        match addresses.iter().find(bad) {
+            Some(address) => Err(Failure::new(
+                "bad_address",
+                format!("cannot allow the address '{}'", address.escape_debug()),
+            )
+            .cause("Magento wants addresses without blanks and commas")
+            .state("Nothing was changed.")),
+            None => Ok(Self(addresses.join(","))),
+        }
+    }
+}
+
+impl Places {
+    /// Finds the places below a deploy root. Two releases that share `var` have one.
+    ///
+    /// # Errors
+    /// When one cannot be opened, or lies behind a link that is not trusted.
+    pub fn find(deploy_to: &AbsPath, roots: &[RelPath]) -> Result<Self, Failure> {
+        let root = Dir::open(deploy_to.as_path())?;
+        let mut found =
+            Self { places: Vec::new(), roots: Vec::new(), missing: Vec::new(), bare: Vec::new() };
+        for path in roots {
+            // `current` leads nowhere before the first deploy.
+            if !deploy_to.as_path().join(path).is_dir() {
+                found.missing.push(path.clone());
+                continue;
+            }
+            let magento = root.open_inside(path)?;
+            let place = magento.path().strip_prefix(root.path()).unwrap_or(magento.path());
+            let place = place.display().to_string();
+            if !found.roots.contains(&place) {
+                found.roots.push(place);
+            }
+            match magento.lookup(VAR)? {
+                None => found.bare.push(magento),
+                Some(_) => {
+                    let var = RelPath::new(path.as_path().join(VAR))
+                        .map_err(|why| Failure::new("bad_path", why))?;
+                    found.add(root.open_inside(&var)?)?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn add(&mut self, var: Dir) -> Result<(), Failure> {
+        let info = var.info()?;
+        for place in &self.places {
+            if place.var.info()?.same_file(&info) {
+                return Ok(());
+            }
+        }
+        let flag = read(&var)?;
+        self.places.push(Place { var, flag });
+        Ok(())
+    }
+
+    /// The places.
+    pub fn iter(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter()
+    }
+
+    /// Whether somebody else has closed the shop.
+    pub fn foreign(&self) -> bool {
+        self.places.iter().any(|place| place.flag == Flag::Foreign)
+    }
+
+    /// Whether we have closed it.
+    pub fn ours(&self) -> bool {
+        self.places.iter().any(|place| matches!(place.flag, Flag::Ours(_)))
+    }
+
+    /// Whether running code finds the shop open anywhere.
+    pub fn is_open_somewhere(&self) -> bool {
+        !self.bare.is_empty() || self.places.iter().any(|place| place.flag == Flag::Down)
+    }
+
+    /// Raises the flag wherever it is down. Returns whether any was.
+    ///
+    /// # Errors
+    /// When one cannot be raised; those that were raised are lowered again then.
+    pub fn raise(&mut self, reason: Option<&str>) -> Result<bool, Failure> {
+        for magento in std::mem::take(&mut self.bare) {
+            let info = magento.info()?;
+            magento.make_dir_if_missing(VAR)?;
+            let var = magento.open_dir(VAR)?;
+            var.set_owner(info.uid(), info.gid())?;
+            self.add(var)?;
+        }
+        if self.places.is_empty() {
+            let missing: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
+            return Err(Failure::new("no_magento", "cannot raise the maintenance flag")
+                .cause(format!("there is no release at {}", missing.join(", ")))
+                .remedy("name the releases that run in paths")
+                .state("Nothing was changed."));
+        }
+        let note = json!({ MARK: clock::iso(clock::now()), "reason": reason }).to_string();
+        let mut raised: Vec<usize> = Vec::new();
+        for (index, place) in self.places.iter().enumerate() {
+            if place.flag != Flag::Down {
+                continue;
+            }
+            match place.var.write_new(FLAG, note.as_bytes(), 0o664).and_then(|new| {
+                if new {
+                    give_to_owner_of(&place.var, FLAG)?;
+                }
+                Ok(new)
+            }) {
+                Ok(true) => raised.push(index),
+                // Somebody was faster; theirs.
+                Ok(false) => {}
+                Err(failure) => {
+                    for index in raised {
+                        let _ = self.places[index].var.remove_file(FLAG);
+                    }
+                    let _ = place.var.remove_file(FLAG);
+                    return Err(failure
+                        .while_trying("cannot raise the maintenance flag")
+                        .instead_of_state("No flag was raised; the shop is as it was."));
+                }
+            }
+        }
+        for place in &mut self.places {
+            place.flag = read(&place.var)?;
+        }
+        Ok(!raised.is_empty())
+    }
+
+    /// Lowers the flags that we have raised, with `force` all of them. Returns whether any
+    /// was lowered. Tries all of them before it fails.
+    ///
+    /// # Errors
+    /// When one cannot be lowered.
+    pub fn lower(&mut self, force: bool) -> Result<bool, Failure> {
+        let mut lowered = false;
+        let mut failure = None;
+        for place in &mut self.places {
+            let ours = matches!(read(&place.var)?, Flag::Ours(_));
+            if !ours && !force {
+                continue;
+            }
+            match place.var.remove_file(FLAG) {
+                Ok(was_there) => {
+                    lowered |= was_there;
+                    place.flag = Flag::Down;
+                }
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        match failure {
+            None => Ok(lowered),
+            Some(failure) => Err(failure
+                .while_trying("cannot lower the maintenance flag")
+                .state("The shop is closed there.")),
+        }
+    }
+
+    /// What `lower` would do.
+    pub fn would_lower(&self, force: bool) -> bool {
+        self.ours() || force && self.foreign()
+    }
+
+    /// Whether these are not yet the addresses that get in.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn addresses_differ(&self, addresses: &Addresses) -> Result<bool, Failure> {
+        for place in &self.places {
+            let now = place.var.read(ADDRESSES)?.unwrap_or_default();
+            if now != addresses.0.as_bytes() {
+                return Ok(true);
+            }
+        }
+        Ok(!self.bare.is_empty() && !addresses.0.is_empty())
+    }
+
+    /// Lets these addresses in, and no others; none removes the file, as
+    /// `maintenance:allow-ips --none` does. To be called before the flag is raised, so that
+    /// nobody is shut out for a moment.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn allow(&self, addresses: &Addresses) -> Result<(), Failure> {
+        for place in &self.places {
+            if addresses.0.is_empty() {
+                place.var.remove_file(ADDRESSES)?;
+                continue;
+            }
+            if place.var.read(ADDRESSES)?.as_deref() == Some(addresses.0.as_bytes()) {
+                continue;
+            }
+            place.var.write(ADDRESSES, addresses.0.as_bytes(), 0o664)?;
+            give_to_owner_of(&place.var, ADDRESSES)?;
+        }
+        Ok(())
+    }
+
+    /// As a module returns them.
+    pub fn to_json(&self) -> Value {
+        self.places
+            .iter()
+            .map(|place| {
+                let since = match &place.flag {
+                    Flag::Ours(since) => Some(since),
+                    _ => None,
+                };
+                json!({ "path": place.to_string(), "flag": place.flag.word(), "since": since })
+            })
+            .collect()
+    }
+}
+
+fn read(var: &Dir) -> Result<Flag, Failure> {
+    let Some(info) = var.lookup(FLAG)? else { return Ok(Flag::Down) };
+    // Magento only asks whether it is there, so a directory or a link is up as well.
+    if !info.is_file() || info.size() > 4096 {
+        return Ok(Flag::Foreign);
+    }
+    let text = var.read(FLAG)?.unwrap_or_default();
+    let note: Option<Value> = json::from_slice(&text).ok();
+    let since = note.as_ref().and_then(|note| note.get(MARK)).and_then(Value::as_str);
+    Ok(since.map_or(Flag::Foreign, |since| Flag::Ours(since.to_owned())))
+}
+
+/// The shop's user must be able to touch it: `maintenance:enable` does.
+fn give_to_owner_of(var: &Dir, name: &str) -> Result<(), Failure> {
+    if !users::is_root() {
+        return Ok(());
+    }
+    let info = var.info()?;
+    var.set_owner_of(name, info.uid(), info.gid())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{symlink, MetadataExt};
+    use std::path::Path;
+
+    use super::*;
+
+    struct Shop(tempfile::TempDir);
+
+    impl Shop {
+        /// With `var` shared as a whole, or only a directory in it.
+        fn new(shared_var: bool) -> Self {
+            let shop = Self(tempfile::tempdir().unwrap());
+            for release in ["releases/1", "releases/2"] {
+                let root = shop.path(release);
+                fs::create_dir_all(&root).unwrap();
+                fs::create_dir_all(shop.path("shared/var")).unwrap();
+                if shared_var {
+                    symlink("../../shared/var", root.join("var")).unwrap();
+                } else {
+                    fs::create_dir_all(root.join("var")).unwrap();
+                }
+            }
+            symlink("./releases/1", shop.path("current")).unwrap();
+            shop
+        }
+
+        fn path(&self, path: impl AsRef<Path>) -> std::path::PathBuf {
+            self.0.path().join(path)
+        }
+
+        fn find(&self) -> Result<Places, Failure> {
+            let roots = ["current", "releases/2"].map(|path| RelPath::new(path).unwrap());
+            Places::find(&AbsPath::new(self.0.path()).unwrap(), &roots)
+        }
+    }
+
+    #[test]
+    fn a_shared_var_has_one_flag_and_two_vars_have_two() {
+        let shop = Shop::new(true);
+        let mut places = shop.find().unwrap();
+        assert_eq!(places.roots, ["releases/1", "releases/2"]);
+        assert_eq!(places.iter().count(), 1);
+        assert!(places.raise(None).unwrap());
+        assert!(shop.path("shared/var/.maintenance.flag").is_file());
+        assert!(!shop.find().unwrap().is_open_somewhere());
+
+        let shop = Shop::new(false);
+        assert!(shop.find().unwrap().raise(None).unwrap());
+        for release in ["releases/1", "releases/2"] {
+            assert!(shop.path(release).join("var/.maintenance.flag").is_file());
+        }
+    }
+
+    #[test]
+    fn only_our_own_flag_is_lowered() {
+        let shop = Shop::new(true);
+        let flag = shop.path("shared/var/.maintenance.flag");
+        fs::write(&flag, "").unwrap();
+        let mut places = shop.find().unwrap();
+        assert!(places.foreign());
+        assert!(!places.raise(None).unwrap(), "it is up already");
+        assert!(!places.lower(false).unwrap());
+        assert!(flag.is_file());
+        assert!(places.lower(true).unwrap());
+        assert!(!flag.exists());
+
+        shop.find().unwrap().raise(Some("deploy of 2")).unwrap();
+        // Somebody runs maintenance:enable: it only touches the file.
+        fs::File::options().append(true).open(&flag).unwrap();
+        let mut places = shop.find().unwrap();
+        assert!(places.ours() && !places.foreign());
+        assert!(places.lower(false).unwrap());
+        assert!(!places.lower(false).unwrap(), "twice");
+    }
+
+    #[test]
+    fn one_old_and_one_new_flag() {
+        let shop = Shop::new(false);
+        fs::write(shop.path("releases/1/var/.maintenance.flag"), "").unwrap();
+        let mut places = shop.find().unwrap();
+        assert!(places.foreign() && places.is_open_somewhere());
+        assert!(places.raise(None).unwrap());
+        assert!(places.lower(false).unwrap());
+        assert!(shop.path("releases/1/var/.maintenance.flag").exists());
+        assert!(!shop.path("releases/2/var/.maintenance.flag").exists());
+    }
+
+    #[test]
+    fn when_one_cannot_be_raised_none_is() {
+        let shop = Shop::new(false);
+        let mut places = shop.find().unwrap();
+        fs::remove_dir(shop.path("releases/2/var")).unwrap();
+        let error = places.raise(None).unwrap_err().to_string();
+        assert!(error.ends_with("No flag was raised; the shop is as it was."), "{error}");
+        assert!(!shop.path("releases/1/var/.maintenance.flag").exists());
+    }
+
+    #[test]
+    fn a_missing_var_is_made_and_a_missing_release_is_said() {
+        let shop = Shop::new(false);
+        fs::remove_dir(shop.path("releases/2/var")).unwrap();
+        fs::remove_file(shop.path("current")).unwrap();
+        let mut places = shop.find().unwrap();
+        assert_eq!(places.missing, [RelPath::new("current").unwrap()]);
+        assert!(places.raise(None).unwrap());
+        assert!(shop.path("releases/2/var/.maintenance.flag").is_file());
+
+        fs::remove_dir_all(shop.path("releases/2")).unwrap();
+        let error = shop.find().unwrap().raise(None).unwrap_err().to_string();
+        assert!(error.contains("there is no release at current, releases/2"), "{error}");
+    }
+
+    #[test]
+    fn addresses_are_kept_unless_they_are_named() {
+        let shop = Shop::new(true);
+        let file = shop.path("shared/var/.maintenance.ip");
+        fs::write(&file, "10.0.0.1").unwrap();
+        let mut places = shop.find().unwrap();
+        places.raise(None).unwrap();
+        places.lower(false).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "10.0.0.1");
+        let two = Addresses::new(&["1.2.3.4".into(), "::1".into()]).unwrap();
+        assert!(places.addresses_differ(&two).unwrap());
+        places.allow(&two).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1.2.3.4,::1");
+        places.allow(&Addresses::new(&[]).unwrap()).unwrap();
+        assert!(!file.exists());
+        assert!(Addresses::new(&["1.2.3.4, 5".into()]).is_err());
+    }
+
+    #[test]
+    fn a_var_that_leads_out_of_the_deploy_root_is_refused() {
+        if !users::is_root() {
+            return;
+        }
+        let shop = Shop::new(true);
+        let outside = tempfile::tempdir().unwrap();
+        let link = shop.path("releases/2/var");
+        fs::remove_file(&link).unwrap();
+        symlink(outside.path(), &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+        assert_eq!(shop.find().unwrap_err().code(), "untrusted_link");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_shop_s_user_owns_what_root_makes() {
+        if !users::is_root() {
+            return;
+        }
+        let shop = Shop::new(true);
+        std::os::unix::fs::chown(shop.path("shared/var"), Some(33), Some(33)).unwrap();
+        shop.find().unwrap().raise(None).unwrap();
+        assert_eq!(fs::metadata(shop.path("shared/var/.maintenance.flag")).unwrap().uid(), 33);
+    }
+}

@@ -1,0 +1,150 @@
+//! Asking a Varnish server to forget the pages of the shop.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use oxistrano_core::command::Program;
+use oxistrano_core::json::Value;
+use oxistrano_core::{Failure, FromValue, Kind, OptionSpec};
+
+/// An answer is a line; the rest is of no interest.
+const ANSWER: u64 = 4096;
+
+/// Where a Varnish server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    host: String,
+    port: u16,
+}
+
+impl FromValue for Server {
+    const SPEC: OptionSpec = OptionSpec::of(Kind::Str);
+
+    fn from_value(value: Option<Value>) -> Result<Self, String> {
+        let text = String::from_value(value)?;
+        let (host, port) = match text.rsplit_once(':') {
+            // An IPv6 address has colons of its own.
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port),
+            _ => (text.as_str(), "80"),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = port.parse().map_err(|_| format!("'{text}' is not HOST:PORT"))?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
+        if host.is_empty() || host.starts_with('-') || !host.chars().all(allowed) {
+            return Err(format!("'{text}' is not HOST:PORT"));
+        }
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl Server {
+    /// Bans every page, as Magento does it when it flushes the page cache.
+    ///
+    /// # Errors
+    /// `varnish` when the server cannot be reached, or refuses.
+    pub fn ban_all(&self, timeout: Duration) -> Result<(), Failure> {
+        let failed = |cause: String| {
+            Failure::new("varnish", format!("Varnish at {self} did not forget its pages"))
+                .cause(cause)
+        };
+        let answer = self.ask(timeout).map_err(|error| failed(error.to_string()))?;
+        let line = answer.lines().next().unwrap_or_default().trim();
+        match line.split(' ').nth(1) {
+            Some("200") => Ok(()),
+            Some("405") => Err(failed(format!("it answered '{line}'"))
+                .remedy("allow this host in the VCL's acl purge")),
+            _ => Err(failed(format!("it answered '{}'", line.escape_debug()))
+                .remedy("is its VCL the one of Magento (bin/magento varnish:vcl:generate)?")),
+        }
+    }
+
+    fn ask(&self, timeout: Duration) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.address()?, timeout)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        let request = format!(
+            "PURGE / HTTP/1.1\r\nHost: {}\r\nX-Magento-Tags-Pattern: .*\r\nConnection: close\r\n\r\n",
+            self.host
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER).read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// A static binary must not ask NSS itself.
+    fn address(&self) -> std::io::Result<SocketAddr> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return Ok(SocketAddr::new(address, self.port));
+        }
+        let output = Program::new(["getent", "ahosts", "--", &self.host])
+            .run_ok()
+            .map_err(|_| std::io::Error::other(format!("there is no host {}", self.host)))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split_whitespace()
+            .next()
+            .and_then(|word| word.parse::<IpAddr>().ok())
+            .map(|address| SocketAddr::new(address, self.port))
+            .ok_or_else(|| std::io::Error::other(format!("{} has no address", self.host)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    fn server(text: &str) -> Result<String, String> {
+        Server::from_value(Some(text.into())).map(|server| server.to_string())
+    }
+
+    #[test]
+    fn servers_are_read() {
+        assert_eq!(server("cache1").unwrap(), "cache1:80");
+        assert_eq!(server("cache1:6081").unwrap(), "cache1:6081");
+        assert_eq!(server("[::1]:6081").unwrap(), "::1:6081");
+        for wrong in ["", ":80", "a:b", "-a:80", "a b:80", "http://a:80"] {
+            assert!(server(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn answering(answer: &'static str) -> (Result<(), Failure>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let varnish = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let count = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..count]).into_owned()
+        });
+        let server = Server { host: "localhost".into(), port };
+        let result = server.ban_all(Duration::from_secs(10));
+        (result, varnish.join().unwrap())
+    }
+
+    #[test]
+    fn the_request_is_magento_s() {
+        let (result, request) = answering("HTTP/1.1 200 Purged\r\n\r\n");
+        result.unwrap();
+        assert!(request.starts_with("PURGE / HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("X-Magento-Tags-Pattern: .*\r\n"), "{request}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let error = answering("HTTP/1.1 405 Method not allowed\r\n\r\n").0.unwrap_err().to_string();
+        assert!(error.contains("acl purge"), "{error}");
+        assert!(answering("").0.is_err());
+    }
+}

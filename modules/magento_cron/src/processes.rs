@@ -1,0 +1,120 @@
+//! What the cron jobs of a shop have started.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use oxistrano_core::{interrupt, Failure};
+use rustix::process::{kill_process, Pid, Signal};
+
+/// What a process of the shop does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Cron,
+    Consumer,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: i32,
+    task: Task,
+    line: String,
+}
+
+/// Asks the queue consumers to end.
+pub fn stop_consumers(uid: u32, roots: &[PathBuf]) {
+    for process in running(uid, roots).iter().filter(|process| process.task == Task::Consumer) {
+        if let Some(pid) = Pid::from_raw(process.pid) {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+/// Waits until the jobs have ended, and the consumers if they were stopped. Returns those
+/// that have not.
+///
+/// # Errors
+/// When a signal comes.
+pub fn wait(
+    uid: u32,
+    roots: &[PathBuf],
+    consumers: bool,
+    patience: Duration,
+) -> Result<Vec<String>, Failure> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left: Vec<String> = running(uid, roots)
+            .into_iter()
+            .filter(|process| consumers || process.task == Task::Cron)
+            .map(|process| format!("{} ({})", process.line, process.pid))
+            .collect();
+        if left.is_empty() || Instant::now() >= deadline {
+            return Ok(left);
+        }
+        interrupt::check()?;
+        sleep(Duration::from_millis(100));
+    }
+}
+
+fn running(uid: u32, roots: &[PathBuf]) -> Vec<Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            (entry.metadata().ok()?.uid() == uid).then_some(())?;
+            let words = fs::read(entry.path().join("cmdline")).ok()?;
+            let words: Vec<String> = words
+                .split(|byte| *byte == 0)
+                .map(|word| String::from_utf8_lossy(word).into_owned())
+                .filter(|word| !word.is_empty())
+                .collect();
+            let directory = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+            let task = task(&words, &directory, roots)?;
+            Some(Process { pid, task, line: words.join(" ") })
+        })
+        .collect()
+}
+
+/// What a command line does, if it is one of the shop: `php /…/bin/magento cron:run`, its
+/// path whole or relative to the process's directory. A shell that has it in one word is
+/// the parent of one of these.
+fn task(words: &[String], directory: &Path, roots: &[PathBuf]) -> Option<Task> {
+    let at = words.iter().position(|word| word.ends_with("bin/magento"))?;
+    let program = directory.join(&words[at]);
+    roots.iter().any(|root| program.starts_with(root)).then_some(())?;
+    match words.get(at + 1).map(String::as_str) {
+        Some("cron:run") => Some(Task::Cron),
+        Some("queue:consumers:start") => Some(Task::Consumer),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str, directory: &str) -> Option<Task> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        task(
+            &words,
+            Path::new(directory),
+            &["/srv/shop/releases".into(), "/srv/shop/current".into()],
+        )
+    }
+
+    #[test]
+    fn jobs_are_known_by_their_command_line() {
+        assert_eq!(
+            of("php /srv/shop/releases/1/bin/magento cron:run --group=x", "/"),
+            Some(Task::Cron)
+        );
+        let consumer = "php bin/magento queue:consumers:start async";
+        assert_eq!(of(consumer, "/srv/shop/releases/1"), Some(Task::Consumer));
+        assert_eq!(of(consumer, "/srv/shop2/current"), None);
+        assert_eq!(of("php /srv/shop/releases/1/bin/magento setup:upgrade", "/"), None);
+        assert_eq!(of("vim /srv/shop/releases/1/app", "/"), None);
+    }
+}
