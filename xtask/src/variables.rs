@@ -8,7 +8,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::root;
 
-const ROLES: &[&str] = &["deploy", "rollback"];
+const ROLES: &[&str] = &["deploy", "magento2", "rollback"];
 const PAGE: &str = "docs/variables.md";
 
 /// The page.

@@ -37,7 +37,7 @@ macro_rules! magento_options {
                 $crate::Magento::new(
                     &self.path,
                     &self.php,
-                    self.path_for_php.as_deref(),
+                    self.path_for_php.as_deref().filter(|path| !path.as_os_str().is_empty()),
                     self.user.as_deref(),
                     &self.environment,
                 )

@@ -11,6 +11,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
     ],
     notes: &[
         "Not needed after C(setup:upgrade), which flushes itself.",
+        "With O(state=prefixed), what Magento itself writes into C(app/etc/env.php) (C(cache:disable), \
+         C(config:set --lock-env)) stays in that release and is lost with the next.",
         "With the database down Magento 2.4.7 still answers 0 as long as its configuration cache is warm.",
     ],
     see_also: &["magento_upgrade"],

@@ -4,6 +4,7 @@
 //! with its configuration. After a failure: says which part was done.
 
 mod docs;
+mod prefix;
 mod varnish;
 
 use std::time::Duration;
@@ -18,6 +19,8 @@ oxistrano_core::choices! {
         Flushed = "flushed",
         /// What Magento has put there.
         Cleaned = "cleaned",
+        /// A storage of its own for one release.
+        Prefixed = "prefixed",
     }
 }
 
@@ -25,8 +28,12 @@ magento_options! {
     /// The options of `magento_cache`.
     pub struct Options {
         /// V(flushed) empties the storage of the caches (C(cache:flush)), with whatever else is in it;
-        /// V(cleaned) removes what Magento has put there (C(cache:clean)).
+        /// V(cleaned) removes what Magento has put there (C(cache:clean)). V(prefixed) runs nothing; it gives
+        /// the release O(path) an C(app/etc/env.php) of its own, which reads the one that is linked there and
+        /// sets O(prefix) for its caches, so that old and new code do not read what the other has written.
         state: State, default = Some(Literal::Text("flushed"));
+        /// With O(state=prefixed), what stands before each key of this release: letters, digits, C(_), C(-), C(.).
+        prefix: Option<String>;
         /// The cache types, V(config) for example; all if none is named.
         types: Vec<String>;
         /// Varnish servers that are told to forget everything of the shop, as V(HOST:PORT). The request
@@ -35,6 +42,7 @@ magento_options! {
         /// Seconds that the command may take.
         timeout: u64, default = Some(Literal::Number(300));
     }
+    constraints: [oxistrano_core::Constraint::RequiredIf("state", "prefixed", &["prefix"])];
 }
 
 /// The module.
@@ -46,10 +54,15 @@ impl Module for MagentoCache {
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
+        if options.state == State::Prefixed {
+            let prefix = options.prefix.as_deref().unwrap_or_default();
+            let changed = prefix::set(&options.path, prefix, context.check_mode)?;
+            return Ok(Outcome::new(changed).msg(format!("the cache prefix is {prefix}")));
+        }
         let magento = options.magento()?;
         let (command, done) = match options.state {
             State::Flushed => ("cache:flush", "Flushed cache types:"),
-            State::Cleaned => ("cache:clean", "Cleaned cache types:"),
+            State::Cleaned | State::Prefixed => ("cache:clean", "Cleaned cache types:"),
         };
         if context.check_mode {
             return Ok(Outcome::new(true).msg(format!("would run {command}")));
