@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oxistrano_core::{Dir, Failure, IoContext};
 use rustix::fs::{self, AtFlags, Gid, Timespec, Timestamps, Uid};
@@ -17,13 +18,13 @@ const MOST_NAMES: usize = 64 * 1024 * 1024;
 
 /// Where things are written, and which directories are open on the way there.
 pub(crate) struct Directories<'a> {
-    root: &'a Dir,
+    root: Arc<Dir>,
     archive: &'a Path,
     umask: u32,
     /// The set-group-id bit that directories inherit from the root.
     inherited: u32,
     /// From the top down, each in the one before it.
-    open: Vec<(OsString, Dir)>,
+    open: Vec<(OsString, Arc<Dir>)>,
     /// The path of the last of `open`.
     current: PathBuf,
     records: Vec<Record>,
@@ -54,13 +55,13 @@ struct Record {
 impl<'a> Directories<'a> {
     /// Begins with an open root; `unmentioned` is for what the archive leaves out.
     pub(crate) fn new(
-        root: &'a Dir,
+        root: &Dir,
         archive: &'a Path,
         umask: u32,
         unmentioned: Finally,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            root,
+            root: Arc::new(root.duplicate()?),
             archive,
             umask,
             inherited: root.info()?.mode() & 0o2000,
@@ -82,20 +83,26 @@ impl<'a> Directories<'a> {
             self.current = self.open.iter().map(|(name, _)| name).collect();
             for name in parent.iter().skip(common) {
                 let dir = self.enter(name, path)?;
-                self.open.push((name.to_owned(), dir));
+                self.open.push((name.to_owned(), Arc::new(dir)));
                 self.current.push(name);
             }
         }
         Ok(self.last())
     }
 
-    /// Where all of it lies.
-    pub(crate) fn root(&self) -> &Dir {
-        self.root
+    /// The same, for somebody who writes into it later.
+    pub(crate) fn shared_parent_of(&mut self, path: &Path) -> Result<Arc<Dir>, Failure> {
+        self.parent_of(path)?;
+        Ok(Arc::clone(self.last()))
     }
 
-    fn last(&self) -> &Dir {
-        self.open.last().map_or(self.root, |(_, dir)| dir)
+    /// Where all of it lies.
+    pub(crate) fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    fn last(&self) -> &Arc<Dir> {
+        self.open.last().map_or(&self.root, |(_, dir)| dir)
     }
 
     /// Opens `name` in the directory that was opened last, or makes it.
@@ -105,7 +112,7 @@ impl<'a> Directories<'a> {
             Err(failure) => failure,
         };
         let mode = fs::Mode::from_raw_mode(created_with(self.unmentioned.mode));
-        match fs::mkdirat(self.last(), name, mode) {
+        match fs::mkdirat(&**self.last(), name, mode) {
             Ok(()) => {
                 let path = self.current.join(name);
                 self.record(&path, Some(self.unmentioned), true)?;

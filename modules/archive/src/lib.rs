@@ -1,8 +1,8 @@
 //! Unpacks an archive below an open directory, in one pass, without any other program.
 //!
 //! tar (v7, ustar, GNU, PAX; plain or in gzip, zstd, xz or bzip2) and zip. One thread
-//! reads and decompresses the file, and computes its checksum on the way; the other reads
-//! entries from that stream and writes them. Memory does not grow with the archive, but
+//! reads and decompresses the file, and computes its checksum on the way; another reads
+//! entries from that stream and writes them, with the help of a crew for small files. Memory does not grow with the archive, but
 //! for the names of its directories and the decompressor's window.
 //!
 //! An archive is not trusted, even when this process is root: nothing is written outside
@@ -13,6 +13,7 @@
 //! the selection decides what becomes of an entry, and a sink writes it or, in check mode,
 //! only looks whether it could.
 
+mod crew;
 mod directories;
 mod entry;
 mod failures;
