@@ -182,7 +182,7 @@ pub fn take<T: FromValue>(
 }
 
 impl<T: FromValue> FromValue for Option<T> {
-    const SPEC: OptionSpec = OptionSpec { required: false, ..T::SPEC };
+    const SPEC: OptionSpec = OptionSpec { required: false, default: None, ..T::SPEC };
     fn from_value(value: Option<Value>) -> Result<Self, String> {
         value.map(|value| T::from_value(Some(value))).transpose()
     }

@@ -423,6 +423,8 @@ mod tests {
             password: Option<String>, no_log = true;
             /// A list.
             paths: Vec<String>;
+            /// A list that makes a difference when it is empty.
+            allowed: Option<Vec<String>>;
         }
         constraints: [Constraint::RequiredBy("password", &["paths"])];
     }
@@ -443,6 +445,7 @@ mod tests {
         fn run(options: Example, context: &Context) -> Result<Outcome, Failure> {
             Ok(Outcome::new(!context.check_mode)
                 .value("keep", options.keep)
+                .value("allowed", options.allowed)
                 .value("paths", options.paths)
                 .msg(format!("{} {:?}", options.deploy_to.display(), options.password)))
         }
@@ -463,6 +466,12 @@ mod tests {
         assert_eq!(result["keep"], json!(5));
         assert_eq!(result["invocation"]["module_args"]["deploy_to"], json!("/srv"));
         assert_eq!(result["invocation"]["module_args"]["keep"], json!(5));
+    }
+
+    #[test]
+    fn an_optional_list_that_is_not_given_is_not_an_empty_one() {
+        assert_eq!(run(json!({"deploy_to": "/srv"}))["allowed"], json!(null));
+        assert_eq!(run(json!({"deploy_to": "/srv", "allowed": []}))["allowed"], json!([]));
     }
 
     #[test]
@@ -493,7 +502,7 @@ mod tests {
         let result = run(json!({"deploy_to": "/srv", "zzz": 1}));
         assert_eq!(
             result["problems"][0],
-            json!("there is no option zzz (there are: deploy_to, keep, password, paths)")
+            json!("there is no option zzz (there are: deploy_to, keep, password, paths, allowed)")
         );
     }
 }

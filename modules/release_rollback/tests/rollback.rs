@@ -234,6 +234,17 @@ fn chosen_takes_the_lock_and_active_goes_where_it_said() {
 }
 
 #[test]
+fn in_two_steps_it_goes_to_a_release_of_the_upstream_role() {
+    let root = Root::new();
+    root.write("releases/1/REVISION", "1");
+    root.deploy("2");
+    let reply = root.run("release_rollback", json!({"state": "chosen"})).changed();
+    assert_eq!(reply["to"], "1");
+    let _ = root.run("release_rollback", json!({"version": "1"})).changed();
+    assert_eq!(root.live(), "1");
+}
+
+#[test]
 fn a_rollback_given_up_after_the_choice_changes_nothing() {
     let root = three();
     let before = root.content();

@@ -93,8 +93,18 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         }
         None => false,
     };
+    // A hook may have gone back already.
+    let went_back = match &version {
+        Some(version) => {
+            root.history()?.latest(version).is_some_and(|record| record.rolled_back.is_some())
+        }
+        None => false,
+    };
     let mut text = match (&version, switched, &left) {
         (None, ..) => String::new(),
+        (_, false, _) if went_back => {
+            "The deploy failed after the switch, and the release was left again. ".to_owned()
+        }
         (_, true, _) => "The deploy failed after the switch. ".to_owned(),
         (_, false, Left { put_back: Some(version), .. }) => {
             format!("The deploy failed before the switch; {version} is back as it was. ")

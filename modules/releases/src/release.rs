@@ -7,7 +7,7 @@ use oxistrano_core::json::{json, Value};
 use oxistrano_core::{clock, Dir, Failure};
 
 use crate::history::{History, Record};
-use crate::lock::Lock;
+use crate::lock::{Lock, LockKind};
 use crate::options::Via;
 use crate::root::Root;
 use crate::Version;
@@ -215,7 +215,10 @@ fn state_of(
     lock: Option<&Lock>,
     releases: &Dir,
 ) -> Result<State, Failure> {
-    let locked = lock.is_some_and(|lock| lock.version.as_deref() == Some(version.as_str()));
+    // A rollback goes to a release that is there, it makes none.
+    let locked = lock.is_some_and(|lock| {
+        lock.kind == LockKind::Deploy && lock.version.as_deref() == Some(version.as_str())
+    });
     Ok(match record {
         Some(record) if record.rolled_back.is_some() => State::RolledBack,
         Some(_) if history.was_active(version) => State::Complete,
