@@ -1,1 +1,22 @@
-//! A FastCGI client: asks a php-fpm pool over its socket or port.
+//! A FastCGI client: asks a php-fpm pool over its socket or port, one request on one
+//! connection, within one deadline.
+//!
+//! What comes back was written by whoever listens there, so the [`Decoder`] is total: any
+//! bytes, in any pieces, end in an answer of bounded size or in a [`Problem`].
+//!
+//! Mechanism only: nothing here knows PHP, opcache or a release.
+
+mod address;
+mod client;
+mod connection;
+mod decoder;
+mod listening;
+mod request;
+mod response;
+
+pub use address::Address;
+pub use client::{ask, peers, NO_ANSWER, TIMEOUT, UNREACHABLE};
+pub use decoder::{Decoder, End, Problem};
+pub use listening::{connections, holds, listening, Connections, Listening};
+pub use request::Request;
+pub use response::Response;

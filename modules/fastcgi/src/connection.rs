@@ -1,0 +1,153 @@
+//! A connection that gives up at a deadline and at a signal, whatever the other side does.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{
+    connect, recv, send, socket_with, sockopt, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType,
+};
+
+use oxistrano_core::{interrupt, Failure};
+
+use crate::{Decoder, Problem};
+
+/// How long to wait at a time; a signal is noticed after that.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The operating system says why.
+    System(io::Error),
+    /// The deadline has passed.
+    Late,
+    /// The other side closed the connection before the end.
+    Closed,
+    /// It sent something else.
+    Protocol(Problem),
+    /// A signal.
+    Interrupted(Failure),
+}
+
+impl From<Errno> for Trouble {
+    fn from(error: Errno) -> Self {
+        Self::System(error.into())
+    }
+}
+
+fn open(family: AddressFamily) -> Result<OwnedFd, Trouble> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+/// Connects to a unix socket.
+///
+/// # Errors
+/// As [`Trouble`] has them.
+pub fn unix(path: &Path, deadline: Instant) -> Result<OwnedFd, Trouble> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = open(AddressFamily::UNIX)?;
+    loop {
+        match connect(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            // The queue of waiting connections is full, and nothing tells when it is not.
+            Err(Errno::AGAIN) => {
+                let rest = left(deadline)?;
+                std::thread::sleep(rest.min(Duration::from_millis(10)));
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Connects to a TCP port.
+///
+/// # Errors
+/// As [`Trouble`] has them.
+pub fn tcp(address: SocketAddr, deadline: Instant) -> Result<OwnedFd, Trouble> {
+    let socket = open(match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    })?;
+    match connect(&socket, &address) {
+        Ok(()) => return Ok(socket),
+        Err(Errno::INPROGRESS | Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    while wait(&socket, PollFlags::OUT, deadline)?.is_empty() {}
+    sockopt::socket_error(&socket)??;
+    Ok(socket)
+}
+
+/// Sends `request` and reads until the answer has ended.
+///
+/// # Errors
+/// As [`Trouble`] has them.
+pub fn exchange(
+    socket: &OwnedFd,
+    request: &[u8],
+    decoder: &mut Decoder,
+    deadline: Instant,
+) -> Result<(), Trouble> {
+    let mut unsent = request;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let wanted = if unsent.is_empty() {
+            PollFlags::IN
+        } else {
+            // Both: the other side may answer before it has read everything.
+            PollFlags::IN | PollFlags::OUT
+        };
+        let ready = wait(socket, wanted, deadline)?;
+        if ready.contains(PollFlags::OUT) {
+            match send(socket, unsent, SendFlags::NOSIGNAL) {
+                Ok(count) => unsent = unsent.get(count..).unwrap_or_default(),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                // It wants no more; perhaps it has said why.
+                Err(Errno::PIPE | Errno::CONNRESET) => unsent = &[],
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            match recv(socket, &mut buffer, RecvFlags::empty()) {
+                Ok((_, 0)) | Err(Errno::CONNRESET) => return Err(Trouble::Closed),
+                Ok((_, count)) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    decoder.push(bytes).map_err(Trouble::Protocol)?;
+                    if decoder.end().is_some() {
+                        return Ok(());
+                    }
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Waits one slice at most; empty if nothing happened in it.
+fn wait(socket: &OwnedFd, wanted: PollFlags, deadline: Instant) -> Result<PollFlags, Trouble> {
+    let slice = left(deadline)?.min(SLICE);
+    let timeout = Timespec { tv_sec: 0, tv_nsec: slice.subsec_nanos().into() };
+    let mut polled = [PollFd::new(socket, wanted)];
+    match poll(&mut polled, Some(&timeout)) {
+        Ok(_) | Err(Errno::INTR) => Ok(polled[0].revents()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn left(deadline: Instant) -> Result<Duration, Trouble> {
+    interrupt::check().map_err(Trouble::Interrupted)?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Trouble::Late);
+    }
+    Ok(left)
+}

@@ -1,0 +1,234 @@
+//! The sockets of this host that somebody listens on, and who: `/proc`, no other program.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::Address;
+
+/// A socket that somebody listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// The number by which a process's file descriptors name it.
+    pub inode: u64,
+    /// Where; a port of every address has the one of this host.
+    pub address: Address,
+    bound: Option<SocketAddr>,
+}
+
+impl Listening {
+    /// Whether a connection to `target` arrives here.
+    pub(crate) fn takes(&self, target: &SocketAddr) -> bool {
+        self.bound.is_some_and(|bound| {
+            bound.port() == target.port()
+                && (bound.ip() == target.ip() || bound.ip().is_unspecified())
+        })
+    }
+}
+
+/// The connections that others have to a listener.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Somebody serves them.
+    pub accepted: usize,
+    /// They wait for that.
+    pub queued: usize,
+}
+
+/// All listeners of this network namespace.
+pub fn listening() -> Vec<Listening> {
+    let mut found = Vec::new();
+    let all = [UNIX, TCP].concat();
+    for one in sockets(&all).into_iter().filter(|one| one.state == State::Listening) {
+        let address = match (one.path, one.bound) {
+            (Some(path), _) => Address::Unix(path),
+            (None, Some(bound)) => {
+                let host = match bound.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+                    IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+                    ip => ip.to_string(),
+                };
+                Address::Tcp { host, port: bound.port() }
+            }
+            (None, None) => continue,
+        };
+        found.push(Listening { inode: one.inode, address, bound: one.bound });
+    }
+    found
+}
+
+/// The connections to an address of this host, as the kernel counts them.
+pub fn connections(address: &Address) -> Connections {
+    // Not both: on a busy host the list of TCP connections is long.
+    let (files, targets) = match address {
+        Address::Tcp { host, port } => (TCP, Address::resolve(host, *port).unwrap_or_default()),
+        Address::Unix(_) => (UNIX, Vec::new()),
+    };
+    let is_here = |one: &Socket| match (address, one.bound) {
+        (Address::Unix(path), _) => one.path.as_ref() == Some(path),
+        (Address::Tcp { .. }, Some(bound)) => targets.contains(&bound),
+        (Address::Tcp { .. }, None) => false,
+    };
+    let mut count = Connections::default();
+    for one in sockets(files).iter().filter(|one| is_here(one)) {
+        match one.state {
+            // A queued connection belongs to no file yet.
+            State::Connected if one.inode == 0 => count.queued += 1,
+            State::Connected => count.accepted += 1,
+            State::Listening | State::Other => {}
+        }
+    }
+    count
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Listening,
+    Connected,
+    Other,
+}
+
+/// A line of `/proc/net`.
+struct Socket {
+    /// 0 as long as no process has it.
+    inode: u64,
+    state: State,
+    path: Option<PathBuf>,
+    bound: Option<SocketAddr>,
+}
+
+const UNIX: &[&str] = &["/proc/net/unix"];
+const TCP: &[&str] = &["/proc/net/tcp", "/proc/net/tcp6"];
+
+fn sockets(files: &[&str]) -> Vec<Socket> {
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read(file).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let line = if UNIX.contains(file) { unix } else { tcp };
+        found.extend(text.lines().filter_map(line));
+    }
+    found
+}
+
+/// `0000000000000000: 00000002 00000000 00010000 0001 01 20301 /run/x.sock`
+fn unix(line: &str) -> Option<Socket> {
+    let mut rest = line;
+    let mut fields = [""; 7];
+    for field in &mut fields {
+        (*field, rest) = rest.trim_start().split_once(' ')?;
+    }
+    let [_, _, _, flags, kind, state, inode] = fields;
+    // SOCK_STREAM, and a name in the file system.
+    let path = rest.trim_start();
+    if kind != "0001" || !path.starts_with('/') {
+        return None;
+    }
+    let state = match (flags, state) {
+        // __SO_ACCEPTCON
+        ("00010000", _) => State::Listening,
+        // SS_CONNECTED; what waits to be accepted is shown as connecting.
+        (_, "03" | "02") => State::Connected,
+        _ => State::Other,
+    };
+    Some(Socket { inode: inode.parse().ok()?, state, path: Some(PathBuf::from(path)), bound: None })
+}
+
+/// `0: 0100007F:2328 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 20301 …`
+fn tcp(line: &str) -> Option<Socket> {
+    let fields: Vec<_> = line.split_ascii_whitespace().collect();
+    let state = match *fields.get(3)? {
+        "0A" => State::Listening,
+        "01" => State::Connected,
+        _ => State::Other,
+    };
+    let (ip, port) = fields.get(1)?.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    // 32 bits at a time, in the host's order.
+    let mut bytes = Vec::new();
+    for at in (0..ip.len()).step_by(8) {
+        let word = u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?;
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    let ip = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(bytes) => IpAddr::from(Ipv4Addr::from(bytes)),
+        Err(_) => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?)),
+    };
+    let bound = Some(SocketAddr::new(ip, port));
+    Some(Socket { inode: fields.get(9)?.parse().ok()?, state, path: None, bound })
+}
+
+/// Which process holds which of these sockets, as far as this one may look: pid, inode.
+pub fn holds(wanted: impl Fn(u64) -> bool) -> Vec<(u32, u64)> {
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid else { continue };
+        for inode in sockets_of(&process.path()) {
+            if wanted(inode) && !found.contains(&(pid, inode)) {
+                found.push((pid, inode));
+            }
+        }
+    }
+    found
+}
+
+fn sockets_of(process: &Path) -> impl Iterator<Item = u64> {
+    fs::read_dir(process.join("fd")).into_iter().flatten().flatten().filter_map(|fd| {
+        let target = fs::read_link(fd.path()).ok()?;
+        let name = target.as_os_str().as_bytes();
+        let inode = name.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+        std::str::from_utf8(inode).ok()?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn our_own_listeners_are_found_with_their_holder() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("a b.sock");
+        let _unix = UnixListener::bind(&path).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let everywhere = TcpListener::bind("[::]:0").unwrap();
+        let all = listening();
+        let of = |address: Address| {
+            all.iter().find(|one| one.address == address).expect("it is listed").clone()
+        };
+        let tcp = |host: &str, port| Address::Tcp { host: host.to_owned(), port };
+        let found = of(Address::Unix(path));
+        let target = port.local_addr().unwrap();
+        let second = of(tcp("127.0.0.1", target.port()));
+        assert!(second.takes(&target) && !found.takes(&target));
+        let target =
+            SocketAddr::new(Ipv6Addr::LOCALHOST.into(), everywhere.local_addr().unwrap().port());
+        assert!(of(tcp("::1", target.port())).takes(&target));
+        let me = std::process::id();
+        for inode in [found.inode, second.inode] {
+            assert!(holds(|one| one == inode).contains(&(me, inode)));
+        }
+    }
+
+    #[test]
+    fn connections_are_counted_as_served_and_waiting() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let address = Address::Unix(path.clone());
+        assert_eq!(connections(&address), Connections::default());
+        let _clients: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let _one = listener.accept().unwrap();
+        assert_eq!(connections(&address), Connections { accepted: 1, queued: 2 });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(target).unwrap()).collect();
+        let _one = listener.accept().unwrap();
+        let address = Address::new(&target.to_string()).unwrap();
+        assert_eq!(connections(&address), Connections { accepted: 1, queued: 2 });
+    }
+}

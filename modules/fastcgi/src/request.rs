@@ -1,0 +1,183 @@
+//! A request, and how it looks on the line (FastCGI 1.0, role responder).
+
+use oxistrano_core::Failure;
+
+pub(crate) const VERSION: u8 = 1;
+/// There is one request on a connection, and this is its number.
+pub(crate) const ID: u16 = 1;
+pub(crate) const BEGIN_REQUEST: u8 = 1;
+pub(crate) const END_REQUEST: u8 = 3;
+pub(crate) const PARAMS: u8 = 4;
+pub(crate) const STDIN: u8 = 5;
+pub(crate) const STDOUT: u8 = 6;
+pub(crate) const STDERR: u8 = 7;
+
+const RESPONDER: u8 = 1;
+/// The largest content of a record that php-fpm reads.
+const CONTENT: usize = 65_528;
+/// The default limit of an answer.
+const LIMIT: usize = 16 << 20;
+
+/// A request to a responder.
+#[derive(Debug, Clone)]
+pub struct Request {
+    params: Vec<(Vec<u8>, Vec<u8>)>,
+    stdin: Vec<u8>,
+    pub(crate) limit: usize,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Request {
+    /// An empty one, whose answer may have 16 MiB.
+    pub fn new() -> Self {
+        Self { params: Vec::new(), stdin: Vec::new(), limit: LIMIT }
+    }
+
+    /// One more parameter, `SCRIPT_FILENAME` for example.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        self.params.push((name.into(), value.into()));
+        self
+    }
+
+    /// The body, with the parameters that announce it.
+    #[must_use]
+    pub fn body(mut self, content_type: &str, body: Vec<u8>) -> Self {
+        let length = body.len().to_string();
+        self.stdin = body;
+        self.param("CONTENT_TYPE", content_type).param("CONTENT_LENGTH", length)
+    }
+
+    /// How many bytes of answer are accepted, headers included.
+    #[must_use]
+    pub fn limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// The bytes of the whole request. php-fpm does not put a parameter together again that
+    /// is spread over two records, so none is.
+    ///
+    /// # Errors
+    /// A parameter that is too large for a record.
+    pub fn encode(&self) -> Result<Vec<u8>, Failure> {
+        let mut out = Vec::new();
+        // No FCGI_KEEP_CONN: the pool closes the connection.
+        record(&mut out, BEGIN_REQUEST, &[0, RESPONDER, 0, 0, 0, 0, 0, 0]);
+        let mut content = Vec::new();
+        for (name, value) in &self.params {
+            let mut pair = Vec::with_capacity(name.len() + value.len() + 8);
+            for part in [name, value] {
+                length(&mut pair, part.len());
+            }
+            pair.extend_from_slice(name);
+            pair.extend_from_slice(value);
+            if pair.len() > CONTENT {
+                let name = String::from_utf8_lossy(name).escape_debug().to_string();
+                return Err(Failure::new("fastcgi_request", format!("cannot send '{name}'"))
+                    .cause(format!("it has {} bytes, php-fpm takes {CONTENT}", pair.len())));
+            }
+            if content.len() + pair.len() > CONTENT {
+                record(&mut out, PARAMS, &content);
+                content.clear();
+            }
+            content.extend_from_slice(&pair);
+        }
+        if !content.is_empty() {
+            record(&mut out, PARAMS, &content);
+        }
+        record(&mut out, PARAMS, &[]);
+        for part in self.stdin.chunks(CONTENT) {
+            record(&mut out, STDIN, part);
+        }
+        record(&mut out, STDIN, &[]);
+        Ok(out)
+    }
+}
+
+fn length(out: &mut Vec<u8>, length: usize) {
+    match u8::try_from(length) {
+        Ok(short) if short < 0x80 => out.push(short),
+        // Longer than 31 bits is longer than a record, which is refused.
+        _ => out.extend_from_slice(&(length as u32 | 1 << 31).to_be_bytes()),
+    }
+}
+
+/// `content` is at most [`CONTENT`] long.
+fn record(out: &mut Vec<u8>, kind: u8, content: &[u8]) {
+    let padding = content.len().next_multiple_of(8) - content.len();
+    let [id_high, id_low] = ID.to_be_bytes();
+    let [length_high, length_low] = (content.len() as u16).to_be_bytes();
+    out.extend_from_slice(&[VERSION, kind, id_high, id_low, length_high, length_low]);
+    out.extend_from_slice(&[padding as u8, 0]);
+    out.extend_from_slice(content);
+    out.resize(out.len() + padding, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Params = Vec<(Vec<u8>, Vec<u8>)>;
+
+    /// Reads it as the other side does: parameters record by record.
+    fn decode(mut bytes: &[u8]) -> (Params, Vec<u8>) {
+        let (mut params, mut stdin, mut ends) = (Vec::new(), Vec::new(), 0);
+        while !bytes.is_empty() {
+            let length = usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
+            let next = 8 + length + usize::from(bytes[6]);
+            let mut content = &bytes[8..8 + length];
+            assert!(length <= CONTENT && next % 8 == 0 && bytes[0] == 1 && bytes[3] == 1);
+            ends += usize::from(length == 0);
+            if bytes[1] == STDIN {
+                stdin.extend_from_slice(content);
+            }
+            while bytes[1] == PARAMS && !content.is_empty() {
+                let mut take = || {
+                    let long = content[0] >= 0x80;
+                    let (head, rest) = content.split_at(if long { 4 } else { 1 });
+                    content = rest;
+                    head.iter().fold(0, |n, byte| n << 8 | usize::from(*byte))
+                        & 0x7fff_ffff
+                        & if long { usize::MAX } else { 0x7f }
+                };
+                let (name, value) = (take(), take());
+                params.push((content[..name].to_vec(), content[name..name + value].to_vec()));
+                content = &content[name + value..];
+            }
+            bytes = &bytes[next..];
+        }
+        assert_eq!(ends, 2, "each stream has one end");
+        (params, stdin)
+    }
+
+    #[test]
+    fn a_parameter_that_no_record_can_hold_is_refused() {
+        let error = Request::new().param("X", vec![b'x'; CONTENT]).encode().unwrap_err();
+        assert!(error.to_string().starts_with("cannot send 'X': it has 65534 bytes"), "{error}");
+        let most = CONTENT - 1 - 1 - 4;
+        assert!(Request::new().param("X", vec![b'x'; most]).encode().is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_arrives(
+            params in prop::collection::vec((1usize..300, 0usize..40_000), 0..9),
+            body in 0usize..200_000,
+        ) {
+            let params: Vec<_> =
+                params.into_iter().map(|(n, v)| (vec![b'n'; n], vec![b'v'; v])).collect();
+            let mut request = Request::new();
+            for (name, value) in &params {
+                request = request.param(name.clone(), value.clone());
+            }
+            request.stdin = vec![b'b'; body];
+            prop_assert_eq!(decode(&request.encode().unwrap()), (params, request.stdin));
+        }
+    }
+}

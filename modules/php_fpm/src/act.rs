@@ -1,0 +1,234 @@
+//! What can be done to a pool so that it forgets old code: reset, reload, restart; each
+//! one verified.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use oxistrano_core::{command, Failure};
+
+use crate::master::Master;
+use crate::php::{Answer, Opcache, Php};
+use crate::pool::{past, Pool};
+use crate::Method;
+
+/// For `php-fpm -t`.
+const TEST: Duration = Duration::from_secs(20);
+const NOTHING: &str = "Nothing was changed.";
+
+/// Does it. Returns warnings.
+///
+/// # Errors
+/// What went wrong, with the state that things are in.
+pub fn act(
+    pool: &Pool,
+    php: Option<(&Php, &Answer)>,
+    method: Method,
+    service: Option<&str>,
+) -> Result<Vec<String>, Failure> {
+    match (method, php) {
+        (Method::Reset, Some((php, before))) => reset(pool, php, before).map(|()| Vec::new()),
+        (Method::Reset, None) => Err(Failure::new("opcache_unavailable", "cannot reset opcache")),
+        (Method::Reload, php) => reload(pool, php),
+        (Method::Restart, _) => restart(pool, service),
+    }
+}
+
+/// `opcache_reset()`: takes effect when no request that uses the cache is running any more.
+fn reset(pool: &Pool, php: &Php, before: &Answer) -> Result<(), Failure> {
+    let failed = || Failure::new("reset_failed", "cannot reset opcache");
+    match before.opcache() {
+        Opcache::Enabled => {}
+        Opcache::Disabled => {
+            return Err(failed()
+                .cause("opcache is switched off in this pool")
+                .remedy("there is no old code in it; leave the task out")
+                .state(NOTHING))
+        }
+        Opcache::Absent => {
+            return Err(failed()
+                .cause("the extension opcache is not loaded in this pool")
+                .remedy("there is no old code in it; leave the task out")
+                .state(NOTHING))
+        }
+    }
+    let restarts = "/statistics/manual_restarts";
+    // A restart that is pending already, asked for by somebody else, is as good as ours.
+    if !before.is_pending() {
+        let answer = php.ask("reset", oxistrano_core::json::json!({}))?;
+        if !answer.flag("/reset") && !answer.is_pending() {
+            return Err(failed().cause("opcache_reset() says no").state(NOTHING));
+        }
+    }
+    let done = pool.wait(|| {
+        let now = php.ask("status", oxistrano_core::json::json!({})).map_err(|failure| {
+            failure.state("opcache_reset() was called; whether it has taken effect is not known.")
+        })?;
+        let happened = now.number(restarts) > before.number(restarts)
+            || now.number("/statistics/last_restart_time")
+                > before.number("/statistics/last_restart_time");
+        Ok(happened && !now.is_pending())
+    })?;
+    if done {
+        return Ok(());
+    }
+    Err(failed()
+        .cause("a request that began before it is still running, and opcache waits for that")
+        .remedy("raise timeout, or end that request")
+        .state(
+            "The reset is pending: until the last such request has ended, PHP runs without \
+             opcache, and then it begins with an empty one.",
+        ))
+}
+
+fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Failure> {
+    let master = the_master(pool, "reload")?;
+    test_configuration(master)?;
+    let started = php.map_or(0, |(_, answer)| started(answer));
+    let warnings = pool.cut_off(started);
+    let before = master.workers();
+    // Else a start in the same second looks like none.
+    past(started, pool.deadline)?;
+    master.reload()?;
+    let sent = "The reload was asked for.";
+    let mut trouble = None;
+    let done = pool.wait(|| {
+        let workers = master.workers();
+        if !before.is_empty() && workers.iter().any(|worker| before.contains(worker)) {
+            return Ok(false);
+        }
+        let answer = match php {
+            Some((php, _)) => php.ask("status", oxistrano_core::json::json!({})).map(Some),
+            None => pool.answers().map(|()| None),
+        };
+        match answer {
+            // Old workers may be hidden from us, so the new ones have to be known.
+            Ok(Some(answer)) => Ok(self::started(&answer) > started || started == 0),
+            Ok(None) => Ok(true),
+            Err(failure) if failure.code() == "interrupted" => Err(failure.state(sent)),
+            // Between the old workers and the new ones that is as it should be.
+            Err(failure) => {
+                trouble = Some(failure);
+                Ok(false)
+            }
+        }
+    })?;
+    if done {
+        return Ok(warnings.into_iter().collect());
+    }
+    let failure = Failure::new("reload_failed", "php-fpm has not reloaded in time").state(sent);
+    Err(match trouble {
+        Some(trouble) => failure.cause(trouble).remedy("look into php-fpm's log"),
+        None => failure
+            .cause("old workers still work on requests")
+            .remedy("raise timeout above process_control_timeout, or end those requests"),
+    })
+}
+
+/// When the cache began, and with it the workers; 0 without opcache.
+fn started(answer: &Answer) -> u64 {
+    answer.number("/statistics/start_time")
+}
+
+fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
+    let systemd = Path::new("/run/systemd/system").is_dir();
+    let unit = pool.master.as_ref().and_then(Master::unit);
+    let Some(name) = service.map(str::to_owned).or(unit) else {
+        return Err(Failure::new("no_service", "cannot restart php-fpm")
+            .cause("the system does not tell which service it belongs to")
+            .remedy("name it with service, php8.2-fpm for example")
+            .state(NOTHING));
+    };
+    let odd = |c: char| !c.is_ascii_alphanumeric() && !"@._:-".contains(c);
+    if name.is_empty() || name.starts_with('-') || name.contains(odd) {
+        return Err(Failure::new("no_service", "cannot restart php-fpm")
+            .cause(format!("'{}' is no name of a service", name.escape_debug()))
+            .state(NOTHING));
+    }
+    if let Some(master) = &pool.master {
+        test_configuration(master)?;
+    }
+    let argv: [&str; 3] = if systemd {
+        ["systemctl", "restart", &name]
+    } else {
+        ["service", name.trim_end_matches(".service"), "restart"]
+    };
+    let argv = argv.map(OsString::from);
+    command::run(&argv, Path::new("/"), pool.deadline.left()).map_err(|failure| {
+        failure
+            .while_trying("cannot restart php-fpm")
+            .remedy("run as root (become), and look what the service's log says")
+            .state("Whether php-fpm runs is not known.")
+    })?;
+    let mut trouble = None;
+    let done = pool.wait(|| {
+        // Without a master that we knew, an answer is all that can be asked for.
+        let new = match &pool.master {
+            Some(old) => Master::behind(&pool.address, pool.deadline.left())
+                .is_ok_and(|new| new.is_some_and(|new| new.pid != old.pid)),
+            None => true,
+        };
+        match (new, pool.answers()) {
+            (new, Ok(())) => Ok(new),
+            (_, Err(failure)) if failure.code() == "interrupted" => Err(failure),
+            (_, Err(failure)) => {
+                trouble = Some(failure);
+                Ok(false)
+            }
+        }
+    })?;
+    if done {
+        return Ok(Vec::new());
+    }
+    let failure = Failure::new("restart_failed", format!("php-fpm was not restarted by '{name}'"));
+    Err(match trouble {
+        Some(trouble) => failure.cause(trouble).remedy("look into php-fpm's log"),
+        None => failure
+            .cause("the pool is still served by the same master process")
+            .remedy("name the service that this pool belongs to with service"),
+    }
+    .state("The service was restarted."))
+}
+
+fn the_master<'a>(pool: &'a Pool, verb: &str) -> Result<&'a Master, Failure> {
+    pool.master.as_ref().ok_or_else(|| {
+        Failure::new("no_master", format!("cannot {verb} php-fpm"))
+            .cause(format!(
+                "the system does not tell which master process made the socket '{}'; it may run \
+                 in a container or on another host",
+                pool.address
+            ))
+            .remedy("run where php-fpm runs, as root (become), or use method=reset")
+            .state(NOTHING)
+    })
+}
+
+/// `php-fpm -t`: with a broken configuration a reload ends in no php-fpm at all. Only the
+/// program of a user who is ours is run, and only where its files are ours.
+fn test_configuration(master: &Master) -> Result<(), Failure> {
+    let Some(config) = master.config.as_ref() else { return Ok(()) };
+    if master.uid != oxistrano_core::users::current() || !master.shares_root() {
+        return Ok(());
+    }
+    let program = format!("/proc/{}/exe", master.pid);
+    // -R: whether root may be the pool's user is not what is asked.
+    let argv = ["-t", "-R", "-y"].map(OsString::from);
+    let argv: Vec<OsString> =
+        [program.into()].into_iter().chain(argv).chain([config.into()]).collect();
+    let said = match command::run(&argv, Path::new("/"), TEST) {
+        Ok(_) => return Ok(()),
+        Err(failure) if failure.code() == "interrupted" => return Err(failure),
+        Err(failure) => failure.to_string(),
+    };
+    // Whatever else may be wrong with the test itself is no reason not to reload.
+    if !said.contains("FPM initialization failed") {
+        return Ok(());
+    }
+    let errors = said.split("ERROR: ").skip(1).filter_map(|rest| rest.lines().next());
+    let errors: Vec<_> = errors.map(|line| line.trim_end_matches(['.', ' '])).collect();
+    Err(Failure::new("broken_configuration", "php-fpm's configuration is broken")
+        .cause(errors.join("; ").replace("\\n", " "))
+        .remedy("mend it; with it php-fpm would not come back")
+        .path(config)
+        .state("Nothing was changed: php-fpm runs on with the configuration that it has read."))
+}

@@ -1,0 +1,46 @@
+//! The one time limit of a run.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use oxistrano_core::{interrupt, Failure};
+
+/// When the module has to have ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    end: Instant,
+}
+
+impl Deadline {
+    /// So many seconds from now.
+    pub fn after(seconds: u64) -> Self {
+        // A year is for ever, and never overflows.
+        Self { end: Instant::now() + Duration::from_secs(seconds.min(31_536_000)) }
+    }
+
+    /// What is left; not less than a moment, so that what is asked last still is.
+    pub fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now()).max(Duration::from_millis(50))
+    }
+
+    /// Whether it has passed.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// Waits, but not beyond it.
+    ///
+    /// # Errors
+    /// `interrupted` by a signal.
+    pub fn sleep(&self, time: Duration) -> Result<(), Failure> {
+        let until = (Instant::now() + time).min(self.end);
+        loop {
+            interrupt::check()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+}

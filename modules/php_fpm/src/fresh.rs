@@ -1,0 +1,405 @@
+//! Whether old code would go on being served after the switch, and whether the next
+//! release still has room.
+//!
+//! opcache knows a script by its real path and, once it was asked for by a path with a link
+//! in it, by that path as well; then it does not look again where the link leads
+//! (`validate_timestamps=0`). So `…/current/pub/index.php` is among its keys exactly when a
+//! web server passes unresolved paths, and what stands there was found before the switch
+//! exactly when opcache was not restarted since.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use oxistrano_core::json::{json, Value};
+use oxistrano_core::{AbsPath, Failure, IoContext, RelPath};
+
+use crate::php::{in_json, Answer, Php};
+use crate::Method;
+
+/// What helps against a full cache.
+pub const ADVICE: &str = "Raise opcache.memory_consumption and opcache.max_accelerated_files, or \
+                          let this module empty the cache (when_full).";
+
+/// What leads to the live release.
+#[derive(Debug)]
+pub struct Live {
+    /// `current` as web servers may name it.
+    pub currents: Vec<PathBuf>,
+    /// Where it leads.
+    pub real: PathBuf,
+    /// The real path of the directory of the releases.
+    pub releases: PathBuf,
+    /// A directory whose files are replaced in place.
+    pub directory: bool,
+    /// When the link was made, in seconds since the epoch.
+    pub switched: u64,
+}
+
+impl Live {
+    /// Looks.
+    ///
+    /// # Errors
+    /// `nothing_live` when `current` leads nowhere.
+    pub fn look(
+        deploy_to: &AbsPath,
+        current_dir: &RelPath,
+        releases_dir: &RelPath,
+        served_as: &[AbsPath],
+    ) -> Result<Self, Failure> {
+        let current = deploy_to.as_path().join(current_dir);
+        let nothing = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Failure::new("nothing_live", format!("'{}' leads to no release", current.display()))
+                    .remedy("deploy first, or set deploy_to and current_dir")
+                    .path(&current)
+                    .state("Nothing was changed.")
+            }
+            _ => Failure::io("follow", &current, error),
+        };
+        let real = fs::canonicalize(&current).map_err(nothing)?;
+        let link = fs::symlink_metadata(&current).or_fail("examine", &current)?;
+        let releases = deploy_to.as_path().join(releases_dir);
+        let releases = fs::canonicalize(&releases).unwrap_or(releases);
+        // The root may be spelled in two ways itself.
+        let spelled = fs::canonicalize(deploy_to.as_path()).map(|root| root.join(current_dir));
+        let mut currents = vec![current];
+        currents.extend(spelled.ok());
+        currents.extend(served_as.iter().map(|path| path.as_path().to_owned()));
+        currents.sort();
+        currents.dedup();
+        Ok(Self {
+            currents,
+            real,
+            releases,
+            directory: link.is_dir(),
+            switched: u64::try_from(link.ctime()).unwrap_or(0),
+        })
+    }
+
+    /// The name of the live release; `None` if it is none of the releases.
+    pub fn release(&self) -> Option<String> {
+        let below = self.real.strip_prefix(&self.releases).ok()?;
+        below.components().next().map(|name| name.as_os_str().to_string_lossy().into_owned())
+    }
+
+    /// Asks opcache about it.
+    ///
+    /// # Errors
+    /// When the pool does not answer.
+    pub fn ask(&self, php: &Php, entry_points: &[RelPath]) -> Result<Answer, Failure> {
+        let names = entry_points.iter().map(|entry| in_json(entry.as_path()));
+        let currents = self.currents.iter().map(|path| in_json(path));
+        php.ask(
+            "stale",
+            json!({
+                "current": currents.collect::<Result<Vec<_>, _>>()?,
+                "current_real": in_json(&self.real)?,
+                "releases": in_json(&self.releases)?,
+                "directory": self.directory,
+                "entry_points": names.collect::<Result<Vec<_>, _>>()?,
+            }),
+        )
+    }
+}
+
+/// The judgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether old code would be served.
+    pub needed: bool,
+    /// In a sentence without its final stop.
+    pub why: String,
+}
+
+/// Judges what opcache says; `now` in seconds since the epoch.
+pub fn judge(live: &Live, answer: &Answer, now: u64) -> Verdict {
+    let verdict = |needed, why: String| Verdict { needed, why };
+    // The same second is not good enough to tell what was first.
+    let restarted = answer.cached_since() > live.switched;
+    let checks = answer.flag("/validate_timestamps");
+    let frequency = answer.number("/revalidate_freq");
+    if live.directory {
+        let scripts = answer.number("/inplace/scripts");
+        if scripts == 0 {
+            return verdict(false, "nothing of what is live is in opcache".to_owned());
+        }
+        if checks {
+            let why = format!("opcache sees changed files by itself within {frequency} s");
+            return verdict(false, why);
+        }
+        return if answer.number("/inplace/changed") < answer.cached_since() {
+            verdict(false, "no cached file was replaced since opcache began".to_owned())
+        } else {
+            let why = "current is a directory whose files were replaced, and opcache does not \
+                       look at their times (validate_timestamps=0)";
+            verdict(true, why.to_owned())
+        };
+    }
+    let ttl = answer.number("/realpath_cache_ttl");
+    // With times checked, the workers' own caches of paths are all that is old, and they end.
+    let expired = checks && now.saturating_sub(live.switched) > ttl.max(frequency);
+    let how = |paths: &[&str]| {
+        let first = paths.first().copied().unwrap_or_default().escape_debug();
+        match paths.len() {
+            0 | 1 => format!("the web server passes paths through current ('{first}')"),
+            more => format!(
+                "the web server passes paths through current ('{first}' and {} more)",
+                more - 1
+            ),
+        }
+    };
+    let (keys, resolved) = (answer.texts("/paths"), answer.texts("/resolved"));
+    let seen = if keys.is_empty() { &resolved } else { &keys };
+    if seen.is_empty() && !answer.flag("/full") {
+        let why =
+            "no request has come by a path through current since opcache began ($realpath_root)";
+        return verdict(false, why.to_owned());
+    }
+    if restarted {
+        return verdict(false, "opcache was restarted after the switch".to_owned());
+    }
+    if expired {
+        return verdict(false, "what was cached of the old paths has expired".to_owned());
+    }
+    if seen.is_empty() {
+        let why = "opcache is full: it neither keeps new scripts nor notes by which path they are \
+                   asked for, so that old code cannot be excluded";
+        return verdict(true, why.to_owned());
+    }
+    let why = match (keys.is_empty(), checks) {
+        (false, false) => "opcache keeps the script that they led to before the switch",
+        _ => "workers remember for a while where they led before the switch",
+    };
+    verdict(true, format!("{}, and {why}", how(seen)))
+}
+
+/// What a reset does not reach: preloaded code is part of the master process.
+pub fn preloaded(live: &Live, answer: &Answer, method: Option<Method>) -> Option<String> {
+    let script = answer.text("/preload");
+    let began = answer.number("/statistics/start_time");
+    let replaced = matches!(method, Some(Method::Reload | Method::Restart));
+    (!script.is_empty() && began <= live.switched && !replaced).then(|| {
+        format!(
+            "opcache.preload ('{}') was read before the switch, and what it has loaded stays until \
+             php-fpm is reloaded: use state=reloaded.",
+            script.escape_debug()
+        )
+    })
+}
+
+/// How much of the cache is left for the next release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// Whether another release like the largest one does not fit.
+    pub nearly_full: bool,
+    /// As the result shows it.
+    pub figures: Value,
+    warning: String,
+}
+
+impl Room {
+    /// Judges.
+    pub fn of(live: &Live, answer: &Answer) -> Self {
+        let releases = answer.value("/releases").as_object();
+        let number = |value: &Value, key: &str| value[key].as_u64().unwrap_or(0).min(1 << 53);
+        let (mut memory, mut scripts) = (0, 0);
+        let (mut dead_memory, mut dead_scripts, mut dead) = (0, 0, 0);
+        let active = live.release();
+        for (name, release) in releases.into_iter().flatten() {
+            memory = memory.max(number(release, "memory"));
+            scripts = scripts.max(number(release, "scripts"));
+            if Some(name) != active.as_ref() {
+                dead += 1;
+                dead_memory += number(release, "memory");
+                dead_scripts += number(release, "scripts");
+            }
+        }
+        let (free, keys_free) = (answer.number("/memory/free_memory"), answer.keys_free());
+        // A script takes a key for each path that it was asked for by.
+        let all = answer.number("/statistics/num_cached_scripts").max(1);
+        let keys = scripts * answer.number("/statistics/num_cached_keys").max(all) / all;
+        let full = answer.flag("/full");
+        // A directory in place needs no room for a second release.
+        let nearly_full = full || (!live.directory && (memory > free || keys > keys_free));
+        let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1_048_576.0);
+        let mut warning = match full {
+            true => "opcache is full".to_owned(),
+            false => "opcache has no room for another release like this one".to_owned(),
+        };
+        warning += &format!(
+            ": free are {} and {keys_free} keys, a release takes {} and {keys} keys",
+            mb(free),
+            mb(memory)
+        );
+        if dead > 0 {
+            warning += &format!(
+                ", {dead} releases that are not live hold {} in {dead_scripts} scripts",
+                mb(dead_memory)
+            );
+        }
+        warning += &format!(". {ADVICE}");
+        Self {
+            nearly_full,
+            figures: json!({
+                "memory_free": free,
+                "keys_free": keys_free,
+                "memory_per_release": memory,
+                "keys_per_release": keys,
+                "dead_releases": dead,
+                "dead_memory": dead_memory,
+            }),
+            warning,
+        }
+    }
+
+    /// What a person should know.
+    pub fn warning(&self) -> Option<String> {
+        self.nearly_full.then(|| self.warning.clone())
+    }
+}
+
+/// The directories in which scripts of any release are.
+pub fn directories(live: &Live, answer: &Answer) -> Vec<PathBuf> {
+    let releases = answer.value("/releases").as_object();
+    let names = releases.into_iter().flatten().map(|(name, _)| Path::new(name));
+    // One name each: nothing above, nothing below.
+    let names = names.filter(|name| RelPath::new(name).is_ok_and(|name| name.depth() == 1));
+    let mut directories: Vec<_> = names.map(|name| live.releases.join(name)).collect();
+    directories.push(live.real.clone());
+    directories.sort();
+    directories.dedup();
+    directories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SWITCHED: u64 = 1000;
+
+    fn live(directory: bool) -> Live {
+        Live {
+            currents: vec!["/srv/shop/current".into()],
+            real: if directory { "/srv/shop/current" } else { "/srv/shop/releases/2" }.into(),
+            releases: "/srv/shop/releases".into(),
+            directory,
+            switched: SWITCHED,
+        }
+    }
+
+    fn answer(restarted: u64, checks: bool, paths: &[&str], resolved: &[&str]) -> Answer {
+        Answer::of(json!({
+            "opcache": "enabled",
+            "validate_timestamps": u8::from(checks),
+            "revalidate_freq": 2,
+            "realpath_cache_ttl": 120,
+            "statistics": {"start_time": 10, "last_restart_time": restarted},
+            "paths": paths,
+            "resolved": resolved,
+        }))
+    }
+
+    #[test]
+    fn old_code_is_told_from_new() {
+        let path = &["/srv/shop/current/pub/index.php"][..];
+        for (restarted, checks, paths, resolved, now, needed, why) in [
+            // $realpath_root
+            (0, false, &[][..], &[][..], 1001, false, "no request has come"),
+            // $document_root
+            (0, false, path, path, 1001, true, "opcache keeps the script"),
+            (0, false, path, path, 9999, true, "opcache keeps the script"),
+            (999, false, path, path, 1001, true, "opcache keeps the script"),
+            // In the same second: better once too often.
+            (1000, false, path, path, 1001, true, "opcache keeps the script"),
+            (1001, false, path, path, 1002, false, "restarted after the switch"),
+            // Times are checked, but where a link leads is remembered.
+            (0, true, &[], path, 1001, true, "workers remember for a while"),
+            (0, true, path, path, 1120, true, "workers remember for a while"),
+            (0, true, path, path, 1121, false, "has expired"),
+            // revalidate_path=1 has no such keys.
+            (0, false, &[], path, 1001, true, "workers remember for a while"),
+        ] {
+            let verdict = judge(&live(false), &answer(restarted, checks, paths, resolved), now);
+            assert_eq!(verdict.needed, needed, "{restarted} {checks} {paths:?}: {verdict:?}");
+            assert!(verdict.why.contains(why), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_cache_cannot_tell() {
+        let full =
+            |restarted| Answer::of(json!({"full": true, "statistics": {"start_time": restarted}}));
+        let verdict = judge(&live(false), &full(10), 1001);
+        assert!(verdict.needed && verdict.why.contains("is full"), "{verdict:?}");
+        assert!(!judge(&live(false), &full(1001), 1002).needed);
+    }
+
+    #[test]
+    fn preloaded_code_needs_a_reload() {
+        let answer = |began| {
+            Answer::of(json!({"preload": "/srv/p.php", "statistics": {"start_time": began}}))
+        };
+        let live = live(false);
+        let warning = preloaded(&live, &answer(999), Some(Method::Reset)).unwrap();
+        assert!(
+            warning.contains("'/srv/p.php'") && warning.contains("state=reloaded"),
+            "{warning}"
+        );
+        assert!(preloaded(&live, &answer(999), None).is_some());
+        assert_eq!(preloaded(&live, &answer(999), Some(Method::Reload)), None);
+        assert_eq!(preloaded(&live, &answer(1001), None), None);
+        assert_eq!(preloaded(&live, &Answer::of(json!({})), None), None);
+    }
+
+    #[test]
+    fn files_that_were_replaced_in_place_are_old() {
+        let answer = |scripts, changed, checks: u8| {
+            Answer::of(json!({
+                "inplace": {"scripts": scripts, "changed": changed},
+                "validate_timestamps": checks,
+                "statistics": {"start_time": 500},
+            }))
+        };
+        for (scripts, changed, checks, needed) in [
+            (0, 0, 0, false),
+            (9, 499, 0, false),
+            (9, 500, 0, true),
+            (9, 501, 0, true),
+            (9, 501, 1, false),
+        ] {
+            let verdict = judge(&live(true), &answer(scripts, changed, checks), 1001);
+            assert_eq!(verdict.needed, needed, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn room_is_what_the_largest_release_would_need() {
+        let answer = |free: u64, keys: u64| {
+            Answer::of(json!({
+                "memory": {"free_memory": free},
+                "statistics": {"num_cached_scripts": 200, "num_cached_keys": keys, "max_cached_keys": 1000},
+                "releases": {
+                    "1": {"scripts": 100, "memory": 5_000_000},
+                    "2": {"scripts": 90, "memory": 4_000_000},
+                },
+            }))
+        };
+        let room = Room::of(&live(false), &answer(6_000_000, 400));
+        assert!(!room.nearly_full && room.warning().is_none(), "{room:?}");
+        assert_eq!(room.figures["dead_memory"], 5_000_000);
+        assert_eq!(room.figures["keys_per_release"], 200);
+        let room = Room::of(&live(false), &answer(4_999_999, 400));
+        let warning = room.warning().unwrap();
+        assert!(warning.contains("1 releases that are not live hold 4.8 MB"), "{warning}");
+        assert!(Room::of(&live(false), &answer(6_000_000, 900)).nearly_full);
+        assert!(!Room::of(&live(true), &answer(4_999_999, 400)).nearly_full);
+    }
+
+    #[test]
+    fn directories_stay_where_the_releases_are() {
+        let answer = Answer::of(json!({"releases": {"1": {}, "..": {}, "/etc": {}, "a/b": {}}}));
+        let found = directories(&live(false), &answer);
+        assert_eq!(found, ["/srv/shop/releases/1", "/srv/shop/releases/2"].map(PathBuf::from));
+    }
+}
