@@ -17,6 +17,7 @@ mod failure;
 pub mod interrupt;
 mod mask;
 pub mod mode;
+pub mod net;
 mod options;
 mod protocol;
 mod relpath;

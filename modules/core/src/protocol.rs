@@ -502,7 +502,7 @@ mod tests {
         let result = run(json!({"deploy_to": "/srv", "zzz": 1}));
         assert_eq!(
             result["problems"][0],
-            json!("there is no option zzz (there are: deploy_to, keep, password, paths, allowed)")
+            json!("there is no option zzz (there are: allowed, deploy_to, keep, password, paths)")
         );
     }
 }

@@ -1,17 +1,10 @@
 //! Where a pool listens.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use oxistrano_core::json::Value;
-use oxistrano_core::{command, FromValue, Kind, OptionSpec};
-
-/// A name server that does not answer must not hold up a deploy.
-const LOOKUP: Duration = Duration::from_secs(10);
+use oxistrano_core::{FromValue, Kind, OptionSpec};
 
 /// A unix socket or a TCP port, as `fastcgi_pass` and php-fpm's `listen` write it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,58 +53,6 @@ impl Address {
             _ => wrong("is neither the path of a socket nor HOST:PORT"),
         }
     }
-
-    /// The addresses that a TCP address stands for; without `getaddrinfo`, which a static
-    /// program must not call.
-    ///
-    /// # Errors
-    /// Why the name leads nowhere.
-    pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-        let at = |addresses: Vec<IpAddr>| {
-            addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
-        };
-        if let Ok(address) = host.parse() {
-            return Ok(at(vec![address]));
-        }
-        let hosts = fs::read("/etc/hosts").unwrap_or_default();
-        let mut found = in_hosts(&String::from_utf8_lossy(&hosts), host);
-        if found.is_empty() {
-            let argv: Vec<OsString> = ["getent", "ahosts", "--", host].map(OsString::from).into();
-            if let Ok(output) = command::run(&argv, Path::new("/"), LOOKUP) {
-                found = in_ahosts(&String::from_utf8_lossy(&output.stdout));
-            }
-        }
-        if found.is_empty() && host == "localhost" {
-            found.push(Ipv4Addr::LOCALHOST.into());
-        }
-        if found.is_empty() {
-            return Err(format!("neither /etc/hosts nor getent knows '{host}'"));
-        }
-        Ok(at(found))
-    }
-}
-
-fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-    lines
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let address = words.next()?.parse().ok()?;
-            words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
-        })
-        .collect()
-}
-
-/// `192.0.2.1     STREAM php`
-fn in_ahosts(text: &str) -> Vec<IpAddr> {
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let address = line.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-        if let Some(address) = address.filter(|address| !found.contains(address)) {
-            found.push(address);
-        }
-    }
-    found
 }
 
 impl fmt::Display for Address {
@@ -175,18 +116,6 @@ mod tests {
             let error = Address::new(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn names_are_found_in_the_hosts_file() {
-        let text = "# php\n127.0.0.1 localhost\n192.0.2.7\tshop PHP # x\n::1 php\nnonsense php\n";
-        let expected: Vec<IpAddr> = vec!["192.0.2.7".parse().unwrap(), "::1".parse().unwrap()];
-        assert_eq!(in_hosts(text, "php"), expected);
-        assert!(in_hosts(text, "x").is_empty());
-        assert_eq!(in_ahosts("192.0.2.1 STREAM a\n192.0.2.1 DGRAM\nx\n").len(), 1);
-        assert!(!Address::resolve("localhost", 9000).unwrap().is_empty());
-        let error = Address::resolve("no-such-host.invalid", 9000).unwrap_err();
-        assert!(error.contains("no-such-host.invalid"), "{error}");
     }
 
     proptest! {

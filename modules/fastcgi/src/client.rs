@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::Failure;
+use oxistrano_core::{net, Failure};
 
 use crate::connection::{exchange, tcp, unix, Trouble};
 use crate::{holds, listening, Address, Decoder, Request, Response};
@@ -56,7 +56,7 @@ pub fn peers(address: &Address, timeout: Duration) -> Result<Vec<u32>, Failure> 
             Ok(maker(&socket).into_iter().collect())
         }
         Address::Tcp { host, port } => {
-            let targets = Address::resolve(host, *port).map_err(|why| unreachable(address, why))?;
+            let targets = net::resolve(host, *port).map_err(|why| unreachable(address, why))?;
             let inodes: Vec<u64> = listening()
                 .into_iter()
                 .filter(|one| targets.iter().any(|target| one.takes(target)))
@@ -94,7 +94,7 @@ fn open(address: &Address, deadline: Instant, timeout: Duration) -> Result<Owned
     match address {
         Address::Unix(path) => unix(path, deadline).map_err(failed),
         Address::Tcp { host, port } => {
-            let targets = Address::resolve(host, *port).map_err(|why| unreachable(address, why))?;
+            let targets = net::resolve(host, *port).map_err(|why| unreachable(address, why))?;
             let mut last = Trouble::Late;
             for target in targets {
                 match tcp(target, deadline) {

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use oxistrano_core::net;
+
 use crate::Address;
 
 /// A socket that somebody listens on.
@@ -62,7 +64,7 @@ pub fn listening() -> Vec<Listening> {
 pub fn connections(address: &Address) -> Connections {
     // Not both: on a busy host the list of TCP connections is long.
     let (files, targets) = match address {
-        Address::Tcp { host, port } => (TCP, Address::resolve(host, *port).unwrap_or_default()),
+        Address::Tcp { host, port } => (TCP, net::resolve(host, *port).unwrap_or_default()),
         Address::Unix(_) => (UNIX, Vec::new()),
     };
     let is_here = |one: &Socket| match (address, one.bound) {
