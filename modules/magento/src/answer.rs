@@ -5,12 +5,16 @@ use std::time::Duration;
 use oxistrano_core::command::Output;
 use oxistrano_core::json::{json, Value};
 
-/// Symfony's console cuts exceptions at this width, in the middle of words.
-const WIDTH: usize = 80;
+/// Symfony's console cuts exceptions at this width, in the middle of words: of 80 columns
+/// it leaves the last one free.
+const WIDTH: usize = 79;
 /// What it puts before and behind each line of an exception.
 const MARGIN: usize = 2;
-/// The longest reason that is shown; the whole text is in the result.
+/// The longest reason that is shown; more of the text is in the result.
 const REASON: usize = 400;
+/// The most of each stream that is in the result, in bytes: it crosses the network, and
+/// Ansible keeps it in memory for each host.
+const SHOWN: usize = 128 << 10;
 
 /// What a command of Magento answered.
 #[derive(Debug, Clone)]
@@ -69,11 +73,21 @@ impl Answer {
     pub fn to_json(&self) -> Value {
         json!({
             "rc": self.rc,
-            "stdout": self.stdout,
-            "stderr": self.stderr,
+            "stdout": shown(&self.stdout),
+            "stderr": shown(&self.stderr),
             "seconds": self.seconds(),
         })
     }
+}
+
+/// The beginning and the end of what is too long to be shown.
+fn shown(text: &str) -> String {
+    if text.len() <= SHOWN {
+        return text.to_owned();
+    }
+    let boundary = |at| (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(at);
+    let (head, tail) = (boundary(SHOWN / 2), boundary(text.len() - SHOWN / 2));
+    format!("{}\n[{} bytes left out]\n{}", &text[..head], tail - head, &text[tail..])
 }
 
 /// Seconds, to a thousandth.
@@ -98,6 +112,10 @@ fn plain(bytes: &[u8]) -> String {
                     }
                 }
             }
+            // A command to the terminal, its title for example, up to BEL or ESC.
+            '\u{1b}' if rest.peek() == Some(&']') => {
+                rest.by_ref().find(|c| matches!(c, '\u{7}' | '\u{1b}' | '\n'));
+            }
             '\r' | '\u{1b}' => {}
             _ => plain.push(character),
         }
@@ -105,7 +123,7 @@ fn plain(bytes: &[u8]) -> String {
     plain.trim_end().to_owned()
 }
 
-/// The message of an exception as Symfony's console prints it:
+/// The message of an exception as Symfony's console prints it, up to its first empty line:
 ///
 /// ```text
 ///
@@ -114,10 +132,16 @@ fn plain(bytes: &[u8]) -> String {
 ///   SQLSTATE[HY000] [2002] Connection refused
 ///
 /// ```
+///
+/// Its own exceptions, an unknown command for example, come without the line "In …".
 fn exception(text: &str) -> Option<String> {
-    let mut lines = text.lines();
-    lines.find(|line| line.starts_with("In ") && line.ends_with(':'))?;
-    let block = lines
+    let lines: Vec<&str> = text.lines().collect();
+    let is_title = |line: &&str| line.starts_with("In ") && line.ends_with(':');
+    // The line above the block has blanks only, as many as the block is wide.
+    let is_edge = |line: &&str| line.len() > 2 * MARGIN && line.trim().is_empty();
+    let start = lines.iter().position(is_title).or_else(|| lines.iter().position(is_edge))?;
+    let block = lines[start + 1..]
+        .iter()
         .skip_while(|line| line.trim().is_empty())
         .take_while(|line| line.starts_with("  ") && !line.trim().is_empty());
     let mut message = String::new();
@@ -127,10 +151,10 @@ fn exception(text: &str) -> Option<String> {
         if !message.is_empty() && !cut {
             message.push(' ');
         }
-        // A full line was cut; one that is shorter is padded and ends there.
-        cut = content.trim_end().chars().count() + 1 >= WIDTH - 2 * MARGIN;
-        let full = content.chars().count() == WIDTH - 2 * MARGIN;
-        message.push_str(if cut && full { &content } else { content.trim_end() });
+        // A line is cut where it is full; the last column may be a blank between two words.
+        cut = content.chars().count() == WIDTH - 2 * MARGIN
+            && content.trim_end().chars().count() + 1 >= WIDTH - 2 * MARGIN;
+        message.push_str(if cut { &content } else { content.trim_end() });
     }
     let message = message.trim();
     (!message.is_empty()).then(|| message.to_owned())
@@ -166,10 +190,30 @@ mod tests {
         let message =
             "SQLSTATE[HY000] [1045] Access denied for user 'magento'@'localhost' (using pas\
                        sword: YES), query was: SELECT 1";
-        let (first, second) = message.split_at(76);
+        let (first, second) = message.split_at(75);
         let text =
-            format!("\nIn X.php line 1:\n{:80}\n  {first}  \n  {second:76}  \n{:80}\n", "", "");
+            format!("\nIn X.php line 1:\n{:79}\n  {first}  \n  {second:75}  \n{:79}\n", "", "");
         assert_eq!(answer(255, "", &text).reason(), format!("exit code 255: {message}"));
+    }
+
+    #[test]
+    fn an_unknown_command_is_named_not_what_was_perhaps_meant() {
+        let text = "\n                                            \n  \
+                    Command \"app:config:status\" is not defined.  \n\n  \
+                    Did you mean one of these?                    \n      app:config:dump\n\n";
+        assert_eq!(
+            answer(1, "", text).reason(),
+            "exit code 1: Command \"app:config:status\" is not defined"
+        );
+    }
+
+    #[test]
+    fn of_a_long_text_the_beginning_and_the_end_are_shown() {
+        let text = format!("first{}last", "é".repeat(SHOWN));
+        let shown = answer(0, &text, "").to_json()["stdout"].as_str().unwrap().to_owned();
+        assert!(shown.len() < SHOWN + 100);
+        assert!(shown.starts_with("firsté") && shown.ends_with("élast"));
+        assert!(shown.contains(" bytes left out]\n"));
     }
 
     #[test]

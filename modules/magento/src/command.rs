@@ -60,7 +60,7 @@ impl Magento {
     /// link into the shared directory as well (measured on 2.4.7).
     ///
     /// # Errors
-    /// `no_magento`, `not_configured`, `no_such_user`.
+    /// `no_magento`, `no_such_user`, `bad_environment`.
     pub fn new(
         path: &AbsPath,
         php: &Php,
@@ -96,7 +96,7 @@ impl Magento {
         let user = user.filter(|user| !user.is_empty()).map(users::resolve_user).transpose()?;
         let mut words: Vec<OsString> = php.0.iter().map(Into::into).collect();
         words.push(path_for_php.unwrap_or(path).join("bin/magento").into_os_string());
-        let environment = environment
+        let environment: Vec<(String, String)> = environment
             .iter()
             .map(|(name, value)| match value {
                 Value::String(text) => (name.clone(), text.clone()),
@@ -105,6 +105,16 @@ impl Magento {
                 other => (name.clone(), other.to_string()),
             })
             .collect();
+        let bad = |(name, value): &&(String, String)| {
+            name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+        };
+        if let Some((name, _)) = environment.iter().find(bad) {
+            // Not the value: it may be a password.
+            let name = name.escape_debug();
+            return Err(Failure::new("bad_environment", "cannot run PHP with this environment")
+                .cause(format!("'{name}' is no name of a variable, or has a NUL byte in its value"))
+                .state(untouched));
+        }
         Ok(Self { path: path.to_owned(), words, user, environment })
     }
 

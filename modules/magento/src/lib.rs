@@ -8,6 +8,7 @@ mod answer;
 mod command;
 pub mod maintenance;
 mod options;
+pub mod owned;
 pub mod status;
 
 pub use answer::Answer;

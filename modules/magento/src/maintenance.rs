@@ -7,15 +7,24 @@
 //! 255 although it has raised the flag.
 
 use std::fmt;
+use std::io;
 
 use oxistrano_core::json::{self, json, Value};
-use oxistrano_core::{clock, users, AbsPath, Dir, Failure, RelPath};
+use oxistrano_core::{clock, AbsPath, Dir, Failure, RelPath};
+
+use crate::owned::write_owned;
 
 const VAR: &str = "var";
 const FLAG: &str = ".maintenance.flag";
 const ADDRESSES: &str = ".maintenance.ip";
 /// The first key of a flag that we have raised.
 const MARK: &str = "raised_by_oxistrano";
+/// Permissions of both, less the umask.
+const MODE: u32 = 0o664;
+/// A flag of ours is not larger, in bytes.
+const LARGEST: u64 = 4096;
+/// The characters that are kept of a reason; JSON makes six bytes of some.
+const REASON: usize = 500;
 
 /// Whether a flag is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +63,7 @@ impl fmt::Display for Place {
 }
 
 /// Every directory in which the code of a shop looks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Places {
     places: Vec<Place>,
     /// The roots as they are without links (`releases/1` for `current`), relative to the
@@ -64,6 +73,8 @@ pub struct Places {
     pub missing: Vec<RelPath>,
     /// Roots that have no `var` yet.
     bare: Vec<Dir>,
+    /// Whether the first of the places is that of the first root, whose code runs now.
+    first_runs: bool,
 }
 
 /// The addresses that get in.
@@ -98,11 +109,12 @@ impl Places {
     /// When one cannot be opened, or lies behind a link that is not trusted.
     pub fn find(deploy_to: &AbsPath, roots: &[RelPath]) -> Result<Self, Failure> {
         let root = Dir::open(deploy_to.as_path())?;
-        let mut found =
-            Self { places: Vec::new(), roots: Vec::new(), missing: Vec::new(), bare: Vec::new() };
-        for path in roots {
-            // `current` leads nowhere before the first deploy.
-            if !deploy_to.as_path().join(path).is_dir() {
+        let mut found = Self::default();
+        for (number, path) in roots.iter().enumerate() {
+            // `current` leads nowhere before the first deploy. What is only out of our reach
+            // is not missing: its code may run.
+            let there = std::fs::metadata(deploy_to.as_path().join(path));
+            if there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 found.missing.push(path.clone());
                 continue;
             }
@@ -118,6 +130,7 @@ impl Places {
                     let var = RelPath::new(path.as_path().join(VAR))
                         .map_err(|why| Failure::new("bad_path", why))?;
                     found.add(root.open_inside(&var)?)?;
+                    found.first_runs |= number == 0;
                 }
             }
         }
@@ -156,11 +169,79 @@ impl Places {
         !self.bare.is_empty() || self.places.iter().any(|place| place.flag == Flag::Down)
     }
 
-    /// Raises the flag wherever it is down. Returns whether any was.
+    /// Whether running code finds the shop closed everywhere. Where none of the roots is
+    /// there, nothing is closed.
+    pub fn is_closed(&self) -> bool {
+        !self.places.is_empty() && !self.is_open_somewhere()
+    }
+
+    /// Fails where there is nothing to close.
     ///
     /// # Errors
-    /// When one cannot be raised; those that were raised are lowered again then.
-    pub fn raise(&mut self, reason: Option<&str>) -> Result<bool, Failure> {
+    /// `no_magento`.
+    pub fn require_any(&self) -> Result<(), Failure> {
+        if !self.places.is_empty() || !self.bare.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
+        Err(Failure::new("no_magento", "cannot raise the maintenance flag")
+            .cause(format!("there is no release at {}", missing.join(", ")))
+            .remedy("name the releases that run in paths")
+            .state("Nothing was changed."))
+    }
+
+    /// Whether the shop is closed, by somebody else, for the code that runs now.
+    fn closed_by_somebody(&self) -> bool {
+        self.first_runs && self.places.first().is_some_and(|place| place.flag == Flag::Foreign)
+    }
+
+    /// Whether [`Self::keep`] has anything to do.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn would_keep(&self) -> Result<bool, Failure> {
+        let Some(running) = self.places.first().filter(|_| self.first_runs) else {
+            return Ok(false);
+        };
+        let closes = self.closed_by_somebody() && self.is_open_somewhere();
+        let mut allows = false;
+        if running.var.lookup(ADDRESSES)?.is_some() {
+            allows = !self.bare.is_empty();
+            for place in &self.places {
+                allows |= place.var.lookup(ADDRESSES)?.is_none();
+            }
+        }
+        Ok(closes || allows)
+    }
+
+    /// What the code of the first root meets, that of the others meets as well: if somebody
+    /// else has closed the shop there, they are closed for it, with a flag that is not ours;
+    /// and the addresses that get in there get in here. Returns whether anything was made.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn keep(&mut self) -> Result<bool, Failure> {
+        if !self.would_keep()? {
+            return Ok(false);
+        }
+        let closes = self.closed_by_somebody();
+        self.make_missing()?;
+        let running = self.places.first().map(|place| place.var.read(ADDRESSES)).transpose()?;
+        let mut made = false;
+        for place in self.places.iter_mut().skip(1) {
+            if let Some(addresses) = running.clone().flatten() {
+                made |= write_owned(&place.var, ADDRESSES, &addresses, MODE, false)?;
+            }
+            if closes && place.flag == Flag::Down {
+                made |= raise_in(&place.var, b"")?;
+                place.flag = read(&place.var)?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Makes `var` where there is none.
+    fn make_missing(&mut self) -> Result<(), Failure> {
         for magento in std::mem::take(&mut self.bare) {
             let info = magento.info()?;
             magento.make_dir_if_missing(VAR)?;
@@ -168,25 +249,24 @@ impl Places {
             var.set_owner(info.uid(), info.gid())?;
             self.add(var)?;
         }
-        if self.places.is_empty() {
-            let missing: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
-            return Err(Failure::new("no_magento", "cannot raise the maintenance flag")
-                .cause(format!("there is no release at {}", missing.join(", ")))
-                .remedy("name the releases that run in paths")
-                .state("Nothing was changed."));
-        }
+        Ok(())
+    }
+
+    /// Raises the flag wherever it is down. Returns whether any was.
+    ///
+    /// # Errors
+    /// When one cannot be raised; those that were raised are lowered again then.
+    pub fn raise(&mut self, reason: Option<&str>) -> Result<bool, Failure> {
+        self.require_any()?;
+        self.make_missing()?;
+        let reason: Option<String> = reason.map(|text| text.chars().take(REASON).collect());
         let note = json!({ MARK: clock::iso(clock::now()), "reason": reason }).to_string();
         let mut raised: Vec<usize> = Vec::new();
         for (index, place) in self.places.iter().enumerate() {
             if place.flag != Flag::Down {
                 continue;
             }
-            match place.var.write_new(FLAG, note.as_bytes(), 0o664).and_then(|new| {
-                if new {
-                    give_to_owner_of(&place.var, FLAG)?;
-                }
-                Ok(new)
-            }) {
+            match raise_in(&place.var, note.as_bytes()) {
                 Ok(true) => raised.push(index),
                 // Somebody was faster; theirs.
                 Ok(false) => {}
@@ -194,7 +274,6 @@ impl Places {
                     for index in raised {
                         let _ = self.places[index].var.remove_file(FLAG);
                     }
-                    let _ = place.var.remove_file(FLAG);
                     return Err(failure
                         .while_trying("cannot raise the maintenance flag")
                         .instead_of_state("No flag was raised; the shop is as it was."));
@@ -270,10 +349,20 @@ impl Places {
             if place.var.read(ADDRESSES)?.as_deref() == Some(addresses.0.as_bytes()) {
                 continue;
             }
-            place.var.write(ADDRESSES, addresses.0.as_bytes(), 0o664)?;
-            give_to_owner_of(&place.var, ADDRESSES)?;
+            write_owned(&place.var, ADDRESSES, addresses.0.as_bytes(), MODE, true)?;
         }
         Ok(())
+    }
+
+    /// A line for each place, with what is to be said of its flag; also for a `var` that is
+    /// still to be made.
+    pub fn lines(&self, word: impl Fn(&Flag) -> &'static str) -> Vec<String> {
+        let bare = self.bare.iter().map(|magento| magento.at(VAR).join(FLAG));
+        self.places
+            .iter()
+            .map(|place| format!("{place}: {}", word(&place.flag)))
+            .chain(bare.map(|flag| format!("{}: {}", flag.display(), word(&Flag::Down))))
+            .collect()
     }
 
     /// As a module returns them.
@@ -293,23 +382,38 @@ impl Places {
 
 fn read(var: &Dir) -> Result<Flag, Failure> {
     let Some(info) = var.lookup(FLAG)? else { return Ok(Flag::Down) };
+    if info.is_symlink() && leads_nowhere(var)? {
+        return Ok(Flag::Down);
+    }
     // Magento only asks whether it is there, so a directory or a link is up as well.
-    if !info.is_file() || info.size() > 4096 {
+    if !info.is_file() || info.size() > LARGEST {
         return Ok(Flag::Foreign);
     }
-    let text = var.read(FLAG)?.unwrap_or_default();
+    // One that we may not read closes the shop all the same.
+    let Ok(text) = var.read(FLAG) else { return Ok(Flag::Foreign) };
+    let Some(text) = text else { return Ok(Flag::Down) };
     let note: Option<Value> = json::from_slice(&text).ok();
     let since = note.as_ref().and_then(|note| note.get(MARK)).and_then(Value::as_str);
     Ok(since.map_or(Flag::Foreign, |since| Flag::Ours(since.to_owned())))
 }
 
-/// The shop's user must be able to touch it: `maintenance:enable` does.
-fn give_to_owner_of(var: &Dir, name: &str) -> Result<(), Failure> {
-    if !users::is_root() {
-        return Ok(());
+/// Whether the flag is a link that leads nowhere: `file_exists` of PHP says no then.
+fn leads_nowhere(var: &Dir) -> Result<bool, Failure> {
+    match std::fs::metadata(var.at(FLAG)) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Failure::io("examine", &var.at(FLAG), error)),
     }
-    let info = var.info()?;
-    var.set_owner_of(name, info.uid(), info.gid())
+}
+
+/// Makes the flag, in the place of a link that leads nowhere as well; `false` if it is there.
+fn raise_in(var: &Dir, note: &[u8]) -> Result<bool, Failure> {
+    let is_link = var.lookup(FLAG)?.is_some_and(|info| info.is_symlink());
+    if is_link && leads_nowhere(var)? {
+        var.remove_file(FLAG)?;
+    }
+    // The shop's user must be able to touch and to remove it: Magento's commands do.
+    write_owned(var, FLAG, note, MODE, false)
 }
 
 #[cfg(test)]
@@ -317,6 +421,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{symlink, MetadataExt};
     use std::path::Path;
+
+    use oxistrano_core::users;
 
     use super::*;
 
@@ -387,6 +493,39 @@ mod tests {
         assert!(places.ours() && !places.foreign());
         assert!(places.lower(false).unwrap());
         assert!(!places.lower(false).unwrap(), "twice");
+    }
+
+    #[test]
+    fn what_somebody_has_closed_stays_closed_for_the_next_release() {
+        let shop = Shop::new(false);
+        let (old, new) = ("releases/1/var/.maintenance.flag", "releases/2/var/.maintenance.flag");
+        assert!(!shop.find().unwrap().keep().unwrap(), "nothing to keep");
+        fs::write(shop.path(old), "").unwrap();
+        fs::write(shop.path("releases/1/var/.maintenance.ip"), "10.0.0.1").unwrap();
+        fs::remove_dir(shop.path("releases/2/var")).unwrap();
+        assert!(shop.find().unwrap().would_keep().unwrap());
+        assert!(shop.find().unwrap().keep().unwrap());
+        assert_eq!(
+            fs::read_to_string(shop.path("releases/2/var/.maintenance.ip")).unwrap(),
+            "10.0.0.1"
+        );
+        assert!(!shop.find().unwrap().lower(false).unwrap(), "it is not ours");
+        assert!(shop.path(new).is_file());
+        assert!(!shop.find().unwrap().keep().unwrap(), "twice");
+        // Only what runs now is kept: what an earlier release was closed with says nothing.
+        fs::remove_file(shop.path(old)).unwrap();
+        assert!(!shop.find().unwrap().keep().unwrap());
+        assert!(!shop.path(old).exists());
+    }
+
+    #[test]
+    fn our_own_flag_is_not_kept_as_somebody_else_s() {
+        let shop = Shop::new(false);
+        let roots = [RelPath::new("current").unwrap()];
+        let deploy_to = AbsPath::new(shop.0.path()).unwrap();
+        Places::find(&deploy_to, &roots).unwrap().raise(None).unwrap();
+        assert!(!shop.find().unwrap().keep().unwrap());
+        assert!(!shop.path("releases/2/var/.maintenance.flag").exists());
     }
 
     #[test]

@@ -26,7 +26,7 @@ macro_rules! magento_options {
                 /// module runs as. Only root can run it as another.
                 user: Option<String>;
                 /// Environment variables for O(php), beside those of the module.
-                environment: $crate::core::Values;
+                environment: $crate::core::Values, default = Some($crate::core::Literal::EmptyDict);
             }
             $($rest)*
         }

@@ -76,10 +76,21 @@ impl Module for MagentoCache {
                 .remedy("mend that and run it again; the shop may show old content until then")
                 .value("answer", answer.to_json()));
         }
-        for server in &options.varnish {
-            server.ban_all(Duration::from_secs(10)).map_err(|failure| {
-                failure.state(format!("{command} was done; Varnish may show old pages."))
-            })?;
+        // One that is down must not keep the others from forgetting.
+        let failures: Vec<Failure> = options
+            .varnish
+            .iter()
+            .filter_map(|server| server.ban_all(Duration::from_secs(10)).err())
+            .collect();
+        let others = failures.len().saturating_sub(1);
+        if let Some(failure) = failures.into_iter().next() {
+            let more = match others {
+                0 => String::new(),
+                others => format!(", nor did {others} more"),
+            };
+            return Err(failure.state(format!(
+                "{command} was done; that Varnish did not forget{more}, and may show old pages."
+            )));
         }
         // One name a line behind the heading.
         let types: Vec<_> =

@@ -6,8 +6,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oxistrano_core::{users, AbsPath, Dir, Failure, RelPath};
+use oxistrano_core::{AbsPath, Dir, Failure};
+use oxistrano_magento::owned::write_owned;
 
+const DIRECTORIES: [&str; 2] = ["app", "etc"];
 const DIRECTORY: &str = "app/etc";
 const NAME: &str = "env.php";
 
@@ -29,8 +31,14 @@ pub fn set(path: &AbsPath, prefix: &str, check_mode: bool) -> Result<bool, Failu
             prefix.escape_debug()
         )));
     }
-    let inside = RelPath::new(DIRECTORY).map_err(failed)?;
-    let dir = Dir::open(path.as_path())?.open_inside(&inside)?;
+    // No links: what lies behind one is not this release's alone.
+    let dir = DIRECTORIES
+        .iter()
+        .try_fold(Dir::open(path.as_path())?, |dir, name| dir.open_dir(name))
+        .map_err(|failure| {
+            let what = format!("cannot give '{path}' a cache prefix");
+            failure.while_trying(what).state("Nothing was changed.")
+        })?;
     let target = match dir.read_link(NAME)? {
         Some(target) => target,
         None => match dir.read(NAME)?.and_then(|text| target_in(&text)) {
@@ -45,6 +53,11 @@ pub fn set(path: &AbsPath, prefix: &str, check_mode: bool) -> Result<bool, Failu
     let Some(shown) = shown else {
         return Err(failed(format!("{} cannot stand in a PHP string", target.display())));
     };
+    // In its place a dangling link would no longer be seen as one.
+    if !dir.at(&target).is_file() {
+        return Err(failed(format!("{DIRECTORY}/{NAME} leads to '{shown}', where no file is"))
+            .remedy("put the shop's env.php there"));
+    }
     let text = wrapper(shown, prefix);
     if dir.read(NAME).ok().flatten().as_deref() == Some(text.as_bytes()) {
         return Ok(false);
@@ -52,12 +65,7 @@ pub fn set(path: &AbsPath, prefix: &str, check_mode: bool) -> Result<bool, Failu
     if check_mode {
         return Ok(true);
     }
-    dir.write(NAME, text.as_bytes(), 0o644)?;
-    if users::is_root() {
-        let owner = dir.info()?;
-        dir.set_owner_of(NAME, owner.uid(), owner.gid())?;
-    }
-    Ok(true)
+    write_owned(&dir, NAME, text.as_bytes(), 0o644, true)
 }
 
 const READS: &str = "$env = require ";

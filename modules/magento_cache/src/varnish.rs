@@ -1,16 +1,16 @@
 //! Asking a Varnish server to forget the pages of the shop.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oxistrano_core::command::Program;
 use oxistrano_core::json::Value;
 use oxistrano_core::{Failure, FromValue, Kind, OptionSpec};
 
-/// An answer is a line; the rest is of no interest.
-const ANSWER: u64 = 4096;
+/// An answer is a line, not longer than this; the rest is of no interest.
+const ANSWER: usize = 4096;
 
 /// Where a Varnish server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,15 +68,13 @@ impl Server {
 
     fn ask(&self, timeout: Duration) -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.address()?, timeout)?;
-        stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         let request = format!(
             "PURGE / HTTP/1.1\r\nHost: {}\r\nX-Magento-Tags-Pattern: .*\r\nConnection: close\r\n\r\n",
             self.host
         );
         stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER).read_to_end(&mut answer)?;
+        let answer = first_line(&mut stream, timeout)?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
@@ -95,6 +93,33 @@ impl Server {
             .map(|address| SocketAddr::new(address, self.port))
             .ok_or_else(|| std::io::Error::other(format!("{} has no address", self.host)))
     }
+}
+
+/// What comes up to the first line's end. The time is that of all of it: a server that
+/// sends a byte now and then does not prolong it.
+fn first_line(stream: &mut TcpStream, timeout: Duration) -> std::io::Result<Vec<u8>> {
+    let late =
+        || std::io::Error::other(format!("it did not answer within {} s", timeout.as_secs()));
+    let deadline = Instant::now() + timeout;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 512];
+    while answer.len() < ANSWER && !answer.contains(&b'\n') {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(late());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => answer.extend(buffer.iter().take(count)),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => return Err(late()),
+                ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(answer)
 }
 
 #[cfg(test)]

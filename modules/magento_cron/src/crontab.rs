@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use oxistrano_core::command::Program;
 use oxistrano_core::users::User;
-use oxistrano_core::Failure;
+use oxistrano_core::{Failure, RelPath};
 use sha2::{Digest, Sha256};
 
 /// What makes a comment of a line that is held back.
@@ -21,34 +21,87 @@ const COMMAND: &str = "bin/magento";
 
 /// Where the lines of a shop lead.
 pub struct Place {
-    /// The directory of its releases.
-    pub releases: PathBuf,
-    /// What leads to the live one.
-    pub current: PathBuf,
+    /// The directory of its releases, as it is written and as it is without links: Magento
+    /// writes the latter.
+    releases: Vec<PathBuf>,
+    /// What leads to the live one, in the same two ways.
+    current: Vec<PathBuf>,
+}
+
+/// What a line names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Root {
+    Release(String),
+    Current,
 }
 
 impl Place {
+    /// That of a deploy root.
+    pub fn new(deploy_to: &Path, releases: &RelPath, current: &RelPath) -> Self {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let written = deploy_to.join(releases);
+        let mut place = Self {
+            releases: vec![written.clone(), real(&written)],
+            current: vec![deploy_to.join(current), real(deploy_to).join(current)],
+        };
+        place.releases.dedup();
+        place.current.dedup();
+        place
+    }
+
+    /// All directories below which the code of the shop lies.
+    pub fn roots(&self) -> Vec<PathBuf> {
+        self.releases.iter().chain(&self.current).cloned().collect()
+    }
+
     /// The root of Magento that a line names.
-    fn root_in(&self, line: &str) -> Option<String> {
-        let releases = format!("{}/", self.releases.display());
-        let current = format!("{}/", self.current.display());
-        if let Some(at) = find(line, &releases) {
-            let version: String = line[at + releases.len()..]
-                .chars()
-                .take_while(|c| !c.is_whitespace() && !"/\"';&|<>()".contains(*c))
-                .collect();
-            return (!version.is_empty()).then(|| releases + &version);
+    fn root_in(&self, line: &str) -> Option<Root> {
+        for releases in &self.releases {
+            let releases = format!("{}/", releases.display());
+            for at in places_of(line, &releases) {
+                let version = &line[at + releases.len()..];
+                let end = version.find(ends_name).unwrap_or(version.len());
+                if end > 0 {
+                    return Some(Root::Release(format!("{releases}{}", &version[..end])));
+                }
+            }
         }
-        find(line, &current).map(|_| self.current.display().to_string())
+        let names_it = |current: &PathBuf| {
+            let current = current.display().to_string();
+            let mut places = places_of(line, &current);
+            places.any(|at| line[at + current.len()..].chars().next().is_none_or(ends_name))
+        };
+        self.current.iter().any(names_it).then_some(Root::Current)
     }
 }
 
+/// Whether the name of a release ends before this.
+fn ends_name(c: char) -> bool {
+    c.is_whitespace() || "/\"';&|<>()".contains(c)
+}
+
 /// Where a path begins in a line, not in the middle of a longer one.
-fn find(line: &str, path: &str) -> Option<usize> {
-    line.match_indices(path).map(|(at, _)| at).find(|at| {
+fn places_of<'a>(line: &'a str, path: &'a str) -> impl Iterator<Item = usize> + 'a {
+    line.match_indices(path).map(|(at, _)| at).filter(|at| {
         let before = line[..*at].chars().next_back();
         before.is_none_or(|c| c.is_whitespace() || "\"'=:;&|<>(".contains(c))
     })
+}
+
+/// The line with another path wherever it names this root; a longer name that begins like it
+/// is another.
+fn led(line: &str, root: &str, path: &str) -> String {
+    let mut led = String::new();
+    let mut done = 0;
+    for at in places_of(line, root) {
+        let end = at + root.len();
+        if line[end..].chars().next().is_none_or(ends_name) {
+            led.push_str(&line[done..at]);
+            led.push_str(path);
+            done = end;
+        }
+    }
+    led + &line[done..]
 }
 
 /// A crontab.
@@ -110,51 +163,51 @@ impl Crontab {
     /// With every line of the shop running, in `path` if that is given.
     pub fn running(&self, place: &Place, path: Option<&Path>) -> Edited {
         let path = path.map(|path| path.display().to_string());
-        self.edit(place, |line, root| match &path {
-            Some(path) if root != place.current.display().to_string() => line.replace(root, path),
+        self.edit(place, |line, root| match (&path, root) {
+            (Some(path), Root::Release(root)) => led(line, root, path),
             _ => line.to_owned(),
         })
     }
 
     /// Each line of the shop as `change` makes it of the line as it runs and the root that
-    /// it names.
-    fn edit(&self, place: &Place, change: impl Fn(&str, &str) -> String) -> Edited {
+    /// it names. Whatever else is there stays to the byte.
+    fn edit(&self, place: &Place, change: impl Fn(&str, &Root) -> String) -> Edited {
         let mut jobs = Vec::new();
         let mut lines: Vec<String> = Vec::new();
-        // The start of Magento's part, and the root that its lines name.
-        let mut part: Option<(usize, String)> = None;
-        for line in self.text.lines() {
+        // The start of Magento's part, and the root that its lines are led to.
+        let mut part: Option<(usize, Option<String>)> = None;
+        for whole in self.text.split_inclusive('\n') {
+            let line = whole.strip_suffix('\n').unwrap_or(whole);
+            let end = &whole[line.len()..];
             let running = line.strip_prefix(HELD).unwrap_or(line);
             if running.starts_with(START) {
-                part = Some((lines.len(), String::new()));
+                part = Some((lines.len(), None));
             }
             if running.starts_with(END) {
-                if let Some((start, root)) = part.take().filter(|(_, root)| !root.is_empty()) {
+                if let Some((start, Some(root))) = part.take() {
                     let digest = digest(&root);
-                    lines[start] = format!("{START} {digest}");
-                    lines.push(format!("{END} {digest}"));
+                    lines[start] = format!("{START} {digest}\n");
+                    lines.push(format!("{END} {digest}{end}"));
                     continue;
                 }
             }
             let is_comment = running.trim_start().starts_with('#');
             match place.root_in(running).filter(|_| !is_comment && running.contains(COMMAND)) {
-                None => lines.push(line.to_owned()),
+                None => lines.push(whole.to_owned()),
                 Some(root) => {
                     let changed = change(running, &root);
-                    if let Some((_, of_part)) = &mut part {
-                        let now = changed.strip_prefix(HELD).unwrap_or(&changed);
-                        *of_part = place.root_in(now).unwrap_or(root);
+                    let now = place.root_in(changed.strip_prefix(HELD).unwrap_or(&changed));
+                    if let (Some((_, of_part)), Some(Root::Release(now))) = (&mut part, now) {
+                        if root != Root::Release(now.clone()) {
+                            *of_part = Some(now);
+                        }
                     }
                     jobs.push(running.to_owned());
-                    lines.push(changed);
+                    lines.push(changed + end);
                 }
             }
         }
-        let mut text = lines.join("\n");
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        Edited { text, jobs }
+        Edited { text: lines.concat(), jobs }
     }
 }
 
@@ -172,7 +225,8 @@ mod tests {
     use super::*;
 
     fn place() -> Place {
-        Place { releases: "/srv/shop/releases".into(), current: "/srv/shop/current".into() }
+        let [releases, current] = ["releases", "current"].map(|path| RelPath::new(path).unwrap());
+        Place::new(Path::new("/srv/shop"), &releases, &current)
     }
 
     fn of_magento(root: &str) -> String {
@@ -224,6 +278,82 @@ mod tests {
         assert_eq!(running.text, line);
         assert_eq!(running.jobs.len(), 1);
         assert!(crontab(line).held(&place()).text.starts_with(HELD));
+    }
+
+    #[test]
+    fn a_name_that_begins_alike_is_another() {
+        let line = "* * * * * php /srv/shop/releases/1/bin/magento cron:run >> \
+                    /srv/shop/releases/1-log/x; cp /mnt/srv/shop/releases/1/x /srv/shop/releases/1\n";
+        let running = crontab(line).running(&place(), Some(Path::new("/srv/shop/releases/2")));
+        assert_eq!(
+            running.text,
+            "* * * * * php /srv/shop/releases/2/bin/magento cron:run >> \
+             /srv/shop/releases/1-log/x; cp /mnt/srv/shop/releases/1/x /srv/shop/releases/2\n"
+        );
+        let line = "* * * * * ls /srv/shop/releases/ && php /srv/shop/releases/1/bin/magento x\n";
+        assert_eq!(crontab(line).held(&place()).jobs.len(), 1);
+    }
+
+    #[test]
+    fn marks_of_another_kind_stay_while_the_lines_do() {
+        // As a container writes them: the path is not the host's.
+        let text = of_magento("/srv/shop/releases/1").replace(&digest("/srv/shop/releases/1"), "x");
+        let held = crontab(&text).held(&place());
+        assert!(held.text.contains("#~ MAGENTO START x\n"), "{}", held.text);
+        assert_eq!(crontab(&held.text).running(&place(), None).text, text);
+    }
+
+    #[test]
+    fn line_ends_stay_as_they_are() {
+        let line = "* * * * * php /srv/shop/current/bin/magento cron:run";
+        for text in [format!("{line}\r\n\r\nx\r\n"), format!("\n\n{line}"), format!("{line}\n\n")] {
+            let held = crontab(&text).held(&place());
+            assert_eq!(held.text, text.replace(line, &format!("{HELD}{line}")));
+            assert_eq!(crontab(&held.text).running(&place(), None).text, text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn holding_and_letting_go_gives_every_byte_back(words in words()) {
+            let text: String = words.concat();
+            let held = crontab(&text).held(&place());
+            proptest::prop_assert_eq!(&crontab(&held.text).held(&place()).text, &held.text);
+            let back = crontab(&held.text).running(&place(), None);
+            proptest::prop_assert_eq!(&back.text, &text);
+            proptest::prop_assert_eq!(&back.jobs, &held.jobs);
+        }
+
+        #[test]
+        fn only_lines_of_the_shop_are_led(words in words()) {
+            let text: String = words.concat();
+            let path = Path::new("/srv/shop/releases/9");
+            let led = crontab(&text).running(&place(), Some(path));
+            proptest::prop_assert_eq!(&crontab(&led.text).running(&place(), Some(path)).text, &led.text);
+            proptest::prop_assert_eq!(text.split('\n').count(), led.text.split('\n').count());
+            for (before, after) in text.split('\n').zip(led.text.split('\n')) {
+                let is_mark = before.starts_with("#~ MAGENTO");
+                let is_job = before.contains(COMMAND) && before.contains("/srv/shop/releases/");
+                proptest::prop_assert!(before == after || is_mark || is_job, "{} {}", before, after);
+            }
+        }
+    }
+
+    /// Pieces of crontabs, so that whole lines come together often.
+    fn words() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
+        use proptest::prelude::*;
+        let word = prop_oneof![
+            4 => Just("\n".to_owned()),
+            4 => Just("* * * * * php /srv/shop/releases/1/bin/magento cron:run".to_owned()),
+            6 => prop::sample::select(vec![
+                "#~ MAGENTO START abc\n", "#~ MAGENTO END abc\n", "#~ MAGENTO END", "# ", "\r\n", " ",
+                "/srv/shop/releases/", "/srv/shop/releases/1", "/srv/shop/releases/12/bin/magento",
+                "/srv/shop/current/bin/magento cron:run", "/srv/shop2/current/bin/magento", "\"", "'",
+                "bin/magento", ">> /srv/shop/releases/1/var/log/x", "MAILTO=x", "%", "=", ";",
+            ]).prop_map(str::to_owned),
+            1 => "\\PC{0,6}",
+        ];
+        prop::collection::vec(word, 0..30)
     }
 
     #[test]

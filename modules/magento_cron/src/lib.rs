@@ -9,7 +9,6 @@ mod crontab;
 mod docs;
 mod processes;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use oxistrano_core::users::{self, User};
@@ -17,7 +16,7 @@ use oxistrano_core::{
     AbsPath, Context, Diff, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
 
-use crontab::Crontab;
+use crontab::{Crontab, Place};
 
 oxistrano_core::choices! {
     /// What the jobs should do.
@@ -67,13 +66,16 @@ impl Module for MagentoCron {
         let user = options.user.as_deref().filter(|user| !user.is_empty());
         let user = user.map(users::resolve_user).transpose()?;
         let crontab = Crontab::read(user.clone())?;
-        let place = crontab::Place {
-            releases: options.deploy_to.as_path().join(&options.releases_dir),
-            current: options.deploy_to.as_path().join(&options.current_dir),
-        };
+        let deploy_to = options.deploy_to.as_path();
+        let place = Place::new(deploy_to, &options.releases_dir, &options.current_dir);
         let edited = match options.state {
             State::Held => crontab.held(&place),
-            State::Running => crontab.running(&place, options.path.as_ref().map(AbsPath::as_path)),
+            State::Running => {
+                // Magento writes, and looks for, the path without links.
+                let path = options.path.as_ref().map(AbsPath::as_path);
+                let real = path.and_then(|path| path.canonicalize().ok());
+                crontab.running(&place, real.as_deref().or(path))
+            }
         };
         let changed = edited.text != crontab.text;
         let diff = Diff {
@@ -113,15 +115,15 @@ fn count(jobs: usize) -> String {
 }
 
 /// Waits for the jobs that run and ends the consumers. Returns what runs still.
-fn settle(
-    options: &Options,
-    user: Option<&User>,
-    place: &crontab::Place,
-) -> Result<Vec<String>, Failure> {
+fn settle(options: &Options, user: Option<&User>, place: &Place) -> Result<Vec<String>, Failure> {
     let uid = user.map_or_else(users::current, |user| user.uid);
-    let roots: Vec<PathBuf> = vec![place.releases.clone(), place.current.clone()];
+    let roots = place.roots();
     if options.stop_consumers {
         processes::stop_consumers(uid, &roots);
     }
-    processes::wait(uid, &roots, options.stop_consumers, Duration::from_secs(options.wait))
+    processes::wait(uid, &roots, options.stop_consumers, Duration::from_secs(options.wait)).map_err(
+        |failure| {
+            failure.state("The cron jobs are held back; what they had started may still run.")
+        },
+    )
 }

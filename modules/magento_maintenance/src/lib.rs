@@ -9,7 +9,7 @@ mod docs;
 use oxistrano_core::{
     AbsPath, Context, Diff, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
-use oxistrano_magento::maintenance::{Addresses, Places};
+use oxistrano_magento::maintenance::{Addresses, Flag, Places};
 
 oxistrano_core::choices! {
     /// What the flag should be.
@@ -18,6 +18,8 @@ oxistrano_core::choices! {
         Raised = "raised",
         /// The shop is open, unless somebody else has closed it.
         Lowered = "lowered",
+        /// Closed for all if it is closed for the first.
+        Kept = "kept",
         /// Only ask.
         Reported = "reported",
     }
@@ -29,7 +31,10 @@ oxistrano_core::options! {
         /// Root of the deployment, an absolute path. No flag is made outside of it, but where a link leads that
         /// root or the user of the module has made.
         deploy_to: AbsPath;
-        /// V(raised) closes the shop, V(lowered) opens it, V(reported) only says what is.
+        /// V(raised) closes the shop, V(lowered) opens it, V(reported) only says what is. V(kept), before a
+        /// switch: where somebody else has closed the first of O(paths), the code that runs now, the others
+        /// are closed as well, so that the switch does not open the shop; and the addresses that get in there
+        /// get in.
         state: State;
         /// Magento's root directories whose code runs, relative to O(deploy_to). While a release is
         /// switched these are two, and with a C(var) of its own each looks for its own flag. What is not
@@ -39,7 +44,7 @@ oxistrano_core::options! {
         force: bool, default = Some(Literal::Flag(false));
         /// With O(state=raised), the addresses (C(REMOTE_ADDR)) that get in all the same; an empty list
         /// lets nobody in. If it is not given, those that are set stay. They stay when the flag is lowered.
-        allowed_ips: Option<Vec<String>>;
+        allowed_ips: Option<Vec<String>>, default = None;
         /// With O(state=raised), why; it is kept in the flag.
         reason: Option<String>;
     }
@@ -60,23 +65,31 @@ impl Module for MagentoMaintenance {
         }
         let mut places = Places::find(&options.deploy_to, &options.paths)?;
         let (foreign, ours) = (places.foreign(), places.ours());
-        let before = lines(&places);
+        let before = places.lines(Flag::word);
         let changed = match options.state {
             State::Reported => false,
             State::Raised => raise(&options, context, &mut places)?,
+            State::Kept if context.check_mode => places.would_keep()?,
+            State::Kept => places.keep()?,
             State::Lowered if context.check_mode => places.would_lower(options.force),
             State::Lowered => places.lower(options.force)?,
         };
+        let after = places.lines(|flag| match (options.state, flag) {
+            (State::Raised, Flag::Down) if context.check_mode => "ours",
+            (State::Lowered, Flag::Ours(_)) if context.check_mode => "down",
+            (State::Lowered, Flag::Foreign) if context.check_mode && options.force => "down",
+            (_, flag) => flag.word(),
+        });
         let msg = message(&options, context, &places, changed);
         let outcome = Outcome::new(changed)
             .msg(msg)
-            .value("is_on", !places.is_open_somewhere())
+            .value("is_on", places.is_closed())
             .value("was_on", foreign)
             .value("was_ours", ours)
             .value("roots", places.roots.clone())
             .value("flags", places.to_json())
-            .diff(Diff { header: "maintenance".into(), before, after: lines(&places) });
-        let kept = options.state == State::Lowered && places.foreign();
+            .diff(Diff { header: "maintenance".into(), before, after });
+        let kept = matches!(options.state, State::Lowered | State::Kept) && places.foreign();
         Ok(outcome.warnings(kept.then(|| {
             "maintenance was on before and is left on; to open the shop: bin/magento \
              maintenance:disable, or magento_maintenance with state=lowered and force=true"
@@ -86,6 +99,7 @@ impl Module for MagentoMaintenance {
 }
 
 fn raise(options: &Options, context: &Context, places: &mut Places) -> Result<bool, Failure> {
+    places.require_any()?;
     let addresses = options.allowed_ips.as_deref().map(Addresses::new).transpose()?;
     let differ = match &addresses {
         Some(addresses) => places.addresses_differ(addresses)?,
@@ -113,14 +127,10 @@ fn message(options: &Options, context: &Context, places: &Places, changed: bool)
         (State::Raised, true) => format!("maintenance is on: {}", list()),
         (State::Raised, false) => format!("maintenance was on already: {}", list()),
         (State::Lowered, true) if !places.foreign() => "maintenance is off".into(),
-        (State::Lowered | State::Reported, _) if places.foreign() => {
+        (State::Lowered | State::Kept | State::Reported, _) if places.foreign() => {
             format!("maintenance is on, by somebody else: {}", list())
         }
         (_, _) if places.ours() => format!("maintenance is on: {}", list()),
         (_, _) => "maintenance is off".into(),
     }
-}
-
-fn lines(places: &Places) -> Vec<String> {
-    places.iter().map(|place| format!("{place}: {}", place.flag.word())).collect()
 }

@@ -7,10 +7,10 @@
 mod docs;
 mod log;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oxistrano_core::{AbsPath, Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
-use oxistrano_magento::maintenance::Places;
+use oxistrano_magento::maintenance::{Flag, Places};
 use oxistrano_magento::{magento_options, Answer, Magento};
 
 use log::Log;
@@ -64,6 +64,11 @@ magento_options! {
     }
 }
 
+/// More lines than these nobody reads; the log has them.
+const LINES: usize = 200;
+/// And of a line not more characters than these.
+const WIDTH: usize = 1000;
+
 /// The module.
 pub struct MagentoUpgrade;
 
@@ -83,14 +88,17 @@ impl Module for MagentoUpgrade {
             let words: Vec<_> = options.how.commands().iter().map(|words| words[0]).collect();
             return Ok(Outcome::new(true).msg(format!("would run {}", words.join(", "))));
         }
-        if options.require_maintenance && places.is_open_somewhere() {
+        if options.require_maintenance && !places.is_closed() {
             return Err(open(&options, &places));
         }
         let config = std::fs::read(magento.path().join("app/etc/config.php")).ok();
         let mut log = Log::open(&options.deploy_to)?;
         let answers = upgrade(&options, &magento, &mut log)
             .map_err(|failure| closed(failure, &options, &log))?;
-        let lowered = options.lower && places.lower(false)?;
+        let lowered = options.lower
+            && places.lower(false).map_err(|failure| {
+                failure.while_trying(format!("{}, but", done(options.how, true)))
+            })?;
         let changed = answers.iter().any(|answer| !answer.says("Nothing to import."))
             || options.how != How::Import;
         let seconds: f64 = answers.iter().map(Answer::seconds).sum();
@@ -120,9 +128,13 @@ fn upgrade(options: &Options, magento: &Magento, log: &mut Log) -> Result<Vec<An
     for words in options.how.commands() {
         let command = words.join(" ");
         log.heading(&command);
+        let started = Instant::now();
         let answer = magento.change(words, left, log.handle()).map_err(|failure| {
-            failure
-                .remedy("the database may be upgraded in part: run it again, with a longer timeout")
+            // Else it did not start, and says itself what to do.
+            if started.elapsed() < left {
+                return failure;
+            }
+            failure.remedy("find out what it waited for, and run it again with a longer timeout")
         })?;
         left = left.saturating_sub(answer.elapsed);
         if answer.rc != 0 {
@@ -142,22 +154,30 @@ fn upgrade(options: &Options, magento: &Magento, log: &mut Log) -> Result<Vec<An
 
 /// The shop is open, and is not to be upgraded under its visitors.
 fn open(options: &Options, places: &Places) -> Failure {
-    let up: Vec<_> = places.iter().map(|place| format!("{place}: {}", place.flag.word())).collect();
+    let up = places.lines(Flag::word);
+    let cause = match up.is_empty() {
+        true => format!("nothing is at {} to be closed", list(&options.paths)),
+        false => format!("the shop is open ({})", up.join(", ")),
+    };
     Failure::new(
         "not_in_maintenance",
         format!("refusing to upgrade the database for '{}'", options.path),
     )
-    .cause(format!("the shop is open ({})", up.join(", ")))
+    .cause(cause)
     .remedy(
         "raise the maintenance flag first (magento_maintenance), or say require_maintenance=false",
     )
     .state("Nothing was changed.")
 }
 
+fn list(paths: &[RelPath]) -> String {
+    paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// What a failed upgrade leaves, and how to go on or back.
 fn closed(failure: Failure, options: &Options, log: &Log) -> Failure {
-    let closed = Places::find(&options.deploy_to, &options.paths)
-        .is_ok_and(|places| !places.is_open_somewhere());
+    let closed =
+        Places::find(&options.deploy_to, &options.paths).is_ok_and(|places| places.is_closed());
     let state = if closed {
         "Maintenance is on and stays on: the shop is closed, and its database may be upgraded in \
          part. To go on, mend the cause and deploy again: the next deploy upgrades, then opens the \
@@ -194,8 +214,15 @@ fn essential(answers: &[Answer]) -> Vec<String> {
             || line.starts_with("Running data recurring")
             || line.contains("[>-") && line.contains('%');
         if !is_noise && lines.last().is_none_or(|last| last != line) {
-            lines.push(line.to_owned());
+            lines.push(line.chars().take(WIDTH).collect());
         }
+    }
+    if lines.len() > LINES {
+        // How it began, and how it ended.
+        let left_out = lines.len() - LINES;
+        let rest = lines.split_off(LINES / 2).split_off(left_out);
+        lines.push(format!("[{left_out} lines left out]"));
+        lines.extend(rest);
     }
     lines
 }

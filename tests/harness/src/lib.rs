@@ -6,13 +6,16 @@ mod binary;
 mod manifest;
 mod reply;
 mod root;
+mod shop;
 
 pub use archive::{dir, file, gzip, hard_link, symlink, tar, tar_gz, Entry};
-pub use binary::{binary, MODULES};
+pub use binary::{binary, MAGENTO_MODULES, MODULES};
 pub use manifest::Manifest;
 pub use reply::Reply;
 pub use root::{app, run_program, Root, Running};
+pub use rustix::process::Signal;
 pub use serde_json::{json, Value};
+pub use shop::{exception, fails, Shop};
 pub use tar::EntryType;
 
 /// A user who is neither root nor the owner of anything: `nobody`.

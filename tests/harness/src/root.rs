@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{json, Value};
 use tempfile::TempDir;
 
@@ -92,9 +93,7 @@ impl Root {
 
     /// Starts a module and does not wait for its end.
     pub fn start(&self, module: &str, arguments: Value) -> Running {
-        let files = Files::new(&binary(module), &self.complete(arguments), None);
-        let child = files.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Running { child: child.expect("the module"), _files: files }
+        Running::start(&binary(module), &self.complete(arguments), &[])
     }
 
     fn complete(&self, mut arguments: Value) -> Value {
@@ -322,8 +321,20 @@ impl Files {
 /// Runs a program with its arguments in a file, as Ansible does.
 #[track_caller]
 pub fn run_program(program: &Path, arguments: &Value, uid: Option<u32>) -> Reply {
+    run_program_in(program, arguments, uid, &[])
+}
+
+/// The same with these environment variables as well.
+#[track_caller]
+pub(crate) fn run_program_in(
+    program: &Path,
+    arguments: &Value,
+    uid: Option<u32>,
+    environment: &[(String, String)],
+) -> Reply {
     let files = Files::new(program, arguments, uid);
     let mut command = assert_cmd::Command::from_std(files.command());
+    command.envs(environment.iter().cloned());
     Reply::of(&command.timeout(TIMEOUT).output().expect("the module"))
 }
 
@@ -341,6 +352,19 @@ impl std::fmt::Debug for Files {
 }
 
 impl Running {
+    /// Starts a program as [`run_program`] does, and does not wait for its end.
+    pub(crate) fn start(
+        program: &Path,
+        arguments: &Value,
+        environment: &[(String, String)],
+    ) -> Self {
+        let files = Files::new(program, arguments, None);
+        let mut command = files.command();
+        command.envs(environment.iter().cloned());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self { child: child.expect("the module"), _files: files }
+    }
+
     /// Waits until `ready`. Panics when the module ends before.
     #[track_caller]
     pub fn until(&mut self, ready: impl Fn() -> bool) {
@@ -353,11 +377,17 @@ impl Running {
         }
     }
 
+    /// Sends a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("the signal");
+    }
+
     /// Sends SIGTERM and waits for the end.
     #[track_caller]
     pub fn terminate(self) -> Reply {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the signal");
+        self.signal(Signal::TERM);
         self.wait()
     }
 

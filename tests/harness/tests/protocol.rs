@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use oxistrano_harness::{binary, json, run_program, Manifest, Reply, Root, Value, MODULES};
+use oxistrano_harness::{
+    binary, json, run_program, Manifest, Reply, Root, Value, MAGENTO_MODULES, MODULES,
+};
 
 /// Arguments with which a module runs, in check mode, without a deploy root.
 fn arguments(module: &str, root: &Root) -> Value {
@@ -64,6 +66,23 @@ fn every_module_refuses_an_unknown_option_and_names_the_nearest() {
         let reply = run_program(&binary(module), &arguments, None).failed("invalid_arguments");
         reply.says([module, "there is no option deply_to, did you mean deploy_to?"]);
         reply.says(["Nothing was changed."]);
+    }
+}
+
+#[test]
+fn every_module_of_magento_refuses_what_it_does_not_know_and_says_what_it_needs() {
+    for module in MAGENTO_MODULES {
+        let arguments = json!({"usr": "www-data", "wiat": 1, "pats": [], "state": 7, "how": "no"});
+        let reply = run_program(&binary(module), &arguments, None).failed("invalid_arguments");
+        let problems = reply["problems"].as_array().unwrap().clone();
+        assert!(problems.len() >= 4, "{module}: {reply}");
+        reply.says([module, "did you mean", " is required", "Nothing was changed."]);
+        for text in ["", "[1]", "{} {}", "null"] {
+            let output = with_stdin(&binary(module), Some("-"), text.as_bytes());
+            let _ = Reply::of(&output).failed("usage");
+        }
+        let output = with_stdin(&binary(module), None, b"");
+        Reply::of(&output).failed("usage").says([module, "for Ansible"]);
     }
 }
 

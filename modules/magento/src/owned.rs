@@ -1,0 +1,41 @@
+//! Files that root makes in a directory of somebody else.
+
+use std::io::Write;
+use std::os::unix::fs::fchown;
+use std::path::Path;
+
+use oxistrano_core::{users, Dir, Failure, IoContext};
+
+/// Makes a file in one step, in the place of another if `replace` says so; `false` if the
+/// name is taken. What root makes belongs to the owner of the directory, before it has its
+/// name: later, the owner could have put something else there that is not his.
+///
+/// # Errors
+/// An I/O error; what was there is untouched then.
+pub fn write_owned(
+    dir: &Dir,
+    name: &str,
+    contents: &[u8],
+    mode: u32,
+    replace: bool,
+) -> Result<bool, Failure> {
+    let owner = dir.info()?;
+    let temporary = dir.temporary(Path::new(name));
+    let mut file = dir.create_file(&temporary, mode)?;
+    let written = file
+        .write_all(contents)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| match users::is_root() {
+            true => fchown(&file, Some(owner.uid()), Some(owner.gid())),
+            false => Ok(()),
+        })
+        .or_fail("write", dir.at(name));
+    let made = written.and_then(|()| match replace {
+        true => dir.rename(&temporary, name).map(|()| true),
+        false => dir.rename_new(&temporary, name),
+    });
+    if !matches!(made, Ok(true)) {
+        let _ = dir.remove_file(&temporary);
+    }
+    made
+}
