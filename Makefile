@@ -50,6 +50,11 @@ lint: build ## formatting, lints, generated files, static binaries and their siz
 	@scripts/venv .build/lint $(REQUIREMENTS)/lint.txt
 	@scripts/lint
 
+.PHONY: downtime
+downtime: build ## failed requests and outage of deploys, ours and the seed's: half an hour (ARGS=--help)
+	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt
+	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m downtime $(ARGS)
+
 .PHONY: collection
 collection: build ## the archive for ansible-galaxy collection install
 	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt

@@ -1,0 +1,126 @@
+"""Measures and prints the table.
+
+    make downtime                     all of it, about half an hour
+    make downtime ARGS='--rounds 1'   PYTHONPATH=tests python3 -m downtime --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from shop import Missing, Shop, requirements
+
+from . import figures, report
+from .measure import CHECKOUT, COLLECTIONS, Bench, Case
+
+WAYS = ("ours", "seed", "seed, flag always")
+
+
+def cases(options):
+    """In the order of the table, without those that would only say the same again."""
+    every = [
+        Case(way, kind, hosts, document_root)
+        for hosts, document_root in ((1, False), (1, True), (3, False), (3, True))
+        for kind in ("code", "schema")
+        for way in WAYS
+        if (way != "seed, flag always" or (kind == "code" and hosts == 1 and not document_root))
+        and (way == "ours" or hosts == 1 or not document_root)
+    ]
+    return [
+        case for case in every
+        if (not options.way or case.way in options.way)
+        and (not options.kind or case.kind in options.kind)
+        and (not options.hosts or case.hosts in options.hosts)
+        and (options.root is None or case.document_root == (options.root == "document"))
+    ]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="python3 -m downtime", description=__doc__)
+    parser.add_argument("--ansible", type=Path, default=CHECKOUT / ".build/venv/bin/ansible-playbook")
+    parser.add_argument("--collections", type=Path, default=COLLECTIONS, help="where oxistrano.deploy is found")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=50, help="requests per second (default: 50)")
+    parser.add_argument("--upgrade", type=float, default=7.2, help="seconds that an upgrade takes (default: 7.2)")
+    parser.add_argument("--padding", type=int, default=5000, help="files more in an artifact (default: 5000)")
+    parser.add_argument("--way", action="append", choices=WAYS)
+    parser.add_argument("--kind", action="append", choices=["code", "schema"])
+    parser.add_argument("--hosts", action="append", type=int, choices=[1, 3])
+    parser.add_argument("--root", choices=["realpath", "document"])
+    parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a machine at rest, each time")
+    parser.add_argument("--extra", type=json.loads, metavar="JSON", help="variables for Oxistrano's deploys")
+    parser.add_argument("--show", type=Path, nargs="+", metavar="DIRECTORY", help="the table of earlier --outputs")
+    parser.add_argument("--output", type=Path, help="where logs and results.json go (default: below /tmp)")
+    return parser.parse_args()
+
+
+def say(name, found):
+    """One line while it goes on."""
+    print(
+        f"{name}: {found['failed']} of {found['requests']} failed {found['kinds'] or ''}, "
+        f"outage {found['outage']:.2f} s, upgrade {found['upgrade']:.2f} s, deploy {found['wall']:.1f} s, "
+        f"p99 {found['before']['p99']:.0f} -> {found['during']['p99']:.0f} ms, {found['idle']:.0%} idle before",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def main():
+    options = arguments()
+    if options.show:
+        show(options.show, options, requirements.check())
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    output = options.output or Path(tempfile.mkdtemp(prefix="downtime-", dir="/tmp"))
+    output.mkdir(parents=True, exist_ok=True)
+    bench = Bench(
+        options.ansible, options.collections.absolute(), options.rate, options.upgrade, options.extra,
+        options.patience,
+    )
+    wanted = cases(options)
+    runs = {case: [] for case in wanted}
+    php = "not started"
+    # One set of services after the other; within it the ways alternate.
+    for hosts, document_root in dict.fromkeys((case.hosts, case.document_root) for case in wanted):
+        group = [case for case in wanted if (case.hosts, case.document_root) == (hosts, document_root)]
+        with Shop(hosts=hosts, document_root=document_root, padding=options.padding) as shop:
+            php = shop.version
+            for turn in range(options.rounds):
+                for case in group if turn % 2 == 0 else reversed(group):
+                    name = f"{case.name}-{turn}"
+                    found = bench.run(shop, case, output / f"{name}.log")
+                    runs[case].append(found)
+                    raw = [{"case": each._asdict(), "runs": done} for each, done in runs.items()]
+                    (output / "results.json").write_text(json.dumps(raw, indent=1))
+                    say(f"{time.strftime('%H:%M:%S')} {name}", found)
+    show([output], options, php)
+
+
+def show(directories, options, php):
+    """The table of all that is in the results of these directories."""
+    runs = {}
+    for directory in directories:
+        for entry in json.loads((directory / "results.json").read_text()):
+            runs.setdefault(Case(**entry["case"]), []).extend(entry["runs"])
+    results = [(case, figures.of_rounds(found)) for case, found in runs.items() if found]
+    print(report.table(results))
+    print(report.machine(options.ansible, php))
+    rounds = sorted({found["rounds"] for _, found in results})
+    print(
+        f"{' to '.join(map(str, rounds[::len(rounds) - 1 or 1]))} rounds, {options.rate:.0f} requests/s; "
+        f"before a deploy, under this load, at least {min(found['idle'] for _, found in results):.0%} "
+        f"of the processors were idle; logs in {', '.join(map(str, directories))}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Missing, RuntimeError) as error:
+        sys.exit(str(error))

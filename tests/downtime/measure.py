@@ -1,0 +1,177 @@
+"""One deploy under load: prepares the shop, starts the prober, runs the playbook, reads the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from shop import SHARED_FILES, SHARED_PATHS
+
+from . import figures
+from .probing import Probing
+
+CHECKOUT = Path(__file__).parent.parent.parent
+PLAYBOOKS = Path(__file__).parent / "playbooks"
+COLLECTIONS = CHECKOUT / ".build/collections"
+# Of the processor time, that is idle before a run starts.
+AT_REST = 0.85
+UPGRADES = ("setup:upgrade", "setup:db-schema:upgrade", "setup:db-data:upgrade", "app:config:import")
+# Seconds that these commands take on a real, empty Magento 2.4.7 (shared/MAGENTO.md).
+REAL_SECONDS = {
+    "setup:db:status": 1.9,
+    "app:config:status": 0.4,
+    "app:config:import": 0.4,
+    "cache:flush": 0.8,
+    "cache:clean": 0.8,
+    "maintenance:enable": 0.5,
+    "maintenance:disable": 0.5,
+}
+
+
+def run_stamped(command, log, **places):
+    """Runs a command; each line of its output gets the time of day at which it came. Returns the exit code."""
+    with log.open("w") as output, subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **places
+    ) as process:
+        try:
+            for line in process.stdout:
+                output.write(f"{time.time():.3f} {line}")
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode
+
+
+def idle(seconds):
+    """The part (0 to 1) of the machine's processor time that nobody has used, for so long from now."""
+
+    def read():
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return fields[3] + fields[4], sum(fields)
+
+    first = read()
+    time.sleep(seconds)
+    second = read()
+    return (second[0] - first[0]) / max(1, second[1] - first[1])
+
+
+def wait_for_rest(patience):
+    """Waits until nobody else works on this machine, or `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while idle(3) < AT_REST and time.monotonic() < deadline:
+        pass
+
+
+class Case(NamedTuple):
+    """A line of the table."""
+
+    way: str  # "ours", "seed", "seed, flag always"
+    kind: str  # "code", "schema"
+    hosts: int
+    document_root: bool
+
+    @property
+    def name(self):
+        """For files."""
+        root = "document" if self.document_root else "realpath"
+        return f"{self.way.replace(', ', '-').replace(' ', '-')}-{self.kind}-{self.hosts}-{root}"
+
+    @property
+    def version(self):
+        return {"code": "v2", "schema": "v3-version"}[self.kind]
+
+    @property
+    def shared_paths(self):
+        """Ours: what roles/magento2 shares unless told otherwise, so that there is one flag. The
+        seed's way is a flag in the new release, that the old one does not see."""
+        return ("var", "pub/media") if self.way == "ours" else SHARED_PATHS
+
+    @property
+    def playbook(self):
+        return PLAYBOOKS / ("ours.yml" if self.way == "ours" else "seed.yml")
+
+
+class Bench:
+    """The settings of all runs."""
+
+    def __init__(self, ansible, collections=COLLECTIONS, rate=50.0, upgrade_seconds=7.2, extra=None, patience=60.0):
+        self.ansible, self.rate, self.before, self.after = Path(ansible), rate, 8.0, 3.0
+        self.upgrade_seconds, self.patience = upgrade_seconds, patience
+        self.collections = collections
+        # Variables for our role.
+        self.extra = extra or {}
+
+    def prepare(self, shop, shared_paths):
+        """v1 live on every host as if it always had been, caches and opcache warm."""
+        for host in shop.hosts:
+            for entry in host.root.iterdir():
+                subprocess.run(["rm", "-rf", entry], check=True)
+            host.env_file.parent.mkdir(parents=True)
+        shop.switches_off()
+        shop.write_env()
+        shop.database.reset("v1")
+        shop.deploy("v1", name="20260101000000Z", shared_paths=shared_paths)
+        for host in shop.hosts:
+            host.fpm.run("restart")
+            for _ in range(40):
+                answer = shop.get(host=host)
+                assert answer.status == 200, answer
+        for command, seconds in REAL_SECONDS.items():
+            shop.switch(command, sleep=seconds)
+        shop.switch("setup:upgrade", sleep_after_schema=self.upgrade_seconds)
+        shop.switch("setup:db-schema:upgrade", sleep=self.upgrade_seconds - 0.5)
+        shop.switch("setup:db-data:upgrade", sleep=0.5)
+        shop.forget_runs()
+        # What the last run has left to be written to the disk is not this run's.
+        os.sync()
+
+    def run(self, shop, case, log):
+        """The figures of one deploy. Raises RuntimeError when the playbook fails."""
+        self.prepare(shop, case.shared_paths)
+        wait_for_rest(self.patience)
+        with Probing(shop.url, log.with_suffix(".probes"), self.rate) as probing:
+            rest = idle(self.before)
+            start = time.time()
+            self.deploy(shop, case, log)
+            end = time.time()
+            time.sleep(self.after)
+        upgrade = sum(run["seconds"] for run in shop.runs() if run["command"] in UPGRADES)
+        # Low where others work on this machine: such a run says little of latencies.
+        found = figures.of_run(probing.requests, start, end, upgrade) | {"idle": rest}
+        if found["version"] != case.version:
+            raise RuntimeError(f"{case}: {found['version']} answers at the end, not {case.version}; see {log}")
+        return found
+
+    def deploy(self, shop, case, log):
+        directory = log.parent
+        inventory = directory / "hosts.json"
+        hosts = shop.inventory()
+        for variables in hosts.values():
+            variables["ansible_python_interpreter"] = "/usr/bin/python3"
+            variables["ansible_ssh_args"] = "-o ControlMaster=auto -o ControlPersist=60s"
+            variables["ansible_pipelining"] = True
+        extra = {
+            "artifact": str(shop.artifact(case.version)),
+            "revision": "20260824101500Z",
+            "seed_always_maintenance": case.way == "seed, flag always",
+            "shop_shared": [*case.shared_paths, *SHARED_FILES],
+        } | (self.extra if case.way == "ours" else {})
+        # Nobody's own settings.
+        (directory / "ansible.cfg").write_text("")
+        inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")} | {
+            "ANSIBLE_CONFIG": str(directory / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
+            "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_NOCOWS": "true",
+            "PYTHONUNBUFFERED": "1",
+            "PATH": f"{self.ansible.parent}:{os.environ['PATH']}",
+        }
+        command = [self.ansible, "-i", inventory, case.playbook, "-e", json.dumps(extra)]
+        code = run_stamped(command, log, cwd=directory, env=environment)
+        if code:
+            raise RuntimeError(f"{case}: ansible-playbook ended with {code}, see {log}:\n{log.read_text()[-3000:]}")
