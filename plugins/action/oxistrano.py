@@ -2,9 +2,9 @@
 """What the modules of this collection need from the controller.
 
 All of them are routed here by C(meta/runtime.yml). The module itself is a binary and runs
-on the host without Python.
+on the host without Python; how it gets there: C(plugin_utils/transport.py).
 
-* The C(deployer) argument: who deploys.
+* The C(deployer) argument of the C(release_*) modules: who deploys.
 * C(release_unpack): the archive goes to the host.
 * A lock whose holder has died on this controller is taken over.
 """
@@ -13,30 +13,32 @@ from __future__ import annotations
 
 import os
 
-from ansible.errors import AnsibleError, AnsibleFileNotFound
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import controller
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Transport
 
-COLLECTION = "oxistrano.deploy"
 
-
-class ActionModule(ActionBase):
+class ActionModule(Transport, ActionBase):
     """Runs a module of the collection."""
 
-    TRANSFERS_FILES = True
+    # A temporary directory on the host is made when something is put there.
+    TRANSFERS_FILES = False
     _supports_check_mode = True
-    _supports_async = False
 
     def run(self, tmp=None, task_vars=None):
+        # As an attribute of the class, older ansible-core (2.14) would not find it.
+        self._supports_async = True
         result = super().run(tmp, task_vars)
         del tmp
         module = self._task.action.rpartition(".")[2]
         arguments = dict(self._task.args)
-        host = (task_vars or {}).get("inventory_hostname", "")
-        arguments.setdefault("deployer", controller.identify(host))
+        task_vars = task_vars or {}
+        if module.startswith("release_"):
+            arguments.setdefault("deployer", controller.identify(task_vars.get("inventory_hostname", "")))
         try:
             if module == "release_unpack" and "src" in arguments:
                 self._bring_archive(arguments)
@@ -48,16 +50,18 @@ class ActionModule(ActionBase):
                     arguments["take_over"] = lock["since"]
                     outcome = self._call(module, arguments, task_vars)
             result.update(outcome)
+        except AnsibleConnectionFailure:
+            raise  # the host is unreachable, which is not the same as failed
         except AnsibleError as error:
             result.update(failed=True, changed=False, msg=to_text(error))
         finally:
-            self._remove_tmp_path(self._connection._shell.tmpdir)
+            # An async task's directory is removed on the host, when the module has ended.
+            if self._connection._shell.tmpdir:
+                self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
     def _call(self, module, arguments, task_vars):
-        outcome = self._execute_module(
-            module_name=f"{COLLECTION}.{module}", module_args=arguments, task_vars=task_vars
-        )
+        outcome = self.run_binary(module, arguments, task_vars)
         # Plumbing, not something that the user wrote.
         outcome.get("invocation", {}).get("module_args", {}).pop("deployer", None)
         return outcome

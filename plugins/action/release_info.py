@@ -1,0 +1,1 @@
+oxistrano.py

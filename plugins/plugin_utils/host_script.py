@@ -1,0 +1,205 @@
+# Copyright the Oxistrano authors. MIT license, see LICENSE.
+"""What runs on the host around a module: two scripts for any POSIX shell.
+
+* C(CALL) looks for the binary in this user's cache and becomes it; or it says what is needed.
+* C(INSTALL) writes binaries there that come on standard input, and runs one of them.
+
+They are sent as one line without single quotes, backslashes and exclamation marks, so that
+every login shell (csh and fish among them) hands them over as they are. They need ls, and for
+an installation cat, chmod, head, id, mkdir, mv, rm, tail, uname and wc, of GNU or busybox.
+What they trust and why: C(docs/transport.md).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+
+# Lines of the scripts' own begin with it, after an empty one: what a login shell says at its
+# start may lack its line feed. Those of a module begin with "{".
+MARK = "oxistrano-host:"
+# Files that a cache keeps at most, and the days that one is kept unused.
+KEEP_FILES = 40
+KEEP_DAYS = 30
+
+
+def _one_line(script):
+    lines = (line.strip() for line in script.splitlines())
+    return " ".join(line for line in lines if line and not line.startswith("#"))
+
+
+# safe 0 DIRECTORY: the file $f of $s bytes there may be run.
+# safe 1 DIRECTORY: it may be written to. safe 2 DIRECTORY: something may be made below.
+# Sets d to the directory's physical path, which nobody but this user and root can turn into
+# another one: each directory on it is root's or this user's, and others cannot write to it, or
+# it is sticky. (In a mode with an access list, the group's bits are the bound for all in it.)
+# ls sorts: -r begins with the longest path, the file or directory whose owner is known (-O).
+_SAFE = _one_line("""
+safe() {
+  i=$1;
+  cd -P "$2" 2>/dev/null || return 1;
+  d=$PWD;
+  cd "$OLDPWD" 2>/dev/null || cd /;
+  [ -O "$d" ] || return 1;
+  set --;
+  if [ $i = 0 ]; then
+    [ -f "$d/$f" ] && [ -O "$d/$f" ] && [ -x "$d/$f" ] || return 1;
+    set -- "$d/$f";
+  fi;
+  p=$d;
+  while [ "$p" ]; do set -- "$@" "$p"; p=${p%/*}; done;
+  LC_ALL=C ls -ldnr "$@" / 2>/dev/null | (
+    o=; c=0;
+    while read -r m n u g z x; do
+      o=${o:-$u};
+      case $i$m in
+        0-rwx------*) [ "$u" = "$o" ] && [ "$z" = "$s" ];;
+        1drwx--[-S]---*) [ "$u" = "$o" ];;
+        2d????-??-?*|2d????????[tT]*) [ "$u" = "$o" ] || [ "$u" = 0 ];;
+        *) false;;
+      esac || exit 1;
+      [ $i = 2 ] || i=$((i+1));
+      c=$((c+1));
+    done;
+    [ $c = $(($#+1)) ]
+  );
+};
+""")
+
+# Arguments: the file, its size, "e" if the environment comes first on standard input, Ansible's
+# directory for temporary files if the user has chosen it, the files that are wanted as well.
+_CALL = _SAFE + " " + _one_line("""
+f=$1 s=$2 e=$3 t=$4; shift 4;
+run() {
+  safe 0 "$1" || return;
+  set -- "$d/$f";
+  if [ "$e" ]; then IFS= read -r e; eval "$e"; fi;
+  exec "$1" -;
+};
+if [ "$t" ]; then t=$t/oxistrano-$(id -u); run "$t"; fi;
+h=; case $HOME in /*) h=${HOME%/}; run "$h/.ansible/oxistrano";; esac;
+v=/var/tmp/oxistrano-$(id -u); run "$v";
+cat >/dev/null;
+umask 077;
+w=;
+no() { w="$w$1 $2; "; false; };
+use() {
+  [ -d "$1" ] || mkdir "$1" 2>/dev/null || no "$1" "cannot be made" || return;
+  safe 1 "$1" || no "$1" "is not of this user alone (owner, mode, or a directory above it)" || return;
+  x=$d/.try.$$;
+  { echo : >"$x" && chmod 700 "$x"; } 2>/dev/null || no "$1" "cannot be written to" || return;
+  "$x" 2>/dev/null; r=$?; rm -f "$x";
+  [ $r = 0 ] || no "$1" "runs no programs (mounted noexec)";
+};
+use_home() {
+  [ "$h" ] || no "the home directory" "is not known" || return;
+  safe 2 "$h" || no "$h" "is not of this user alone (owner, mode, or a directory above it)" || return;
+  [ -d "$h/.ansible" ] || mkdir "$h/.ansible" 2>/dev/null;
+  use "$h/.ansible/oxistrano";
+};
+if { [ "$t" ] && use "$t"; } || use_home || use "$v"; then
+  k=; for x do [ -f "$d/$x" ] || k="$k $x"; done;
+  for z in xz gzip cat; do command -v $z >/dev/null && break; done;
+  echo; echo "MARK need|$z|$(uname -sm)|$k|$d|$w";
+else
+  echo; echo "MARK none|$w";
+fi
+""").replace("MARK", MARK)
+
+# Arguments: the directory, what decompresses, a random word, the file to run, its size, "e",
+# then name, size and SHA-256 of each file. Standard input: the environment (with "e") and the
+# arguments, a line each, and the files one after the other, compressed as one.
+_INSTALL = _SAFE + " " + _one_line("""
+t=$1 z=$2 k=$3 f=$4 s=$5 e=$6; shift 6;
+if [ "$e" ]; then IFS= read -r e; fi;
+IFS= read -r a;
+write() {
+  umask 077;
+  mkdir "$n" && case $z in cat) cat;; *) $z -dc;; esac >"$n/all" || return;
+  o=1;
+  while [ $# -gt 0 ]; do
+    tail -c "+$o" "$n/all" | head -c "$2" >"$n/$1" || return;
+    [ "$(wc -c <"$n/$1")" -eq "$2" ] || { echo "$1 came incomplete"; return 1; };
+    if command -v sha256sum >/dev/null; then
+      h=$(sha256sum <"$n/$1"); [ "${h%% *}" = "$3" ] || { echo "$1 came damaged"; return 1; };
+    fi;
+    chmod 700 "$n/$1" || return;
+    o=$((o+$2)); shift 3;
+  done;
+  "$n/$f" </dev/null >/dev/null; r=$?;
+  [ $r = 1 ] || { echo "$f does not run here (exit code $r)"; return 1; };
+  rm "$n/all";
+  for x in "$n"/*; do mv -f "$x" "$d/" || return; done;
+};
+tidy() {
+  find "$d" -type f -atime +DAYS -exec rm -f {} +;
+  find "$d" -name ".new.*" -mtime +1 -exec rm -rf {} +;
+  ls -t "$d" | tail -n +FILES | while read -r x; do rm -f "$d/$x"; done;
+};
+if safe 1 "$t"; then
+  n=$d/.new.$k;
+  w=$( (write "$@") 2>&1); r=$?;
+  rm -rf "$n";
+  (tidy) >/dev/null 2>&1;
+  if [ $r = 0 ] && safe 0 "$t"; then
+    printf %s "$a" | { set -- "$d/$f"; if [ "$e" ]; then eval "$e"; fi; exec "$1" -; };
+    exit;
+  fi;
+else
+  w="it is not of this user alone any more";
+fi;
+cat >/dev/null;
+echo; echo "MARK none|$t:" $w
+""").replace("MARK", MARK).replace("DAYS", str(KEEP_DAYS)).replace("FILES", str(KEEP_FILES + 1))
+
+
+def _command(script, arguments):
+    return shlex.join(["/bin/sh", "-c", script, "oxistrano", *map(str, arguments)])
+
+
+def call(file, size, environment, directory, wanted):
+    """The command that runs the cached C(file), or says what is needed."""
+    return _command(_CALL, [file, size, environment and "e", directory, *wanted])
+
+
+def install(directory, decompressor, file, size, environment, files):
+    """The command that installs C(files) (name, size, SHA-256) and runs C(file)."""
+    told = [part for each in files for part in each]
+    word = secrets.token_hex(8)  # several may install at once, and hosts may share the directory
+    return _command(_INSTALL, [directory, decompressor, word, file, size, environment and "e", *told])
+
+
+def export(environment):
+    """The line that a script evaluates to have these variables; empty if there are none.
+
+    It goes over standard input: a command line can be read by everybody on the host.
+    Raises C(ValueError) for a name that a shell cannot have.
+    """
+    words = []
+    for name, value in environment.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(name)
+        words.append(f"{name}=" + shlex.quote(str(value)).replace("\n", "'\"$l\"'"))
+    # A line feed cannot stand in a line; command substitution drops it at the end.
+    return f'l="$(echo; echo .)"; l=${{l%.}}; export {" ".join(words)}\n' if words else ""
+
+
+def answer(stdout):
+    """What a script has said: a dictionary, or None where a module has answered instead.
+
+    C(kind) C(none): there is no place on the host; C(why) says why. C(need): the file is not
+    there; C(directory) is its place, C(decompressor), C(system) (C(uname -sm)) and C(missing)
+    what to know for bringing it, C(why) what spoke against better places.
+    """
+    said = re.search(rf"^{MARK} (.*?)\r?$", stdout, re.M)
+    if not said:
+        return None
+    kind, *rest = (part.strip(" ;") for part in said.group(1).split("|"))
+    if kind == "need" and len(rest) == 5:
+        decompressor, system, missing, directory, why = rest
+        return {
+            "kind": kind, "decompressor": decompressor, "system": system,
+            "missing": missing.split(), "directory": directory, "why": why,
+        }
+    return {"kind": "none", "why": " ".join(rest)}

@@ -1,0 +1,209 @@
+# Copyright the Oxistrano authors. MIT license, see LICENSE.
+"""How a module reaches a host: its binary is kept there, one remote operation runs it.
+
+The design and what is trusted: C(docs/transport.md). C(Transport) is a part of the action
+plugin, in a file of its own; it takes from C(ActionBase) what C(_execute_module) takes.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+
+from ansible import constants as C
+from ansible.errors import AnsibleError
+from ansible.utils.display import Display
+from ansible.vars.clean import remove_internal_keys
+
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import binaries, host_script
+
+try:  # ansible-core >= 2.19
+    from ansible.module_utils.common.json import Direction, get_module_encoder
+
+    _PROFILE = ("legacy",)  # of a binary module
+    _ENCODING = {"cls": get_module_encoder("legacy", Direction.CONTROLLER_TO_MODULE)}
+
+    def _untrusted(result):
+        return result  # there, nothing is a template unless it is tagged as one
+
+except ImportError:
+    from ansible.module_utils.common.json import AnsibleJSONEncoder
+    from ansible.utils.unsafe_proxy import wrap_var as _untrusted
+
+    _PROFILE = ()
+    _ENCODING = {"cls": AnsibleJSONEncoder, "vault_to_text": True}
+
+COLLECTION = "oxistrano.deploy"
+display = Display()
+
+
+class _Stock(Exception):
+    """Why this call has to go the way of ansible-core."""
+
+
+class Transport:
+    """Runs the collection's modules on the host of a task; mixed into an action plugin."""
+
+    def run_binary(self, module, arguments, task_vars):
+        """Runs C(module) and returns its result, as C(_execute_module) does.
+
+        Raises C(AnsibleConnectionFailure) when the host cannot be reached.
+        """
+        try:
+            self._check_for_stock(task_vars)
+            return self._run_kept_binary(module, dict(arguments), task_vars)
+        except _Stock as reason:
+            self._tell(f"{module} goes the way of ansible-core: {reason}")
+        return self._execute_module(
+            module_name=f"{COLLECTION}.{module}",
+            module_args=dict(arguments),
+            task_vars=task_vars,
+            wrap_async=self._task.async_val and not self._connection.has_native_async,
+        )
+
+    def _tell(self, text):
+        display.vvv(f"oxistrano: {text}", host=self._play_context.remote_addr)
+
+    def _check_for_stock(self, task_vars):
+        """Raises C(_Stock) when it is known before anything is sent."""
+        wanted = self._templar.template(task_vars.get("oxistrano_transport", "auto"))
+        if wanted not in ("auto", "stock"):
+            raise AnsibleError(f"oxistrano_transport is '{wanted}', and it can be auto or stock. Nothing was changed.")
+        connection = self._connection
+        if wanted == "stock":
+            raise _Stock("oxistrano_transport is stock")
+        if self._task.async_val:
+            raise _Stock("the task is async")
+        if C.DEFAULT_KEEP_REMOTE_FILES:
+            raise _Stock("remote files are to be kept (ANSIBLE_KEEP_REMOTE_FILES)")
+        if getattr(connection._shell, "_IS_WINDOWS", False):
+            raise _Stock("the host's shell is PowerShell")
+        if self._under_mitogen():
+            return  # it becomes another user before it runs a command, and always takes standard input
+        if not connection.has_pipelining:
+            raise _Stock(f"the connection {connection.transport} passes no standard input on")
+        become = connection.become
+        # None of these two touches standard input when it asks for no password.
+        if become and not getattr(become, "pipelining", True) or become and become.name == "su":
+            quiet = become.name.rpartition(".")[2] in ("su", "doas") and not self.get_become_option("become_pass")
+            if not quiet:
+                raise _Stock(f"{become.name} takes the standard input for itself")
+
+    def _under_mitogen(self):
+        return any(kind.__module__ == "ansible_mitogen.connection" for kind in type(self._connection).__mro__)
+
+    def _run_kept_binary(self, module, arguments, task_vars):
+        binary = self._binary(module, binaries.FIRST_SYSTEM)
+        self._update_module_args(f"{COLLECTION}.{module}", arguments, task_vars)
+        text = json.dumps(arguments, **_ENCODING)
+        environment = {}
+        self._compute_environment_string(environment)
+        try:
+            export = host_script.export(environment)
+        except ValueError as error:
+            raise _Stock(f"no shell can have the environment variable '{error}'") from error
+        from_user = self.get_shell_option("remote_tmp", "~/.ansible/tmp")
+        directory = from_user if from_user.startswith("/") and "$" not in from_user else ""
+
+        wanted = self._followers(module, binary, task_vars)
+        self._tell(f"using the binary {binary.path}, on the host {binary.file}")
+        command = host_script.call(binary.file, binary.size, export, directory, [other.file for other in wanted])
+        answered = self._operate(command, export + text)
+        said = host_script.answer(answered["stdout"])
+        if said and said["kind"] == "need":
+            answered = self._bring(binary, wanted, said, export, text)
+            said = host_script.answer(answered["stdout"])
+        if said:
+            raise _Stock(f"no place on the host for its binary: {said['why']}")
+        return self._result(module, answered)
+
+    def _binary(self, module, system):
+        binary = binaries.find(module, system, C.DEFAULT_LOCAL_TMP)
+        if binary:
+            return binary
+        built = ", ".join(name for name in binaries.SYSTEMS if binaries.find(module, name, C.DEFAULT_LOCAL_TMP))
+        raise AnsibleError(
+            f"cannot run {COLLECTION}.{module}: there is no binary of it for {system}"
+            f" (in {binaries.LIBRARY}: {f'that for {built}' if built else 'none, make build makes them'})."
+            " Nothing was changed."
+        )
+
+    def _followers(self, module, binary, task_vars):
+        # Only a module that a play begins with has some; the rest need not load this file.
+        if module not in ("release_setup", "release_rollback", "magento_status"):
+            return []
+        from ansible_collections.oxistrano.deploy.plugins.plugin_utils import bundle
+
+        found = (
+            binaries.find(name, binaries.FIRST_SYSTEM, C.DEFAULT_LOCAL_TMP)
+            for name in bundle.followers(module, task_vars)
+        )
+        return [other for other in found if other]
+
+    def _bring(self, binary, others, said, export, text):
+        """Installs the binaries on the host and runs C(binary)."""
+        from ansible_collections.oxistrano.deploy.plugins.plugin_utils import bundle
+
+        if said["why"]:
+            self._tell(f"not used on the host: {said['why']}")
+        binary = self._binary(binary.module, said["system"])
+        files = [binary, *(other for other in others if other.file in said["missing"])]
+        # On this machine compressing takes longer than copying.
+        decompressor = "cat" if self._connection.transport == "local" else said["decompressor"]
+        try:
+            packed = bundle.pack(files, decompressor, C.DEFAULT_LOCAL_TMP)
+        except (OSError, ValueError) as error:
+            raise AnsibleError(f"cannot send the binary of {binary.module}: {error}. Nothing was changed.") from error
+        names = " ".join(file.file for file in files)
+        self._tell(f"bringing {names} to {said['directory']} ({len(packed)} bytes, {decompressor})")
+        command = host_script.install(
+            said["directory"], decompressor, binary.file, binary.size, export,
+            [(file.file, file.size, file.sha256) for file in files],
+        )
+        return self._operate(command, (export + text + "\n").encode() + packed)
+
+    def _operate(self, command, data):
+        """One remote operation with C(data) on standard input."""
+        data = data if isinstance(data, bytes) else data.encode()
+        connection = self._connection
+        if connection.transport != "local" or self._under_mitogen():
+            return self._low_level_execute_command(command, in_data=data)
+        # With a password, it would make standard input a terminal otherwise.
+        pipelining = connection.get_option("pipelining")
+        connection.set_option("pipelining", True)
+        try:
+            return self._low_level_execute_command(command, in_data=data)
+        finally:
+            connection.set_option("pipelining", pipelining)
+
+    def _result(self, module, answered):
+        """The module's result, with the same steps as in C(_execute_module)."""
+        if "must have a tty" in answered["stderr"] + answered["stdout"] and "{" not in answered["stdout"]:
+            raise _Stock("sudo on the host insists on a terminal (requiretty)")
+        result = self._parse_returned_data(answered, *_PROFILE)
+        if not result.get("_ansible_parsed"):
+            result.update(failed=True, changed=False, msg=_how_it_died(module, answered))
+        result.pop("_ansible_suppress_tmpdir_delete", None)
+        remove_internal_keys(result)
+        for stream in ("stdout", "stderr"):
+            if stream in result:
+                result.setdefault(f"{stream}_lines", (result[stream] or "").splitlines())
+        return _untrusted(result)
+
+
+def _how_it_died(module, answered):
+    code = answered["rc"]
+    if code > 128 and code - 128 in signal.valid_signals():
+        end = f"was killed by {signal.Signals(code - 128).name}"
+    elif code < 0:
+        end = f"was killed by signal {-code}"
+    elif code in (126, 127):
+        end = f"could not be started (exit code {code})"
+    else:
+        end = f"ended with exit code {code}"
+    said = " ".join((answered["stderr"].strip() or answered["stdout"].strip()).split())[-500:]
+    return (
+        f"{COLLECTION}.{module} {end} and has not said what it did"
+        f"{f'; the host says: {said}' if said else ''}. Look at the host (memory, disk, kernel log)"
+        f" and run it again: what is left half done is recognised then."
+    )
