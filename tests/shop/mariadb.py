@@ -37,15 +37,15 @@ class MariaDb:
         """Makes the data directory and the shop's user, and leaves it running."""
         self.directory.mkdir()
         owner = ["--user=mysql"] if is_root() else []
+        if is_root():
+            subprocess.run(["chown", "mysql:mysql", self.directory], check=True)
         made = subprocess.run(
-            [find("mariadb-install-db"), "--no-defaults", f"--datadir={self.directory}/data", "--skip-test-db",
-             "--auth-root-authentication-method=normal", *owner],
+            [find("mariadb-install-db"), "--no-defaults", f"--datadir={self.directory}/data", f"--tmpdir={self.directory}",
+             "--skip-test-db", "--auth-root-authentication-method=normal", *owner],
             capture_output=True, text=True,
         )
         if made.returncode:
             raise RuntimeError(f"mariadb-install-db failed: {made.stdout}{made.stderr}")
-        if is_root():
-            subprocess.run(["chown", "mysql:mysql", self.directory], check=True)
         self.up()
         self.query(f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'", database="")
         self.query(f"GRANT ALL ON {NAME}.* TO {USER}@'127.0.0.1'", database="")
@@ -57,7 +57,7 @@ class MariaDb:
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [find("mariadbd"), "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.socket}",
-                 "--bind-address=127.0.0.1", f"--port={self.port}", f"--pid-file={self.directory}/pid",
+                 f"--tmpdir={self.directory}", "--bind-address=127.0.0.1", f"--port={self.port}", f"--pid-file={self.directory}/pid",
                  "--skip-name-resolve", *(f"--{name}={value}" for name, value in OPTIONS.items()),
                  *(["--user=mysql"] if is_root() else [])],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,

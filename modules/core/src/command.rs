@@ -5,7 +5,7 @@ mod capture;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,7 +24,7 @@ const STDERR_TAIL: usize = 1024;
 /// How long a process group that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long output is awaited from what a program that has ended left running.
-const AFTERWARDS: Duration = Duration::from_millis(500);
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// What a program printed.
 #[derive(Debug)]
@@ -37,6 +37,9 @@ pub struct Output {
     pub status: ExitStatus,
     /// How long it ran.
     pub elapsed: Duration,
+    /// Whether that is all it printed: no daemon that it left behind could still print, and
+    /// nothing was left out.
+    pub complete: bool,
 }
 
 impl Output {
@@ -103,7 +106,9 @@ impl Program {
         self
     }
 
-    /// A file that gets what it prints as it comes.
+    /// A file that it prints into, both streams as one, and that holds all of it even when
+    /// this process is killed. What is in it comes back as standard output. The file must
+    /// be open for reading as well.
     #[must_use]
     pub fn log(mut self, log: Option<File>) -> Self {
         self.log = log.map(Arc::new);
@@ -130,6 +135,10 @@ impl Program {
     /// `command_failed` when it cannot start or takes too long.
     pub fn run(&self) -> Result<Output, Failure> {
         let started = Instant::now();
+        let logged_from = match &self.log {
+            Some(log) => log.as_ref().stream_position().map_err(|error| self.failed(error))?,
+            None => 0,
+        };
         let mut child = self.start()?;
         let mut stdin = child.stdin.take();
         let input = self.input.clone().unwrap_or_default();
@@ -138,19 +147,22 @@ impl Program {
             // A program that does not read it says so itself.
             stdin.as_mut().map(|stdin| stdin.write_all(&input))
         });
-        let stdout = Capture::start(child.stdout.take(), self.log.clone());
-        let stderr = Capture::start(child.stderr.take(), self.log.clone());
+        let stdout = Capture::start(child.stdout.take());
+        let stderr = Capture::start(child.stderr.take());
         let status = self.wait(&mut child, started, &stderr)?;
         let elapsed = started.elapsed();
         drop(feeder);
+        if let Some(log) = &self.log {
+            let (stdout, complete) = capture::read_back(log, logged_from)
+                .map_err(|error| self.failed(format!("its output cannot be read: {error}")))?;
+            return Ok(Output { stdout, stderr: Vec::new(), status, elapsed, complete });
+        }
         // A daemon that it started may hold the pipes open for ever.
         let deadline = Instant::now() + AFTERWARDS;
-        Ok(Output {
-            stdout: stdout.until(deadline),
-            stderr: stderr.until(deadline),
-            status,
-            elapsed,
-        })
+        let (stdout, all_of_stdout) = stdout.until(deadline);
+        let (stderr, all_of_stderr) = stderr.until(deadline);
+        let complete = all_of_stdout && all_of_stderr;
+        Ok(Output { stdout, stderr, status, elapsed, complete })
     }
 
     /// Runs it; only exit code 0 will do.
@@ -180,8 +192,8 @@ impl Program {
             .args(arguments)
             .current_dir(&self.directory)
             .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(self.output()?)
+            .stderr(self.output()?)
             .process_group(0);
         if let Some(user) = &self.user {
             command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
@@ -207,6 +219,13 @@ impl Program {
         })
     }
 
+    fn output(&self) -> Result<Stdio, Failure> {
+        match &self.log {
+            Some(log) => log.try_clone().map(Stdio::from).map_err(|error| self.failed(error)),
+            None => Ok(Stdio::piped()),
+        }
+    }
+
     fn wait(
         &self,
         child: &mut Child,
@@ -219,19 +238,20 @@ impl Program {
                 return Ok(status);
             }
             let interrupted = if self.to_the_end { None } else { interrupt::check().err() };
-            let problem = interrupted.or_else(|| {
-                (started.elapsed() > self.timeout).then(|| {
-                    self.failed(format!(
-                        "it did not end within {} s and was stopped, with all that it had started",
-                        self.timeout.as_secs()
-                    ))
-                    .value("timed_out", true)
-                    .value("stderr", tail(&stderr.so_far()))
-                })
-            });
-            if let Some(failure) = problem {
-                end(child);
-                return Err(failure);
+            let late = started.elapsed() > self.timeout;
+            if late || interrupted.is_some() {
+                let printed = tail(&stderr.so_far());
+                let end = if end(child) {
+                    "was stopped, with all that it had started"
+                } else {
+                    "cannot be stopped from here (it may run as another user), so it runs on"
+                };
+                let failure = interrupted.unwrap_or_else(|| {
+                    let seconds = self.timeout.as_secs();
+                    self.failed(format!("it did not end within {seconds} s and {end}"))
+                        .value("timed_out", true)
+                });
+                return Err(failure.value("stderr", printed));
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
@@ -258,22 +278,30 @@ pub fn run(argv: &[OsString], directory: &Path, timeout: Duration) -> Result<Out
     Program::new(argv).directory(directory).timeout(timeout).run_ok()
 }
 
-/// Ends the process group: politely, then not.
-fn end(child: &mut Child) {
+/// Ends the process group: politely, then not. Whether it has ended; what runs as another
+/// user (sudo) cannot be made to.
+fn end(child: &mut Child) -> bool {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let signal = |signal| {
         if let Some(group) = group {
             let _ = kill_process_group(group, signal);
         }
     };
+    let mut ended_within = |time: Duration| {
+        let deadline = Instant::now() + time;
+        loop {
+            match child.try_wait() {
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+                Ok(None) => return false,
+                Ok(Some(_)) | Err(_) => return true,
+            }
+        }
+    };
     signal(Signal::TERM);
-    let deadline = Instant::now() + GRACE;
-    while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
-        thread::sleep(Duration::from_millis(20));
-    }
+    ended_within(GRACE);
     // Also what outlived its leader.
     signal(Signal::KILL);
-    let _ = child.wait();
+    ended_within(GRACE)
 }
 
 /// The standard library drops the other groups of a user, and with them often the right to
@@ -347,6 +375,7 @@ mod tests {
         let started = Instant::now();
         let error = sh("trap '' TERM; sleep 60 & sleep 60", 1).run().unwrap_err().to_string();
         assert!(error.contains("did not end within 1 s"), "{error}");
+        assert!(error.ends_with("was stopped, with all that it had started."), "{error}");
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 
@@ -369,12 +398,21 @@ mod tests {
     }
 
     #[test]
-    fn the_log_gets_everything() {
-        let mut file = tempfile::tempfile().unwrap();
-        sh("echo out; echo err >&2", 10).log(Some(file.try_clone().unwrap())).run().unwrap();
+    fn the_log_gets_everything_also_without_us() {
+        let mut log = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut log, b"# before\n").unwrap();
+        let output =
+            sh("echo out; echo err >&2", 10).log(Some(log.try_clone().unwrap())).run().unwrap();
+        assert_eq!((output.stdout.as_slice(), output.complete), (&b"out\nerr\n"[..], true));
         let mut text = String::new();
-        io::Seek::rewind(&mut file).unwrap();
-        io::Read::read_to_string(&mut file, &mut text).unwrap();
-        assert!(text.contains("out\n") && text.contains("err\n"), "{text}");
+        log.rewind().unwrap();
+        io::Read::read_to_string(&mut log, &mut text).unwrap();
+        assert_eq!(text, "# before\nout\nerr\n");
+    }
+
+    #[test]
+    fn what_may_not_be_all_says_so() {
+        assert!(sh("echo x", 10).run().unwrap().complete);
+        assert!(!sh("sleep 20 & echo x", 10).run().unwrap().complete);
     }
 }

@@ -16,6 +16,13 @@ use crate::Answer;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Php(Vec<String>);
 
+impl Php {
+    /// The words.
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl FromValue for Php {
     const SPEC: OptionSpec =
         OptionSpec { default: Some(Literal::Text("php")), ..OptionSpec::of(Kind::Raw) };

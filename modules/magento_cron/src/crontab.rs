@@ -134,8 +134,15 @@ impl Crontab {
             Err(failure) => return Err(failure),
         };
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        if !output.status.success() && !error.contains("no crontab for") {
+        // cron's own words, and those of BusyBox.
+        let none = error.contains("no crontab for") || error.contains("No such file or directory");
+        if !output.status.success() && !none {
             return Err(Failure::new("crontab", "cannot read the crontab").cause(error.trim()));
+        }
+        if !output.complete {
+            return Err(Failure::new("crontab", "cannot read the crontab")
+                .cause("it may not be all of it")
+                .state("Nothing was changed."));
         }
         let text = String::from_utf8(output.stdout).map_err(|_| {
             Failure::new("crontab", "cannot read the crontab").cause("it is not UTF-8")

@@ -85,7 +85,8 @@ fn task(words: &[String], directory: &Path, roots: &[PathBuf]) -> Option<Task> {
     let at = words.iter().position(|word| word.ends_with("bin/magento"))?;
     let program = directory.join(&words[at]);
     roots.iter().any(|root| program.starts_with(root)).then_some(())?;
-    match words.get(at + 1).map(String::as_str) {
+    // Options may stand before the command.
+    match words[at + 1..].iter().find(|word| !word.starts_with('-')).map(String::as_str) {
         Some("cron:run") => Some(Task::Cron),
         Some("queue:consumers:start") => Some(Task::Consumer),
         _ => None,

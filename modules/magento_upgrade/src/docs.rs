@@ -11,6 +11,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
          or back.",
     ],
     notes: &[
+        "With O(state=begun) the commands run in a process that outlives the module and the connection. \
+         Its result waits in C(.oxistrano) of O(deploy_to); the next upgrade waits for its end.",
         "Measured on Magento Open Source 2.4.7-p3: C(setup:upgrade) takes 4 to 11 s there without any \
          product, answers 1 when the database is down or a data patch fails, and flushes the caches.",
         "C(app:config:import) deletes store views that are missing from C(app/etc/config.php).",
@@ -27,6 +29,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
   run_once: true
 ",
     returns: &[
+        ReturnSpec { name: "id", kind: "str", doc: "The name by which O(begun) knows the upgrade.", returned: "O(state=begun)" },
         ReturnSpec { name: "seconds", kind: "float", doc: "How long the commands ran.", returned: "success" },
         ReturnSpec { name: "lines", kind: "list", doc: "The lines of the output that say something.", returned: "when a command ran" },
         ReturnSpec { name: "answers", kind: "list", doc: "rc, stdout, stderr and seconds of each command.", returned: "when a command ran" },

@@ -4,16 +4,28 @@
 //! configuration; then lowers the maintenance flag, if it is told to. Requires: that the
 //! flag is up. After a failure: the flag stays up, and the failure says so.
 
+mod background;
 mod docs;
 mod log;
 
 use std::time::{Duration, Instant};
 
+use oxistrano_core::json::{json, Map, Value};
 use oxistrano_core::{AbsPath, Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
 use oxistrano_magento::maintenance::{Flag, Places};
 use oxistrano_magento::{magento_options, Answer, Magento};
 
 use log::Log;
+
+oxistrano_core::choices! {
+    /// How far to go.
+    pub enum State {
+        /// It runs.
+        Begun = "begun",
+        /// It has succeeded.
+        Finished = "finished",
+    }
+}
 
 oxistrano_core::choices! {
     /// What to run.
@@ -29,20 +41,40 @@ oxistrano_core::choices! {
 
 impl How {
     /// Magento's commands, in their order.
-    fn commands(self) -> &'static [&'static [&'static str]] {
+    fn commands(self) -> &'static [Command] {
         match self {
-            Self::Upgrade => &[&["setup:upgrade", "--keep-generated"]],
-            Self::Parts => {
-                &[&["setup:db-schema:upgrade"], &["setup:db-data:upgrade"], &["app:config:import"]]
-            }
-            Self::Import => &[&["app:config:import"]],
+            Self::Upgrade => &[UPGRADE],
+            Self::Parts => &[SCHEMA, DATA, IMPORT],
+            Self::Import => &[IMPORT],
         }
     }
 }
 
+/// A command of Magento, and what it prints when it has done its work: exit code 0 from a
+/// program that is not Magento (`true`, a wrapper that loses the code) must not open a shop.
+struct Command {
+    words: &'static [&'static str],
+    /// One of them, in 2.4.7 and in its source since 2.3.
+    says: &'static [&'static str],
+}
+
+const IMPORTED: &[&str] = &["Nothing to import.", "Processing configurations data"];
+const UPGRADE: Command = Command { words: &["setup:upgrade", "--keep-generated"], says: IMPORTED };
+const SCHEMA: Command =
+    Command { words: &["setup:db-schema:upgrade"], says: &["Schema creation/updates:"] };
+const DATA: Command =
+    Command { words: &["setup:db-data:upgrade"], says: &["Data install/update:"] };
+const IMPORT: Command = Command { words: &["app:config:import"], says: IMPORTED };
+
 magento_options! {
     /// The options of `magento_upgrade`.
     pub struct Options {
+        /// V(begun) starts the upgrade and returns, so that the play can switch the release and tend php-fpm
+        /// while the shop is closed for it anyway. V(finished) waits for the end of what O(begun) names; without
+        /// O(begun) it does all of it.
+        state: State, default = Some(Literal::Text("finished"));
+        /// With O(state=finished), the RV(id) that O(state=begun) has returned.
+        begun: Option<String>;
         /// V(upgrade) runs C(setup:upgrade --keep-generated), which imports the configuration at its end;
         /// V(parts) runs C(setup:db-schema:upgrade), C(setup:db-data:upgrade) and C(app:config:import);
         /// V(import) only C(app:config:import).
@@ -82,50 +114,121 @@ impl Module for MagentoUpgrade {
             let current = RelPath::new("current").map_err(|why| Failure::new("bad_path", why))?;
             options.paths.push(current);
         }
-        let magento = options.magento()?;
+        let patience = Duration::from_secs(options.timeout);
         let mut places = Places::find(&options.deploy_to, &options.paths)?;
-        if context.check_mode {
-            let words: Vec<_> = options.how.commands().iter().map(|words| words[0]).collect();
-            return Ok(Outcome::new(true).msg(format!("would run {}", words.join(", "))));
-        }
-        if options.require_maintenance && !places.is_closed() {
-            return Err(open(&options, &places));
-        }
-        let config = std::fs::read(magento.path().join("app/etc/config.php")).ok();
-        let mut log = Log::open(&options.deploy_to)?;
-        let answers = upgrade(&options, &magento, &mut log)
-            .map_err(|failure| closed(failure, &options, &log))?;
+        let begun = options.begun.clone().filter(|id| !id.is_empty());
+        let outcome = match (begun, context.check_mode) {
+            (_, true) => return Ok(would(&options)),
+            (Some(id), _) if options.state == State::Finished => {
+                let result = background::result(&options.deploy_to, &id, patience)
+                    .map_err(|failure| closed(failure, &options, None))?;
+                from_background(result)?
+            }
+            _ => {
+                let magento = options.magento()?;
+                if options.require_maintenance && !places.is_closed() {
+                    return Err(open(&options, &places));
+                }
+                if options.state == State::Begun {
+                    let id = background::begin(&options.deploy_to, &arguments(&options), patience)?;
+                    return Ok(Outcome::new(true).msg("the upgrade has begun").value("id", id));
+                }
+                background::wait_for_others(&options.deploy_to, patience)?;
+                finish(&options, &magento)?
+            }
+        };
         let lowered = options.lower
             && places.lower(false).map_err(|failure| {
                 failure.while_trying(format!("{}, but", done(options.how, true)))
             })?;
-        let changed = answers.iter().any(|answer| !answer.says("Nothing to import."))
-            || options.how != How::Import;
-        let seconds: f64 = answers.iter().map(Answer::seconds).sum();
-        let rewritten = config != std::fs::read(magento.path().join("app/etc/config.php")).ok();
-        Ok(Outcome::new(changed)
-            .msg(format!("{} ({seconds:.1} s)", done(options.how, changed)))
-            .value("seconds", (seconds * 1000.0).round() / 1000.0)
-            .value("lowered", lowered)
-            .value("maintenance", places.to_json())
-            .value("lines", essential(&answers))
-            .value("answers", answers.iter().map(Answer::to_json).collect::<Vec<_>>())
-            .value("log", log.path())
-            .warnings(log.warning())
-            .warnings(magento.warning())
-            .warnings(rewritten.then(|| {
-                "setup:upgrade has rewritten app/etc/config.php of this release on this host only, \
-                 because its modules were not in Magento's order; commit the file as it is now"
-                    .to_owned()
-            })))
+        Ok(outcome.value("lowered", lowered).value("maintenance", places.to_json()))
     }
+}
+
+fn would(options: &Options) -> Outcome {
+    let words: Vec<_> = options.how.commands().iter().map(|command| command.words[0]).collect();
+    Outcome::new(true).msg(format!("would run {}", words.join(", ")))
+}
+
+/// The arguments with which this program does all of it, but for the flag: whether that is
+/// lowered is decided when everything else is done as well.
+fn arguments(options: &Options) -> Map<String, Value> {
+    let paths: Vec<_> = options.paths.iter().map(ToString::to_string).collect();
+    let arguments = json!({
+        "state": State::Finished.word(),
+        "how": options.how.word(),
+        "deploy_to": options.deploy_to.to_string(),
+        "paths": paths,
+        "require_maintenance": options.require_maintenance,
+        "timeout": options.timeout,
+        "path": options.path.to_string(),
+        "php": options.php.words(),
+        "path_for_php": options.path_for_php.as_ref().map(|path| path.display().to_string()),
+        "user": options.user,
+        "environment": options.environment,
+    });
+    match arguments {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// What the process in the background has printed, as if it had been done here.
+fn from_background(mut result: Map<String, Value>) -> Result<Outcome, Failure> {
+    let text = |value: Option<Value>| match value {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let msg = text(result.remove("msg"));
+    let failed = result.remove("failed") == Some(Value::Bool(true));
+    let changed = result.remove("changed") == Some(Value::Bool(true));
+    let warnings = result.remove("warnings");
+    for key in ["code", "invocation", "lowered", "maintenance", "path"] {
+        result.remove(key);
+    }
+    if failed {
+        let failure = Failure::new("upgrade_failed", msg.trim_end_matches('.'));
+        return Err(result
+            .into_iter()
+            .fold(failure, |failure, (key, value)| failure.value(&key, value)));
+    }
+    let outcome = Outcome::new(changed).msg(msg);
+    let outcome =
+        result.into_iter().fold(outcome, |outcome, (key, value)| outcome.value(&key, value));
+    let warnings = warnings.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
+    Ok(outcome.warnings(warnings.into_iter().map(|warning| text(Some(warning)))))
+}
+
+/// Does all of it, but for the flag.
+fn finish(options: &Options, magento: &Magento) -> Result<Outcome, Failure> {
+    let config = std::fs::read(magento.path().join("app/etc/config.php")).ok();
+    let mut log = Log::open(&options.deploy_to)?;
+    let answers = upgrade(options, magento, &mut log)
+        .map_err(|failure| closed(failure, options, log.path()))?;
+    let changed = answers.iter().any(|answer| !answer.says("Nothing to import."))
+        || options.how != How::Import;
+    let seconds: f64 = answers.iter().map(Answer::seconds).sum();
+    let rewritten = config != std::fs::read(magento.path().join("app/etc/config.php")).ok();
+    Ok(Outcome::new(changed)
+        .msg(format!("{} ({seconds:.1} s)", done(options.how, changed)))
+        .value("seconds", (seconds * 1000.0).round() / 1000.0)
+        .value("lines", essential(&answers))
+        .value("answers", answers.iter().map(Answer::to_json).collect::<Vec<_>>())
+        .value("log", log.path())
+        .warnings(log.warning())
+        .warnings(magento.warning())
+        .warnings(rewritten.then(|| {
+            "setup:upgrade has rewritten app/etc/config.php of this release on this host only, \
+             because its modules were not in Magento's order; commit the file as it is now"
+                .to_owned()
+        })))
 }
 
 /// Runs the commands until one fails.
 fn upgrade(options: &Options, magento: &Magento, log: &mut Log) -> Result<Vec<Answer>, Failure> {
     let mut answers: Vec<Answer> = Vec::new();
     let mut left = Duration::from_secs(options.timeout);
-    for words in options.how.commands() {
+    for Command { words, says } in options.how.commands() {
         let command = words.join(" ");
         log.heading(&command);
         let started = Instant::now();
@@ -137,9 +240,14 @@ fn upgrade(options: &Options, magento: &Magento, log: &mut Log) -> Result<Vec<An
             failure.remedy("find out what it waited for, and run it again with a longer timeout")
         })?;
         left = left.saturating_sub(answer.elapsed);
-        if answer.rc != 0 {
+        let done = answer.rc == 0 && says.iter().any(|words| answer.says(words));
+        if !done {
+            let cause = match answer.rc {
+                0 => format!("{}, which are not Magento's words", answer.reason()),
+                _ => answer.reason(),
+            };
             return Err(Failure::new("upgrade_failed", format!("`bin/magento {command}` failed"))
-                .cause(answer.reason())
+                .cause(cause)
                 .value(
                     "answers",
                     answers.iter().chain([&answer]).map(Answer::to_json).collect::<Vec<_>>(),
@@ -175,7 +283,7 @@ fn list(paths: &[RelPath]) -> String {
 }
 
 /// What a failed upgrade leaves, and how to go on or back.
-fn closed(failure: Failure, options: &Options, log: &Log) -> Failure {
+fn closed(failure: Failure, options: &Options, log: Option<String>) -> Failure {
     let closed =
         Places::find(&options.deploy_to, &options.paths).is_ok_and(|places| places.is_closed());
     let state = if closed {
@@ -186,12 +294,12 @@ fn closed(failure: Failure, options: &Options, log: &Log) -> Failure {
         "The shop is open, and its database may be upgraded in part. Mend the cause and run it again"
     };
     failure
-        .state(match log.path() {
+        .state(match &log {
             Some(path) => format!("{state}. All output: {path}."),
             None => format!("{state}."),
         })
         .value("maintenance_is_on", closed)
-        .value("log", log.path())
+        .value("log", log)
 }
 
 fn done(how: How, changed: bool) -> &'static str {

@@ -6,8 +6,9 @@ use std::io::Write;
 
 use oxistrano_core::{AbsPath, Dir, Failure};
 
-/// The state directory of a deploy root; it is there when Oxistrano's deploy role made it.
-const STATE: &str = ".oxistrano";
+/// The state directory of a deploy root; it is there when Oxistrano's deploy role or an
+/// upgrade in the background made it.
+pub const STATE: &str = ".oxistrano";
 const NAME: &str = "magento_upgrade.log";
 
 /// The log, where there is a place for it.

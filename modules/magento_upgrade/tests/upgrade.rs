@@ -23,6 +23,7 @@ Module 'Magento_Store':
 Running schema recurring...
   0/10 [>---------------------------]   0% < 1 sec
 Module 'Shop_Store':
+Data install/update:
 Running data recurring...
 Nothing to import.
 Nothing to import.
@@ -118,6 +119,7 @@ fn the_lines_that_say_something_are_shown() {
             "The directory '/srv/shop/generated/code/' doesn't exist - skipping cleanup",
             "Updating modules:",
             "Schema creation/updates:",
+            "Data install/update:",
             "Nothing to import.",
         ])
     );
@@ -130,7 +132,7 @@ fn the_lines_that_say_something_are_shown() {
 fn huge_output_is_in_the_log_and_not_in_the_result() {
     let shop = closed();
     let script = "i=0; while [ $i -lt 100000 ]; do echo \"Module $i is told of at some length\"; \
-                  i=$((i+1)); done; echo 'the end'";
+                  i=$((i+1)); done; echo 'Nothing to import.'; echo 'the end'";
     shop.answer("setup:upgrade", script);
     let reply = shop.run("magento_upgrade", both()).changed();
     let size = reply.value().to_string().len();
@@ -140,7 +142,7 @@ fn huge_output_is_in_the_log_and_not_in_the_result() {
         (&lines[0], lines.last().unwrap()),
         (&json!("Module 0 is told of at some length"), &json!("the end"))
     );
-    assert_eq!(lines[100], "[99801 lines left out]");
+    assert_eq!(lines[100], "[99802 lines left out]");
     assert_eq!(shop.root.read(LOG).lines().count(), 100_002);
 }
 
@@ -311,7 +313,8 @@ fn a_timeout_ends_it_and_leaves_the_shop_closed() {
 fn signals_do_not_stop_it_half_way() {
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         let shop = closed();
-        let script = "echo begun > \"$here/begun\"; sleep 1; echo done > \"$here/done\"";
+        let script = "echo begun > \"$here/begun\"; sleep 1; echo done > \"$here/done\"; \
+                      echo 'Schema creation/updates:'";
         shop.answer("setup:db-schema:upgrade", script);
         let running = shop.start("magento_upgrade", how("parts"));
         shop.await_left("begun");
@@ -428,7 +431,9 @@ fn a_flag_that_cannot_be_lowered_is_a_failure_that_says_what_was_done() {
     }
     let raise = json!({"state": "raised", "paths": ["current"]});
     let _ = shop.run_as(NOBODY, "magento_maintenance", raise).changed();
-    shop.answer("setup:upgrade", &format!("chmod 555 '{}'", root.at("shared/var").display()));
+    let closes =
+        format!("chmod 555 '{}'; echo 'Nothing to import.'", root.at("shared/var").display());
+    shop.answer("setup:upgrade", &closes);
     let reply = shop.run_as(NOBODY, "magento_upgrade", how("upgrade")).failed("io");
     reply.says([
         "the database was upgraded, but: cannot lower the maintenance flag",
@@ -446,4 +451,104 @@ fn without_a_configuration_nothing_is_run() {
     let reply = shop.run("magento_upgrade", how("upgrade")).failed("no_magento");
     reply.says(["PHP was not started; nothing was changed."]);
     before.assert_same(&Manifest::exact(&shop.root.path()));
+}
+
+#[test]
+fn a_program_that_is_not_magento_opens_no_shop() {
+    let shop = closed();
+    for (way, command) in [
+        ("upgrade", "setup:upgrade"),
+        ("import", "app:config:import"),
+        ("parts", "setup:db-schema:upgrade"),
+    ] {
+        shop.answer(command, "echo well");
+        let reply = shop.run("magento_upgrade", how(way)).failed("upgrade_failed");
+        reply.says(["exit code 0: well, which are not Magento's words"]);
+        check_closed(&shop, &reply);
+    }
+}
+
+/// Begins one and returns its id.
+fn begin(shop: &Shop) -> Value {
+    let mut arguments = both();
+    arguments["state"] = "begun".into();
+    shop.run("magento_upgrade", arguments).changed()["id"].clone()
+}
+
+fn finish(shop: &Shop, id: &Value) -> Reply {
+    let mut arguments = both();
+    arguments["begun"] = id.clone();
+    arguments["lower"] = true.into();
+    shop.run("magento_upgrade", arguments)
+}
+
+#[test]
+fn what_was_begun_goes_on_and_is_waited_for() {
+    let shop = closed();
+    let script =
+        format!("echo begun > \"$here/begun\"; sleep 1; {UPGRADE} echo done > \"$here/done\"");
+    shop.answer("setup:upgrade", &script);
+    let id = begin(&shop);
+    shop.await_left("begun");
+    assert_eq!(shop.left("done"), "", "it did not wait");
+    assert!(!is_open(&shop));
+    let reply = finish(&shop, &id).changed();
+    assert_eq!(shop.left("done"), "done\n");
+    reply.says(["the database was upgraded ("]);
+    assert_eq!(reply["lowered"], true);
+    assert!(reply["seconds"].as_f64().unwrap() >= 1.0, "{reply}");
+    assert!(reply["lines"].as_array().unwrap().contains(&json!("Nothing to import.")));
+    assert!(is_open(&shop));
+    assert_eq!(fs::read_dir(shop.root.at(".oxistrano")).unwrap().count(), 1, "only the log");
+    finish(&shop, &id).failed("no_such_upgrade").says(["there is no upgrade"]);
+}
+
+#[test]
+fn a_failure_of_what_was_begun_reads_as_any_other() {
+    let shop = closed();
+    shop.answer("setup:upgrade", "echo 'Unable to apply data patch'; exit 1");
+    let direct = shop.run("magento_upgrade", how("upgrade")).failed("upgrade_failed");
+    let id = begin(&shop);
+    let reply = finish(&shop, &id).failed("upgrade_failed");
+    assert_eq!(reply.msg(), direct.msg());
+    check_closed(&shop, &reply);
+}
+
+#[test]
+fn an_open_shop_is_refused_at_once() {
+    let shop = closed();
+    let _ = shop.run("magento_maintenance", json!({"state": "lowered"})).changed();
+    let mut arguments = both();
+    arguments["state"] = "begun".into();
+    let _ = shop.run("magento_upgrade", arguments).failed("not_in_maintenance");
+    assert!(shop.calls().is_empty());
+}
+
+#[test]
+fn one_that_was_killed_is_a_failure_and_the_next_waits_for_nobody() {
+    let shop = closed();
+    shop.answer("setup:upgrade", "echo $PPID > \"$here/pid\"; sleep 30");
+    let id = begin(&shop);
+    let pid: i32 = shop.await_left("pid").trim().parse().unwrap();
+    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(killed.unwrap().success());
+    let reply = finish(&shop, &id).failed("upgrade_lost");
+    reply.says(["has ended without saying how", "Maintenance is on and stays on"]);
+    shop.answer("setup:upgrade", UPGRADE);
+    let _ = shop.run("magento_upgrade", how("upgrade")).changed();
+    assert!(is_open(&shop));
+}
+
+#[test]
+fn the_next_upgrade_waits_for_the_one_before() {
+    let shop = closed();
+    let script = format!("echo x >> \"$here/begun\"; sleep 1; {UPGRADE} echo x >> \"$here/done\"");
+    shop.answer("setup:upgrade", &script);
+    let _ = begin(&shop);
+    shop.await_left("begun");
+    let mut impatient = how("upgrade");
+    impatient["timeout"] = 0.into();
+    let _ = shop.run("magento_upgrade", impatient).failed("still_running");
+    let _ = shop.run("magento_upgrade", how("upgrade")).changed();
+    assert_eq!((shop.left("begun").len(), shop.left("done").len()), (4, 4), "one after the other");
 }

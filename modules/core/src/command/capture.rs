@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -45,20 +46,15 @@ impl Text {
 pub struct Capture(Arc<(Mutex<Text>, Condvar)>);
 
 impl Capture {
-    /// Reads a stream, and copies it into a file, if there is one.
-    pub fn start(stream: Option<impl Read + Send + 'static>, log: Option<Arc<File>>) -> Self {
+    /// Reads a stream, if there is one.
+    pub fn start(stream: Option<impl Read + Send + 'static>) -> Self {
         let shared = Arc::new((Mutex::new(Text::default()), Condvar::new()));
         let theirs = Arc::clone(&shared);
         thread::spawn(move || {
             let mut buffer = [0; 8192];
             if let Some(mut stream) = stream {
                 while let Some(count) = read(&mut stream, &mut buffer) {
-                    let bytes = buffer.get(..count).unwrap_or_default();
-                    if let Some(mut log) = log.as_deref() {
-                        // A full disk must not stop what is being logged.
-                        let _ = log.write_all(bytes);
-                    }
-                    locked(&theirs.0).add(bytes);
+                    locked(&theirs.0).add(buffer.get(..count).unwrap_or_default());
                 }
             }
             locked(&theirs.0).ended = true;
@@ -72,8 +68,8 @@ impl Capture {
         locked(&self.0 .0).bytes()
     }
 
-    /// All of it, or what has come by the deadline.
-    pub fn until(&self, deadline: Instant) -> Vec<u8> {
+    /// All of it, or what has come by the deadline; and whether it is all.
+    pub fn until(&self, deadline: Instant) -> (Vec<u8>, bool) {
         let mut text = locked(&self.0 .0);
         while !text.ended {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -82,8 +78,27 @@ impl Capture {
             }
             text = self.0 .1.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        text.bytes()
+        (text.bytes(), text.ended && text.dropped == 0)
     }
+}
+
+/// What was written into a file from an offset on, bounded as a stream is; and whether it is
+/// all.
+pub fn read_back(file: &File, offset: u64) -> std::io::Result<(Vec<u8>, bool)> {
+    let end = file.metadata()?.len();
+    let mut text = Text::default();
+    let mut buffer = [0; 8192];
+    let mut at = offset;
+    while at < end {
+        match file.read_at(&mut buffer, at)? {
+            0 => break,
+            count => {
+                text.add(buffer.get(..count).unwrap_or_default());
+                at += count as u64;
+            }
+        }
+    }
+    Ok((text.bytes(), text.dropped == 0))
 }
 
 /// The number of bytes; `None` at the end.

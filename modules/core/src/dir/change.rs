@@ -62,13 +62,14 @@ impl Dir {
         }
     }
 
-    /// Makes an empty file under a name that must be free, to be written as time goes by.
+    /// Makes an empty file under a name that must be free, to be written as time goes by, and
+    /// read back.
     ///
     /// # Errors
     /// When the name is taken, or an I/O error.
     pub fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> Result<File, Failure> {
         let name = name.as_ref();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))
             .map(File::from)
             .or_fail("create", self.at(name))
