@@ -22,8 +22,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+# The package `shop`. Last: its neighbours are no modules.
+sys.path.append(str(Path(__file__).parent.parent))
 
 from ansible_run import CHECKOUT, DEPLOY, HERE, Ansible, Project  # noqa: E402
+from magento_run import Magento  # noqa: E402
+from shop import Missing, Shop, requirements  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 
@@ -58,6 +62,12 @@ def reason_against(what, ansible):
     if what == "moto":
         there = importlib.util.find_spec("moto") and {"boto3", "amazon.aws"} <= ansible.has
         return None if there else "no moto, boto3 and amazon.aws beside this ansible-core"
+    if what == "shop":
+        try:
+            requirements.check()
+        except Missing as missing:
+            return str(missing)
+        return None
     if "." in what:
         return None if what in ansible.has else f"no collection {what} beside this ansible-core"
     return None if shutil.which(what) else f"no {what} on this machine"
@@ -190,3 +200,17 @@ def web(artifacts):
 def hook():
     """The path of a hook file."""
     return lambda name: str(HERE / f"playbooks/hooks/{name}.yml")
+
+
+@pytest.fixture(scope="module")
+def shop(request):
+    """A running shop as the test file wants it: WEB_HOSTS (one), DOCUMENT_ROOT (false)."""
+    hosts, document_root = (getattr(request.module, name, 0) for name in ("WEB_HOSTS", "DOCUMENT_ROOT"))
+    with Shop(hosts=hosts or 1, document_root=bool(document_root)) as running:
+        yield running
+
+
+@pytest.fixture
+def magento(ansible, collections, shop, tmp_path):
+    """A project that deploys to that shop, on which v1 is live."""
+    return Magento(ansible, tmp_path / "project", collections, shop).reset()

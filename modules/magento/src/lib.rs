@@ -9,6 +9,7 @@ mod command;
 pub mod maintenance;
 mod options;
 pub mod owned;
+pub mod running;
 pub mod status;
 
 pub use answer::Answer;

@@ -8,12 +8,15 @@ mod docs;
 use std::thread;
 use std::time::Duration;
 
-use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome};
-use oxistrano_magento::{magento_options, status};
+use oxistrano_core::{AbsPath, Context, Documentation, Failure, Literal, Module, Outcome};
+use oxistrano_magento::{magento_options, running, status};
 
 magento_options! {
     /// The options of `magento_status`.
     pub struct Options {
+        /// Root of the deployment, an absolute path. If it is given, an upgrade that was begun there and
+        /// still runs is waited for first: as long as it does, no answer holds.
+        deploy_to: Option<AbsPath>;
         /// Seconds that each of the two commands may take; then it and all that it started is ended.
         timeout: u64, default = Some(Literal::Number(120));
     }
@@ -30,6 +33,10 @@ impl Module for MagentoStatus {
     fn run(options: Options, _context: &Context) -> Result<Outcome, Failure> {
         let magento = options.magento()?;
         let timeout = Duration::from_secs(options.timeout);
+        if let Some(deploy_to) = &options.deploy_to {
+            running::wait(deploy_to, timeout)
+                .map_err(|failure| failure.state("Nothing was changed."))?;
+        }
         // Both only read, and each spends most of its time starting.
         let (database, configuration) = thread::scope(|scope| {
             let database = scope.spawn(|| status::database(&magento, timeout));

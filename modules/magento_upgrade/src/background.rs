@@ -8,22 +8,13 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oxistrano_core::json::{self, Map, Value};
-use oxistrano_core::{clock, interrupt, AbsPath, Dir, Failure, IoContext, RelPath};
+use oxistrano_core::{clock, AbsPath, Dir, Failure, IoContext, RelPath};
+use oxistrano_magento::running::{self, PREFIX, STATE, SUFFIX};
 use rustix::fs::{flock, FlockOperation};
-use rustix::io::Errno;
-
-use crate::log::STATE;
-
-const PREFIX: &str = "magento_upgrade.";
-const SUFFIX: &str = ".json";
-/// Between two looks whether it has ended; the shop is closed meanwhile.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// Begins an upgrade with these arguments and returns the name by which [`result`] knows it.
 /// Waits for the end of one that an earlier deploy has begun.
@@ -39,7 +30,7 @@ pub fn begin(
     let root = Dir::open(deploy_to.as_path())?;
     root.make_dir_if_missing(STATE)?;
     let state = root.open_dir(STATE)?;
-    wait_for_all_in(&state, patience)?;
+    running::wait(deploy_to, patience)?;
     let id = format!("{}-{}", clock::version(clock::now()), std::process::id());
     let name = format!("{PREFIX}{id}{SUFFIX}");
     let output = state.create_file(&name, 0o640)?;
@@ -90,7 +81,7 @@ pub fn result(
     if state.lookup(&name)?.is_none() {
         return Err(unknown());
     }
-    wait(&state, name.as_path().into(), patience)?;
+    running::wait_for(&state, name.as_path(), patience)?;
     let text = state.read(&name)?.unwrap_or_default();
     let result = json::from_slice(&text).map_err(|_| {
         Failure::new("upgrade_lost", "the upgrade has ended without saying how")
@@ -98,50 +89,4 @@ pub fn result(
     });
     state.remove_file(&name)?;
     result
-}
-
-/// Waits until no upgrade runs that was begun earlier, and clears their results away.
-///
-/// # Errors
-/// `still_running`.
-pub fn wait_for_others(deploy_to: &AbsPath, patience: Duration) -> Result<(), Failure> {
-    let root = Dir::open(deploy_to.as_path())?;
-    match root.lookup(STATE)? {
-        Some(info) if info.is_dir() => wait_for_all_in(&root.open_dir(STATE)?, patience),
-        // What is no directory, none of ours was begun in.
-        _ => Ok(()),
-    }
-}
-
-fn wait_for_all_in(state: &Dir, patience: Duration) -> Result<(), Failure> {
-    // Where this process is the one in the background, its own result is under way there.
-    let own = rustix::fs::fstat(std::io::stdout()).map_or(0, |stat| stat.st_ino);
-    for name in state.names()? {
-        let text = name.to_string_lossy();
-        let is_own = state.lookup(&name)?.is_some_and(|info| info.inode() == own);
-        if text.starts_with(PREFIX) && text.ends_with(SUFFIX) && !is_own {
-            wait(state, PathBuf::from(&name), patience)?;
-            state.remove_file(&name)?;
-        }
-    }
-    Ok(())
-}
-
-fn wait(state: &Dir, name: PathBuf, patience: Duration) -> Result<(), Failure> {
-    let file = state.open_file(&name)?;
-    let started = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
-            Err(error) => return Err(Failure::io("lock", &state.at(&name), error)),
-        }
-        interrupt::check()?;
-        if started.elapsed() > patience {
-            return Err(Failure::new("still_running", "an upgrade is still running")
-                .cause(format!("it was begun by this or an earlier deploy ({})", name.display()))
-                .remedy("wait for its end and deploy again"));
-        }
-        sleep(PAUSE);
-    }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use oxistrano_core::json::{json, Map, Value};
 use oxistrano_core::{AbsPath, Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
 use oxistrano_magento::maintenance::{Flag, Places};
-use oxistrano_magento::{magento_options, Answer, Magento};
+use oxistrano_magento::{magento_options, running, Answer, Magento};
 
 use log::Log;
 
@@ -133,7 +133,7 @@ impl Module for MagentoUpgrade {
                     let id = background::begin(&options.deploy_to, &arguments(&options), patience)?;
                     return Ok(Outcome::new(true).msg("the upgrade has begun").value("id", id));
                 }
-                background::wait_for_others(&options.deploy_to, patience)?;
+                running::wait(&options.deploy_to, patience)?;
                 finish(&options, &magento)?
             }
         };

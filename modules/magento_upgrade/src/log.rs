@@ -5,10 +5,8 @@ use std::fs::File;
 use std::io::Write;
 
 use oxistrano_core::{AbsPath, Dir, Failure};
+use oxistrano_magento::running::STATE;
 
-/// The state directory of a deploy root; it is there when Oxistrano's deploy role or an
-/// upgrade in the background made it.
-pub const STATE: &str = ".oxistrano";
 const NAME: &str = "magento_upgrade.log";
 
 /// The log, where there is a place for it.

@@ -549,6 +549,8 @@ fn the_next_upgrade_waits_for_the_one_before() {
     let mut impatient = how("upgrade");
     impatient["timeout"] = 0.into();
     let _ = shop.run("magento_upgrade", impatient).failed("still_running");
+    let ask = json!({"deploy_to": shop.root.path().to_str(), "timeout": 0});
+    shop.run("magento_status", ask).failed("still_running").says(["wait for its end"]);
     let _ = shop.run("magento_upgrade", how("upgrade")).changed();
     assert_eq!((shop.left("begun").len(), shop.left("done").len()), (4, 4), "one after the other");
 }

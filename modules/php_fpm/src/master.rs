@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{kill_process, pidfd_open, pidfd_send_signal, Pid, PidfdFlags, Signal};
 
 use oxistrano_core::{users, Failure};
-use oxistrano_fastcgi::{peers, Address};
+use oxistrano_fastcgi::{holds, listening, peers, Address};
 
 const TITLE: &str = "php-fpm: master process";
 
@@ -46,7 +46,20 @@ impl Master {
     /// # Errors
     /// When nobody listens there.
     pub fn behind(address: &Address, timeout: Duration) -> Result<Option<Self>, Failure> {
-        Ok(peers(address, timeout)?.into_iter().find_map(Self::of))
+        let peer = peers(address, timeout)?.into_iter().find_map(Self::of);
+        // One that makes a daemon of itself is another process after a reload, and the
+        // socket still names the one that made it.
+        Ok(peer.or_else(|| Self::holding(address)))
+    }
+
+    /// The master that holds the listening socket now.
+    fn holding(address: &Address) -> Option<Self> {
+        let here: Vec<u64> = listening()
+            .into_iter()
+            .filter(|one| one.address == *address)
+            .map(|one| one.inode)
+            .collect();
+        holds(|inode| here.contains(&inode)).into_iter().find_map(|(pid, _)| Self::of(pid))
     }
 
     /// Whether what it says of itself can be believed: a web user can name a process of

@@ -222,3 +222,18 @@ fn the_live_release_can_be_linked_to_one_more_path() {
     let _ = root.run("release_link", json!({"version": "1", "shared_paths": ["bin"]})).changed();
     assert_eq!(root.read("current/bin/run"), "shared");
 }
+
+#[test]
+fn directories_above_a_link_belong_to_the_owner_of_the_release() {
+    if !oxistrano_harness::is_root() {
+        return oxistrano_harness::not_checked("the owner of directories above a link");
+    }
+    let root = Root::new();
+    root.begin("1", &app("1"), &json!({}));
+    std::os::unix::fs::chown(root.at("releases/1"), Some(65534), Some(65534)).unwrap();
+    let arguments = json!({"version": "1", "shared_paths": ["var/log/deep"]});
+    let _ = root.run("release_link", arguments).changed();
+    for path in ["releases/1/var", "releases/1/var/log"] {
+        assert_eq!(root.owner(path), (65534, 65534), "{path}");
+    }
+}

@@ -41,6 +41,11 @@ release_options! {
         /// Files that releases share, relative to O(shared_dir); their directories are made if
         /// missing, the files themselves are not.
         shared_files: Vec<RelPath>;
+        /// Owner of the shared directories that are made, by name or number; if it is not given, the user
+        /// that the module runs as.
+        shared_owner: Option<String>;
+        /// Group of the shared directories that are made, by name or number.
+        shared_group: Option<String>;
         /// Whether to make missing O(shared_paths).
         ensure_shared_paths: bool, default = Some(Literal::Flag(true));
         /// Whether to make missing directories of O(shared_files).

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use oxistrano_core::{clock, remove, Context, Diff, Dir, Failure, IoContext, Outcome, RelPath};
+use oxistrano_core::{
+    clock, remove, users, Context, Diff, Dir, Failure, IoContext, Outcome, RelPath,
+};
 use oxistrano_releases::{
     replaced, shared_links, switch, trash, EventKind, Layout, Lock, LockKind, Release, Root, State,
     Version, STAGING_NAME,
@@ -144,9 +146,10 @@ fn prepare(
     root: &Root,
     held: Option<Lock>,
 ) -> Result<(Vec<Version>, Vec<String>), Failure> {
+    let owner = Owner::of(options)?;
     for path in &plan.directories {
         if let Ok(path) = RelPath::new(path) {
-            root.dir().ensure_below(&path)?;
+            owner.make(root.dir(), &path, &options.shared_dir)?;
         }
     }
     let releases = root.releases()?;
@@ -176,6 +179,45 @@ fn prepare(
         releases.make_dir(STAGING_NAME, 0o777)?;
     }
     Ok((broken, warnings))
+}
+
+/// Who gets the shared directories that are made.
+struct Owner {
+    uid: Option<u32>,
+    gid: Option<u32>,
+}
+
+impl Owner {
+    fn of(options: &Options) -> Result<Self, Failure> {
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+        Ok(Self {
+            uid: named(&options.shared_owner)
+                .map(|name| users::resolve_owner(&name))
+                .transpose()?,
+            gid: named(&options.shared_group)
+                .map(|name| users::resolve_group(&name))
+                .transpose()?,
+        })
+    }
+
+    /// Makes a directory with all that is missing above it.
+    fn make(&self, root: &Dir, path: &RelPath, shared: &RelPath) -> Result<(), Failure> {
+        let mut dir = root.duplicate()?;
+        let mut here = std::path::PathBuf::new();
+        for name in path.names() {
+            here.push(name);
+            let made = dir.make_dir_if_missing(name)?;
+            dir = dir.open_trusted_dir(name)?;
+            if made && here.starts_with(shared) {
+                let info = dir.info()?;
+                let (uid, gid) = (self.uid.unwrap_or(info.uid()), self.gid.unwrap_or(info.gid()));
+                if (uid, gid) != (info.uid(), info.gid()) {
+                    dir.set_owner(uid, gid)?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn diff(layout: &Layout, plan: &Plan) -> Diff {

@@ -230,3 +230,25 @@ fn another_user_can_deploy_to_a_root_of_his_own() {
     let _ = root.run_as(NOBODY, "release_setup", state("1", "finished")).changed();
     assert_eq!(root.owner("shared/pub/media"), root.owner(""));
 }
+
+#[test]
+fn shared_directories_that_are_made_belong_to_whom_they_are_for() {
+    if !oxistrano_harness::is_root() {
+        return oxistrano_harness::not_checked("the owner of shared directories");
+    }
+    let root = Root::fresh();
+    std::fs::create_dir_all(root.at("shared/there")).unwrap();
+    let arguments = json!({
+        "version": "1", "shared_owner": "nobody", "shared_group": "65534",
+        "shared_paths": ["var", "pub/media", "there/below"],
+    });
+    let _ = root.run("release_setup", arguments).changed();
+    for path in ["shared/var", "shared/pub", "shared/pub/media", "shared/there/below"] {
+        assert_eq!(root.owner(path), (65534, 65534), "{path}");
+    }
+    for path in ["shared", "shared/there", "releases", ".oxistrano"] {
+        assert_eq!(root.owner(path), (0, 0), "{path}");
+    }
+    let unknown = json!({"version": "2", "shared_owner": "nobody-at-all"});
+    let _ = Root::fresh().run("release_setup", unknown).failed("no_such_user");
+}

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oxistrano_core::{remove, Dir, Failure, RelPath};
+use oxistrano_core::{remove, users, Dir, Failure, RelPath};
 
 use crate::root::Layout;
 
@@ -120,10 +120,16 @@ impl Link {
     }
 }
 
-/// Makes the directories above a link, following no link of the artifact.
+/// Makes the directories above a link, following no link of the artifact. What root makes
+/// belongs to the owner of what it is made in, as if the artifact had it.
 fn make_dirs(release: &Dir, path: &RelPath) -> Result<Dir, Failure> {
     path.names().try_fold(release.duplicate()?, |dir, name| {
-        dir.make_dir_if_missing(name)?;
-        dir.open_dir(name)
+        let made = dir.make_dir_if_missing(name)?;
+        let below = dir.open_dir(name)?;
+        if made && users::is_root() {
+            let info = dir.info()?;
+            below.set_owner(info.uid(), info.gid())?;
+        }
+        Ok(below)
     })
 }

@@ -255,6 +255,14 @@ impl Drop for Fpm {
         // SIGTERM lets the master end its workers.
         let pid = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        // In the middle of a start it may not hear that.
+        for _ in 0..250 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(SECOND / 50);
+        }
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -1,0 +1,149 @@
+"""The hook files of the play beside those of the role magento2."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_run import PLAYBOOKS
+from magento_run import FILES, hook_file
+
+pytestmark = pytest.mark.needs("shop")
+WEB_HOSTS = 2
+
+NAMED = PLAYBOOKS / "magento-named.yml"
+TWICE = PLAYBOOKS / "magento-twice.yml"
+OWN_HOOKS = PLAYBOOKS / "magento-own-hooks.yml"
+DEPLOY_HOOKS = ["after_update_code", "before_symlink_shared", "after_symlink_shared", "before_symlink", "after_symlink"]
+ROLLBACK_HOOKS = ["rollback_before_symlink", "rollback_after_symlink"]
+
+
+@pytest.fixture
+def noting(tmp_path):
+    """A directory with a hook file for each hook, that note their name, what is live and whether
+    the flag is up, for the first host."""
+    notes = tmp_path / "notes"
+    for hook in (*DEPLOY_HOOKS, *ROLLBACK_HOOKS, "failure"):
+        hook_file(
+            tmp_path,
+            hook,
+            {
+                "name": f"Note {hook}",
+                "ansible.builtin.raw": f"cd {{{{ ansistrano_deploy_to }}}} && "
+                f"echo {hook} $(basename $(readlink current)) "
+                f"$(test -e current/var/.maintenance.flag && echo closed || echo open) >>{notes}",
+                "when": "inventory_hostname == 'web1'",
+            },
+        )
+
+    def told():
+        lines = [tuple(line.split()) for line in notes.read_text().splitlines()]
+        notes.unlink()
+        return lines
+
+    told.directory = tmp_path
+    return told
+
+
+SCHEMA = [
+    ("after_update_code", "v1", "open"),
+    ("before_symlink_shared", "v1", "open"),
+    ("after_symlink_shared", "v1", "open"),
+    # Before the role's own: the shop is closed as late as can be.
+    ("before_symlink", "v1", "open"),
+    # After the role's own: the shop is open again.
+    ("after_symlink", "v3", "open"),
+]
+
+
+def test_all_hooks_of_the_play_run_before_ours_up_to_the_switch_and_after_ours_behind_it(magento, noting):
+    magento.variables["own_hooks"] = str(noting.directory)
+    # With everything on, so that every hook of ours is wired.
+    magento.variables["magento2_cache_prefix"] = True
+    magento.deploy("v3", playbook=OWN_HOOKS).good()
+    assert noting() == SCHEMA
+    magento.is_open("v3")
+    magento.rollback(playbook=OWN_HOOKS).good()
+    assert noting() == [("rollback_before_symlink", "v3", "open"), ("rollback_after_symlink", "v1", "open")]
+    magento.reset()
+    magento.deploy("vbad", playbook=OWN_HOOKS).bad("Unable to apply data patch")
+    assert noting()[-1] == ("failure", "vbad", "closed")
+
+
+def test_hooks_that_stand_in_the_inventory_run_as_well(magento, noting):
+    group_vars = magento.directory / "group_vars"
+    group_vars.mkdir()
+    (group_vars / "all.yml").write_text(
+        json.dumps({f"ansistrano_{hook}_tasks_file": str(noting.directory / f"{hook}.yml") for hook in DEPLOY_HOOKS})
+    )
+    magento.deploy("v3").good()
+    assert noting() == SCHEMA
+    assert magento.schema() == "new"
+
+
+@pytest.mark.parametrize("hook", ["before_symlink", "rollback_after_symlink"])
+def test_a_hook_on_the_command_line_is_refused_and_explained(magento, noting, hook):
+    variable = f"ansistrano_{hook}_tasks_file"
+    result = magento.deploy("v3", **{variable: str(noting.directory / f"{hook}.yml")})
+    result.bad(f"{variable} is set on the command line (-e)", "which this role cannot replace", "Nothing was changed")
+    assert magento.root.releases() == ["v1"] and magento.schema() == "old"
+    # And what the message offers works.
+    if hook.startswith("rollback"):
+        hooks = [*DEPLOY_HOOKS, "rollback_before_symlink"]
+        magento.deploy("v3", magento2_hooks=hooks, **{variable: str(noting.directory / f"{hook}.yml")}).good()
+        magento.is_open("v3")
+
+
+def test_hooks_named_one_by_one_without_the_role(magento):
+    magento.deploy("v3", playbook=NAMED).good()
+    magento.is_open("v3")
+    assert magento.runs() == ["setup:upgrade"] and magento.flags() == []
+    magento.reset()
+    magento.deploy("vbad", playbook=NAMED).bad("Unable to apply data patch", "The shop is closed: the maintenance flag")
+
+
+def test_a_hook_of_the_play_may_include_the_role_itself(magento):
+    """Listed and named at once: neither for ever nor twice."""
+    magento.variables |= {
+        "ansistrano_before_symlink_tasks_file": str(FILES / "close_then_trouble.yml"),
+        "trouble": "none",
+    }
+    magento.deploy("v3").good()
+    magento.is_open("v3")
+    assert magento.runs() == ["setup:upgrade"]
+
+
+def both(magento, first, second, **variables):
+    versions = [
+        {"from": str(magento.shop.artifact(version)), "name": f"{version}-{number}"}
+        for number, version in enumerate((first, second), 1)
+    ]
+    for name in ("ansistrano_deploy_from", "ansistrano_release_version"):
+        magento.variables.pop(name, None)
+    return magento.run(TWICE, twice=versions, **variables)
+
+
+def test_two_deploys_in_one_playbook(magento, noting):
+    for hook in DEPLOY_HOOKS:
+        magento.variables[f"ansistrano_{hook}_tasks_file"] = str(noting.directory / f"{hook}.yml")
+    both(magento, "v3", "v2").good()
+    magento.is_open("v2", "v2-2")
+    # The play's hooks ran twice, ours too, and none of them within itself.
+    assert [line[0] for line in noting()] == DEPLOY_HOOKS * 2
+    assert magento.runs() == ["setup:upgrade", "cache:flush"]
+
+
+def test_what_the_first_deploy_of_a_playbook_was_told_does_not_count_in_the_second(magento, tmp_path):
+    """The primary fails in the second before it could ask: the first one's answer was "nothing to do"."""
+    magento.variables["ansistrano_before_symlink_tasks_file"] = hook_file(
+        tmp_path,
+        "fail",
+        {
+            "ansible.builtin.fail": {"msg": "the hook says no"},
+            "when": "inventory_hostname == 'web1' and second | default(false)",
+        },
+    )
+    both(magento, "v2", "v3").bad("the hook says no")
+    assert magento.live() == ["v2-1", "v2-1"]
+    magento.is_open("v2", "v2-1")
+    magento.is_free()

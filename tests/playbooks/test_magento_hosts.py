@@ -1,0 +1,225 @@
+"""Three hosts, one database: when it has to be upgraded all switch together, or none does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from ansible_run import PLAYBOOKS
+from magento_run import FILES, Watch, hook_file
+
+pytestmark = pytest.mark.needs("shop")
+WEB_HOSTS = 3
+HOSTS = ["web1", "web2", "web3"]
+NAMED = PLAYBOOKS / "magento-named.yml"
+SERIAL = PLAYBOOKS / "magento-serial.yml"
+CLOSED = "The shop is closed: the maintenance flag of this deploy is up."
+FAIL_ON_WEB2 = {
+    "name": "A hook that fails",
+    "ansible.builtin.fail": {"msg": "the hook says no"},
+    "when": "inventory_hostname == 'web2'",
+}
+
+
+def recovers(magento, version="v3"):
+    """The next deploy, without what was in its way."""
+    for moment in ("before_symlink", "after_symlink", "after_update_code"):
+        magento.variables.pop(f"ansistrano_{moment}_tasks_file", None)
+    magento.at_no_task().deploy(version, "next").good()
+    magento.is_open(version, "next")
+    assert magento.live() == ["next"] * 3
+    magento.is_free()
+
+
+def test_a_code_only_deploy_is_not_noticed_and_flushes_the_shared_cache_once(magento, shop):
+    with Watch(shop) as watch:
+        magento.deploy("v2").good()
+    watch.was_never_closed()
+    assert magento.live() == ["v2"] * 3
+    [flush] = shop.runs("cache:flush")
+    assert flush["release"] == str(magento.roots["web1"] / "releases/v2")
+    # Each question once as well.
+    assert [run["command"] for run in shop.runs()].count("setup:db:status") == 1
+    magento.rollback().good()
+    magento.is_open("v1")
+    assert len(shop.runs("cache:flush")) == 2
+
+
+def test_caches_of_the_hosts_own_are_flushed_on_each(magento, shop):
+    magento.deploy("v2", magento2_cache_per_host=True).good()
+    assert len({run["release"] for run in shop.runs("cache:flush")}) == 3
+
+
+def test_an_upgrade_closes_all_hosts_upgrades_on_the_primary_and_opens_all(magento, shop):
+    shop.switch("setup:upgrade", sleep=0.5, sleep_after_schema=0.5)
+    with Watch(shop) as watch:
+        result = magento.deploy("v3").good()
+    [upgrade] = shop.runs("setup:upgrade")
+    assert upgrade["release"] == str(magento.roots["web1"] / "releases/v3")
+    watch.was_closed_around(upgrade)
+    for host in HOSTS:
+        assert watch.statuses(host) == {200, 503}
+    assert magento.flags() == []
+    magento.is_open("v3")
+    # One phase is over on every host before the next begins.
+    phases = [
+        "Ask what the new release needs",
+        "Raise the maintenance flag",
+        "Begin the upgrade of the database",
+        "Switch to the new release",
+        "Wait for the upgrade of the database",
+        "Open the shop",
+    ]
+    places = [result.output.index(f": {phase}]") for phase in phases]
+    assert places == sorted(places)
+    raised = result.output.split(": Raise the maintenance flag]")[1].split("TASK")[0]
+    assert raised.count("changed: [") == 3
+
+
+def test_the_primary_is_chosen_from_a_group(magento, shop):
+    magento.variables["magento2_primary"] = "{{ groups['admin'] | first }}"
+    inventory = {"all": {"children": {"admin": {"hosts": {"web3": {}}}}}}
+    more = magento.directory / "groups.yml"
+    more.write_text(json.dumps(inventory))
+    magento.deploy("v3", None, "-i", more).good()
+    [upgrade] = shop.runs("setup:upgrade")
+    assert upgrade["release"] == str(magento.roots["web3"] / "releases/v3")
+    magento.is_open("v3")
+
+
+@pytest.mark.parametrize(
+    "arguments, variables",
+    [((), {"magento2_primary": "db1"}), (("--limit", "web2,web3"), {"magento2_primary": "web1"})],
+)
+def test_a_primary_that_is_not_in_the_play_is_refused_before_anything_is_done(magento, arguments, variables):
+    magento.variables |= variables
+    magento.deploy("v3", None, *arguments).bad("magento2_primary", variables["magento2_primary"], "Nothing was changed")
+    assert magento.live() == ["v1"] * 3 and magento.flags() == []
+    assert magento.root.releases() == ["v1"]
+
+
+def test_limit_takes_the_first_of_the_hosts_that_are_left(magento, shop):
+    magento.deploy("v2", None, "--limit", "web2,web3").good()
+    assert magento.live() == ["v1", "v2", "v2"]
+    [flush] = shop.runs("cache:flush")
+    assert "/web2/" in flush["release"]
+
+
+def test_serial_deploys_code_only_one_host_after_the_other(magento, shop):
+    with Watch(shop) as watch:
+        magento.deploy("v2", playbook=SERIAL).good()
+    watch.was_never_closed()
+    assert magento.live() == ["v2"] * 3
+
+
+def test_serial_with_an_upgrade_is_refused_before_anything_is_closed(magento, shop):
+    with Watch(shop) as watch:
+        result = magento.deploy("v3", playbook=SERIAL)
+    result.bad("The database needs an upgrade, so all hosts have to switch together", "web2", "web3", "serial")
+    watch.was_never_closed()
+    assert magento.live() == ["v1"] * 3 and magento.flags() == [] and magento.schema() == "old"
+    magento.is_free()
+
+
+@pytest.mark.parametrize("moment", ["after_update_code", "before_symlink"])
+def test_a_host_that_fails_before_the_switch_stops_an_upgrade_on_all(magento, shop, tmp_path, moment):
+    magento.variables[f"ansistrano_{moment}_tasks_file"] = hook_file(tmp_path, "fail", FAIL_ON_WEB2)
+    with Watch(shop) as watch:
+        result = magento.deploy("v3")
+    result.bad("the hook says no", "but web2 did not get here", "The shop was not closed", "The shop is open.")
+    watch.was_never_closed()
+    assert magento.live() == ["v1"] * 3 and magento.flags() == [] and magento.schema() == "old"
+    magento.is_free()
+    recovers(magento)
+
+
+def test_a_host_that_fails_before_the_switch_does_not_stop_code_only_on_the_others(magento, shop, tmp_path):
+    magento.variables["ansistrano_before_symlink_tasks_file"] = hook_file(tmp_path, "fail", FAIL_ON_WEB2)
+    with Watch(shop) as watch:
+        magento.deploy("v2").bad("the hook says no")
+    watch.was_never_closed()
+    assert magento.live() == ["v2", "v1", "v2"]
+    recovers(magento, "v2")
+
+
+@pytest.mark.parametrize(
+    "trouble", ["web1 fails", "web2 fails", "web2 is lost", "web2 cannot switch", "web1 cannot switch"]
+)
+def test_trouble_at_the_switch_leaves_the_shop_closed_everywhere_and_says_so(magento, shop, trouble):
+    magento.variables |= {"named_before_symlink": str(FILES / "close_then_trouble.yml"), "trouble": trouble}
+    host = trouble.split()[0]
+    result = magento.deploy("v3", playbook=NAMED)
+    result.bad(f"{host} did not switch to the new release", "Maintenance is on and stays on", CLOSED)
+    magento.is_closed()
+    assert magento.live() == ["v1" if name == host else "v3" for name in HOSTS]
+    assert result.recap[host]["unreachable"] == (1 if "lost" in trouble else 0)
+    recovers(magento)
+    assert magento.schema() == "new"
+
+
+def test_code_only_again_after_trouble_at_the_switch_opens_the_shop(magento, shop):
+    magento.variables |= {
+        "named_before_symlink": str(FILES / "close_then_trouble.yml"),
+        "trouble": "web2 cannot switch",
+    }
+    magento.deploy("v3", playbook=NAMED).bad("web2 did not switch")
+    recovers(magento, "v2")
+
+
+def test_a_flag_that_cannot_be_raised_on_one_host_leaves_all_open(magento, shop):
+    var = magento.roots["web2"] / "releases/v1/var"
+    subprocess.run(["chattr", "+i", var], check=True)
+    try:
+        result = magento.deploy("v3")
+    finally:
+        subprocess.run(["chattr", "-i", var], check=True)
+    result.bad("cannot raise the maintenance flag", "web2", "No host was switched", "The shop is open.")
+    assert magento.live() == ["v1"] * 3 and magento.flags() == []
+    magento.is_open("v1")
+    recovers(magento)
+
+
+def test_a_host_that_fails_after_the_switch_does_not_keep_the_shop_closed(magento, shop, tmp_path):
+    magento.variables["ansistrano_after_symlink_tasks_file"] = hook_file(tmp_path, "fail", FAIL_ON_WEB2)
+    result = magento.deploy("v3")
+    result.bad("the hook says no", "Live is v3", "The shop is open.")
+    magento.is_open("v3")
+    assert magento.schema() == "new"
+
+
+def test_a_failing_upgrade_leaves_every_host_closed_and_says_so_on_every_host(magento, shop):
+    result = magento.deploy("vbad")
+    result.bad("Unable to apply data patch", "web1 could not upgrade the database")
+    for host in HOSTS:
+        said = [line for line in result.output.splitlines() if line.startswith(f"fatal: [{host}]")]
+        assert CLOSED in said[-1], (host, said)
+    magento.is_closed()
+    magento.is_free()
+    assert magento.live() == ["vbad"] * 3
+    magento.rollback().good()
+    magento.is_open("v1")
+    recovers(magento)
+
+
+def test_a_rollback_is_refused_on_all_hosts_together(magento, shop):
+    magento.deploy("v3-version").good()
+    with Watch(shop) as watch:
+        magento.rollback().bad("Refusing to go back to v1")
+    watch.was_never_closed()
+    assert magento.live() == ["v3-version"] * 3
+    magento.is_free()
+
+
+def test_one_unhealthy_host_takes_all_back(magento, shop):
+    for host in shop.hosts:
+        magento.hosts[host.name]["magento2_health_url"] = f"{host.url}/"
+    magento.variables.pop("magento2_health_url")
+    # On that host only.
+    magento.hosts["web2"]["magento2_health_text"] = "no such words"
+    result = magento.deploy("v2")
+    result.bad("The health check failed on web2: the page does not contain no such words", "Went back to v1")
+    magento.is_open("v1")
+    assert magento.live() == ["v1"] * 3
+    magento.is_free()
+    assert len(shop.runs("cache:flush")) == 2
