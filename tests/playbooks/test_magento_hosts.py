@@ -66,8 +66,8 @@ def test_an_upgrade_closes_all_hosts_upgrades_on_the_primary_and_opens_all(magen
     phases = [
         "Ask what the new release needs",
         "Raise the maintenance flag",
-        "Begin the upgrade of the database",
         "Switch to the new release",
+        "Begin the upgrade of the database",
         "Wait for the upgrade of the database",
         "Open the shop",
     ]

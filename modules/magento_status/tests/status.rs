@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use oxistrano_harness::{exception, fails, json, Manifest, Reply, Shop};
+use oxistrano_harness::{await_end, exception, fails, json, Manifest, Reply, Shop};
 
 /// A shop in which all is up to date.
 fn up_to_date() -> Shop {
@@ -193,9 +193,7 @@ fn a_timeout_ends_all_that_was_started() {
     let pids = shop.left("pids");
     assert_eq!(pids.lines().count(), 3, "{pids}");
     for pid in pids.lines() {
-        // Killed, and perhaps not yet buried by whoever inherited it.
-        let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{pid} runs: {state}");
+        await_end(pid);
     }
 }
 
@@ -215,8 +213,7 @@ fn a_signal_to_the_module_tells_nothing() {
     let pid = shop.await_left("pid");
     let reply = running.terminate().failed("cannot_tell");
     reply.says(["interrupted by SIGTERM"]);
-    let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    await_end(&pid);
 }
 
 #[test]

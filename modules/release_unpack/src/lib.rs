@@ -144,6 +144,12 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         archive::unpack(&file, src, staging.dir(), &unpack_options).map_err(|failure| {
             failure.state("The unfinished release was removed; what was live is untouched.")
         })?;
+    // As a recursive chown does; an archive need not say anything of its top.
+    if unpack_options.owner.is_some() || unpack_options.group.is_some() {
+        let info = staging.dir().info()?;
+        let uid = unpack_options.owner.unwrap_or(info.uid());
+        staging.dir().set_owner(uid, unpack_options.group.unwrap_or(info.gid()))?;
+    }
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
     let made_from = sha256.map(|sha256| source(options, sha256));
     let replaced = Placement { source: made_from.as_deref(), ..placement }.finish(staging)?;

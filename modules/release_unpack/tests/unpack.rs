@@ -230,6 +230,7 @@ fn owner_and_group_are_set_on_all_that_is_unpacked() {
     }
     let arguments = with(with(unpack(&src), "owner", "nobody"), "group", NOBODY.to_string());
     let _ = root.run("release_unpack", arguments).changed();
+    assert_eq!(root.owner("releases/2"), (NOBODY, NOBODY), "the release itself");
     for path in ["bin", "bin/magento", "index.php", "media", "empty", "deep", "deep/er/file.txt"] {
         assert_eq!(root.owner(format!("releases/2/{path}")), (NOBODY, NOBODY), "{path}");
     }

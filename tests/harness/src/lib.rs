@@ -26,6 +26,20 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Waits until a process that was killed has ended; whoever inherited it may bury it later.
+///
+/// # Panics
+/// When it goes on for 30 s.
+pub fn await_end(pid: &str) {
+    let state =
+        || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    let started = std::time::Instant::now();
+    while !state().is_empty() && !state().contains(") Z ") {
+        assert!(started.elapsed().as_secs() < 30, "it runs: {}", state());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// Says loudly what was not checked.
 pub fn not_checked(what: &str) {
     // Past the capture of the test runner.
