@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::fs;
-
 use oxistrano_harness::{await_end, exception, fails, json, Manifest, Reply, Shop};
 
 /// A shop in which all is up to date.
