@@ -14,6 +14,7 @@ use oxistrano_core::{clock, AbsPath, Dir, Failure, RelPath};
 
 use crate::owned::write_owned;
 
+const CURRENT: &str = "current";
 const VAR: &str = "var";
 const FLAG: &str = ".maintenance.flag";
 const ADDRESSES: &str = ".maintenance.ip";
@@ -70,7 +71,7 @@ pub struct Places {
     /// deploy root where they lie in it. They name the same code after a switch.
     pub roots: Vec<String>,
     /// Roots of Magento that are not there (`current`, before the first deploy).
-    pub missing: Vec<RelPath>,
+    missing: Vec<RelPath>,
     /// Roots that have no `var` yet.
     bare: Vec<Dir>,
     /// Whether the first of the places is that of the first root, whose code runs now.
@@ -103,12 +104,15 @@ impl Addresses {
 }
 
 impl Places {
-    /// Finds the places below a deploy root. Two releases that share `var` have one.
+    /// Finds the places below a deploy root, of `current` if no roots are named. Two releases
+    /// that share `var` have one.
     ///
     /// # Errors
     /// When one cannot be opened, or lies behind a link that is not trusted.
     pub fn find(deploy_to: &AbsPath, roots: &[RelPath]) -> Result<Self, Failure> {
         let root = Dir::open(deploy_to.as_path())?;
+        let current = [RelPath::new(CURRENT).map_err(|why| Failure::new("bad_path", why))?];
+        let roots = if roots.is_empty() { &current } else { roots };
         let mut found = Self::default();
         for (number, path) in roots.iter().enumerate() {
             // `current` leads nowhere before the first deploy. What is only out of our reach
@@ -154,6 +158,11 @@ impl Places {
         self.places.iter()
     }
 
+    /// The roots that are not there.
+    pub fn missing(&self) -> String {
+        self.missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether somebody else has closed the shop.
     pub fn foreign(&self) -> bool {
         self.places.iter().any(|place| place.flag == Flag::Foreign)
@@ -183,9 +192,8 @@ impl Places {
         if !self.places.is_empty() || !self.bare.is_empty() {
             return Ok(());
         }
-        let missing: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
         Err(Failure::new("no_magento", "cannot raise the maintenance flag")
-            .cause(format!("there is no release at {}", missing.join(", ")))
+            .cause(format!("there is no release at {}", self.missing()))
             .remedy("name the releases that run in paths")
             .state("Nothing was changed."))
     }

@@ -58,11 +58,7 @@ impl Module for MagentoMaintenance {
     const NAME: &'static str = "magento_maintenance";
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
-    fn run(mut options: Options, context: &Context) -> Result<Outcome, Failure> {
-        if options.paths.is_empty() {
-            let current = RelPath::new("current").map_err(|why| Failure::new("bad_path", why))?;
-            options.paths.push(current);
-        }
+    fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
         let mut places = Places::find(&options.deploy_to, &options.paths)?;
         let (foreign, ours) = (places.foreign(), places.ours());
         let before = places.lines(Flag::word);

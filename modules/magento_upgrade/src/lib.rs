@@ -69,8 +69,8 @@ const IMPORT: Command = Command { words: &["app:config:import"], says: IMPORTED 
 magento_options! {
     /// The options of `magento_upgrade`.
     pub struct Options {
-        /// V(begun) starts the upgrade and returns, so that the play can switch the release and tend php-fpm
-        /// while the shop is closed for it anyway. V(finished) waits for the end of what O(begun) names; without
+        /// V(begun) starts the upgrade and returns, so that the play can tend php-fpm while the shop is closed
+        /// for it anyway; the release must be live by then, or a failure removes it under the upgrade. V(finished) waits for the end of what O(begun) names; without
         /// O(begun) it does all of it.
         state: State, default = Some(Literal::Text("finished"));
         /// With O(state=finished), the RV(id) that O(state=begun) has returned.
@@ -109,11 +109,7 @@ impl Module for MagentoUpgrade {
     const NAME: &'static str = "magento_upgrade";
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
-    fn run(mut options: Options, context: &Context) -> Result<Outcome, Failure> {
-        if options.paths.is_empty() {
-            let current = RelPath::new("current").map_err(|why| Failure::new("bad_path", why))?;
-            options.paths.push(current);
-        }
+    fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
         let patience = Duration::from_secs(options.timeout);
         let mut places = Places::find(&options.deploy_to, &options.paths)?;
         let begun = options.begun.clone().filter(|id| !id.is_empty());
@@ -264,7 +260,7 @@ fn upgrade(options: &Options, magento: &Magento, log: &mut Log) -> Result<Vec<An
 fn open(options: &Options, places: &Places) -> Failure {
     let up = places.lines(Flag::word);
     let cause = match up.is_empty() {
-        true => format!("nothing is at {} to be closed", list(&options.paths)),
+        true => format!("nothing is at {} to be closed", places.missing()),
         false => format!("the shop is open ({})", up.join(", ")),
     };
     Failure::new(
@@ -276,10 +272,6 @@ fn open(options: &Options, places: &Places) -> Failure {
         "raise the maintenance flag first (magento_maintenance), or say require_maintenance=false",
     )
     .state("Nothing was changed.")
-}
-
-fn list(paths: &[RelPath]) -> String {
-    paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What a failed upgrade leaves, and how to go on or back.

@@ -54,8 +54,8 @@ impl Dir {
     }
 
     /// The names that lead from this directory to what a link in `place` points to; `None`
-    /// when that is elsewhere. `..` is taken by its letters: every name before it has been
-    /// found to be a real directory.
+    /// when that is elsewhere. `..` is taken by its letters; what a link in front of it would
+    /// have meant instead does not matter, because the result stays below this directory.
     fn lexically(&self, place: &Path, target: &Path) -> Option<Vec<OsString>> {
         let mut names: Vec<OsString> = place.iter().map(Into::into).collect();
         let target = match target.strip_prefix(self.path()) {
