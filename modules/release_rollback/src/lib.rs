@@ -40,6 +40,8 @@ release_options! {
         shared_paths: Vec<RelPath>;
         /// If V(current) is a directory, files that stay links to O(shared_dir).
         shared_files: Vec<RelPath>;
+        /// First free the lock, whoever holds it. Only if you know that nobody deploys.
+        unlock: bool, default = Some(Literal::Flag(false));
         /// Take the lock from the holder who took it at this time. The action plugin sets it when
         /// it has found that the controlling process of that deploy has died.
         take_over: Option<String>;
@@ -55,10 +57,16 @@ impl Module for ReleaseRollback {
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
+        let mut warnings = Vec::new();
+        if options.unlock {
+            let freed = Root::open(options.layout())?.unlock(context.check_mode)?;
+            warnings.extend(freed.map(|(held, _)| format!("freed the lock: {held}")));
+        }
         let root = Root::open(options.layout())?;
         let since = root.lock().ok().flatten().map(|lock| lock.since);
         let taking_over = options.take_over.is_some() && options.take_over == since;
-        if !taking_over {
+        // In check mode the lock that would be freed is still there.
+        if !taking_over && !options.unlock {
             root.require_unlocked(&options.deployer)?;
         }
         let root = if context.check_mode { root } else { root.exclusively()? };
@@ -73,9 +81,12 @@ impl Module for ReleaseRollback {
         let plan = switch::plan(&root, &target.version, via, &shared)?;
         if context.check_mode {
             let would = format!("would go back to {}", target.version);
-            return Ok(result(Outcome::new(true).msg(would).diff(plan.diff(&root))));
+            return Ok(result(
+                Outcome::new(true).msg(would).diff(plan.diff(&root)).warnings(warnings),
+            ));
         }
-        let (own_lock, mut warnings) = take_lock(&options, &root, &target.version)?;
+        let (own_lock, taken) = take_lock(&options, &root, &target.version)?;
+        warnings.extend(taken);
         if options.state == Step::Chosen {
             return Ok(result(Outcome::new(true).msg(chosen).warnings(warnings)));
         }

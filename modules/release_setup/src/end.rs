@@ -179,21 +179,13 @@ pub fn unlock(options: &Options, context: &Context) -> Result<Outcome, Failure> 
     let Some(root) = Root::open_if_there(&options.layout())? else {
         return Ok(Outcome::new(false).msg("there is no deploy root"));
     };
-    if matches!(root.lock(), Ok(None)) {
-        return Ok(Outcome::new(false).msg("the lock is free"));
+    match root.unlock(context.check_mode)? {
+        None => Ok(Outcome::new(false).msg("the lock is free")),
+        Some((held, _)) if context.check_mode => {
+            Ok(Outcome::new(true).msg(format!("would free the lock: {held}")))
+        }
+        Some((held, lock)) => Ok(Outcome::new(true)
+            .msg(format!("freed the lock: {held}"))
+            .value("lock", lock.map(|lock| json!(lock)))),
     }
-    // With the mutex: not under the hands of a module that is at work.
-    let root = if context.check_mode { root } else { root.exclusively()? };
-    let lock = root.lock();
-    let held = match &lock {
-        Ok(None) => return Ok(Outcome::new(false).msg("the lock is free")),
-        Ok(Some(lock)) => lock.describe(),
-        Err(_) => "a lock that cannot be understood".to_owned(),
-    };
-    if context.check_mode {
-        return Ok(Outcome::new(true).msg(format!("would free the lock: {held}")));
-    }
-    root.free_lock()?;
-    let lock = lock.ok().flatten().map(|lock| json!(lock));
-    Ok(Outcome::new(true).msg(format!("freed the lock: {held}")).value("lock", lock))
 }

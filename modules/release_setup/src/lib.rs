@@ -52,6 +52,9 @@ release_options! {
         ensure_shared_file_dirs: bool, default = Some(Literal::Flag(true));
         /// Make an empty staging directory (RV(staging_path)) for those who fetch into it.
         staging: bool, default = Some(Literal::Flag(false));
+        /// With O(state=started): first free the lock, whoever holds it. Only if you know that nobody
+        /// deploys.
+        unlock: bool, default = Some(Literal::Flag(false));
         /// Why the deploy failed, for the history.
         reason: Option<String>;
         /// Take the lock from the holder who took it at this time. The action plugin sets it when

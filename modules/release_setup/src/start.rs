@@ -69,11 +69,19 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
 /// Opens a deploy, or in check mode says how.
 pub fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let layout = options.layout();
+    let mut freed = None;
+    if options.unlock {
+        let root = Root::open_if_there(&layout)?;
+        freed = root.map_or(Ok(None), |root| root.unlock(context.check_mode))?;
+    }
     let existing = Root::open_if_there(&layout)?;
-    if let Some(root) = &existing {
+    // In check mode the lock that would be freed is still there.
+    if let Some(root) = existing.as_ref().filter(|_| !options.unlock) {
         require_free(options, root)?;
     }
-    let plan = plan(options, existing.as_ref())?;
+    let mut plan = plan(options, existing.as_ref())?;
+    plan.warnings.extend(freed.map(|(held, _)| format!("freed the lock: {held}")));
+    let plan = plan;
     let facts = |outcome: Outcome| {
         outcome
             .value("version", plan.version.as_str())

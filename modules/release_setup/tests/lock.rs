@@ -115,6 +115,26 @@ fn a_lock_that_makes_no_sense_is_a_lock_and_can_be_freed() {
 }
 
 #[test]
+fn who_knows_that_nobody_deploys_frees_the_lock_on_the_way() {
+    let (root, alice, bob) = alice_deploys();
+    for (module, mut arguments) in [
+        ("release_setup", setup("3", "started", &bob)),
+        ("release_rollback", json!({"version": "1", "state": "chosen", "deployer": bob})),
+    ] {
+        let _ = root.run("release_setup", json!({"state": "unlocked", "deployer": alice}));
+        let _ = root.run("release_setup", setup("2", "started", &alice)).changed();
+        arguments["unlock"] = false.into();
+        let _ = root.run(module, arguments.clone()).failed("locked");
+        arguments["unlock"] = true.into();
+        let _ = root.check(module, arguments.clone()).changed();
+        assert_eq!(root.lock()["deployer"], alice, "check mode leaves it");
+        let reply = root.run(module, arguments).changed();
+        reply.warns("freed the lock: deploy of 2 by alice@ci");
+        assert_eq!(root.lock()["deployer"], bob);
+    }
+}
+
+#[test]
 fn a_history_with_garbage_costs_only_the_garbage() {
     let root = Root::with(&["1", "2"]);
     let path = root.at(".oxistrano/history.jsonl");

@@ -237,6 +237,28 @@ impl Root {
         self.state()?.write(FILE, &json::to_vec(&lock).unwrap_or_default(), 0o644)
     }
 
+    /// Frees the lock, whoever holds it, but not under the hands of a module that is at work.
+    /// Returns who held it, for people, and the lock if it could be understood; `None` if it
+    /// was free. In check mode it stays.
+    ///
+    /// # Errors
+    /// `busy`; an I/O error.
+    pub fn unlock(self, check_mode: bool) -> Result<Option<(String, Option<Lock>)>, Failure> {
+        if matches!(self.lock(), Ok(None)) {
+            return Ok(None);
+        }
+        let root = if check_mode { self } else { self.exclusively()? };
+        let held = match root.lock() {
+            Ok(None) => return Ok(None),
+            Ok(Some(lock)) => (lock.describe(), Some(lock)),
+            Err(_) => ("a lock that cannot be understood".to_owned(), None),
+        };
+        if !check_mode {
+            root.free_lock()?;
+        }
+        Ok(Some(held))
+    }
+
     /// Frees the lock, whoever holds it. `false` if nobody did.
     ///
     /// # Errors
