@@ -5,24 +5,23 @@ All of them are routed here by C(meta/runtime.yml). The module itself is a binar
 on the host without Python; how it gets there: C(plugin_utils/transport.py).
 
 * The C(deployer) argument of the C(release_*) modules: who deploys.
-* C(release_unpack): the archive goes to the host.
+* C(release_unpack): the archive goes to the host (C(plugin_utils/artifact.py)).
 * A lock whose holder has died on this controller is taken over.
 """
 
 from __future__ import annotations
 
-import os
-
-from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import controller
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.artifact import Delivery
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Transport
 
 
-class ActionModule(Transport, ActionBase):
+class ActionModule(Delivery, Transport, ActionBase):
     """Runs a module of the collection."""
 
     # A temporary directory on the host is made when something is put there.
@@ -40,10 +39,7 @@ class ActionModule(Transport, ActionBase):
         if module.startswith("release_"):
             arguments.setdefault("deployer", controller.identify(task_vars.get("inventory_hostname", "")))
         try:
-            if module == "release_unpack" and "src" in arguments:
-                self._bring_archive(arguments)
             outcome = self._call(module, arguments, task_vars)
-            self._name_the_archive(outcome, arguments)
             lock = outcome.get("lock") or {}
             if outcome.get("code") == "locked" and module in ("release_setup", "release_rollback"):
                 if controller.has_died(lock.get("deployer") or {}):
@@ -61,44 +57,11 @@ class ActionModule(Transport, ActionBase):
         return result
 
     def _call(self, module, arguments, task_vars):
-        outcome = self.run_binary(module, arguments, task_vars)
+        on_host = boolean(arguments.get("remote_src", False), strict=False)
+        if module == "release_unpack" and "src" in arguments and not on_host:
+            outcome = self.deliver(arguments, task_vars)
+        else:
+            outcome = self.run_binary(module, arguments, task_vars)
         # Plumbing, not something that the user wrote.
         outcome.get("invocation", {}).get("module_args", {}).pop("deployer", None)
         return outcome
-
-    def _bring_archive(self, arguments):
-        """Copies the archive to the host's temporary directory and points C(src) there."""
-        if boolean(arguments.get("remote_src", False), strict=False):
-            return
-        try:
-            found = self._find_needle("files", arguments["src"])
-            if os.path.isdir(found):
-                raise AnsibleError(
-                    f"cannot unpack '{found}': it is a directory; name an archive in src"
-                    " (ansistrano_deploy_from), or deploy the directory with ansistrano_deploy_via: copy"
-                    " or rsync. Nothing was changed."
-                )
-            # Decrypts a file of Ansible Vault as well.
-            local = self._loader.get_real_file(found)
-        except AnsibleFileNotFound as error:
-            raise AnsibleError(
-                f"cannot unpack '{arguments['src']}': there is no such file on the controller; name the"
-                f" archive in src (ansistrano_deploy_from). Nothing was changed. ({to_text(error)})"
-            ) from error
-        shell = self._connection._shell
-        if shell.tmpdir is None:
-            self._make_tmp_path()
-        remote = shell.join_path(shell.tmpdir, "archive")
-        self._transfer_file(local, remote)
-        # An unprivileged become user must be able to read it.
-        self._fixup_perms2((shell.tmpdir, remote), execute=False)
-        arguments.update(src=remote, remote_src=True)
-
-    def _name_the_archive(self, outcome, arguments):
-        """Puts the archive's name on the controller where the module had that of the copy."""
-        brought, given = arguments.get("src"), self._task.args.get("src")
-        if brought == given:
-            return
-        for key in ("msg", "path"):
-            if isinstance(outcome.get(key), str):
-                outcome[key] = outcome[key].replace(brought, given)

@@ -37,7 +37,7 @@ COLLECTION = "oxistrano.deploy"
 display = Display()
 
 
-class _Stock(Exception):
+class Stock(Exception):
     """Why this call has to go the way of ansible-core."""
 
 
@@ -50,10 +50,22 @@ class Transport:
         Raises C(AnsibleConnectionFailure) when the host cannot be reached.
         """
         try:
-            self._check_for_stock(task_vars)
-            return self._run_kept_binary(module, dict(arguments), task_vars)
-        except _Stock as reason:
-            self._tell(f"{module} goes the way of ansible-core: {reason}")
+            return self.run_kept(module, arguments, task_vars)
+        except Stock as reason:
+            return self.run_stock(module, arguments, task_vars, reason)
+
+    def run_kept(self, module, arguments, task_vars, content=b""):
+        """Runs it as the binary that is kept on the host, with C(content) after its arguments.
+
+        Raises C(Stock) where that is not possible; the module has not been started, then.
+        Content may get lost: the binary is not there any more and has to be brought.
+        """
+        self._check_for_stock(task_vars)
+        return self._run_kept_binary(module, dict(arguments), task_vars, content)
+
+    def run_stock(self, module, arguments, task_vars, reason):
+        """Runs it as ansible-core does, and says why."""
+        self._tell(f"{module} goes the way of ansible-core: {reason}")
         return self._execute_module(
             module_name=f"{COLLECTION}.{module}",
             module_args=dict(arguments),
@@ -65,34 +77,34 @@ class Transport:
         display.vvv(f"oxistrano: {text}", host=self._play_context.remote_addr)
 
     def _check_for_stock(self, task_vars):
-        """Raises C(_Stock) when it is known before anything is sent."""
+        """Raises C(Stock) when it is known before anything is sent."""
         wanted = self._templar.template(task_vars.get("oxistrano_transport", "auto"))
         if wanted not in ("auto", "stock"):
             raise AnsibleError(f"oxistrano_transport is '{wanted}', and it can be auto or stock. Nothing was changed.")
         connection = self._connection
         if wanted == "stock":
-            raise _Stock("oxistrano_transport is stock")
+            raise Stock("oxistrano_transport is stock")
         if self._task.async_val:
-            raise _Stock("the task is async")
+            raise Stock("the task is async")
         if C.DEFAULT_KEEP_REMOTE_FILES:
-            raise _Stock("remote files are to be kept (ANSIBLE_KEEP_REMOTE_FILES)")
+            raise Stock("remote files are to be kept (ANSIBLE_KEEP_REMOTE_FILES)")
         if getattr(connection._shell, "_IS_WINDOWS", False):
-            raise _Stock("the host's shell is PowerShell")
+            raise Stock("the host's shell is PowerShell")
         if self._under_mitogen():
             return  # it becomes another user before it runs a command, and always takes standard input
         if not connection.has_pipelining:
-            raise _Stock(f"the connection {connection.transport} passes no standard input on")
+            raise Stock(f"the connection {connection.transport} passes no standard input on")
         become = connection.become
         # None of these two touches standard input when it asks for no password.
         if become and not getattr(become, "pipelining", True) or become and become.name == "su":
             quiet = become.name.rpartition(".")[2] in ("su", "doas") and not self.get_become_option("become_pass")
             if not quiet:
-                raise _Stock(f"{become.name} takes the standard input for itself")
+                raise Stock(f"{become.name} takes the standard input for itself")
 
     def _under_mitogen(self):
         return any(kind.__module__ == "ansible_mitogen.connection" for kind in type(self._connection).__mro__)
 
-    def _run_kept_binary(self, module, arguments, task_vars):
+    def _run_kept_binary(self, module, arguments, task_vars, content):
         binary = self._binary(module, binaries.FIRST_SYSTEM)
         self._update_module_args(f"{COLLECTION}.{module}", arguments, task_vars)
         text = json.dumps(arguments, **_ENCODING)
@@ -101,20 +113,21 @@ class Transport:
         try:
             export = host_script.export(environment)
         except ValueError as error:
-            raise _Stock(f"no shell can have the environment variable '{error}'") from error
+            raise Stock(f"no shell can have the environment variable '{error}'") from error
         from_user = self.get_shell_option("remote_tmp", "~/.ansible/tmp")
         directory = from_user if from_user.startswith("/") and "$" not in from_user else ""
 
         wanted = self._followers(module, binary, task_vars)
         self._tell(f"using the binary {binary.path}, on the host {binary.file}")
         command = host_script.call(binary.file, binary.size, export, directory, [other.file for other in wanted])
-        answered = self._operate(command, export + text)
+        # One copy at a time: it may be some megabytes.
+        answered = self._operate(command, b"".join(((export + text + "\n").encode(), content)))
         said = host_script.answer(answered["stdout"])
         if said and said["kind"] == "need":
             answered = self._bring(binary, wanted, said, export, text)
             said = host_script.answer(answered["stdout"])
         if said:
-            raise _Stock(f"no place on the host for its binary: {said['why']}")
+            raise Stock(f"no place on the host for its binary: {said['why']}")
         return self._result(module, answered)
 
     def _binary(self, module, system):
@@ -164,7 +177,6 @@ class Transport:
 
     def _operate(self, command, data):
         """One remote operation with C(data) on standard input."""
-        data = data if isinstance(data, bytes) else data.encode()
         connection = self._connection
         if connection.transport != "local" or self._under_mitogen():
             return self._low_level_execute_command(command, in_data=data)
@@ -179,7 +191,7 @@ class Transport:
     def _result(self, module, answered):
         """The module's result, with the same steps as in C(_execute_module)."""
         if "must have a tty" in answered["stderr"] + answered["stdout"] and "{" not in answered["stdout"]:
-            raise _Stock("sudo on the host insists on a terminal (requiretty)")
+            raise Stock("sudo on the host insists on a terminal (requiretty)")
         result = self._parse_returned_data(answered, *_PROFILE)
         if not result.get("_ansible_parsed"):
             result.update(failed=True, changed=False, msg=_how_it_died(module, answered))

@@ -16,13 +16,17 @@ impl Header {
 
     /// Whether the checksum is right. Some old programs took bytes as signed.
     pub(crate) fn is_valid(&self) -> bool {
-        let blanked =
-            |(at, byte): (usize, &u8)| if (148..156).contains(&at) { b' ' } else { *byte };
-        let bytes = || self.0.iter().enumerate().map(blanked);
-        let unsigned: i64 = bytes().map(i64::from).sum();
-        let signed: i64 = bytes().map(|byte| i64::from(byte as i8)).sum();
-        !self.is_end()
-            && octal(&self.0[148..156]).is_some_and(|sum| sum == unsigned || sum == signed)
+        let Some(sum) = octal(&self.0[148..156]) else { return false };
+        // The checksum itself counts as blanks.
+        let blanks = 8 * i64::from(b' ');
+        let unsigned = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        let unsigned = i64::from(unsigned(&self.0) - unsigned(&self.0[148..156])) + blanks;
+        let signed = || {
+            let bytes = self.0[..148].iter().chain(&self.0[156..]);
+            bytes.map(|byte| i64::from(*byte as i8)).sum::<i64>() + blanks
+        };
+        // A block of zeros has no checksum.
+        sum != 0 && (sum == unsigned || sum == signed())
     }
 
     /// The letter that says what the entry is.
@@ -71,8 +75,9 @@ impl Header {
 
     /// Owner and group; what cannot be a number of a user counts as root's.
     pub(crate) fn owner(&self) -> Owner {
-        let id =
-            |field: &[u8]| number(field).and_then(|id| u32::try_from(id).ok()).unwrap_or_default();
+        let id = |field: &[u8]| {
+            number(field).and_then(|id| u32::try_from(id).ok()).filter(is_id).unwrap_or_default()
+        };
         let named = self.is_gnu() || self.is_ustar();
         let name = |field: &[u8]| if named { text(field).to_vec() } else { Vec::new() };
         Owner {
@@ -82,6 +87,11 @@ impl Header {
             group: name(&self.0[297..329]),
         }
     }
+}
+
+/// -1 is nobody's number: to chown it says that the owner stays.
+pub(crate) fn is_id(id: &u32) -> bool {
+    *id != u32::MAX
 }
 
 /// A field up to its NUL.

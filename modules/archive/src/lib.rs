@@ -2,8 +2,8 @@
 //!
 //! tar (v7, ustar, GNU, PAX; plain or in gzip, zstd, xz or bzip2) and zip. One thread
 //! reads and decompresses the file, and computes its checksum on the way; another reads
-//! entries from that stream and writes them, with the help of a crew for small files. Memory does not grow with the archive, but
-//! for the names of its directories and the decompressor's window.
+//! entries from that stream and writes them, with the help of a crew for small files. Memory
+//! does not grow with the archive, but for the decompressor's window.
 //!
 //! An archive is not trusted, even when this process is root: nothing is written outside
 //! the directory, no link is followed, no device made. See [`unpack`] for what is refused.
@@ -13,15 +13,20 @@
 //! the selection decides what becomes of an entry, and a sink writes it or, in check mode,
 //! only looks whether it could.
 
+mod batch;
 mod crew;
 mod directories;
+mod earlier;
 mod entry;
 mod failures;
 mod file;
 mod format;
 mod header;
+mod identity;
 mod pattern;
 mod pax;
+mod pending;
+mod place;
 mod select;
 mod sparse;
 mod stream;
@@ -44,6 +49,7 @@ use stream::{Body, Feed, Stream};
 use tar_reader::TarReader;
 use zip_reader::ZipReader;
 
+pub use earlier::{Earlier, Unchanged};
 pub use file::sha256;
 pub use format::{format_of, Format};
 pub use pattern::Pattern;
@@ -67,8 +73,12 @@ pub struct UnpackOptions {
     /// What is left out, also if it would be refused. Judged by the name in the archive.
     pub exclude: Vec<Pattern>,
     /// Owner and group as in the archive, by name where this host knows it, else by
-    /// number; and setuid and setgid bits. As GNU tar does for root. A zip has no owners.
+    /// number. As GNU tar does for root. A zip has no owners.
     pub preserve_owner: bool,
+    /// With `preserve_owner`, setuid and setgid bits of files, too: whoever made the archive
+    /// is then trusted with the rights of every owner in it. Those of directories only pass a
+    /// group on, and stay anyway.
+    pub set_id: bool,
     /// Permissions less the umask and without setuid, setgid and sticky bits. As GNU tar
     /// does for everybody but root.
     pub apply_umask: bool,
@@ -110,6 +120,10 @@ pub struct Summary {
     pub links: u64,
     /// The sizes of the files together, holes included.
     pub bytes: u64,
+    /// Files that are shared with the earlier release, and their sizes together.
+    pub shared_files: u64,
+    /// See there.
+    pub shared_bytes: u64,
     /// SHA-256 of the archive file, in hexadecimal, if it was asked for.
     pub sha256: Option<String>,
 }
@@ -118,8 +132,9 @@ pub struct Summary {
 trait Sink {
     /// Takes an item; what is left of its contents is skipped.
     fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure>;
-    /// After the last; `top` is what the archive says of the directory itself.
-    fn finish(&mut self, top: Option<&Top>) -> Result<(), Failure>;
+    /// After the last; `top` is what the archive says of the directory itself. Comes back
+    /// with the number of files that are shared with an earlier release, and their bytes.
+    fn finish(&mut self, top: Option<&Top>) -> Result<(u64, u64), Failure>;
 }
 
 /// Says what `unpack` would do, and fails where it would: reads the whole archive and
@@ -136,7 +151,8 @@ pub fn list(file: &File, path: &Path, options: &UnpackOptions) -> Result<Summary
 /// position is.
 ///
 /// Kept are permissions, times of modification, links, holes, and owners if wanted. Of
-/// entries with the same name the last counts, a directory that is there stays.
+/// entries with the same name the last counts, a directory that is there stays. Until the
+/// end `into` is closed to everybody but its owner.
 ///
 /// # Errors
 /// In each case some of it may have been written; remove it.
@@ -155,8 +171,25 @@ pub fn unpack(
     into: &Dir,
     options: &UnpackOptions,
 ) -> Result<Summary, Failure> {
+    unpack_sharing(file, path, into, options, None)
+}
+
+/// The same, but files that are the same in `earlier` (contents, owner and permissions, under
+/// the same path) are shared with it where the file system can do that. What is linked has
+/// the earlier file's time.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_sharing(
+    file: &File,
+    path: &Path,
+    into: &Dir,
+    options: &UnpackOptions,
+    earlier: Option<Earlier>,
+) -> Result<Summary, Failure> {
     let umask = umask();
-    run(file, path, options, umask, &mut writer::Writer::new(into, path, umask, options)?)
+    let mut writer = writer::Writer::new(into, path, umask, options, earlier)?;
+    run(file, path, options, umask, &mut writer)
 }
 
 fn run(
@@ -249,6 +282,8 @@ fn consume(
         directories: 0,
         links: 0,
         bytes: 0,
+        shared_files: 0,
+        shared_bytes: 0,
         sha256: None,
     };
     while let Some(entry) = entries.next()? {
@@ -280,7 +315,7 @@ fn consume(
             ),
         });
     }
-    sink.finish(selection.top.as_ref())?;
+    (summary.shared_files, summary.shared_bytes) = sink.finish(selection.top.as_ref())?;
     Ok(summary)
 }
 

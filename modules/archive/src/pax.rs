@@ -2,7 +2,11 @@
 //! its own header has no room for.
 
 use crate::entry::{Entry, Time};
+use crate::header::is_id;
 use crate::sparse::{Map, MOST_PARTS};
+
+/// A longer text is no path and no name, and is not copied for every entry.
+const MOST_FOR_ALL: usize = 4096;
 
 /// What is known of PAX records. Everything else (`atime`, extended attributes …) is
 /// left out.
@@ -44,8 +48,8 @@ impl Pax {
             b"linkpath" => self.linkpath = text(value),
             b"size" => self.size = maybe(value, number)?,
             b"mtime" => self.mtime = maybe(value, time)?,
-            b"uid" => self.uid = maybe(value, |v| number(v)?.try_into().ok())?,
-            b"gid" => self.gid = maybe(value, |v| number(v)?.try_into().ok())?,
+            b"uid" => self.uid = maybe(value, id)?,
+            b"gid" => self.gid = maybe(value, id)?,
             b"uname" => self.user = text(value),
             b"gname" => self.group = text(value),
             b"GNU.sparse.major" => self.major = maybe(value, number)?,
@@ -68,6 +72,23 @@ impl Pax {
             _ => {}
         }
         Some(())
+    }
+
+    /// Keeps what makes sense for all entries that follow: each gets a copy of it, so it must
+    /// be small. No two sparse files have one map.
+    pub(crate) fn keep_for_all(&mut self) {
+        let short = |text: Option<Vec<u8>>| text.filter(|text| text.len() <= MOST_FOR_ALL);
+        *self = Self {
+            path: short(self.path.take()),
+            linkpath: short(self.linkpath.take()),
+            user: short(self.user.take()),
+            group: short(self.group.take()),
+            size: self.size,
+            mtime: self.mtime,
+            uid: self.uid,
+            gid: self.gid,
+            ..Self::default()
+        };
     }
 
     /// The map of a sparse file of version 0.0 or 0.1.
@@ -118,6 +139,10 @@ fn maybe<T>(value: &[u8], parse: impl Fn(&[u8]) -> Option<T>) -> Option<Option<T
     } else {
         parse(value).map(Some)
     }
+}
+
+fn id(digits: &[u8]) -> Option<u32> {
+    u32::try_from(number(digits)?).ok().filter(is_id)
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

@@ -25,6 +25,8 @@ const DEEPEST: usize = 256;
 
 /// As many names of users are looked up; each may cost a process.
 const MOST_NAMES: usize = 256;
+/// And no longer ones: no user has them, and they are kept.
+const LONGEST_NAME: usize = 256;
 
 /// An entry that will be written.
 #[derive(Debug)]
@@ -101,6 +103,10 @@ impl<'a> Selection<'a> {
         if self.seen > self.options.limits.max_entries {
             return Err(too_large(self.archive, &entry.name, "more entries than the limit"));
         }
+        // To match it would take long, and nothing of such a name could be written.
+        if entry.name.len() > LONGEST_PATH {
+            return Err(self.refuse(&entry.name, "its name is longer than 4095 bytes"));
+        }
         // First, so that what would be refused can be excluded.
         if self.options.exclude.iter().any(|pattern| pattern.matches(&entry.name)) {
             return Ok(None);
@@ -169,7 +175,9 @@ impl<'a> Selection<'a> {
             Err(_) if is_root(name) => return Ok(None),
             Err(why) => return Err(self.refuse(entry, &why)),
         };
-        if whole.depth() > DEEPEST {
+        // Its names have one slash between them.
+        let slashes = whole.as_path().as_os_str().as_bytes().iter().filter(|b| **b == b'/').count();
+        if slashes >= DEEPEST {
             return Err(self.refuse(entry, "it lies below more than 256 directories"));
         }
         if self.options.strip_components == 0 {
@@ -188,27 +196,35 @@ impl<'a> Selection<'a> {
 
     fn owner(&mut self, entry: Option<&Owner>) -> (Option<u32>, Option<u32>) {
         let archived = entry.filter(|_| self.options.preserve_owner);
-        let uid = archived.map(|owner| {
-            known(&mut self.users, &owner.user, |name| users::by_name(name).map(|user| user.uid))
-                .unwrap_or(owner.uid)
+        let uid = self.options.owner.or_else(|| {
+            let owner = archived?;
+            let look_up = |name: &str| users::by_name(name).map(|user| user.uid);
+            Some(known(&mut self.users, &owner.user, look_up).unwrap_or(owner.uid))
         });
-        let gid = archived.map(|owner| {
-            known(&mut self.groups, &owner.group, users::group_by_name).unwrap_or(owner.gid)
+        let gid = self.options.group.or_else(|| {
+            let owner = archived?;
+            let look_up = users::group_by_name;
+            Some(known(&mut self.groups, &owner.group, look_up).unwrap_or(owner.gid))
         });
-        (self.options.owner.or(uid), self.options.group.or(gid))
+        (uid, gid)
     }
 
     fn mode(&self, mode: u32, is_dir: bool) -> u32 {
         let options = self.options;
         let mode = if options.apply_umask {
             mode & 0o777 & !self.umask
-        } else if options.preserve_owner && options.owner.is_none() && options.group.is_none() {
+        } else if options.set_id
+            && options.preserve_owner
+            && options.owner.is_none()
+            && options.group.is_none()
+        {
             mode & 0o7777
         } else if is_dir && options.preserve_owner {
             // Setgid on a directory passes its group on, whichever that is.
             mode & 0o3777
         } else {
-            // Setuid was meant for the archive's owner, not for another.
+            // Setuid was meant for the archive's owner, not for another, and it makes its
+            // maker as mighty as that owner.
             mode & 0o1777
         };
         let wanted: &Option<Mode> = if is_dir { &options.directory_mode } else { &options.mode };
@@ -227,7 +243,7 @@ fn known(
     name: &[u8],
     look_up: impl Fn(&str) -> Option<u32>,
 ) -> Option<u32> {
-    if name.is_empty() {
+    if name.is_empty() || name.len() > LONGEST_NAME {
         return None;
     }
     if let Some(id) = cache.get(name) {
@@ -289,8 +305,10 @@ mod tests {
         };
         let plain = UnpackOptions::default;
         assert_eq!(mode(plain()), 0o777);
-        assert_eq!(mode(UnpackOptions { preserve_owner: true, ..plain() }), 0o6777);
-        assert_eq!(mode(UnpackOptions { preserve_owner: true, owner: Some(33), ..plain() }), 0o777);
+        assert_eq!(mode(UnpackOptions { preserve_owner: true, ..plain() }), 0o777);
+        let kept = || UnpackOptions { preserve_owner: true, set_id: true, ..plain() };
+        assert_eq!(mode(kept()), 0o6777);
+        assert_eq!(mode(UnpackOptions { owner: Some(33), ..kept() }), 0o777);
         assert_eq!(mode(UnpackOptions { apply_umask: true, ..plain() }), 0o755);
         // On a directory setgid says who gets what is made in it.
         let owned = UnpackOptions { preserve_owner: true, owner: Some(33), ..plain() };

@@ -81,6 +81,7 @@ impl<'a> TarReader<'a> {
                 b'g' => {
                     let mut globals = std::mem::take(&mut self.globals);
                     self.records(&header, &mut globals)?;
+                    globals.keep_for_all();
                     self.globals = globals;
                     continue;
                 }

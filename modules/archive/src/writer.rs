@@ -3,43 +3,48 @@
 //! Everything goes through handles of directories that were opened without following a
 //! link, so nothing lands elsewhere, whatever the archive's links say.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::hash::{DefaultHasher, Hasher};
-use std::os::fd::OwnedFd;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use oxistrano_core::{Dir, Failure, IoContext, RelPath};
-use rustix::fs::{self, AtFlags, Gid, Uid};
+use oxistrano_core::{Dir, Failure, IoContext};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 
-use crate::crew::{self, Attributes, Batch, Crew, Owner, SmallFile, Taken, CREATE, SMALL};
-use crate::directories::{times, Directories, Finally};
+use crate::batch::{candidate, Attributes, CREATE};
+use crate::crew::Crew;
+use crate::directories::{Directories, Wanted};
+use crate::earlier::{self, Earlier, Unchanged};
 use crate::failures;
+use crate::identity::{self, Identity};
+use crate::pending::Pending;
+use crate::place::{kind, times, Place};
 use crate::select::{Item, ItemKind, Selection, Top};
 use crate::sparse::Map;
 use crate::stream::Body;
 use crate::{Sink, UnpackOptions};
 
-/// As many names of files under way are remembered.
-const MOST_UNDER_WAY: usize = 1 << 16;
+/// A larger file is written as it comes.
+const SMALL: u64 = 128 << 10;
 
 /// Writes items; the result is as if one was written after the other.
 pub(crate) struct Writer<'a> {
-    directories: Directories<'a>,
+    root: &'a Dir,
     archive: &'a Path,
     umask: u32,
-    /// Owner and group that things have when they are made; looked up once.
-    born: Option<(u32, u32)>,
-    /// Those who write the small files.
-    crew: Option<Crew>,
-    /// What will be handed to them next.
-    batch: Option<Batch>,
-    /// Hashes of the paths of files that may not have been written yet.
-    under_way: HashSet<u64>,
-    /// And of those of the directories above them.
-    above_under_way: HashSet<u64>,
+    /// Permissions of the root, which is closed to others until the end.
+    root_mode: u32,
+    directories: Directories<'a>,
+    /// Small files that may not have been written yet.
+    pending: Pending<'a>,
+    /// Whether there may be threads that write them.
+    threads: bool,
+    started: bool,
+    earlier: Option<Arc<Earlier>>,
+    /// The last to go: the owner for whom things are made.
+    identity: Option<Identity>,
 }
 
 impl<'a> Writer<'a> {
@@ -49,20 +54,41 @@ impl<'a> Writer<'a> {
         archive: &'a Path,
         umask: u32,
         options: &UnpackOptions,
+        earlier: Option<Earlier>,
     ) -> Result<Self, Failure> {
         let (mode, uid, gid) = Selection::unmentioned(options, umask);
-        let unmentioned = Finally { mode, uid, gid, mtime: None };
-        let directories = Directories::new(root, archive, umask, unmentioned)?;
+        let unmentioned = Wanted { mode, uid, gid, mtime: None };
+        let earlier = earlier.map(Arc::new);
+        let root_mode = root.info()?.mode();
         Ok(Self {
-            directories,
+            root,
             archive,
             umask,
-            born: None,
-            crew: Crew::start(root.path()),
-            batch: None,
-            under_way: HashSet::new(),
-            above_under_way: HashSet::new(),
+            root_mode,
+            directories: Directories::new(root, archive, umask, unmentioned, earlier.as_deref())?,
+            pending: Pending::new(root.path(), archive, None, earlier.clone()),
+            threads: true,
+            started: false,
+            earlier,
+            identity: None,
         })
+    }
+
+    /// Before the first item, whose owner will probably be that of all.
+    fn start(&mut self, item: &Item) -> Result<(), Failure> {
+        self.started = true;
+        // What is made for its owner must not be reached by them yet.
+        self.root.set_mode(self.root_mode & 0o7000 | 0o700)?;
+        let now = identity::current();
+        let wanted = (item.uid.unwrap_or(now.0), item.gid.unwrap_or(now.1));
+        if wanted != now {
+            self.identity = Identity::take(wanted);
+        }
+        // Threads that start now have the same identity.
+        let crew =
+            self.threads.then(|| Crew::start(self.root.path(), self.earlier.clone())).flatten();
+        self.pending = Pending::new(self.root.path(), self.archive, crew, self.earlier.clone());
+        Ok(())
     }
 
     fn file(
@@ -71,136 +97,129 @@ impl<'a> Writer<'a> {
         map: Option<&Map>,
         body: &mut Body<'_, '_>,
     ) -> Result<(), Failure> {
-        // The first of all tells with which owner things are made.
-        let owner_known = self.born.is_some() || item.uid.is_none() && item.gid.is_none();
-        if self.crew.is_some() && map.is_none() && *body.remaining <= SMALL && owner_known {
-            return self.small_file(item, body);
-        }
         let path = item.path.as_path();
         let name = item.path.name();
-        let mut attributes = self.attributes(item, None);
+        self.directories.forget(path);
+        let place = self.directories.parent_of(path, &mut self.pending)?;
+        // The first of all tells with which owner things are made.
+        let unowned = item.uid.is_none() && item.gid.is_none() && self.earlier.is_none();
+        let born = self.directories.born;
+        if self.pending.has_crew()
+            && map.is_none()
+            && *body.remaining <= SMALL
+            && (born.is_some() || unowned)
+        {
+            let attributes = self.attributes(item, &place)?;
+            return self.pending.add(&place, name, attributes, body);
+        }
+        if self.pending.has(&place, name) {
+            self.pending.settle()?;
+        }
+        let mode = Mode::from_raw_mode(item.mode & 0o777);
         let file = loop {
-            let parent = self.directories.parent_of(path)?;
-            match fs::openat(parent, name, CREATE, attributes.created_with()) {
+            match fs::openat(&place, name, CREATE, mode) {
                 Ok(file) => break file,
-                Err(Errno::EXIST) => self.directories.clear(path, name)?,
-                Err(error) => return Err(Failure::io("create", &parent.at(name), error)),
+                Err(Errno::EXIST) => self.directories.clear(path, &mut self.pending)?,
+                Err(error) => return Err(self.failed("create", item, error)),
             }
         };
-        match map {
-            None => self.contents(&file, item, body)?,
-            Some(map) => self.parts(&file, item, map, body)?,
+        if self.earlier.is_some() {
+            self.directories.born_in(&place, name)?;
         }
-        attributes.owner = self.other_owner(item)?;
-        attributes.settle(&file).map_err(|(verb, error)| self.failed(verb, item, error))
+        let attributes = self.attributes(item, &place)?;
+        match map {
+            None => self.contents(&place, &file, item, attributes, body),
+            Some(map) => {
+                self.parts(&file, item, map, body)?;
+                attributes.settle(&file).map_err(|(verb, error)| self.failed(verb, item, error))
+            }
+        }
     }
 
-    /// Takes the contents of a file out of the stream, for the crew to write.
-    fn small_file(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure> {
-        let owner = self.other_owner(item)?;
-        let attributes = self.attributes(item, owner);
-        let parent = self.directories.shared_parent_of(item.path.as_path())?;
-        let same = self.batch.as_ref().is_some_and(|batch| batch.is_in(&parent));
-        if !same {
-            self.hand_over()?;
-        }
-        let batch = self.batch.get_or_insert_with(|| Batch::new(parent));
-        let contents = batch.contents();
+    fn attributes(&mut self, item: &Item, place: &Place) -> Result<Attributes, Failure> {
+        let owner = self.directories.owner_of_new(place, item.path.name(), (item.uid, item.gid))?;
+        let ids = self
+            .directories
+            .born
+            .filter(|_| !place.peculiar)
+            .map(|(uid, gid)| (item.uid.unwrap_or(uid), item.gid.unwrap_or(gid)));
+        let chmod = item.mode != item.mode & 0o777 & !self.umask;
+        Ok(Attributes { mode: item.mode, chmod, owner, ids, mtime: item.mtime })
+    }
+
+    /// Writes a file as it comes; compares it meanwhile with the earlier one.
+    fn contents(
+        &mut self,
+        place: &Place,
+        file: &OwnedFd,
+        item: &Item,
+        attributes: Attributes,
+        body: &mut Body<'_, '_>,
+    ) -> Result<(), Failure> {
+        let failed = |verb, error| self.failed(verb, item, error);
+        let size = *body.remaining;
+        let name = CString::new(item.path.name().as_bytes())
+            .map_err(|_| failed("create", Errno::INVAL))?;
+        let old = candidate(place, &name, size, &attributes, self.earlier.as_deref());
+        let linking = old.as_ref().is_some_and(|(to, _)| to.how == Unchanged::HardLink);
+        // A clone is compared with itself: nobody else can change it.
+        let cloned = !linking && old.as_ref().is_some_and(|(to, old)| to.reflink_into(file, old));
+        let mut same = linking || cloned;
+        let mut offset = 0;
         loop {
             let bytes = body.peek()?;
             if bytes.is_empty() {
                 break;
             }
-            contents.extend_from_slice(bytes);
-            let taken = bytes.len();
-            body.consume(taken);
-        }
-        let end = contents.len();
-        let path = item.path.as_path().to_owned();
-        batch.push(SmallFile { name: item.path.name().to_owned(), path, end, attributes });
-        let full = batch.is_full();
-        let mut hashes: Vec<_> = path_hashes(&item.path).collect();
-        self.under_way.extend(hashes.pop());
-        self.above_under_way.extend(hashes);
-        if full {
-            self.hand_over()?;
-        }
-        Ok(())
-    }
-
-    fn hand_over(&mut self) -> Result<(), Failure> {
-        match (self.batch.take(), &self.crew) {
-            (Some(batch), Some(crew)) => crew.hand_over(batch),
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits until everything is written.
-    fn settle(&mut self) -> Result<(), Failure> {
-        self.hand_over()?;
-        self.under_way.clear();
-        self.above_under_way.clear();
-        let Some(crew) = &self.crew else { return Ok(()) };
-        for Taken { file, contents } in crew.settle()? {
-            loop {
-                let parent = self.directories.parent_of(&file.path)?;
-                match crew::write(parent, &file, &contents) {
-                    Ok(()) => break,
-                    Err(("create", Errno::EXIST)) => {
-                        self.directories.clear(&file.path, &file.name)?;
+            let length = bytes.len();
+            same = same
+                && match &old {
+                    Some((_, old)) if linking => earlier::has(old, offset, bytes),
+                    _ => earlier::has(file, offset, bytes),
+                };
+            let mut left = if same && cloned { &[][..] } else { bytes };
+            let mut at = offset;
+            while !left.is_empty() {
+                match rustix::io::pwrite(file, left, at) {
+                    Ok(written) => {
+                        left = left.get(written..).unwrap_or_default();
+                        at += written as u64;
                     }
-                    Err((verb, error)) => {
-                        let path = self.directories.root().at(&file.path);
-                        return Err(Failure::io(verb, &path, error));
-                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(failed("write", error)),
                 }
             }
+            body.consume(length);
+            offset += length as u64;
         }
-        Ok(())
-    }
-
-    /// Whether this item could meet a file that has not been written yet: its own name or
-    /// that of a directory above it is one's, or it takes the place of a directory above
-    /// one, or it is a link to one.
-    fn meets_what_is_under_way(&self, item: &Item) -> bool {
-        if self.under_way.len() >= MOST_UNDER_WAY {
-            return true;
-        }
-        match item.kind {
-            ItemKind::HardLink(_) => return true,
-            ItemKind::Directory => {}
-            ItemKind::File(_) | ItemKind::Symlink(_) => {
-                let own = path_hashes(&item.path).last();
-                if own.is_some_and(|hash| self.above_under_way.contains(&hash)) {
-                    return true;
-                }
-            }
-        }
-        path_hashes(&item.path).any(|hash| self.under_way.contains(&hash))
-    }
-
-    fn attributes(&self, item: &Item, owner: Option<Owner>) -> Attributes {
-        let chmod = item.mode != item.mode & 0o777 & !self.umask;
-        Attributes { mode: item.mode, chmod, owner, mtime: item.mtime }
-    }
-
-    fn contents(
-        &self,
-        file: &OwnedFd,
-        item: &Item,
-        body: &mut Body<'_, '_>,
-    ) -> Result<(), Failure> {
-        loop {
-            let bytes = body.peek()?;
-            if bytes.is_empty() {
+        if let Some((earlier, old)) = old.filter(|_| same) {
+            if cloned {
+                earlier.count(size);
+            } else if self.exchange(earlier, &old, place, &name, item)? {
+                earlier.count(size);
                 return Ok(());
             }
-            match rustix::io::write(file, bytes) {
-                Ok(written) => body.consume(written),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(self.failed("write", item, error)),
-            }
         }
+        attributes.settle(file).map_err(|(verb, error)| failed(verb, error))
+    }
+
+    /// Puts the earlier file in the place of the one that was just written.
+    fn exchange(
+        &self,
+        earlier: &Earlier,
+        old: &OwnedFd,
+        place: &Place,
+        name: &CString,
+        item: &Item,
+    ) -> Result<bool, Failure> {
+        // Should an entry have this name, linking fails and the file stays.
+        let temporary = c".oxistrano-earlier";
+        if !matches!(earlier.link(old, place.as_fd(), temporary), Ok(true)) {
+            return Ok(false);
+        }
+        fs::renameat(place, temporary, place, name.as_c_str())
+            .map(|()| true)
+            .map_err(|error| self.failed("create the hard link", item, error))
     }
 
     /// The parts of a sparse file; between them nothing is written, and that is a hole.
@@ -233,23 +252,27 @@ impl<'a> Writer<'a> {
     fn symlink(&mut self, item: &Item, target: &[u8]) -> Result<(), Failure> {
         let path = item.path.as_path();
         let name = item.path.name();
+        self.directories.forget(path);
+        let place = self.directories.parent_of(path, &mut self.pending)?;
+        if self.pending.has(&place, name) {
+            self.pending.settle()?;
+        }
         loop {
-            let parent = self.directories.parent_of(path)?;
-            match fs::symlinkat(OsStr::from_bytes(target), parent, name) {
+            match fs::symlinkat(OsStr::from_bytes(target), &place, name) {
                 Ok(()) => break,
-                Err(Errno::EXIST) => self.directories.clear(path, name)?,
-                Err(error) => return Err(Failure::io("create the link", &parent.at(name), error)),
+                Err(Errno::EXIST) => self.directories.clear(path, &mut self.pending)?,
+                Err(error) => return Err(self.failed("create the link", item, error)),
             }
         }
-        let owner = self.other_owner(item)?;
-        let parent = self.directories.parent_of(path)?;
-        if let Some((uid, gid)) = owner {
-            fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-                .or_fail("change the owner of", parent.at(name))?;
+        if let Some((uid, gid)) =
+            self.directories.owner_of_new(&place, name, (item.uid, item.gid))?
+        {
+            fs::chownat(&place, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| self.failed("change the owner of", item, error))?;
         }
         if let Some(mtime) = item.mtime {
-            fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
-                .or_fail("set the time of", parent.at(name))?;
+            fs::utimensat(&place, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| self.failed("set the time of", item, error))?;
         }
         Ok(())
     }
@@ -263,98 +286,74 @@ impl<'a> Writer<'a> {
             let why = format!("it is a hard link to {shown}, which is not there (excluded, or later in the archive)");
             failures::bad(self.archive, path.as_os_str().as_bytes(), why)
         };
+        self.pending.settle()?;
         let from = self.directories.existing_parent_of(target)?.ok_or_else(missing)?;
         let old = target.file_name().unwrap_or_default();
-        let info = from.lookup(old)?.ok_or_else(missing)?;
-        if info.is_dir() {
+        let shown = self.directories.shown(target);
+        let there = from.lookup(old).or_fail("examine", &shown)?.ok_or_else(missing)?;
+        if kind(&there) == FileType::Directory {
             let why = "it is a hard link to a directory";
             return Err(failures::bad(self.archive, path.as_os_str().as_bytes(), why));
         }
+        let place = self.directories.parent_of(path, &mut self.pending)?;
         loop {
-            let parent = self.directories.parent_of(path)?;
-            match fs::linkat(&from, old, parent, name, AtFlags::empty()) {
-                Ok(()) => return Ok(()),
+            match fs::linkat(&from, old, &place, name, AtFlags::empty()) {
+                Ok(()) => break,
                 Err(Errno::EXIST) => {
                     // Perhaps to itself; then removing it would lose it.
-                    if parent.lookup(name)?.is_some_and(|there| there.same_file(&info)) {
-                        return Ok(());
+                    let in_the_way = place.lookup(name).or_fail("examine", &shown)?;
+                    if in_the_way
+                        .is_some_and(|it| (it.st_dev, it.st_ino) == (there.st_dev, there.st_ino))
+                    {
+                        break;
                     }
-                    self.directories.clear(path, name)?;
+                    self.directories.clear(path, &mut self.pending)?;
                 }
-                Err(error) => {
-                    return Err(Failure::io("create the hard link", &parent.at(name), error))
-                }
+                Err(error) => return Err(self.failed("create the hard link", item, error)),
             }
         }
-    }
-
-    fn directory(&mut self, item: &Item) -> Result<(), Failure> {
-        let path = item.path.as_path();
-        let fresh = self.directories.make(path, item.path.name(), item.mode)?;
-        let Item { mode, mut uid, mut gid, mtime, .. } = *item;
-        if fresh && self.other_owner(item)?.is_none() {
-            (uid, gid) = (None, None);
-        }
-        self.directories.record(path, Some(Finally { mode, uid, gid, mtime }), fresh)
-    }
-
-    /// Owner and group of an item that was just made, if they must be changed.
-    fn other_owner(&mut self, item: &Item) -> Result<Option<Owner>, Failure> {
-        if item.uid.is_none() && item.gid.is_none() {
-            return Ok(None);
-        }
-        let (uid, gid) = match self.born {
-            Some(born) => born,
-            None => {
-                let parent = self.directories.parent_of(item.path.as_path())?;
-                let info = parent.lookup(item.path.name())?;
-                *self
-                    .born
-                    .insert(info.map_or((u32::MAX, u32::MAX), |info| (info.uid(), info.gid())))
-            }
-        };
-        let uid = item.uid.filter(|wanted| *wanted != uid).map(Uid::from_raw);
-        let gid = item.gid.filter(|wanted| *wanted != gid).map(Gid::from_raw);
-        Ok((uid.is_some() || gid.is_some()).then_some((uid, gid)))
+        self.directories.forget(path);
+        Ok(())
     }
 
     fn failed(&self, verb: &str, item: &Item, error: Errno) -> Failure {
-        Failure::io(verb, &self.directories.root().at(&item.path), error)
+        Failure::io(verb, &self.directories.shown(item.path.as_path()), error)
     }
 }
 
 impl Sink for Writer<'_> {
     fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure> {
-        if !self.under_way.is_empty() && self.meets_what_is_under_way(item) {
-            self.settle()?;
+        if !self.started {
+            self.start(item)?;
         }
         match &item.kind {
             ItemKind::File(map) => self.file(item, map.as_ref(), body),
             ItemKind::Symlink(target) => self.symlink(item, target),
             ItemKind::HardLink(target) => self.hard_link(item, target.as_path()),
-            ItemKind::Directory => self.directory(item),
+            ItemKind::Directory => {
+                let Item { mode, uid, gid, mtime, .. } = *item;
+                let wanted = Wanted { mode, uid, gid, mtime };
+                self.directories.make(item.path.as_path(), wanted, &mut self.pending)
+            }
         }
     }
 
-    fn finish(&mut self, top: Option<&Top>) -> Result<(), Failure> {
-        self.settle()?;
-        self.directories.finish()?;
-        let (Some(top), root) = (top, self.directories.root()) else { return Ok(()) };
-        if top.uid.is_some() || top.gid.is_some() {
-            fs::fchown(root, top.uid.map(Uid::from_raw), top.gid.map(Gid::from_raw))
-                .or_fail("change the owner of", root.path())?;
-        }
-        root.set_mode(top.mode)
+    fn finish(&mut self, top: Option<&Top>) -> Result<(u64, u64), Failure> {
+        self.directories.finish(&mut self.pending)?;
+        let shared = self.earlier.as_ref().map_or((0, 0), |earlier| earlier.shared());
+        let mode = match top {
+            Some(Top { mode, uid, gid }) => {
+                if uid.is_some() || gid.is_some() {
+                    fs::fchown(self.root, uid.map(Uid::from_raw), gid.map(Gid::from_raw))
+                        .or_fail("change the owner of", self.root.path())?;
+                }
+                *mode
+            }
+            None => self.root_mode,
+        };
+        self.root.set_mode(mode)?;
+        Ok(shared)
     }
-}
-
-/// A hash of the path of each directory above, from the top, and of the path itself.
-fn path_hashes(path: &RelPath) -> impl Iterator<Item = u64> + '_ {
-    path.names().scan(DefaultHasher::new(), |hasher, name| {
-        hasher.write(name.as_bytes());
-        hasher.write_u8(0);
-        Some(hasher.finish())
-    })
 }
 
 #[cfg(test)]
@@ -406,10 +405,8 @@ mod tests {
         let dir = Dir::open(into).unwrap();
         let options = UnpackOptions::default();
         let file = File::open(archive).unwrap();
-        let mut writer = Writer::new(&dir, archive, 0o022, &options).unwrap();
-        if !with_crew {
-            writer.crew = None;
-        }
+        let mut writer = Writer::new(&dir, archive, 0o022, &options, None).unwrap();
+        writer.threads = with_crew;
         crate::run(&file, archive, &options, 0o022, &mut writer)
             .map_err(|f| f.code().to_owned())?;
         drop(writer);
@@ -464,7 +461,8 @@ mod tests {
             tar.append_data(&mut header, name, contents).unwrap();
         };
         add("first".into(), b"old");
-        (0..MOST_UNDER_WAY + 10).for_each(|number| add(format!("d{}/{number}", number % 7), b"x"));
+        (0..crate::pending::MOST_UNDER_WAY + 10)
+            .for_each(|number| add(format!("d{}/{number}", number % 7), b"x"));
         add("first".into(), b"new");
         add("d0/0".into(), b"new");
         tar.finish().unwrap();

@@ -55,7 +55,10 @@ fn set_id_bits_are_kept_only_with_their_owner() {
     if !users::is_root() {
         return;
     }
-    let scratch = unpacked(archive.clone(), &UnpackOptions { preserve_owner: true, ..plain() });
+    let owners = || UnpackOptions { preserve_owner: true, ..plain() };
+    let scratch = unpacked(archive.clone(), &owners());
+    assert_eq!([scratch.mode("s"), scratch.mode("g")], [0o755, 0o2755]);
+    let scratch = unpacked(archive.clone(), &UnpackOptions { set_id: true, ..owners() });
     assert_eq!([scratch.mode("s"), scratch.mode("g")], [0o6755, 0o2755]);
     let owner = UnpackOptions { preserve_owner: true, owner: Some(33), group: Some(34), ..plain() };
     let scratch = unpacked(archive.file("made/x", b"").link("l", b'2', "s"), &owner);

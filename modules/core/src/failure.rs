@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::mask::Mask;
+
 /// Why a module could not do its work. Becomes `failed`, `msg`, `code` and `path` of
 /// the result.
 ///
@@ -102,6 +104,16 @@ impl Failure {
     #[must_use]
     pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
         self.0.what = format!("{what}: {}", self.0.what);
+        self
+    }
+
+    /// Without what must not be shown: for what another program may have said.
+    #[must_use]
+    pub fn without(mut self, mask: &Mask) -> Self {
+        self.0.what = mask.hide(&self.0.what);
+        self.0.cause = self.0.cause.map(|cause| mask.hide(&cause));
+        let values = std::mem::take(&mut self.0.values);
+        self.0.values = values.into_iter().map(|(key, value)| (key, mask.apply(value))).collect();
         self
     }
 

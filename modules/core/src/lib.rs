@@ -15,13 +15,14 @@ mod convert;
 pub mod dir;
 mod failure;
 pub mod interrupt;
-mod mask;
+pub mod mask;
 pub mod mode;
 pub mod net;
 mod options;
 mod protocol;
 mod relpath;
 pub mod remove;
+pub mod secrets;
 pub mod users;
 
 pub use dir::Dir;
@@ -30,6 +31,8 @@ pub use mode::Mode;
 #[doc(hidden)]
 pub use options::take;
 pub use options::{Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values};
+#[doc(hidden)]
+pub use protocol::read_options;
 pub use protocol::{main, Context, Diff, Documentation, Module, Outcome};
 pub use relpath::{AbsPath, RelPath};
 

@@ -1,20 +1,35 @@
-//! `no_log`: values that must not appear in a result.
+//! What must not appear in a result: the values of `no_log` options, and what looks like a
+//! secret wherever it comes from.
 
 use serde_json::{Map, Value};
 
+use crate::secrets;
+
 /// What Ansible shows in place of such a parameter.
 pub const HIDDEN_PARAMETER: &str = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER";
-const HIDDEN: &str = "********";
+/// What stands in place of a secret in a text.
+pub const HIDDEN: &str = "********";
+
+/// A shorter text that only looks like a secret is not searched for elsewhere: it would be
+/// found in words that have nothing to do with it.
+const SHORTEST: usize = 6;
+/// A text of fewer bytes is replaced only where it is a word of its own.
+const SHORT: usize = 8;
+/// As much of an argument is in PHP's stack traces (`zend.exception_string_param_max_len`).
+const IN_TRACES: usize = 15;
 
 /// The secret strings of the arguments.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Mask {
+    /// Of `no_log` options: replaced wherever they are found.
     secrets: Vec<String>,
+    /// What was found where secrets usually are.
+    found: Vec<String>,
 }
 
 impl Mask {
     /// Takes in every string and number of a `no_log` argument.
-    pub fn add(&mut self, value: &Value) {
+    pub(crate) fn add(&mut self, value: &Value) {
         match value {
             Value::String(text) if !text.is_empty() => self.secrets.push(text.clone()),
             Value::Number(number) => self.secrets.push(number.to_string()),
@@ -26,17 +41,67 @@ impl Mask {
         self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    /// Replaces every secret in a result, in keys as well.
-    pub fn apply(&self, value: Value) -> Value {
-        if self.secrets.is_empty() {
-            return value;
-        }
+    /// Takes in what looks like a secret in an argument that is not `no_log`: a password in a
+    /// URL, `DB_PASSWORD=…` in a command, a variable of that name.
+    pub(crate) fn add_found(&mut self, value: &Value) {
         match value {
-            Value::String(text) => Value::String(self.hide(text)),
+            Value::String(text) => {
+                for range in secrets::ranges(text) {
+                    self.add_secret(&text[range]);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.add_found(item)),
+            Value::Object(map) => {
+                for (name, item) in map {
+                    match item {
+                        Value::String(text) if secrets::is_name(name) => self.add_secret(text),
+                        item => self.add_found(item),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in one secret; also the part of it that a stack trace of PHP shows.
+    pub fn add_secret(&mut self, secret: &str) {
+        if secret.len() < SHORTEST {
+            return;
+        }
+        self.found.push(secret.to_owned());
+        if let Some(beginning) = secret.get(..IN_TRACES).filter(|start| start.len() < secret.len())
+        {
+            self.found.push(format!("{beginning}..."));
+        }
+        self.found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    /// Forgets what was found if it also stands where nothing is secret (`magento` as a
+    /// password, and as a part of a path): it is known, and replacing it there would spoil
+    /// what the result says.
+    pub fn spare(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => {
+                let plain = secrets::hide(text);
+                self.found.retain(|secret| !plain.contains(secret.as_str()));
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.spare(item)),
+            Value::Object(map) => map
+                .iter()
+                .filter(|(name, _)| !secrets::is_name(name))
+                .for_each(|(_, item)| self.spare(item)),
+            _ => {}
+        }
+    }
+
+    /// Replaces every secret in a result, in keys as well.
+    pub(crate) fn apply(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.hide(&text)),
             Value::Array(items) => items.into_iter().map(|item| self.apply(item)).collect(),
             Value::Object(map) => Value::Object(
                 map.into_iter()
-                    .map(|(key, item)| (self.hide(key), self.apply(item)))
+                    .map(|(key, item)| (self.hide(&key), self.apply(item)))
                     .collect::<Map<_, _>>(),
             ),
             Value::Number(number) if self.secrets.contains(&number.to_string()) => {
@@ -46,17 +111,72 @@ impl Mask {
         }
     }
 
-    fn hide(&self, mut text: String) -> String {
-        if self.secrets.contains(&text) {
+    /// Replaces secrets in arguments that are shown: there a name also says what its value is.
+    pub(crate) fn apply_to_arguments(&self, value: Value) -> Value {
+        match value {
+            Value::Object(map) => map
+                .into_iter()
+                .map(|(name, item)| {
+                    let item = match item {
+                        Value::String(text)
+                            if secrets::is_name(&name) && text != HIDDEN_PARAMETER =>
+                        {
+                            HIDDEN.into()
+                        }
+                        item => self.apply_to_arguments(item),
+                    };
+                    (self.hide(&name), item)
+                })
+                .collect::<Map<_, _>>()
+                .into(),
+            Value::Array(items) => {
+                items.into_iter().map(|item| self.apply_to_arguments(item)).collect()
+            }
+            other => self.apply(other),
+        }
+    }
+
+    /// A text without the secrets that are known, and without what looks like one.
+    pub fn hide(&self, text: &str) -> String {
+        if self.secrets.iter().any(|secret| secret == text) {
             return HIDDEN_PARAMETER.to_owned();
         }
+        let mut text = secrets::hide(text);
         for secret in &self.secrets {
             if text.contains(secret.as_str()) {
                 text = text.replace(secret.as_str(), HIDDEN);
             }
         }
+        for secret in &self.found {
+            if text.contains(secret.as_str()) {
+                text = replace_found(&text, secret);
+            }
+        }
         text
     }
+}
+
+fn replace_found(text: &str, secret: &str) -> String {
+    if secret.len() >= SHORT {
+        return text.replace(secret, HIDDEN);
+    }
+    let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let mut hidden = String::with_capacity(text.len());
+    let mut done = 0;
+    for (at, _) in text.match_indices(secret) {
+        let end = at + secret.len();
+        if at < done
+            || is_word(text[..at].chars().next_back())
+            || is_word(text[end..].chars().next())
+        {
+            continue;
+        }
+        hidden.push_str(&text[done..at]);
+        hidden.push_str(HIDDEN);
+        done = end;
+    }
+    hidden.push_str(&text[done..]);
+    hidden
 }
 
 #[cfg(test)]
@@ -73,6 +193,58 @@ mod tests {
                 json!({"msg": "the password is pass", "a": ["password"], "n": 1234, "c": 1})
             ),
             json!({"msg": "the ******** is ********", "a": [HIDDEN_PARAMETER], "n": HIDDEN_PARAMETER, "c": 1})
+        );
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_in_an_argument_is_one_everywhere() {
+        let mut mask = Mask::default();
+        mask.add_found(&json!({
+            "environment": {"MYSQL_PWD": "s3cr3t-one", "MAGE_MODE": "production", "APP_KEY": "short1"},
+            "php": ["docker", "exec", "-e", "DB_PASSWORD=s3cr3t-two", "php"],
+            "urls": ["https://shop:s3cr3t-three@example.com/"],
+        }));
+        let result = mask.apply(json!([
+            "s3cr3t-one in production",
+            "#0 PDO('s3cr3t-two', '')",
+            "got s3cr3t-three",
+            "short1 xshort1x"
+        ]));
+        assert_eq!(
+            result,
+            json!([
+                "******** in production",
+                "#0 PDO('********', '')",
+                "got ********",
+                "******** xshort1x"
+            ])
+        );
+    }
+
+    #[test]
+    fn the_part_that_a_stack_trace_shows_is_replaced_too() {
+        let mut mask = Mask::default();
+        mask.add_secret("correct-horse-battery-staple");
+        assert_eq!(
+            mask.hide("PDO->__construct('correct-horse-b...')"),
+            "PDO->__construct('********')"
+        );
+    }
+
+    #[test]
+    fn a_password_that_is_a_part_of_a_path_spoils_no_path() {
+        let mut mask = Mask::default();
+        let arguments =
+            json!({"path": "/var/www/magento", "environment": {"DB_PASSWORD": "magento"}});
+        mask.add_found(&arguments);
+        mask.spare(&arguments);
+        assert_eq!(
+            mask.apply(json!("/var/www/magento/current")),
+            json!("/var/www/magento/current")
+        );
+        assert_eq!(
+            mask.apply_to_arguments(arguments),
+            json!({"path": "/var/www/magento", "environment": {"DB_PASSWORD": HIDDEN}})
         );
     }
 }

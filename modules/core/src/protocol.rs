@@ -1,7 +1,7 @@
 //! Ansible's binary-module protocol: arguments as JSON in the file named by `argv[1]`
 //! (`-`: standard input), one JSON object on standard output, always.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -40,6 +40,9 @@ pub trait Module {
     const NAME: &'static str;
     /// What `ansible-doc` shows.
     const DOCUMENTATION: Documentation;
+    /// Whether bytes for the module may follow the arguments on standard input, after a line
+    /// feed: they are left there for it.
+    const READS_INPUT: bool = false;
 
     /// Does the work. Plans first; in check mode it ends there.
     ///
@@ -161,7 +164,9 @@ pub fn main<M: Module>() -> ExitCode {
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         let argument = std::env::args_os().nth(1);
         match argument {
-            Some(argument) => read_arguments(&argument).map(|given| execute::<M>(given)),
+            Some(argument) => {
+                read_arguments(&argument, M::READS_INPUT).map(|given| execute::<M>(given))
+            }
             None => Err(Failure::new("usage", format!("{} is a module for Ansible", M::NAME))
                 .remedy("give it a file with its arguments as JSON, or - for standard input")),
         }
@@ -177,6 +182,15 @@ pub fn main<M: Module>() -> ExitCode {
                 .into_result()
         }
     };
+    // What has not come through `execute` has not been masked.
+    let result = match Mask::default().apply(Value::Object(result)) {
+        Value::Object(result) => result,
+        _ => Map::new(),
+    };
+    if M::READS_INPUT && std::env::args_os().nth(1).is_some_and(|argument| argument == "-") {
+        // Who is still sending must not find the pipe closed, or the result is not read.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    }
     let failed = result.get("failed") == Some(&Value::Bool(true));
     let mut text = Value::Object(result).to_string();
     text.push('\n');
@@ -186,23 +200,67 @@ pub fn main<M: Module>() -> ExitCode {
     ExitCode::from(u8::from(failed || told.is_err()))
 }
 
-fn read_arguments(argument: &std::ffi::OsStr) -> Result<Map<String, Value>, Failure> {
+fn read_arguments(
+    argument: &std::ffi::OsStr,
+    leave_rest: bool,
+) -> Result<Map<String, Value>, Failure> {
     let unreadable = |error: std::io::Error| {
         Failure::new("usage", "cannot read the module's arguments").cause(error)
     };
-    let mut text = Vec::new();
-    if argument == "-" {
+    let arguments = if argument == "-" && leave_rest {
+        let mut input = std::io::stdin().lock();
+        let arguments = first_value(&mut input);
+        if input.fill_buf().map_err(unreadable)?.first() == Some(&b'\n') {
+            input.consume(1);
+        }
+        arguments
+    } else if argument == "-" {
+        let mut text = Vec::new();
         std::io::stdin().lock().read_to_end(&mut text).map_err(unreadable)?;
+        serde_json::from_slice(&text)
     } else {
-        text = std::fs::read(argument).map_err(unreadable)?;
-    }
-    match serde_json::from_slice(&text) {
+        serde_json::from_slice(&std::fs::read(argument).map_err(unreadable)?)
+    };
+    match arguments {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Failure::new("usage", "the module's arguments are not a JSON object")),
         Err(error) => {
             Err(Failure::new("usage", "the module's arguments are not JSON").cause(error))
         }
     }
+}
+
+/// Reads arguments as [`main`] does and stops before the module runs: its options, or the
+/// result that says why there are none. What fuzzing needs.
+///
+/// # Errors
+/// What [`main`] would print.
+#[doc(hidden)]
+pub fn read_options<M: Module>(text: &[u8]) -> Result<M::Options, Map<String, Value>> {
+    let failed = |failure: Failure| Err(failure.into_result());
+    match first_value(&mut &*text) {
+        Ok(Value::Object(given)) => {
+            let checked = check::<M::Options>(M::NAME, given);
+            checked.outcome.map_err(|failure| {
+                let mut result = failure.into_result();
+                result.insert("invocation".into(), Value::Object(checked.shown));
+                match checked.mask.apply_to_arguments(Value::Object(result)) {
+                    Value::Object(result) => result,
+                    _ => Map::new(),
+                }
+            })
+        }
+        Ok(_) => failed(Failure::new("usage", "the module's arguments are not a JSON object")),
+        Err(error) => {
+            failed(Failure::new("usage", "the module's arguments are not JSON").cause(error))
+        }
+    }
+}
+
+/// A JSON value, and nothing is taken from `input` that comes after it (a number apart).
+fn first_value(input: &mut impl Read) -> serde_json::Result<Value> {
+    let mut values = serde_json::Deserializer::from_reader(input).into_iter();
+    values.next().unwrap_or_else(|| serde_json::from_slice(b""))
 }
 
 /// Checks the arguments, runs the module and makes the result.
@@ -235,7 +293,7 @@ fn execute<M: Module>(given: Map<String, Value>) -> Map<String, Value> {
             list.extend(checked.warnings.into_iter().map(Value::from));
         }
     }
-    let shown = checked.mask.apply(Value::Object(checked.shown));
+    let shown = checked.mask.apply_to_arguments(Value::Object(checked.shown));
     result.insert("invocation".into(), json!({ "module_args": shown }));
     result
 }
@@ -263,12 +321,14 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
                 given.insert(spec.name.to_owned(), value);
             }
         }
-        if spec.no_log {
-            if let Some(value) = given.get(spec.name) {
-                mask.add(value);
-            }
+        match given.get(spec.name) {
+            Some(value) if spec.no_log => mask.add(value),
+            Some(value) => mask.add_found(value),
+            None => {}
         }
     }
+    let open = |name: &str| O::SPECS.iter().any(|spec| spec.name == name && !spec.no_log);
+    given.iter().filter(|(name, _)| open(name)).for_each(|(_, value)| mask.spare(value));
     let mut values = Values::new();
     let mut shown = Map::new();
     for (name, value) in given {
@@ -429,6 +489,22 @@ mod tests {
         constraints: [Constraint::RequiredBy("password", &["paths"])];
     }
 
+    #[test]
+    fn what_follows_the_arguments_stays_for_the_module() {
+        for (text, rest) in [
+            ("{\"a\": \"}\"}\n{\"b\": 1}", "\n{\"b\": 1}"),
+            ("{\n \"a\": [1, 2]\n}\n\n", "\n\n"),
+            ("{}", ""),
+        ] {
+            let mut input = text.as_bytes();
+            assert!(first_value(&mut input).unwrap().is_object());
+            assert_eq!(input, rest.as_bytes());
+        }
+        for wrong in ["", "{", "no JSON"] {
+            assert!(first_value(&mut wrong.as_bytes()).is_err());
+        }
+    }
+
     struct Probe;
     impl Module for Probe {
         type Options = Example;
@@ -495,6 +571,17 @@ mod tests {
         let result = run(json!({"deploy_to": "/srv", "password": "s3cret", "paths": "a"}));
         assert_eq!(result["msg"], json!("/srv Some(\"********\")"));
         assert_eq!(result["invocation"]["module_args"]["password"], json!(HIDDEN_PARAMETER));
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_masked_without_no_log() {
+        let url = "https://bob:s3cr3t-word@example.com/x";
+        let result = run(json!({"deploy_to": "/srv", "paths": [url, "DB_PASSWORD=an0ther"]}));
+        assert_eq!(result["paths"][0], json!("https://bob:********@example.com/x"));
+        let text = Value::Object(result).to_string();
+        assert!(!text.contains("s3cr3t-word") && !text.contains("an0ther"), "{text}");
+        let wrong = Value::Object(run(json!({"deploy_to": "/srv", "keep": url}))).to_string();
+        assert!(!wrong.contains("s3cr3t-word"), "{wrong}");
     }
 
     #[test]

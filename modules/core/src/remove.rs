@@ -9,8 +9,14 @@ use std::thread;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{getrlimit, Resource};
 
 use crate::{interrupt, Dir, Failure};
+
+/// More levels than any application has; each of them is an open directory.
+const LEVELS: usize = 128;
+/// What a thread has open beside the directories on its way down.
+const BESIDE: usize = 4;
 
 /// What was removed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +48,19 @@ pub fn remove_tree(parent: &Dir, name: impl Into<OsString>) -> Result<Removed, F
         parent: None,
         dir: parent.duplicate()?,
         name: OsString::new(),
+        depth: 0,
         pending: AtomicUsize::new(1),
     });
+    let (threads, deepest) = room();
     let work = Work {
         device: info.device(),
+        deepest,
         queue: Mutex::new(Queue { jobs: vec![(root, name)], busy: 0 }),
         wake: Condvar::new(),
         files: AtomicU64::new(0),
         directories: AtomicU64::new(0),
         failure: Mutex::new(None),
     };
-    let threads = thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     thread::scope(|scope| {
         for _ in 1..threads {
             // Without more threads it only takes longer.
@@ -69,6 +77,16 @@ pub fn remove_tree(parent: &Dir, name: impl Into<OsString>) -> Result<Removed, F
     }
 }
 
+/// How many threads may work, and how many levels each of them may have open.
+fn room() -> (usize, usize) {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(8192).min(8192) as usize;
+    let open = std::fs::read_dir("/proc/self/fd").map_or(32, Iterator::count);
+    let free = limit.saturating_sub(open);
+    let threads = thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
+    let threads = threads.min(free / 16).max(1);
+    (threads, (free / threads).saturating_sub(BESIDE).clamp(2, LEVELS))
+}
+
 fn mount_point(path: &std::path::Path) -> Failure {
     Failure::new("mount_point", format!("refusing to remove {}", crate::failure::quote(path)))
         .cause("another file system is mounted there")
@@ -82,6 +100,8 @@ struct Node {
     parent: Option<Arc<Node>>,
     dir: Dir,
     name: OsString,
+    /// Levels below what is removed, which itself has 1.
+    depth: usize,
     /// Subdirectories that are still there, plus one while it is being read.
     pending: AtomicUsize,
 }
@@ -93,6 +113,8 @@ struct Queue {
 
 struct Work {
     device: u64,
+    /// Directories below this many levels are first moved to the top.
+    deepest: usize,
     queue: Mutex<Queue>,
     wake: Condvar,
     files: AtomicU64,
@@ -178,8 +200,13 @@ impl Work {
             parent: Some(Arc::clone(parent)),
             dir,
             name,
-            pending: AtomicUsize::new(1 + subdirectories.len()),
+            depth: parent.depth + 1,
+            pending: AtomicUsize::new(1),
         });
+        if node.depth >= self.deepest {
+            subdirectories.retain(|name| !self.moved_up(&node, name));
+        }
+        node.pending.fetch_add(subdirectories.len(), Ordering::AcqRel);
         if !subdirectories.is_empty() {
             let mut queue =
                 self.queue.lock().map_err(|_| Failure::new("panic", "a thread stopped"))?;
@@ -188,6 +215,24 @@ impl Work {
         }
         self.done(&node);
         Ok(())
+    }
+
+    /// Moves a directory to the top of what is removed, so that however deep it goes on, few
+    /// directories are open at a time. `false`: it has to be removed where it is.
+    fn moved_up(&self, node: &Arc<Node>, name: &OsString) -> bool {
+        let mut top = node;
+        while let Some(parent) = top.parent.as_ref().filter(|parent| parent.parent.is_some()) {
+            top = parent;
+        }
+        let free = top.dir.temporary(name);
+        if node.dir.rename_to(name, &top.dir, &free).is_err() {
+            return false;
+        }
+        let Ok(mut queue) = self.queue.lock() else { return false };
+        top.pending.fetch_add(1, Ordering::AcqRel);
+        // At the front: first the rest of where it was is closed.
+        queue.jobs.insert(0, (Arc::clone(top), free));
+        true
     }
 
     /// One thing less stands in `node`; if that was the last, the directory goes, and
@@ -294,6 +339,23 @@ mod tests {
             });
             assert!(!scratch.path().join("tree").exists());
         }
+    }
+
+    #[test]
+    fn a_tree_may_be_deeper_than_files_may_be_open() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut dir = Dir::open(scratch.path()).unwrap();
+        for level in 0..3 * LEVELS {
+            // Each with a second branch, a file, and a name too long to be made longer.
+            let name = "d".repeat(1 + level % 255);
+            let below = dir.make_dir(&name, 0o755).unwrap();
+            below.make_dir("branch", 0o755).unwrap().write("file", b"", 0o644).unwrap();
+            dir = below;
+        }
+        drop(dir);
+        let removed = remove_tree(&Dir::open(scratch.path()).unwrap(), "d").unwrap();
+        assert_eq!((removed.directories, removed.files), (6 * LEVELS as u64, 3 * LEVELS as u64));
+        assert!(!scratch.path().join("d").exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use oxistrano_core::command::Output;
 use oxistrano_core::json::{json, Value};
+use oxistrano_core::mask::Mask;
 
 /// Symfony's console cuts exceptions at this width, in the middle of words: of 80 columns
 /// it leaves the last one free.
@@ -38,6 +39,12 @@ impl Answer {
             stderr: plain(&output.stderr),
             elapsed: output.elapsed,
         }
+    }
+
+    /// Without what must not be shown.
+    #[must_use]
+    pub fn without(self, mask: &Mask) -> Self {
+        Self { stdout: mask.hide(&self.stdout), stderr: mask.hide(&self.stderr), ..self }
     }
 
     /// Seconds, to a thousandth.

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use oxistrano_core::command::Program;
 use oxistrano_core::json::Value;
+use oxistrano_core::mask::Mask;
 use oxistrano_core::users::{self, User};
 use oxistrano_core::{AbsPath, Failure, FromValue, Kind, Literal, OptionSpec, Values};
 
-use crate::Answer;
+use crate::{configuration, Answer};
 
 /// The words of the PHP command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Magento {
     words: Vec<OsString>,
     user: Option<User>,
     environment: Vec<(String, String)>,
+    /// What no answer may show.
+    mask: Mask,
 }
 
 impl Magento {
@@ -122,7 +125,8 @@ impl Magento {
                 .cause(format!("'{name}' is no name of a variable, or has a NUL byte in its value"))
                 .state(untouched));
         }
-        Ok(Self { path: path.to_owned(), words, user, environment })
+        let mask = configuration::secrets(&env);
+        Ok(Self { path: path.to_owned(), words, user, environment, mask })
     }
 
     /// Magento's root directory.
@@ -146,7 +150,7 @@ impl Magento {
     /// # Errors
     /// When it cannot start or takes longer than `timeout`.
     pub fn ask(&self, arguments: &[&str], timeout: Duration) -> Result<Answer, Failure> {
-        Ok(Answer::new(self.program(arguments, timeout).run()?))
+        self.run(&self.program(arguments, timeout))
     }
 
     /// Runs a command of Magento that must not be stopped half way: signals to the module
@@ -160,7 +164,14 @@ impl Magento {
         timeout: Duration,
         log: Option<File>,
     ) -> Result<Answer, Failure> {
-        Ok(Answer::new(self.program(arguments, timeout).log(log).to_the_end().run()?))
+        self.run(&self.program(arguments, timeout).log(log).to_the_end())
+    }
+
+    fn run(&self, program: &Program) -> Result<Answer, Failure> {
+        match program.run() {
+            Ok(output) => Ok(Answer::new(output).without(&self.mask)),
+            Err(failure) => Err(failure.without(&self.mask)),
+        }
     }
 
     fn program(&self, arguments: &[&str], timeout: Duration) -> Program {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod command;
+mod configuration;
 pub mod maintenance;
 mod options;
 pub mod owned;

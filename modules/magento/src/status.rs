@@ -54,6 +54,10 @@ const CONFIGURATION: Question = Question {
     needed_word: "import_needed",
 };
 
+/// What an answer is known by; a secret that is one of these words hides none of them.
+pub(crate) const WORDS: [&str; 4] =
+    [DATABASE.up_to_date, DATABASE.needed, CONFIGURATION.up_to_date, CONFIGURATION.needed];
+
 /// The exit code for "needed" of both commands.
 const NEEDED: i32 = 2;
 

@@ -1,5 +1,5 @@
 //! The output of the last upgrade, kept on the host as it comes: the connection may break,
-//! and what was printed says how far it got.
+//! and what was printed says how far it got. Only for who deploys: nothing in it is masked.
 
 use std::fs::File;
 use std::io::Write;
@@ -28,7 +28,7 @@ impl Log {
         }
         let made = root.open_dir(STATE).and_then(|state| {
             state.remove_file(NAME)?;
-            Ok((state.create_file(NAME, 0o640)?, state.at(NAME).display().to_string()))
+            Ok((state.create_file(NAME, 0o600)?, state.at(NAME).display().to_string()))
         });
         Ok(match made {
             Ok(file) => Self { file: Some(file), warning: None },

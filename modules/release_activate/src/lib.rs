@@ -21,6 +21,9 @@ release_options! {
         shared_paths: Vec<RelPath>;
         /// With O(current_via=rsync), files that stay links to O(shared_dir).
         shared_files: Vec<RelPath>;
+        /// Switch only when the release is on the disk, so that a power failure leaves the old release or
+        /// the new one. M(oxistrano.deploy.release_link) has waited for nearly all of it before.
+        durable: bool, default = Some(Literal::Flag(true));
     }
 }
 
@@ -63,7 +66,7 @@ impl Module for ReleaseActivate {
         }
         let plan = switch::plan(&root, &options.version, options.current_via, &shared)?;
         let diff = plan.diff(&root);
-        let switched = plan.apply(&root)?;
+        let switched = plan.apply(&root, options.durable)?;
         let later = trash::empty_later(&root.releases()?, &switched.trash);
         let msg = if switched.changed { "is live now" } else { "is live already" };
         Ok(result(Outcome::new(switched.changed))

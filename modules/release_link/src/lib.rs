@@ -10,7 +10,7 @@ use oxistrano_core::{
     Context, Diff, Dir, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
 use oxistrano_releases::switch::FILTER;
-use oxistrano_releases::{links, release_options, shared_links, Root, Version, Via};
+use oxistrano_releases::{durable, links, release_options, shared_links, Root, Version, Via};
 
 release_options! {
     /// The options of `release_link`.
@@ -24,6 +24,9 @@ release_options! {
         /// How V(current) leads to the release. With V(rsync) the release also gets a
         /// C(.rsync-filter) that names the shared paths, as the upstream role makes it.
         current_via: Via, default = Some(Literal::Text("symlink"));
+        /// Wait until the release is on the disk, which takes as long as the disk needs for what was
+        /// unpacked. Here, while the site is open, and not in M(oxistrano.deploy.release_activate).
+        durable: bool, default = Some(Literal::Flag(true));
     }
 }
 
@@ -69,6 +72,11 @@ impl Module for ReleaseLink {
             if let Some(text) = &filter {
                 release.write(FILTER, text.as_bytes(), 0o666)?;
             }
+        }
+        // Also what was linked already: an earlier try may have died here.
+        if options.durable && !context.check_mode {
+            durable::secure(&root, &release)
+                .map_err(|failure| failure.state("The release is linked, and not live."))?;
         }
         Ok(Outcome::new(changed)
             .msg(format!(

@@ -1,8 +1,10 @@
 //! `release_prune`: which releases go.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
-use oxistrano_harness::{app, json, not_checked, Root, Value};
+use oxistrano_harness::{app, is_root, json, not_checked, Root, Value, NOBODY};
 
 fn keep(count: u32) -> Value {
     json!({"keep": count})
@@ -48,6 +50,28 @@ fn check_mode_counts_the_release_that_is_to_come() {
     let alone = json!({"keep": 1, "keep_previous": false, "version": "6"});
     let reply = root.check("release_prune", alone).changed();
     assert_eq!(reply["removed"], json!(["5", "4", "3", "2", "1"]));
+}
+
+#[test]
+fn what_is_live_is_not_guessed() {
+    let root = Root::with(&["1", "2", "3"]);
+    // 1 is live, but this user may not look along the way to it.
+    fs::create_dir(root.at("hidden")).unwrap();
+    root.link("hidden/1", "../releases/1");
+    fs::remove_file(root.at("current")).unwrap();
+    root.link("current", "hidden/1");
+    assert_eq!(root.live(), "1");
+    if is_root() {
+        let owner = format!("{NOBODY}:{NOBODY}");
+        let chown = Command::new("chown").arg("-R").arg(owner).arg(root.path()).status();
+        assert!(chown.unwrap().success());
+    }
+    let allow = |mode| fs::set_permissions(root.at("hidden"), fs::Permissions::from_mode(mode));
+    allow(0o000).unwrap();
+    let reply = root.run_as(NOBODY, "release_prune", keep(1));
+    allow(0o755).unwrap();
+    reply.failed("io").says(["hidden/1", "Permission denied"]);
+    assert!(root.has("releases/1"));
 }
 
 #[test]

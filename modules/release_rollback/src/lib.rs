@@ -130,13 +130,16 @@ fn switch_back(
     from: Option<&Version>,
     to: &Release,
 ) -> Result<switch::Switched, Failure> {
-    let Some(from) = from.filter(|from| **from != to.version) else { return plan.apply(root) };
+    let Some(from) = from.filter(|from| **from != to.version) else {
+        return plan.apply(root, false);
+    };
     // Noted first: who is killed in between has judged the release all the same, and it must
     // not be gone back to.
     let user = oxistrano_releases::local_user();
     let (target, reason) = (to.version.to_string(), options.reason.clone());
     root.record(from, EventKind::RolledBack { to: target, reason, user })?;
-    plan.apply(root).inspect_err(|_| {
+    // A release that was live is on the disk; and a rollback must not wait for a slow one.
+    plan.apply(root, false).inspect_err(|_| {
         let still_live =
             root.all_releases().is_ok_and(|all| all.active().is_some_and(|r| r.version == *from));
         if still_live {

@@ -1,5 +1,6 @@
 //! `state=started`: opens a deploy.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use oxistrano_core::{
@@ -42,6 +43,7 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
     if root.is_none() {
         directories.push(PathBuf::new());
     }
+    let mut planned: HashSet<RelPath> = HashSet::new();
     for path in wanted {
         // Through links that lead to directories, as a user would see it.
         let there = layout.deploy_to.as_path().join(&path);
@@ -57,8 +59,11 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
                 .state("Nothing was changed.")
                 .path(there));
             }
-            Err(_) if directories.iter().any(|planned| planned == path.as_path()) => {}
-            Err(_) => directories.push(path.as_path().to_owned()),
+            Err(_) if planned.contains(&path) => {}
+            Err(_) => {
+                directories.push(path.as_path().to_owned());
+                planned.insert(path);
+            }
         }
     }
     let broken = root.map_or_else(|| Ok(Vec::new()), left_behind)?;

@@ -7,18 +7,23 @@ pub const DOCUMENTATION: Documentation = Documentation {
     description: &[
         "Unpacks a tar (plain, gzip, zstd, xz, bzip2) or zip archive beside the final place and \
          renames it when it is whole, so that a release directory is either absent or complete. \
-         Owner, group and mode are written as the files are created; C(REVISION) is written; the \
-         archive is removed.",
+         Owner, group and mode are written as the files are created; C(REVISION) is written.",
         "Modes, modification times, symbolic and hard links, long names and sparse files are kept. \
-         Memory does not grow with the archive.",
+         Memory stays below 64 MB whatever the archive is, but for zstd and xz with a larger window \
+         (C(zstd --long=27), C(xz -9)): as with C(tar), up to 128 MB of window are accepted, and taken.",
         "An entry that would land outside the release is refused with its name: an absolute path, \
          C(..), a path through a symbolic link of the archive, a hard link to elsewhere, a device. \
          Symbolic links themselves may point anywhere; nothing is ever written through them.",
     ],
     notes: &[
-        "The archive is brought to the host by the action plugin; nothing but this module is needed there.",
+        "The archive is brought to the host by the action plugin; nothing but this module is needed there. \
+         It goes over at most once: what has come of it is kept in the state directory of O(deploy_to), an \
+         upload that broke off is resumed, and the archive stays for the next time (O(keep_artifacts)).",
         "Run twice with the same archive and version, it changes nothing the second time.",
         "A release of the same version that is not live is replaced.",
+        "With O(unchanged=hardlink) a file of the new release and the same file of the earlier one are one file. \
+         Do not use it where the application or a task changes files of a release in place (C(lineinfile) and \
+         most others replace them instead, which is fine).",
     ],
     see_also: &["release_setup", "release_copy", "release_link"],
     examples: r"
@@ -45,12 +50,15 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "release_path", kind: "path", doc: "The release.", returned: "success" },
         ReturnSpec { name: "version", kind: "str", doc: "Its version.", returned: "success" },
         ReturnSpec { name: "revision", kind: "str", doc: "What C(REVISION) says.", returned: "success" },
-        ReturnSpec { name: "format", kind: "str", doc: "What the archive is, as C(tar.zst).", returned: "success" },
+        ReturnSpec { name: "format", kind: "str", doc: "What the archive is, as C(tar.zst).", returned: "when the archive was read" },
         ReturnSpec { name: "checksum", kind: "str", doc: "C(sha256:) and the checksum of the archive.", returned: "changed" },
         ReturnSpec { name: "files", kind: "int", doc: "Regular files written.", returned: "changed" },
         ReturnSpec { name: "directories", kind: "int", doc: "Directories made.", returned: "changed" },
         ReturnSpec { name: "links", kind: "int", doc: "Symbolic and hard links made.", returned: "changed" },
+        ReturnSpec { name: "sent", kind: "int", doc: "Bytes of the archive that went from the controller to the host.", returned: "success, without O(remote_src)" },
         ReturnSpec { name: "bytes", kind: "int", doc: "Bytes of the files.", returned: "changed" },
+        ReturnSpec { name: "shared_files", kind: "int", doc: "Files that are shared with the earlier release (O(unchanged)).", returned: "changed" },
+        ReturnSpec { name: "shared_bytes", kind: "int", doc: "Bytes of these.", returned: "changed" },
     ],
     action_plugin: true,
 };

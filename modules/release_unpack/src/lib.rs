@@ -1,11 +1,13 @@
 //! Unpacks an artifact into a new release.
 //!
-//! Does: checks the checksum, unpacks beside the final place, writes `REVISION`,
-//! renames, removes the archive. Requires: the directories that `release_setup` makes.
+//! Does: takes the archive from the controller as far as the host lacks it, checks the
+//! checksum, unpacks beside the final place, writes `REVISION`, renames. Requires: the directories that `release_setup` makes.
 //! After a failure: the release is absent and nothing else has changed.
 
+mod artifact;
 mod docs;
 mod tar_options;
+mod unchanged;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -16,8 +18,11 @@ use oxistrano_core::{
     Outcome, RelPath,
 };
 use oxistrano_releases::{
-    release_options, shared_links, trash, Decision, Placement, Root, Staging, Version,
+    release_options, shared_links, trash, Artifact, Decision, Placement, Root, Staging, Version,
 };
+
+use artifact::{Archive, Found};
+use unchanged::Unchanged;
 
 release_options! {
     /// The options of `release_unpack`.
@@ -52,8 +57,8 @@ release_options! {
         extra_opts: Vec<String>;
         /// What the file C(REVISION) in the release says. The version, if it is not given.
         revision: Option<String>;
-        /// Remove O(src) from the host when the release is in its place. What the action plugin
-        /// brought is removed in any case.
+        /// Remove O(src) from the host when the release is in its place. A file on the controller
+        /// stays in any case.
         remove_src: bool, default = Some(Literal::Flag(false));
         /// Replace a release of this version even if it is live or no deploy has made it. What was
         /// live is kept until the switch; a deploy that fails before it puts it back.
@@ -63,10 +68,23 @@ release_options! {
         shared_paths: Vec<RelPath>;
         /// Files that releases share; otherwise as O(shared_paths).
         shared_files: Vec<RelPath>;
+        /// How many of the archives that the controller has sent stay on the host, in the state
+        /// directory of O(deploy_to): the last ones that were deployed. One that is there is not
+        /// sent again. Each takes its size.
+        keep_artifacts: u64, default = Some(Literal::Number(1));
+        /// What becomes of files that the live release has with the same contents, owner, group and
+        /// mode under the same path. V(copy): they are written like all others. V(reflink): they share
+        /// the blocks of the earlier ones until one of the two is changed (xfs, btrfs). V(hardlink):
+        /// they are the earlier ones, with their modification time, so what changes one of them in
+        /// place changes it in every release. Where the file system cannot do it, files are written.
+        unchanged: Unchanged, default = Some(Literal::Text("copy"));
         /// Refuse archives that unpack to more bytes than this.
         max_bytes: u64, default = Some(Literal::Number(64 << 30));
         /// Refuse archives with more entries than this.
         max_entries: u64, default = Some(Literal::Number(2_000_000));
+        /// What O(src) on the controller is. The action plugin fills it in when it brings the
+        /// archive; there is no need to set it.
+        artifact: Option<Artifact>;
     }
 }
 
@@ -77,6 +95,8 @@ impl Module for ReleaseUnpack {
     type Options = Options;
     const NAME: &'static str = "release_unpack";
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
+    /// The archive, piece by piece.
+    const READS_INPUT: bool = true;
 
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
         run(&options, context).map_err(|failure| failure.state("Nothing was changed."))
@@ -85,63 +105,136 @@ impl Module for ReleaseUnpack {
 
 fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let unpack_options = unpack_options(options)?;
-    let src = options.src.as_path();
+    let existing = Root::open_if_there(&options.layout())?;
+    let archive = match &options.artifact {
+        None => Archive::on_host(open(options, existing.as_ref())?),
+        Some(artifact) => {
+            // Nothing is sent that cannot be of use.
+            if is_there(options, artifact, existing.as_ref())? {
+                return Ok(already_there(options));
+            }
+            match artifact::find(artifact, options, existing.as_ref(), context)? {
+                Found::Here(archive) => archive,
+                Found::NotSent => return Ok(would_bring(options, artifact)),
+                Found::Wanted(outcome) => return Ok(outcome),
+            }
+        }
+    };
+    let unpacked = unpack(options, context, &unpack_options, existing, &archive);
+    match (unpacked, &options.artifact) {
+        (Ok(outcome), _) if context.check_mode => Ok(outcome),
+        (Ok(outcome), _) => Ok(outcome.warnings(archive.keep(options.keep_artifacts))),
+        (Err(_), Some(artifact)) if context.check_mode && archive.is_damaged(options) => {
+            Ok(would_bring(options, artifact))
+        }
+        (Err(failure), _) if context.check_mode => Err(failure),
+        (Err(failure), _) => archive.blame(failure, options),
+    }
+}
+
+/// Whether the release is there, made from what the controller has.
+fn is_there(options: &Options, artifact: &Artifact, root: Option<&Root>) -> Result<bool, Failure> {
+    if artifact.size == 0 {
+        return Err(no_archive(options, "it is empty"));
+    }
+    if let (Some(checksum), Some(sha256)) = (&options.checksum, &artifact.sha256) {
+        check(checksum, sha256, options)?;
+    }
+    let Some(root) = root else { return Ok(false) };
+    root.require_unlocked(&options.deployer)?;
+    let source = artifact.sha256.as_ref().map(|sha256| source(options, sha256));
+    let Some(source) = source.as_deref() else { return Ok(false) };
+    let decision = placement(options, root, Some(source), &[]).decide()?;
+    Ok(decision == Decision::Unchanged)
+}
+
+fn placement<'a>(
+    options: &'a Options,
+    root: &'a Root,
+    source: Option<&'a str>,
+    shared: &'a [RelPath],
+) -> Placement<'a> {
+    let (version, revision, force) = (&options.version, revision(options), options.force);
+    Placement { root, version, revision, source, force, shared }
+}
+
+fn revision(options: &Options) -> &str {
+    options.revision.as_deref().unwrap_or(options.version.as_str())
+}
+
+fn release_path(options: &Options) -> String {
+    options.layout().release_path(&options.version).display().to_string()
+}
+
+fn result(options: &Options, changed: bool, msg: String) -> Outcome {
+    Outcome::new(changed)
+        .msg(msg)
+        .value("release_path", release_path(options))
+        .value("version", options.version.as_str())
+        .value("revision", revision(options))
+}
+
+fn already_there(options: &Options) -> Outcome {
+    result(options, false, format!("{} is there, from the same archive", options.version))
+}
+
+/// In check mode, when the archive is not on the host.
+fn would_bring(options: &Options, artifact: &Artifact) -> Outcome {
+    let path = release_path(options);
+    let msg = format!("would bring {} bytes and unpack them into {path}", artifact.size);
+    result(options, true, msg).diff(diff(&path))
+}
+
+fn unpack(
+    options: &Options,
+    context: &Context,
+    unpack_options: &UnpackOptions,
+    existing: Option<Root>,
+    archive: &Archive<'_>,
+) -> Result<Outcome, Failure> {
+    let (file, src) = (&archive.file, options.src.as_path());
     let layout = options.layout();
-    let existing = Root::open_if_there(&layout)?;
-    let file = open(options, existing.as_ref())?;
-    let format = archive::format_of(&file, src)?;
-    let revision = options.revision.as_deref().unwrap_or(options.version.as_str());
-    let path = layout.release_path(&options.version).display().to_string();
-    let result = |changed, msg: String| {
-        Outcome::new(changed)
-            .msg(msg)
-            .value("release_path", path.clone())
-            .value("version", options.version.as_str())
-            .value("revision", revision)
-            .value("format", format.name())
+    let format = archive::format_of(file, src)?;
+    let path = release_path(options);
+    let result = |changed, msg| result(options, changed, msg).value("format", format.name());
+    let would_unpack = || {
+        let there = archive::list(file, src, unpack_options)?;
+        archive.confirm(there.sha256.as_deref())?;
+        let msg = format!("would unpack {} files into {path}", there.files);
+        Ok(result(true, msg).diff(diff(&path)))
     };
     // Read twice only where something depends on it before anything is written.
-    let mut known = None;
-    if options.checksum.is_some() || layout.release_path(&options.version).exists() {
-        let sha256 = archive::sha256(&file, src)?;
+    let mut known = archive.sha256().map(str::to_owned);
+    let needed = options.checksum.is_some() || layout.release_path(&options.version).exists();
+    if known.is_none() && needed {
+        let sha256 = archive::sha256(file, src)?;
         if let Some(checksum) = &options.checksum {
             check(checksum, &sha256, options)?;
         }
         known = Some(sha256);
     }
     let root = match existing {
-        None if context.check_mode => {
-            let there = archive::list(&file, src, &unpack_options)?;
-            let msg = format!("would unpack {} files into {path}", there.files);
-            return Ok(result(true, msg).diff(diff(&path)));
-        }
+        None if context.check_mode => return would_unpack(),
         Some(root) => root,
-        None => Root::open(layout.clone())?,
+        None => Root::open(layout)?,
     };
     let (root, _) = root.changing(&options.deployer, context.check_mode)?;
     let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
     let known_source = known.as_deref().map(|sha256| source(options, sha256));
-    let placement = Placement {
-        root: &root,
-        version: &options.version,
-        revision,
-        source: known_source.as_deref(),
-        force: options.force,
-        shared: &shared,
-    };
+    let placement = placement(options, &root, known_source.as_deref(), &shared);
     if placement.decide()? == Decision::Unchanged {
-        return Ok(result(false, format!("{} is there, from the same archive", options.version)));
+        return Ok(already_there(options).value("format", format.name()));
     }
     if context.check_mode {
-        let there = archive::list(&file, src, &unpack_options)?;
-        let msg = format!("would unpack {} files into {path}", there.files);
-        return Ok(result(true, msg).diff(diff(&path)));
+        return would_unpack();
     }
     placement.begin(&options.deployer)?;
     let releases = root.releases()?;
     let staging = Staging::create(&releases)?;
-    let unpacked =
-        archive::unpack(&file, src, staging.dir(), &unpack_options).map_err(|failure| {
+    let earlier = unchanged::earlier(options.unchanged, &root, &releases)?;
+    let unpacked = archive::unpack_sharing(file, src, staging.dir(), unpack_options, earlier)
+        .and_then(|unpacked| archive.confirm(unpacked.sha256.as_deref()).map(|()| unpacked))
+        .map_err(|failure| {
             failure.state("The unfinished release was removed; what was live is untouched.")
         })?;
     // As a recursive chown does; an archive need not say anything of its top.
@@ -160,9 +253,11 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         .value("directories", unpacked.directories)
         .value("links", unpacked.links)
         .value("bytes", unpacked.bytes)
+        .value("shared_files", unpacked.shared_files)
+        .value("shared_bytes", unpacked.shared_bytes)
         .diff(diff(&path))
         .warnings(later);
-    if options.remove_src {
+    if options.remove_src && options.artifact.is_none() {
         // What was fetched into the staging directory has gone with it.
         let gone = match root.locate(src) {
             Ok((dir, name)) => dir.remove_file(name).map(drop),
@@ -210,6 +305,7 @@ fn unpack_options(options: &Options) -> Result<UnpackOptions, Failure> {
         strip_components: extra.strip_components.unwrap_or(options.strip_components),
         exclude: patterns.map(|text| Pattern::new(text)).collect(),
         preserve_owner: extra.same_owner.unwrap_or_else(users::is_root),
+        set_id: extra.same_permissions == Some(true),
         apply_umask: !extra.same_permissions.unwrap_or_else(users::is_root),
         checksum: true,
         limits: Limits {
@@ -222,12 +318,7 @@ fn unpack_options(options: &Options) -> Result<UnpackOptions, Failure> {
 
 fn open(options: &Options, root: Option<&Root>) -> Result<File, Failure> {
     let src = options.src.as_path();
-    let refused = |cause: &str| {
-        Failure::new("no_archive", format!("cannot unpack '{}'", options.src))
-            .cause(cause)
-            .remedy("name the archive in src (ansistrano_deploy_from)")
-            .path(src)
-    };
+    let refused = |cause| no_archive(options, cause);
     match src.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(refused("there is no such file on the host"));
@@ -244,6 +335,13 @@ fn open(options: &Options, root: Option<&Root>) -> Result<File, Failure> {
         Some(root) => root.locate(src).and_then(|(dir, name)| dir.open_file(name)),
         None => File::open(src).or_fail("open", src),
     }
+}
+
+fn no_archive(options: &Options, cause: &str) -> Failure {
+    Failure::new("no_archive", format!("cannot unpack '{}'", options.src))
+        .cause(cause)
+        .remedy("name the archive in src (ansistrano_deploy_from)")
+        .path(options.src.as_path())
 }
 
 /// Compares, in the form that the option has.

@@ -288,11 +288,14 @@ impl Root {
         Ok(History::parse(&text.unwrap_or_default()))
     }
 
-    /// Appends an event.
+    /// Appends an event. What later modules could not find out for themselves is on the disk
+    /// when this returns: without the beginning of its deploy, what a power failure leaves of a
+    /// release would look like a whole one.
     ///
     /// # Errors
     /// An I/O error.
     pub fn record(&self, version: &Version, kind: EventKind) -> Result<(), Failure> {
+        let durable = matches!(kind, EventKind::Started { .. } | EventKind::Ended { .. });
         let event = Event { at: clock::now(), version: version.as_str().to_owned(), kind };
         let state = self.state()?;
         let path = state.at(FILE);
@@ -314,7 +317,16 @@ impl Root {
         line.extend(json::to_vec(&event).unwrap_or_default());
         line.push(b'\n');
         // In one write, so that no other line comes between.
-        file.write_all(&line).or_fail("write", &path)
+        file.write_all(&line).or_fail("write", &path)?;
+        if durable {
+            file.sync_data().or_fail("sync", &path)?;
+        }
+        if length == 0 {
+            // The name of a new file, and that of its directory.
+            state.sync()?;
+            self.dir().sync()?;
+        }
+        Ok(())
     }
 
     /// The event that a deploy began, as this process and this deployer.

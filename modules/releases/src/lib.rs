@@ -6,8 +6,12 @@
 //! * [`Releases`]: the releases that are there and what each of them is.
 //! * [`Staging`]: a release that is being made.
 //! * [`trash`]: a release that is being deleted.
+//! * [`Artifacts`]: the archives that controllers have sent.
+//! * [`durable`]: what is on the disk before that.
 //! * [`switch`]: the one way in which `current` comes to lead somewhere else.
 
+mod artifacts;
+pub mod durable;
 mod history;
 pub mod links;
 mod lock;
@@ -22,6 +26,7 @@ pub mod switch;
 pub mod trash;
 mod version;
 
+pub use artifacts::{Artifact, Artifacts};
 pub use history::{Event, EventKind, History, Outcome, Record};
 pub use lock::{Deployer, Lock, LockKind};
 pub use options::{Via, LOCK_CODE};

@@ -7,7 +7,7 @@ use crate::lock::Deployer;
 use crate::release::{State, REVISION};
 use crate::root::Root;
 use crate::staging::Staging;
-use crate::{links, replaced, trash, EventKind, Version};
+use crate::{durable, links, replaced, trash, EventKind, Version};
 
 /// Whether there is anything to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -122,6 +122,10 @@ impl Placement<'_> {
             for link in missing.map_err(nothing_left)? {
                 link.make(staging.dir()).map_err(nothing_left)?;
             }
+        }
+        if state == Some(State::Active) {
+            // It is live as soon as it has its name.
+            durable::secure(self.root, staging.dir()).map_err(nothing_left)?;
         }
         let releases = self.root.releases().map_err(nothing_left)?;
         let was_live = matches!(state, Some(State::Active | State::Complete | State::RolledBack));

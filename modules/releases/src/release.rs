@@ -1,6 +1,9 @@
 //! The releases that are there, and what each of them is.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::io::Errno;
 
 use oxistrano_core::dir::Info;
 use oxistrano_core::json::{json, Value};
@@ -162,11 +165,11 @@ impl Root {
         };
         if current.is_symlink() {
             let target = self.dir().read_link(&self.layout().current_dir)?.unwrap_or_default();
-            let active = target
-                .file_name()
-                .and_then(|name| name.to_str())
-                .and_then(known)
-                .filter(|release| self.leads_to(&target, &release.version));
+            let named = target.file_name().and_then(|name| name.to_str()).and_then(known);
+            let active = match named {
+                Some(release) if self.leads_to(&target, &release.version)? => Some(release),
+                _ => None,
+            };
             return Ok((Some(Via::Symlink), active.map(|release| release.version.clone())));
         }
         if !current.is_dir() {
@@ -191,20 +194,21 @@ impl Root {
         Ok((Some(Via::Rsync), active.map(|release| release.version.clone())))
     }
 
-    /// Whether a link's target is that release's directory, however it is written.
-    fn leads_to(&self, target: &Path, version: &Version) -> bool {
-        let base = match self.layout().current_path().parent() {
-            Some(parent) => parent.to_owned(),
-            None => return false,
+    /// Whether a link's target is that release's directory, however it is written. Not to know
+    /// is an error: what is live must not be taken for what may be deleted.
+    fn leads_to(&self, target: &Path, version: &Version) -> Result<bool, Failure> {
+        let Some(base) = self.layout().current_path().parent().map(Path::to_owned) else {
+            return Ok(false);
         };
-        let (target, release) = (base.join(target), self.layout().release_path(version));
-        match (target.metadata(), release.metadata()) {
-            (Ok(a), Ok(b)) => {
-                use std::os::unix::fs::MetadataExt;
-                (a.dev(), a.ino()) == (b.dev(), b.ino())
-            }
-            _ => false,
-        }
+        let identity = |path: &Path| match path.metadata() {
+            Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+                _ => Err(Failure::io("examine", path, error)),
+            },
+        };
+        let target = identity(&base.join(target))?;
+        Ok(target.is_some() && target == identity(&self.layout().release_path(version))?)
     }
 }
 

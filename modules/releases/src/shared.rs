@@ -1,5 +1,8 @@
 //! Which shared paths a release links to.
 
+use std::collections::HashSet;
+use std::path::Path;
+
 use oxistrano_core::RelPath;
 
 /// The paths to link, and what was left out.
@@ -16,14 +19,15 @@ pub struct SharedLinks {
 /// role does).
 pub fn shared_links(paths: &[RelPath], files: &[RelPath]) -> SharedLinks {
     let mut links = SharedLinks::default();
+    let given: HashSet<&Path> = paths.iter().chain(files).map(RelPath::as_path).collect();
+    let mut linked = HashSet::new();
     for path in paths.iter().chain(files) {
-        if links.paths.contains(path) {
-            continue;
-        }
-        match paths.iter().chain(files).find(|other| *other != path && path.is_within(other)) {
+        match path.as_path().ancestors().skip(1).find(|above| given.contains(above)) {
             Some(above) => links.warnings.push(format!(
-                "shared path '{path}' lies inside the shared path '{above}' and needs no link of its own"
+                "shared path '{path}' lies inside the shared path '{}' and needs no link of its own",
+                above.display()
             )),
+            None if !linked.insert(path) => {}
             None => links.paths.push(path.clone()),
         }
     }

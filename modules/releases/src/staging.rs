@@ -24,7 +24,10 @@ impl<'a> Staging<'a> {
     /// An I/O error.
     pub fn create(releases: &'a Dir) -> Result<Self, Failure> {
         remove::remove_tree(releases, NAME)?;
-        let dir = releases.make_dir(NAME, 0o777)?;
+        let dir = releases.make_dir(NAME, 0o777).inspect_err(|_| {
+            // It may have been made all the same, and only could not be opened.
+            let _ = remove::remove_tree(releases, NAME);
+        })?;
         Ok(Self { releases, dir, committed: false })
     }
 

@@ -9,7 +9,7 @@ use oxistrano_tree::{copy_tree, sync_tree, CopyOptions, SyncOptions};
 use crate::options::Via;
 use crate::release::REVISION;
 use crate::root::Root;
-use crate::{links, replaced, shared_links, trash, EventKind, Version};
+use crate::{durable, links, replaced, shared_links, trash, EventKind, Version};
 
 /// Names the shared paths of a release for an `rsync` into `current`: what the upstream
 /// role writes, and what we keep for those who call rsync in hooks of their own.
@@ -177,20 +177,25 @@ impl Plan {
         }
     }
 
-    /// Does it and writes it into the history.
+    /// Does it and writes it into the history. With `durable`, only once the release is on the
+    /// disk; one that was live before has been since then.
     ///
     /// # Errors
     /// An I/O error, with what `current` leads to then.
-    pub fn apply(&self, root: &Root) -> Result<Switched, Failure> {
+    pub fn apply(&self, root: &Root, durable: bool) -> Result<Switched, Failure> {
         let parent = match root.layout().current_dir.parent() {
             Some(path) => root.dir().ensure_below(&path)?.0,
             None => root.dir().duplicate()?,
         };
         let name = Path::new(root.layout().current_dir.name());
         let releases = root.releases()?;
+        if durable && self.via == Via::Symlink && self.is_needed() {
+            durable::secure(root, &releases.open_dir(&self.version)?)
+                .map_err(|failure| failure.state("'current' is as it was."))?;
+        }
         let switched = match self.via {
             Via::Symlink => self.to_link(&parent, name, &releases),
-            Via::Rsync => self.to_copy(&parent, name, &releases, root),
+            Via::Rsync => self.to_copy(&parent, name, &releases, root, durable),
         }?;
         let history = root.history()?;
         // A live release that was deployed again is not switched to, but it is live anew.
@@ -229,10 +234,18 @@ impl Plan {
         name: &Path,
         releases: &Dir,
         root: &Root,
+        durable: bool,
     ) -> Result<Switched, Failure> {
         let release = releases.open_dir(&self.version)?;
         if self.now == Now::Directory {
-            return self.bring_up_to_date(&parent.open_dir(name)?, &release, releases, root);
+            let live = parent.open_dir(name)?;
+            let switched = self.bring_up_to_date(&live, &release, releases, root)?;
+            if durable && switched.changed {
+                durable::secure(root, &live).map_err(|failure| {
+                    failure.state(format!("{} is live, but not noted as such.", self.version))
+                })?;
+            }
+            return Ok(switched);
         }
         let mut switched = Switched { changed: true, ..Switched::default() };
         let temporary = parent.temporary(name);
@@ -240,7 +253,9 @@ impl Plan {
         // Like rsync --no-times: a file's time says when it went live.
         let options =
             CopyOptions { exclude: self.shared.clone(), times: false, ..CopyOptions::default() };
-        let made = copy_tree(&release, &copy, &options).and_then(|_| self.link_shared(&copy, root));
+        let made = copy_tree(&release, &copy, &options)
+            .and_then(|_| self.link_shared(&copy, root))
+            .and_then(|_| if durable { durable::secure(root, &copy) } else { Ok(()) });
         if let Err(failure) = made {
             // Not here: after a signal nothing is removed in this process any more.
             let _ = trash::adopt(parent, temporary.as_ref(), releases)

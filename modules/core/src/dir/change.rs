@@ -239,6 +239,22 @@ impl Dir {
         fs::fsync(&self.fd).or_fail("sync", &self.path)
     }
 
+    /// Makes everything durable that anybody has written to the file system of this
+    /// directory.
+    ///
+    /// # Errors
+    /// An I/O error, of a write before this call as well.
+    pub fn sync_file_system(&self) -> Result<(), Failure> {
+        match fs::syncfs(&self.fd) {
+            // A sandbox that does not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                fs::sync();
+                Ok(())
+            }
+            other => other.or_fail("sync the file system of", &self.path),
+        }
+    }
+
     /// Whether a name was made by [`Self::temporary`]. What has such a name and is nobody's
     /// at the moment was left by a process that was killed.
     pub fn is_temporary(name: &OsStr) -> bool {

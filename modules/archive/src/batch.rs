@@ -1,0 +1,250 @@
+//! Owns files that wait to be written: their names and contents, and the directories that
+//! they belong into.
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use oxistrano_core::Failure;
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::earlier::{self, Earlier, Unchanged};
+use crate::entry::Time;
+use crate::identity::Ids;
+use crate::place::{give_back, times, Owner, Place};
+
+/// What one thread takes at a time.
+const FILES: usize = 64;
+const PLACES: usize = 16;
+const BYTES: usize = 256 << 10;
+
+pub(crate) const CREATE: OFlags = OFlags::RDWR
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// What a file is made with, and what it gets when its contents are there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attributes {
+    /// Final permissions.
+    pub(crate) mode: u32,
+    /// Whether they differ from those it is made with.
+    pub(crate) chmod: bool,
+    /// Owner and group, if they must be changed.
+    pub(crate) owner: Option<Owner>,
+    /// Who will own it, if that is known.
+    pub(crate) ids: Option<Ids>,
+    /// Time of modification.
+    pub(crate) mtime: Option<Time>,
+}
+
+/// What could not be done, and why.
+pub(crate) type Problem = (&'static str, Errno);
+
+impl Attributes {
+    /// Setuid and the like come when owner and contents are there.
+    pub(crate) fn created_with(&self) -> Mode {
+        Mode::from_raw_mode(self.mode & 0o777)
+    }
+
+    /// Gives them to an open file.
+    pub(crate) fn settle(&self, file: impl AsFd) -> Result<(), Problem> {
+        if let Some((uid, gid)) = self.owner {
+            fs::fchown(&file, uid, gid).map_err(|error| ("change the owner of", error))?;
+        }
+        if self.chmod {
+            fs::fchmod(&file, Mode::from_raw_mode(self.mode))
+                .map_err(|error| ("set the mode of", error))?;
+        }
+        if let Some(mtime) = self.mtime {
+            fs::futimens(&file, &times(mtime)).map_err(|error| ("set the time of", error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Files, in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The directories, in the order in which their files come.
+    places: Vec<Arc<Place>>,
+    files: Vec<Waiting>,
+    /// Each with a NUL byte behind it.
+    names: Vec<u8>,
+    contents: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// Which of the directories.
+    place: usize,
+    /// Where name and contents end; they begin where the ones before end.
+    name_end: usize,
+    end: usize,
+    attributes: Attributes,
+}
+
+/// A file whose name was taken: by an entry before it, or by what was there.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) place: Arc<Place>,
+    name: Vec<u8>,
+    contents: Vec<u8>,
+    attributes: Attributes,
+}
+
+impl Batch {
+    /// Nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Whether it should be handed over.
+    pub(crate) fn is_full(&self) -> bool {
+        self.files.len() >= FILES || self.places.len() >= PLACES || self.contents.len() >= BYTES
+    }
+
+    /// Where the contents of the next file go.
+    pub(crate) fn contents(&mut self) -> &mut Vec<u8> {
+        &mut self.contents
+    }
+
+    /// Adds the file whose contents were put there.
+    pub(crate) fn push(&mut self, place: &Arc<Place>, name: &OsStr, attributes: Attributes) {
+        if !self.places.last().is_some_and(|last| Arc::ptr_eq(last, place)) {
+            self.places.push(Arc::clone(place));
+        }
+        self.names.extend_from_slice(name.as_bytes());
+        self.names.push(0);
+        self.files.push(Waiting {
+            place: self.places.len() - 1,
+            name_end: self.names.len(),
+            end: self.contents.len(),
+            attributes,
+        });
+    }
+
+    /// Writes all, gives their directories back and is empty then; comes back with those
+    /// whose name was taken.
+    pub(crate) fn write(
+        &mut self,
+        root: &Path,
+        earlier: Option<&Earlier>,
+    ) -> Result<Vec<Taken>, Failure> {
+        let mut taken = Vec::new();
+        let mut places = self.places.drain(..).enumerate();
+        let mut place = places.next();
+        let (mut name_start, mut start) = (0, 0);
+        for file in self.files.drain(..) {
+            while let Some((_, done)) = place.take_if(|(number, _)| *number != file.place) {
+                give_back(done, root)?;
+                place = places.next();
+            }
+            let Some((_, here)) = &place else { break };
+            let name = self.names.get(name_start..file.name_end).unwrap_or_default();
+            let contents = self.contents.get(start..file.end).unwrap_or_default();
+            (name_start, start) = (file.name_end, file.end);
+            match write(here, name, contents, &file.attributes, earlier) {
+                Ok(()) => {}
+                Err(("create", Errno::EXIST)) => taken.push(Taken {
+                    place: Arc::clone(here),
+                    name: name.to_vec(),
+                    contents: contents.to_vec(),
+                    attributes: file.attributes,
+                }),
+                Err((verb, error)) => return Err(failed(root, here, name, verb, error)),
+            }
+        }
+        if let Some((_, done)) = place {
+            give_back(done, root)?;
+        }
+        drop(places);
+        self.names.clear();
+        self.contents.clear();
+        Ok(taken)
+    }
+}
+
+impl Taken {
+    /// Its name in its directory.
+    pub(crate) fn name(&self) -> &OsStr {
+        OsStr::from_bytes(self.name.strip_suffix(b"\0").unwrap_or(&self.name))
+    }
+
+    /// Writes it under its name, which must be free now.
+    pub(crate) fn write(self, root: &Path, earlier: Option<&Earlier>) -> Result<(), Failure> {
+        write(&self.place, &self.name, &self.contents, &self.attributes, earlier)
+            .map_err(|(verb, error)| failed(root, &self.place, &self.name, verb, error))?;
+        give_back(self.place, root)
+    }
+}
+
+fn failed(root: &Path, place: &Place, name: &[u8], verb: &str, error: Errno) -> Failure {
+    let name = OsStr::from_bytes(name.strip_suffix(b"\0").unwrap_or(name));
+    Failure::io(verb, &root.join(place.path()).join(name), error)
+}
+
+/// Writes one file under a name that must be free, or shares an earlier one.
+fn write(
+    place: &Place,
+    name: &[u8],
+    contents: &[u8],
+    attributes: &Attributes,
+    earlier: Option<&Earlier>,
+) -> Result<(), Problem> {
+    let name = CStr::from_bytes_with_nul(name).map_err(|_| ("create", Errno::INVAL))?;
+    let old = candidate(place, name, contents.len() as u64, attributes, earlier);
+    if let Some((earlier, old)) = &old {
+        let linked = earlier.how == Unchanged::HardLink
+            && earlier::has(old, 0, contents)
+            && earlier.link(old, place.as_fd(), name).map_err(|error| ("create", error))?;
+        if linked {
+            earlier.count(contents.len() as u64);
+            return Ok(());
+        }
+    }
+    let file = fs::openat(place, name, CREATE, attributes.created_with())
+        .map_err(|error| ("create", error))?;
+    let cloned = old.is_some_and(|(earlier, old)| {
+        let same = earlier.how == Unchanged::Reflink
+            && earlier.reflink_into(&file, &old)
+            && earlier::has(&file, 0, contents);
+        if same {
+            earlier.count(contents.len() as u64);
+        }
+        same
+    });
+    if !cloned {
+        // Of a clone that is different all is written over: it has the same size.
+        write_all(&file, contents).map_err(|error| ("write", error))?;
+    }
+    attributes.settle(&file)
+}
+
+/// The file of the earlier release that this one may be.
+pub(crate) fn candidate<'e>(
+    place: &Place,
+    name: &CStr,
+    size: u64,
+    attributes: &Attributes,
+    earlier: Option<&'e Earlier>,
+) -> Option<(&'e Earlier, OwnedFd)> {
+    let (earlier, directory) = (earlier?, place.earlier.as_ref()?);
+    let old = earlier.candidate(directory, name, size, attributes.mode, attributes.ids?)?;
+    Some((earlier, old))
+}
+
+fn write_all(file: &OwnedFd, mut contents: &[u8]) -> Result<(), Errno> {
+    while !contents.is_empty() {
+        match rustix::io::write(file, contents) {
+            Ok(written) => contents = contents.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

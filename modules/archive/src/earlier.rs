@@ -1,0 +1,163 @@
+//! Owns the sharing of files that are as in an earlier release: their blocks (reflink), or
+//! the files themselves (hard link).
+//!
+//! The earlier release may belong to somebody who changes it meanwhile. So nothing in it is
+//! looked up by a path, no link is followed, and what is shared is the very file that was
+//! examined, under whatever name it now has. A clone is compared after it was made, when
+//! nobody can change it any more.
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use oxistrano_core::Dir;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::identity::Ids;
+
+/// Bytes that are compared at a time.
+const WINDOW: usize = 64 << 10;
+
+const DIRECTORY: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// NONBLOCK: a FIFO must not hold us up. NOATIME: it was not read for its owner.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// What becomes of files that are the same in an [`Earlier`] release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unchanged {
+    /// They are written like all others.
+    #[default]
+    Copy,
+    /// They share their blocks with the earlier ones.
+    Reflink,
+    /// They are the earlier ones.
+    HardLink,
+}
+
+/// An earlier release, and what has been shared with it.
+#[derive(Debug)]
+pub struct Earlier {
+    top: OwnedFd,
+    pub(crate) how: Unchanged,
+    /// The file system cannot do it.
+    off: AtomicBool,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Earlier {
+    /// Begins with its top; `None` if nothing is to be shared, or it cannot be entered.
+    pub fn new(top: &Dir, how: Unchanged) -> Option<Self> {
+        let top = fs::openat(top, ".", DIRECTORY, Mode::empty()).ok()?;
+        let (off, files, bytes) = Default::default();
+        (how != Unchanged::Copy).then_some(Self { top, how, off, files, bytes })
+    }
+
+    /// A handle of its top.
+    pub(crate) fn top(&self) -> Option<OwnedFd> {
+        fs::openat(&self.top, ".", DIRECTORY, Mode::empty()).ok()
+    }
+
+    /// How many files, and of how many bytes together, are shared.
+    pub(crate) fn shared(&self) -> (u64, u64) {
+        (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a file of this size is shared.
+    pub(crate) fn count(&self, size: u64) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+    }
+
+    /// The regular file of this name, if size, owner and permissions are these.
+    pub(crate) fn candidate(
+        &self,
+        directory: &OwnedFd,
+        name: &CStr,
+        size: u64,
+        mode: u32,
+        ids: Ids,
+    ) -> Option<OwnedFd> {
+        // With setuid and the like a file is somebody's tool, not contents; without bytes
+        // there is nothing to clone.
+        let pointless = size == 0 && self.how == Unchanged::Reflink;
+        if self.off.load(Ordering::Relaxed) || mode & 0o7000 != 0 || pointless {
+            return None;
+        }
+        let file = match fs::openat(directory, name, FILE | OFlags::NOATIME, Mode::empty()) {
+            Err(Errno::PERM) => fs::openat(directory, name, FILE, Mode::empty()),
+            other => other,
+        }
+        .ok()?;
+        let stat = fs::fstat(&file).ok()?;
+        let same = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && u64::try_from(stat.st_size) == Ok(size)
+            && stat.st_mode & 0o7777 == mode
+            && (stat.st_uid, stat.st_gid) == ids;
+        same.then_some(file)
+    }
+
+    /// Gives this file the blocks of an earlier one; `false` where that is not possible.
+    pub(crate) fn reflink_into(&self, file: impl AsFd, earlier: &OwnedFd) -> bool {
+        let result = fs::ioctl_ficlone(file, earlier);
+        if let Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOTTY | Errno::NOSYS) = result {
+            self.off.store(true, Ordering::Relaxed);
+        }
+        result.is_ok()
+    }
+
+    /// Gives an earlier file one more name. `Ok(false)` where that is not possible.
+    pub(crate) fn link(
+        &self,
+        earlier: &OwnedFd,
+        place: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<bool, Errno> {
+        let linked = match fs::linkat(earlier, "", place, name, AtFlags::EMPTY_PATH) {
+            // Not everybody may do that, but everybody may do this.
+            Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
+                let by_handle = format!("/proc/self/fd/{}", earlier.as_raw_fd());
+                fs::linkat(fs::CWD, by_handle, place, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            other => other,
+        };
+        match linked {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Err(Errno::EXIST),
+            Err(Errno::OPNOTSUPP | Errno::XDEV) => {
+                self.off.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(_) => Ok(false),
+        }
+    }
+}
+
+/// A directory in one of the earlier release.
+pub(crate) fn below(above: &OwnedFd, name: &OsStr) -> Option<OwnedFd> {
+    fs::openat(above, name, DIRECTORY, Mode::empty()).ok()
+}
+
+/// Whether a file has exactly these bytes from `offset` on; not what comes after them.
+pub(crate) fn has(file: impl AsFd, mut offset: u64, mut bytes: &[u8]) -> bool {
+    let mut window = [0; WINDOW];
+    while !bytes.is_empty() {
+        let most = bytes.len().min(WINDOW);
+        match rustix::io::pread(&file, &mut window[..most], offset) {
+            Ok(read) if read > 0 && bytes.get(..read) == window.get(..read) => {
+                bytes = bytes.get(read..).unwrap_or_default();
+                offset += read as u64;
+            }
+            Err(Errno::INTR) => {}
+            _ => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,135 @@
+//! Owns what was taken out of the stream and may not have been written yet.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use oxistrano_core::Failure;
+
+use crate::batch::{Attributes, Batch};
+use crate::crew::Crew;
+use crate::directories;
+use crate::earlier::Earlier;
+use crate::place::Place;
+use crate::stream::Body;
+
+/// As many names are remembered.
+pub(crate) const MOST_UNDER_WAY: usize = 1 << 16;
+
+/// Small files on their way to the disk.
+pub(crate) struct Pending<'a> {
+    root: &'a Path,
+    archive: &'a Path,
+    /// Those who write them.
+    crew: Option<Crew>,
+    /// What will be handed to them next.
+    batch: Batch,
+    /// Hashes of the names, and of the places that they are in.
+    under_way: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    hasher: RandomState,
+    earlier: Option<Arc<Earlier>>,
+}
+
+impl<'a> Pending<'a> {
+    /// Nothing yet; without threads nothing will be.
+    pub(crate) fn new(
+        root: &'a Path,
+        archive: &'a Path,
+        crew: Option<Crew>,
+        earlier: Option<Arc<Earlier>>,
+    ) -> Self {
+        Self {
+            root,
+            archive,
+            crew,
+            batch: Batch::default(),
+            under_way: HashSet::default(),
+            hasher: RandomState::new(),
+            earlier,
+        }
+    }
+
+    /// Whether there is somebody to write them.
+    pub(crate) fn has_crew(&self) -> bool {
+        self.crew.is_some()
+    }
+
+    /// Whether there may be a file under this name that has not been written.
+    pub(crate) fn has(&self, place: &Place, name: &OsStr) -> bool {
+        !self.under_way.is_empty() && self.under_way.contains(&self.hash(place, name))
+    }
+
+    fn hash(&self, place: &Place, name: &OsStr) -> u64 {
+        self.hasher.hash_one((place.number, name.as_bytes()))
+    }
+
+    /// Takes the contents of a file out of the stream.
+    pub(crate) fn add(
+        &mut self,
+        place: &Arc<Place>,
+        name: &OsStr,
+        attributes: Attributes,
+        body: &mut Body<'_, '_>,
+    ) -> Result<(), Failure> {
+        if self.has(place, name) || self.under_way.len() >= MOST_UNDER_WAY {
+            self.settle()?;
+        }
+        let contents = self.batch.contents();
+        loop {
+            let bytes = body.peek()?;
+            if bytes.is_empty() {
+                break;
+            }
+            contents.extend_from_slice(bytes);
+            let taken = bytes.len();
+            body.consume(taken);
+        }
+        self.under_way.insert(self.hash(place, name));
+        self.batch.push(place, name, attributes);
+        if self.batch.is_full() {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<(), Failure> {
+        if let Some(crew) = self.crew.as_ref().filter(|_| !self.batch.is_empty()) {
+            self.batch = crew.hand_over(std::mem::take(&mut self.batch))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is written.
+    pub(crate) fn settle(&mut self) -> Result<(), Failure> {
+        self.hand_over()?;
+        self.under_way.clear();
+        let Some(crew) = &self.crew else { return Ok(()) };
+        for taken in crew.settle()? {
+            let path = taken.place.path().join(taken.name());
+            directories::remove(&taken.place, &path, self.root, self.archive)?;
+            taken.write(self.root, self.earlier.as_deref())?;
+        }
+        Ok(())
+    }
+}
+
+/// For what is a hash already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}

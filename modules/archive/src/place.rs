@@ -1,0 +1,144 @@
+//! Owns a directory that is written into: its handle, and what it gets when nothing is
+//! written into it any more.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oxistrano_core::Failure;
+use rustix::fs::{self, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use crate::entry::Time;
+
+/// What is to be changed of owner and group.
+pub(crate) type Owner = (Option<Uid>, Option<Gid>);
+
+const OPEN: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What a directory gets at the end; what is not there stays as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Finally {
+    pub(crate) mode: Option<u32>,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) mtime: Option<Time>,
+}
+
+/// An open directory. Those who write into it share it; whoever gives it back last
+/// ([`give_back`]) finishes it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    fd: OwnedFd,
+    /// Different from that of every other place, one of the same directory included.
+    pub(crate) number: u64,
+    /// Where it was found; below the root.
+    path: PathBuf,
+    /// What is made in it does not get the owner and the permissions that it gets elsewhere:
+    /// it was finished with a setgid bit, and then entered again.
+    pub(crate) peculiar: bool,
+    finally: Mutex<Finally>,
+    /// The same directory of an earlier release.
+    pub(crate) earlier: Option<OwnedFd>,
+}
+
+impl Place {
+    /// A directory that is open; `path` is below the root.
+    pub(crate) fn new(
+        fd: OwnedFd,
+        number: u64,
+        path: PathBuf,
+        peculiar: bool,
+        earlier: Option<OwnedFd>,
+    ) -> Self {
+        Self { fd, number, path, peculiar, finally: Mutex::default(), earlier }
+    }
+
+    /// The same directory, to look around from.
+    pub(crate) fn again(&self) -> Result<Self, Errno> {
+        let fd = self.open(OsStr::new("."))?;
+        Ok(Self::new(fd, self.number, self.path.clone(), self.peculiar, None))
+    }
+
+    /// A directory of the earlier release, where it is the same as here.
+    pub(crate) fn earlier_below(&self, name: &OsStr) -> Option<OwnedFd> {
+        self.earlier.as_ref().and_then(|above| crate::earlier::below(above, name))
+    }
+
+    /// Below the root.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Changes what it gets at the end.
+    pub(crate) fn set_finally(&self, finally: Finally) {
+        *self.finally.lock().unwrap_or_else(PoisonError::into_inner) = finally;
+    }
+
+    /// Opens a directory in it; never through a link.
+    pub(crate) fn open(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
+        fs::openat(&self.fd, name, OPEN, Mode::empty())
+    }
+
+    /// What stands under a name; `None` if nothing does.
+    pub(crate) fn lookup(&self, name: &OsStr) -> Result<Option<Stat>, Errno> {
+        match fs::statat(&self.fd, name, fs::AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Place {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Gives a place back; the last one to do so gives the directory what it gets at the end.
+pub(crate) fn give_back(place: Arc<Place>, root: &Path) -> Result<(), Failure> {
+    let Some(place) = Arc::into_inner(place) else { return Ok(()) };
+    let finally = place.finally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    finish(&place.fd, finally)
+        .map_err(|(verb, error)| Failure::io(verb, &root.join(&place.path), error))
+}
+
+/// Gives it to an open directory; `Err` says what could not be done.
+pub(crate) fn finish(fd: &OwnedFd, finally: Finally) -> Result<(), (&'static str, Errno)> {
+    if let Some((uid, gid)) = finally.owner {
+        fs::fchown(fd, uid, gid).map_err(|error| ("change the owner of", error))?;
+    }
+    if let Some(mode) = finally.mode {
+        fs::fchmod(fd, Mode::from_raw_mode(mode)).map_err(|error| ("set the mode of", error))?;
+    }
+    if let Some(mtime) = finally.mtime {
+        fs::futimens(fd, &times(mtime)).map_err(|error| ("set the time of", error))?;
+    }
+    Ok(())
+}
+
+/// The time of modification; that of the last access stays.
+pub(crate) fn times(mtime: Time) -> Timestamps {
+    let omit = Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT };
+    let last_modification = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() };
+    Timestamps { last_access: omit, last_modification }
+}
+
+/// What it is, in a word, for messages.
+pub(crate) fn noun(stat: &Stat) -> &'static str {
+    match kind(stat) {
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::RegularFile => "a file",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    }
+}
+
+/// What it is.
+pub(crate) fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}

@@ -1,0 +1,89 @@
+//! The secrets of a shop's `app/etc/env.php`: an exception of PHP may have them in its
+//! stack trace, and a result is shown, logged and kept.
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use oxistrano_core::json::json;
+use oxistrano_core::mask::Mask;
+use oxistrano_core::secrets;
+use rustix::fs::OFlags;
+
+use crate::status;
+
+/// As much of the file is read; a shop's has a few kB.
+const MOST: u64 = 1 << 20;
+/// A shorter `key` is one of an array; those for encryption have 32 characters.
+const SHORTEST_KEY: usize = 16;
+
+/// Passwords and keys in the file. What cannot be read has none: PHP cannot read it either.
+pub fn secrets(env: &Path) -> Mask {
+    let mut mask = Mask::default();
+    let mut bytes = Vec::new();
+    // The web user may put a FIFO there at the last moment.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(env);
+    let read = file.and_then(|file| file.take(MOST).read_to_end(&mut bytes));
+    if read.is_err() {
+        return mask;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    for range in secrets::ranges(&text) {
+        mask.add_secret(&unescaped(&text[range]));
+    }
+    // Magento keeps older keys in the same string, a line each.
+    for key in text.split("'key' =>").skip(1).filter_map(quoted) {
+        key.lines().filter(|key| key.len() >= SHORTEST_KEY).for_each(|key| mask.add_secret(key));
+    }
+    mask.spare(&json!(status::WORDS));
+    mask
+}
+
+/// The string with which `text` begins.
+fn quoted(text: &str) -> Option<&str> {
+    let text = text.trim_start().strip_prefix('\'')?;
+    text.split('\'').next()
+}
+
+/// As PHP reads what stands between single quotes.
+fn unescaped(text: &str) -> String {
+    text.replace("\\'", "'").replace("\\\\", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_and_keys_are_not_in_an_answer() {
+        let scratch = tempfile::tempdir().unwrap();
+        let env = scratch.path().join("env.php");
+        std::fs::write(
+            &env,
+            r"<?php return [
+                'crypt' => ['key' => 'base64aaaabbbbccccddddeeeeffff0000'],
+                'db' => ['connection' => ['default' => [
+                    'host' => 'db.example.com', 'username' => 'magento', 'password' => 'it\'s s3cret',
+                ]]],
+                'session' => ['redis' => ['host' => 'r', 'password' => 'upgrade']],
+                'modes' => ['key' => 'short'],
+            ];",
+        )
+        .unwrap();
+        let mask = secrets(&env);
+        for (text, shown) in [
+            (
+                "#0 PDO->__construct('mysql:host=db.example.com', 'magento', 'it's s3cret')",
+                "'magento', '********')",
+            ),
+            ("key base64aaaabbbbccccddddeeeeffff0000 is bad", "key ******** is bad"),
+            ("Run 'setup:upgrade' to update", "Run 'setup:upgrade' to update"),
+            ("short", "short"),
+        ] {
+            assert!(mask.hide(text).ends_with(shown), "{}", mask.hide(text));
+        }
+        assert_eq!(secrets(&scratch.path().join("none")).hide("x"), "x");
+    }
+}

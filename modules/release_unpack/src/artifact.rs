@@ -1,0 +1,134 @@
+//! The archive of a deploy, wherever it comes from: on the host, on the controller if that is
+//! this machine, or sent by the controller, in pieces, one with each call of the module.
+
+use std::fs::File;
+use std::io;
+
+use oxistrano_archive as archive;
+use oxistrano_core::{Context, Failure, Outcome};
+use oxistrano_releases::{Artifact, Artifacts, Root};
+
+use crate::Options;
+
+/// An archive that is here.
+pub struct Archive<'a> {
+    pub file: File,
+    /// What it is on the controller, if it came from there.
+    artifact: Option<&'a Artifact>,
+    kept: Option<Artifacts>,
+}
+
+/// What there is to do about an archive of the controller.
+pub enum Found<'a> {
+    /// It can be unpacked.
+    Here(Archive<'a>),
+    /// It is not here, and in check mode it stays so.
+    NotSent,
+    /// It is not here, or not all of it.
+    Wanted(Outcome),
+}
+
+/// Looks for the archive, and takes what the controller sends of it.
+///
+/// # Errors
+/// `no_place`, `no_space`; an I/O error.
+pub fn find<'a>(
+    artifact: &'a Artifact,
+    options: &Options,
+    root: Option<&Root>,
+    context: &Context,
+) -> Result<Found<'a>, Failure> {
+    let here = |file, kept| Ok(Found::Here(Archive { file, artifact: Some(artifact), kept }));
+    if let Some(file) = artifact.open_here() {
+        return here(file, None);
+    }
+    if artifact.sha256.is_none() {
+        return Ok(Found::Wanted(wanted(0, false)));
+    }
+    if context.check_mode {
+        let kept = root.map(Artifacts::open_to_look).transpose()?.flatten();
+        let whole = kept.as_ref().map(|kept| kept.whole(artifact)).transpose()?.flatten();
+        return whole.map_or(Ok(Found::NotSent), |file| here(file, kept));
+    }
+    let root = match root {
+        Some(root) => root,
+        None => &Root::open(options.layout())?,
+    };
+    let kept = Artifacts::open(root)?;
+    if kept.whole(artifact)?.is_none() {
+        if let Some(offset) = artifact.offset {
+            kept.receive(artifact, offset, &mut io::stdin().lock())?;
+        }
+    }
+    match kept.whole(artifact)? {
+        Some(file) => here(file, Some(kept)),
+        None => {
+            kept.make_room(artifact, options.src.as_path())?;
+            Ok(Found::Wanted(wanted(kept.received(artifact)?, false)))
+        }
+    }
+}
+
+/// Asks the controller for the archive, from some byte on; the action plugin knows these words.
+/// It is no failure: ssh would say at `-vvv` that it could not connect. `damaged`: what was
+/// here was something else.
+fn wanted(offset: u64, damaged: bool) -> Outcome {
+    Outcome::new(false)
+        .msg("the archive is not here, or not all of it; the action plugin sends it")
+        .value("wanted", offset)
+        .value("damaged", damaged)
+}
+
+impl Archive<'_> {
+    /// One that is on the host anyway.
+    pub fn on_host(file: File) -> Self {
+        Self { file, artifact: None, kept: None }
+    }
+
+    /// The SHA-256 that it has on the controller, and must have here.
+    pub fn sha256(&self) -> Option<&str> {
+        self.artifact.and_then(|artifact| artifact.sha256.as_deref())
+    }
+
+    /// Makes sure, after it was read to its end, that this was the archive of the controller.
+    ///
+    /// # Errors
+    /// `changed` if it was not.
+    pub fn confirm(&self, read: Option<&str>) -> Result<(), Failure> {
+        let Some(artifact) = self.artifact else { return Ok(()) };
+        let same = self.sha256().is_none_or(|sha256| read == Some(sha256));
+        if same && artifact.is_unchanged(&self.file) {
+            return Ok(());
+        }
+        Err(Failure::new("changed", "the archive is not what it was")
+            .cause("it has changed while it was read")
+            .remedy("deploy again when nobody writes to it any more"))
+    }
+
+    /// Whether what is kept here is not what the controller has. Reads all of it.
+    pub fn is_damaged(&self, options: &Options) -> bool {
+        let read = |_: &Artifacts| archive::sha256(&self.file, options.src.as_path()).ok();
+        let read = self.kept.as_ref().and_then(read);
+        read.is_some_and(|sha256| self.sha256() != Some(sha256.as_str()))
+    }
+
+    /// After a failure: if what is kept here is damaged, it is thrown away and asked for again.
+    ///
+    /// # Errors
+    /// The failure, if that was not the reason.
+    pub fn blame(&self, failure: Failure, options: &Options) -> Result<Outcome, Failure> {
+        let (Some(artifact), Some(kept)) = (self.artifact, &self.kept) else { return Err(failure) };
+        // These say nothing about the archive.
+        let innocent = ["locked", "busy", "interrupted", "release_exists"];
+        if innocent.contains(&failure.code()) || !self.is_damaged(options) {
+            return Err(failure);
+        }
+        kept.discard(artifact).map(|()| wanted(0, true))
+    }
+
+    /// After the deploy: keeps as many archives as are wanted.
+    pub fn keep(&self, number: u64) -> Option<String> {
+        let (artifact, kept) = (self.artifact?, self.kept.as_ref()?);
+        kept.tidy(artifact, number).err().map(|failure| failure.to_string())
+    }
+}

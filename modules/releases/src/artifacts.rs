@@ -1,0 +1,463 @@
+//! The archives that controllers have sent to a deploy root, each under its SHA-256: whole
+//! ones, kept for the next time, and parts of what is still coming. `docs/transport.md`.
+//!
+//! They lie in a directory of the state that is this user's alone. The deploy root may belong
+//! to somebody else, so that is looked at each time; and what is taken from here is compared
+//! with its SHA-256 while it is unpacked.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{self, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+use rustix::io::Errno;
+use serde::Deserialize;
+
+use oxistrano_core::json::{self, Value};
+use oxistrano_core::{interrupt, users, Dir, Failure, FromValue, IoContext, Kind, OptionSpec};
+
+use crate::Root;
+
+const DIR: &str = "artifacts";
+const PART: &str = ".part";
+/// How long a part waits for the rest.
+const PATIENCE: Duration = Duration::from_secs(7 * 86400);
+/// Bytes that are taken at a time.
+const BLOCK: usize = 256 * 1024;
+
+/// An archive that the controller has, as the action plugin describes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    /// Bytes.
+    pub size: u64,
+    /// In 64 lower-case hexadecimal digits. Not given with [`Self::here`].
+    pub sha256: Option<String>,
+    /// On standard input are bytes from this position of the archive on.
+    pub offset: Option<u64>,
+    /// How to know it again where controller and host are the same machine.
+    pub here: Option<Here>,
+}
+
+/// A file on the controller.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Here {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// Nanoseconds.
+    mtime: i64,
+}
+
+impl FromValue for Artifact {
+    const SPEC: OptionSpec = OptionSpec::of(Kind::Dict);
+    fn from_value(value: Option<Value>) -> Result<Self, String> {
+        let given: Self = json::from_value(value.unwrap_or_default()).map_err(|e| e.to_string())?;
+        match &given.sha256 {
+            None if given.here.is_some() => Ok(given),
+            Some(digits) if is_sha256(digits.as_bytes()) => Ok(given),
+            _ => Err("sha256 must be 64 lower-case hexadecimal digits".to_owned()),
+        }
+    }
+}
+
+impl Artifact {
+    /// The file itself, if this process sees it and may read it: with the same inode number
+    /// and times it is the same one, whatever container or user this is.
+    pub fn open_here(&self) -> Option<File> {
+        let here = self.here.as_ref()?;
+        // NONBLOCK: a FIFO must not hold us up.
+        let flags = (OFlags::NONBLOCK | OFlags::CLOEXEC).bits();
+        let mut options = File::options();
+        let file = options.read(true).custom_flags(flags as i32).open(&here.path).ok()?;
+        self.is_unchanged(&file).then_some(file)
+    }
+
+    /// Whether a file from [`Self::open_here`] is still as the controller has described it.
+    pub fn is_unchanged(&self, file: &File) -> bool {
+        let Some(here) = &self.here else { return true };
+        file.metadata().is_ok_and(|info| {
+            let mtime = info.mtime().saturating_mul(1_000_000_000);
+            info.is_file()
+                && (info.dev(), info.ino(), info.len()) == (here.device, here.inode, self.size)
+                && mtime.saturating_add(info.mtime_nsec()) == here.mtime
+        })
+    }
+}
+
+fn is_sha256(name: &[u8]) -> bool {
+    name.len() == 64 && name.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The archives of a deploy root.
+#[derive(Debug)]
+pub struct Artifacts {
+    dir: Dir,
+    /// Check mode.
+    only_look: bool,
+}
+
+impl Artifacts {
+    /// Opens their directory. If it is missing, it is made; if others could have written
+    /// there, it is this user's afterwards and empty.
+    ///
+    /// # Errors
+    /// `no_place` when it cannot become this user's.
+    pub fn open(root: &Root) -> Result<Self, Failure> {
+        Self::secured(root).map_err(|failure| {
+            let cause = failure.to_string();
+            Failure::new("no_place", format!("cannot keep archives in {}", root.describe()))
+                .cause(cause.trim_end_matches('.'))
+                .state("Nothing was changed.")
+        })
+    }
+
+    fn secured(root: &Root) -> Result<Self, Failure> {
+        let state = root.state()?;
+        let there = state.lookup(DIR)?;
+        if there.is_some_and(|info| !info.is_dir()) {
+            state.remove_file(DIR)?;
+        }
+        if !there.is_some_and(|info| info.is_dir()) {
+            match state.make_dir(DIR, 0o700) {
+                Err(failure) if state.lookup(DIR)?.is_none() => return Err(failure),
+                // Or another process was faster.
+                _ => {}
+            }
+        }
+        let artifacts = Self { dir: state.open_dir(DIR)?, only_look: false };
+        if !artifacts.is_ours()? {
+            let info = artifacts.dir.info()?;
+            if info.uid() != users::current() {
+                artifacts.dir.set_owner(users::current(), info.gid())?;
+            }
+            artifacts.dir.set_mode(0o700)?;
+            for (name, _) in artifacts.names()? {
+                artifacts.dir.remove_file(name)?;
+            }
+        }
+        Ok(artifacts)
+    }
+
+    /// Opens it for check mode: as it is, and `None` where [`Self::open`] would change it.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn open_to_look(root: &Root) -> Result<Option<Self>, Failure> {
+        let Some(state) = root.state_if_there()? else { return Ok(None) };
+        if !state.lookup(DIR)?.is_some_and(|info| info.is_dir()) {
+            return Ok(None);
+        }
+        // It may be another user's.
+        let Ok(dir) = state.open_dir(DIR) else { return Ok(None) };
+        let artifacts = Self { dir, only_look: true };
+        Ok(artifacts.is_ours()?.then_some(artifacts))
+    }
+
+    fn is_ours(&self) -> Result<bool, Failure> {
+        let info = self.dir.info()?;
+        Ok(info.uid() == users::current() && info.mode() & 0o077 == 0)
+    }
+
+    /// The whole archive, if it is here.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn whole(&self, artifact: &Artifact) -> Result<Option<File>, Failure> {
+        let Some(name) = artifact.sha256.as_deref() else { return Ok(None) };
+        let file = self.file(name, OFlags::RDONLY)?;
+        Ok(file.filter(|(_, info)| info.len() == artifact.size).map(|(file, _)| file))
+    }
+
+    /// How much of it has come, in bytes from its beginning.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn received(&self, artifact: &Artifact) -> Result<u64, Failure> {
+        let part = self.file(&part(artifact), OFlags::RDONLY)?;
+        Ok(part.map_or(0, |(_, info)| info.len()))
+    }
+
+    /// Takes bytes from `offset` on until `input` ends; those that are here already are
+    /// skipped, those after a gap are not taken. Then [`Self::whole`] and [`Self::received`]
+    /// say what is here.
+    ///
+    /// Several may send the same archive at once: a part grows only at its end, and each of
+    /// them writes the same bytes at the same place. A lock would be held by who waits for
+    /// bytes from a controller that is gone, and then the next deploy could not go on.
+    ///
+    /// # Errors
+    /// An I/O error; what came before stays.
+    pub fn receive(
+        &self,
+        artifact: &Artifact,
+        offset: u64,
+        input: &mut impl Read,
+    ) -> Result<(), Failure> {
+        let name = part(artifact);
+        let path = self.dir.at(&name);
+        let file = self.part(&name, artifact.size)?;
+        let length = || file.metadata().map(|info| info.len()).or_fail("examine", &path);
+        let mut buffer = vec![0; BLOCK];
+        let mut at = offset;
+        while at < artifact.size {
+            interrupt::check()?;
+            let read = match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => (artifact.size - at).min(read as u64) as usize,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Failure::io("read", Path::new("/dev/stdin"), error)),
+            };
+            let here = length()?;
+            if here < at {
+                break;
+            }
+            let known = (here - at).min(read as u64) as usize;
+            file.write_all_at(&buffer[known..read], at + known as u64).or_fail("write", &path)?;
+            at += read as u64;
+        }
+        if length()? == artifact.size {
+            let whole = artifact.sha256.as_deref().unwrap_or_default();
+            // Unless somebody else who sends it has done so.
+            match self.dir.rename(&name, whole) {
+                Err(failure) if self.dir.lookup(&name)?.is_some() => return Err(failure),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The part to go on with, or a new one.
+    fn part(&self, name: &str, size: u64) -> Result<File, Failure> {
+        loop {
+            match self.file(name, OFlags::RDWR)? {
+                Some((file, info)) if info.len() <= size => return Ok(file),
+                // Of another size: not this archive.
+                Some(_) => drop(self.dir.remove_file(name)?),
+                None => {}
+            }
+            match self.dir.create_file(name, 0o600) {
+                // Somebody else who sends it was faster.
+                Err(_) if self.dir.lookup(name)?.is_some() => {}
+                made => return made,
+            }
+        }
+    }
+
+    /// Makes sure that the rest of it finds room, also at the expense of others that are here.
+    ///
+    /// # Errors
+    /// `no_space`, with the sizes.
+    pub fn make_room(&self, artifact: &Artifact, src: &Path) -> Result<(), Failure> {
+        let missing = artifact.size.saturating_sub(self.received(artifact)?);
+        let mut others: Vec<_> = self.names()?;
+        others.retain(|(name, _)| *name != *part(artifact));
+        loop {
+            let free = fs::fstatvfs(&self.dir).or_fail("examine", self.dir.path())?;
+            // Root may use what is reserved for root.
+            let blocks = if users::is_root() { free.f_bfree } else { free.f_bavail };
+            let free = blocks.saturating_mul(free.f_frsize);
+            if missing <= free {
+                return Ok(());
+            }
+            let Some((name, _)) = others.pop() else {
+                let what = format!("there is no room for '{}'", src.display());
+                return Err(Failure::new("no_space", what)
+                    .cause(format!(
+                        "{} are still to come, and {} are free",
+                        megabytes(missing),
+                        megabytes(free)
+                    ))
+                    .remedy("free some space there; what is unpacked needs its own as well")
+                    .path(self.dir.path()));
+            };
+            self.dir.remove_file(name)?;
+        }
+    }
+
+    /// Removes it, whole or not.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn discard(&self, artifact: &Artifact) -> Result<(), Failure> {
+        self.dir.remove_file(part(artifact))?;
+        artifact.sha256.as_deref().map_or(Ok(false), |name| self.dir.remove_file(name)).map(drop)
+    }
+
+    /// After a deploy of `latest`: of the whole archives the `keep` that were used last stay,
+    /// and the parts that may still be completed.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn tidy(&self, latest: &Artifact, keep: u64) -> Result<(), Failure> {
+        let latest = OsString::from(latest.sha256.as_deref().unwrap_or_default());
+        if let Some((file, _)) = self.file(latest.to_str().unwrap_or_default(), OFlags::RDWR)? {
+            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+            let used = Timestamps { last_access: now, last_modification: now };
+            fs::futimens(&file, &used).or_fail("touch", self.dir.at(&latest))?;
+        }
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs() as i64;
+        let (mut whole, parts): (Vec<_>, Vec<_>) =
+            self.names()?.into_iter().partition(|(name, _)| is_sha256(name.as_encoded_bytes()));
+        // Whatever the clock does, this is the last one.
+        whole.sort_by_key(|(name, _)| *name != latest);
+        let too_many = whole.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX));
+        let too_old = |mtime: i64| now.saturating_sub(mtime) > PATIENCE.as_secs() as i64;
+        let given_up = parts.into_iter().filter(|(_, mtime)| too_old(*mtime));
+        too_many.chain(given_up).try_for_each(|(name, _)| self.dir.remove_file(name).map(drop))
+    }
+
+    /// The archives and parts with the times of their last use, the latest first. Other names
+    /// are not ours.
+    fn names(&self) -> Result<Vec<(OsString, i64)>, Failure> {
+        let mut found = Vec::new();
+        for name in self.dir.names()? {
+            let bytes = name.as_encoded_bytes();
+            if is_sha256(bytes.strip_suffix(PART.as_bytes()).unwrap_or(bytes)) {
+                if let Some(info) = self.dir.lookup(&name)? {
+                    found.push((name, info.mtime()));
+                }
+            }
+        }
+        found.sort_by_key(|(_, mtime)| std::cmp::Reverse(*mtime));
+        Ok(found)
+    }
+
+    /// A file that is this user's alone. Anything else under its name is removed and `None`:
+    /// a link, a FIFO, what has a second name elsewhere, what others may read or write.
+    fn file(&self, name: &str, access: OFlags) -> Result<Option<(File, Metadata)>, Failure> {
+        let path = self.dir.at(name);
+        let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        match fs::openat(&self.dir, name, flags, Mode::empty()).map(File::from) {
+            Ok(file) => {
+                let info = file.metadata().or_fail("examine", &path)?;
+                let alone = info.nlink() == 1 && info.mode() & 0o077 == 0;
+                if info.is_file() && alone && info.uid() == users::current() {
+                    return Ok(Some((file, info)));
+                }
+            }
+            Err(Errno::NOENT) => return Ok(None),
+            // A link, a socket.
+            Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => {}
+            Err(error) => return Err(Failure::io("open", &path, error)),
+        }
+        if !self.only_look {
+            self.dir.remove_file(name)?;
+        }
+        Ok(None)
+    }
+}
+
+fn part(artifact: &Artifact) -> String {
+    format!("{}{PART}", artifact.sha256.as_deref().unwrap_or_default())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::tests::scratch;
+
+    fn artifact(digit: char, size: u64) -> Artifact {
+        let sha256 = Some(digit.to_string().repeat(64));
+        Artifact { size, sha256, offset: None, here: None }
+    }
+
+    fn send(to: &Artifacts, what: &Artifact, offset: u64, bytes: &[u8]) -> u64 {
+        to.receive(what, offset, &mut &*bytes).unwrap();
+        match to.whole(what).unwrap() {
+            Some(_) => what.size,
+            None => to.received(what).unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_comes_twice_or_out_of_turn_is_put_right() {
+        let (_scratch, root) = scratch();
+        let artifacts = Artifacts::open(&root).unwrap();
+        let one = artifact('a', 10);
+        assert_eq!(send(&artifacts, &one, 0, b"0123"), 4);
+        assert_eq!(send(&artifacts, &one, 0, b"012"), 4, "all of it was there");
+        assert_eq!(send(&artifacts, &one, 7, b"789"), 4, "after a gap");
+        assert_eq!(send(&artifacts, &one, 2, b"2345"), 6, "overlapping");
+        assert_eq!(send(&artifacts, &one, 6, b""), 6);
+        assert!(artifacts.whole(&one).unwrap().is_none());
+        assert_eq!(send(&artifacts, &one, 6, b"6789 and too much"), 10);
+        let mut contents = String::new();
+        artifacts.whole(&one).unwrap().unwrap().read_to_string(&mut contents).unwrap();
+        assert_eq!(contents, "0123456789");
+        assert_eq!(artifacts.names().unwrap().len(), 1);
+        assert!(artifacts.whole(&artifact('a', 11)).unwrap().is_none());
+        artifacts.discard(&one).unwrap();
+        assert!(artifacts.whole(&one).unwrap().is_none());
+    }
+
+    #[test]
+    fn two_who_send_the_same_complete_it_together() {
+        let (_scratch, root) = scratch();
+        let contents: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+        let one = artifact('b', contents.len() as u64);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let artifacts = Artifacts::open(&root).unwrap();
+                    let mut at = 0;
+                    while artifacts.whole(&one).unwrap().is_none() {
+                        let end = contents.len().min(at as usize + 100_000);
+                        at = send(&artifacts, &one, at, &contents[at as usize..end]);
+                    }
+                });
+            }
+        });
+        let mut read = Vec::new();
+        let artifacts = Artifacts::open(&root).unwrap();
+        artifacts.whole(&one).unwrap().unwrap().read_to_end(&mut read).unwrap();
+        assert!(read == contents);
+    }
+
+    #[test]
+    fn the_last_ones_stay_and_old_parts_go() {
+        let (_scratch, root) = scratch();
+        let artifacts = Artifacts::open(&root).unwrap();
+        let old = |name: &str, days: u64| {
+            let file = File::options().write(true).open(artifacts.dir.at(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(days * 86400)).unwrap();
+        };
+        for (digit, days) in [('a', 3), ('b', 2), ('c', 90)] {
+            send(&artifacts, &artifact(digit, 1), 0, b"x");
+            old(&digit.to_string().repeat(64), days);
+        }
+        for (digit, days) in [('d', 6), ('e', 8)] {
+            send(&artifacts, &artifact(digit, 2), 0, b"x");
+            old(&part(&artifact(digit, 2)), days);
+        }
+        std::fs::write(artifacts.dir.at("not-ours"), "").unwrap();
+        let left = || -> Vec<String> {
+            let names = artifacts.dir.names().unwrap();
+            names.iter().map(|name| name.to_string_lossy()[..1].to_owned()).collect()
+        };
+        artifacts.tidy(&artifact('c', 1), 2).unwrap();
+        assert_eq!(left(), ["b", "c", "d", "n"]);
+        artifacts.tidy(&artifact('b', 1), 0).unwrap();
+        assert_eq!(left(), ["d", "n"]);
+    }
+
+    #[test]
+    fn a_description_that_is_none_is_refused() {
+        for wrong in [
+            json::json!({"size": 1}),
+            json::json!({"size": 1, "sha256": "../../etc/passwd"}),
+            json::json!({"size": 1, "sha256": "A".repeat(64)}),
+            json::json!({"size": -1, "sha256": "a".repeat(64)}),
+        ] {
+            assert!(Artifact::from_value(Some(wrong)).is_err());
+        }
+    }
+}

@@ -1,0 +1,202 @@
+# Copyright the Oxistrano authors. MIT license, see LICENSE.
+"""How the archive of C(release_unpack) gets from the controller to a host.
+
+In pieces, each with a call of the module, which keeps what has come and says what is still
+missing: C(docs/transport.md). C(Delivery) is a part of the action plugin, in a file of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+
+from ansible import constants as C
+from ansible.errors import AnsibleError, AnsibleFileNotFound
+from ansible.module_utils.common.text.converters import to_text
+
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import binaries
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Stock
+
+# Bytes that go over at a time. Each fork of the controller holds two copies of them.
+PIECE = 16 << 20
+# The code of the module's failure when the state directory is somebody else's.
+NO_PLACE = "no_place"
+# Answers that bring it no further, one after the other, until it is given up.
+PATIENCE = 4
+
+
+class Archive:
+    """A file on the controller, kept open: C(path) as it was found, C(size) in bytes, C(name) for messages."""
+
+    def __init__(self, name, path, readable):
+        self.name, self.path = name, path
+        # Nothing is waited for, should it be a FIFO.
+        self._fd = os.open(readable, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._status = os.fstat(self._fd)
+        if not stat.S_ISREG(self._status.st_mode):
+            self.close()
+            raise AnsibleError(f"cannot unpack '{name}': it is no regular file. Nothing was changed.")
+        self.size = self._status.st_size
+        # Of a vault file, this is another one in each process, with the same contents.
+        self.readable = readable
+
+    def close(self):
+        os.close(self._fd)
+
+    def identity(self):
+        """By which a module knows it again that sees the same file systems."""
+        status = self._status
+        return {
+            "path": self.readable, "device": status.st_dev, "inode": status.st_ino, "mtime": status.st_mtime_ns,
+        }
+
+    def piece(self, offset):
+        """The bytes from there on. Raises C(AnsibleError) when the file is not as it was."""
+        content = os.pread(self._fd, PIECE, offset)
+        self._check()
+        return content
+
+    def _check(self):
+        now, then = os.fstat(self._fd), self._status
+        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+            raise changed(self.name)
+
+    def sha256(self, scratch):
+        """In hexadecimal digits; computed once in a run of Ansible, whatever the number of hosts.
+
+        C(scratch) is a directory of this run.
+        """
+        # Ansible decrypts a vault file anew for each task; only the encrypted one can be known again.
+        found = self._status if self.readable == self.path else os.stat(self.path)
+        known = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, self.size]
+        notes = os.path.join(scratch, "oxistrano-artifact-" + hashlib.sha256(os.fsencode(self.path)).hexdigest()[:32])
+        with open(f"{notes}.lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                *noted, digest = json.loads(binaries.read(notes))
+                if noted == known:
+                    return digest
+            except (OSError, ValueError):
+                pass
+            digest = hashlib.sha256()
+            offset = 0
+            while content := os.pread(self._fd, 1 << 20, offset):
+                digest.update(content)
+                offset += len(content)
+            self._check()
+            binaries.write(notes, json.dumps([*known, digest.hexdigest()]).encode())
+        return digest.hexdigest()
+
+
+def changed(name):
+    return AnsibleError(
+        f"cannot send '{name}': it has changed on the controller meanwhile. Deploy again when nobody"
+        " writes to it any more. Nothing was changed."
+    )
+
+
+class Delivery:
+    """Brings the archive and has it unpacked; mixed into an action plugin with C(Transport)."""
+
+    def deliver(self, arguments, task_vars):
+        """Runs C(release_unpack) with an archive of the controller; the result has C(sent), in bytes."""
+        given = arguments["src"]
+        archive = self._archive(given)
+        try:
+            outcome = self._deliver({**arguments, "src": archive.path}, archive, task_vars)
+        except Stock as reason:
+            outcome = self._copy(arguments, archive, task_vars, reason)
+        finally:
+            archive.close()
+            self._loader.cleanup_tmp_file(archive.readable)
+        # By the name that the user has given it.
+        shown = outcome.get("invocation", {}).get("module_args", {})
+        shown.pop("artifact", None)
+        brought = shown.get("src", archive.path)
+        if "src" in shown:
+            shown["src"] = given
+        if "remote_src" in shown:
+            shown["remote_src"] = False
+        for key in ("msg", "path"):
+            if isinstance(outcome.get(key), str):
+                outcome[key] = outcome[key].replace(brought, given)
+        return outcome
+
+    def _archive(self, given):
+        try:
+            found = self._find_needle("files", given)
+            if os.path.isdir(found):
+                raise AnsibleError(
+                    f"cannot unpack '{found}': it is a directory; name an archive in src"
+                    " (ansistrano_deploy_from), or deploy the directory with ansistrano_deploy_via: copy"
+                    " or rsync. Nothing was changed."
+                )
+            # Decrypts a file of Ansible Vault as well.
+            return Archive(given, os.path.abspath(found), self._loader.get_real_file(found))
+        except AnsibleFileNotFound as error:
+            raise AnsibleError(
+                f"cannot unpack '{given}': there is no such file on the controller; name the"
+                f" archive in src (ansistrano_deploy_from). Nothing was changed. ({to_text(error)})"
+            ) from error
+        except OSError as error:
+            raise AnsibleError(f"cannot read '{given}' on the controller: {error}. Nothing was changed.") from error
+
+    def _deliver(self, arguments, archive, task_vars):
+        if self._connection.transport == "local":
+            # Who runs the module may be another user, or see other file systems.
+            artifact = {"size": archive.size, "here": archive.identity()}
+            outcome = self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars)
+            if "wanted" not in outcome:
+                if not outcome.get("failed"):
+                    self._tell(f"the module has read {archive.path} itself")
+                return {**outcome, "sent": 0}
+        artifact = {"size": archive.size, "sha256": archive.sha256(C.DEFAULT_LOCAL_TMP)}
+        content, sent, damaged, idle, last = b"", 0, 0, 0, -1
+        while True:
+            outcome = self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars, content)
+            sent += len(content)
+            if outcome.get("code") == NO_PLACE:
+                raise Stock(outcome["msg"])
+            if "wanted" not in outcome:
+                if not outcome.get("failed"):
+                    self._tell(f"sent {sent} of the {archive.size} bytes of {archive.path}")
+                return {**outcome, "sent": sent}
+            offset = outcome["wanted"]
+            if outcome["damaged"]:
+                self._tell(f"what the host had of {archive.path} was damaged, and it is thrown away")
+                damaged += 1
+                if damaged > 1:
+                    raise AnsibleError(
+                        f"cannot send '{archive.name}': twice it was not the same on the host as here (by its SHA-256)."
+                        " If nobody writes to it here, look at the disks of both. What was live is untouched."
+                    )
+            idle = idle + 1 if offset <= last else 0
+            if idle == PATIENCE or not 0 <= offset < archive.size:
+                raise AnsibleError(
+                    f"cannot send '{archive.name}': the host does not take it from byte {offset} on"
+                    f" ({archive.size} bytes, {sent} sent). Nothing was changed."
+                )
+            last = offset
+            self._tell(f"sending {archive.path} to the host, {archive.size} bytes, from byte {offset} on")
+            # The one before is not needed any more.
+            content = b""
+            content = archive.piece(offset)
+            artifact["offset"] = offset
+
+    def _copy(self, arguments, archive, task_vars, reason):
+        """Copies the archive into a temporary directory of the host, as ansible-core does."""
+        arguments = dict(arguments)
+        shell = self._connection._shell
+        if shell.tmpdir is None:
+            self._make_tmp_path()
+        remote = shell.join_path(shell.tmpdir, "archive")
+        self._tell(f"copying {archive.path} to the host as a whole, to {remote}")
+        self._transfer_file(archive.readable, remote)
+        # An unprivileged become user must be able to read it.
+        self._fixup_perms2((shell.tmpdir, remote), execute=False)
+        arguments.update(src=remote, remote_src=True)
+        outcome = self.run_stock("release_unpack", arguments, task_vars, reason)
+        return {**outcome, "sent": archive.size}
