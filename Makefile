@@ -53,10 +53,27 @@ lint: build ## formatting, lints, generated files, static binaries and their siz
 	@scripts/venv .build/lint $(REQUIREMENTS)/lint.txt
 	@scripts/lint
 
+.PHONY: fuzz
+fuzz: ## what comes from others, mutated, into what reads it: 20 s a target (ARGS='--seconds 3600')
+	@scripts/fuzz $(ARGS)
+
 .PHONY: downtime
 downtime: build ## failed requests and outage of deploys, ours and the seed's: half an hour (ARGS=--help)
 	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m downtime $(ARGS)
+
+.PHONY: bench
+bench: build ## ours against Python modules, unarchive, tar, cp, upstream: 40 minutes (ARGS=--help)
+	@scripts/venv .build/bench/venv tests/bench/requirements.txt
+	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 .build/bench/venv/bin/python -m bench $(ARGS)
+
+.PHONY: crash
+crash: build ## modules killed, failing, raced and loaded, on the built ones: half an hour (ARGS=--help)
+	@cargo run --release --quiet --locked -p oxistrano-crash -- --modules library $(ARGS)
+
+.PHONY: molecule
+molecule: build ## the roles on hosts in containers, all scenarios (SCENARIO=default: one), about 20 minutes
+	@scripts/molecule $(if $(SCENARIO),test -s $(SCENARIO)) $(ARGS)
 
 .PHONY: collection
 collection: build ## the archive for ansible-galaxy collection install
@@ -65,5 +82,7 @@ collection: build ## the archive for ansible-galaxy collection install
 
 .PHONY: clean
 clean: ## remove what was built
+	@# Molecule's hosts, if some are still there, have their files mounted from below .build.
+	@[ ! -d .build/molecule/podman ] || OXISTRANO_ENGINE=podman scripts/molecule-engine rm --force --all >/dev/null
 	rm -rf target .build
 	find library -type f ! -name '*.yml' -delete

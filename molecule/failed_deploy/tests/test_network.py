@@ -1,0 +1,53 @@
+"""A host disappears: its cable is pulled. The other one comes to the end of its deploy."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("variables", "switched"),
+    [
+        ({"ansistrano_before_symlink_tasks_file": "hooks/cut.yml"}, False),
+        # Nobody has seen it, and all the same it is so.
+        ({"ansistrano_before_symlink_tasks_file": "hooks/cut_soon.yml"}, True),
+        ({"ansistrano_after_symlink_tasks_file": "hooks/cut.yml"}, True),
+    ],
+    ids=["before_the_switch", "during_the_switch", "after_the_switch"],
+)
+def test_a_host_disappears(shop, visitors, variables, switched):
+    old, new = shop.live()
+    try:
+        with visitors([shop.web1]) as seen:
+            deploy = shop.deploy(new, **variables)
+    finally:
+        shop.web2.join()
+    # Something was unreachable.
+    assert deploy.code & 4, deploy.text
+    assert "fatal: [web2]: UNREACHABLE!" in deploy.text
+    assert "fatal: [web1]" not in deploy.text
+    assert seen["web1"] == [f"shop {old}", f"shop {new}"]
+    assert shop.web2.ask() == f"shop {new if switched else old}"
+    assert shop.web2.is_locked()
+    # Of its own controller: the lock's holder has died, and is not in the way.
+    shop.recovers(str(int(new) + 1) if switched else new)
+
+
+def test_an_upload_breaks_off(shop, visitors, noise):
+    old, new = shop.live()
+    size = shop.artifact(new, ballast=noise(48)).stat().st_size
+    part = f"{shop.web2.path}/.oxistrano/artifacts/*.part"
+    try:
+        with shop.web2.cut_when(f"test $(cat {part} 2>/dev/null | wc -c) -ge 16777216"), visitors([shop.web1]) as seen:
+            deploy = shop.deploy(new)
+        came = int(shop.web2.inside(f"cat {part} | wc -c").stdout)
+    finally:
+        shop.web2.join()
+    assert "fatal: [web2]: UNREACHABLE!" in deploy.text
+    assert 0 < came < size
+    assert seen["web1"] == [f"shop {old}", f"shop {new}"]
+    assert shop.web2.ask() == f"shop {old}"
+    assert shop.web2.live() == old and new not in shop.web2.releases()
+    # What has come is not sent once more.
+    deploy = shop.deploy(new, "-vvv", "--limit=web2")
+    assert deploy.code == 0, deploy.text
+    assert f"sent {size - came} of the {size} bytes" in deploy.text
+    shop.recovers(str(int(new) + 1))

@@ -1,0 +1,21 @@
+//! What happens to a shop when a module is killed, when its system calls fail, when somebody
+//! in the same directories means ill, when two work at once, and when there is a lot of
+//! everything. `docs/trust.md` has the tables that come of it.
+//!
+//! * [`programs`]: a module run as Ansible does, under strace or beside others.
+//! * [`scene`]: deploy roots in well-defined states, and the steps of a deploy.
+//! * [`disturb`]: one system call of a run that is killed or fails.
+//! * [`verdict`]: what must hold afterwards.
+//! * [`sweep`]: every disturbance of every step, one after the other.
+//! * [`power`], [`neighbours`], [`races`], [`load`]: the others.
+
+pub mod disturb;
+pub mod load;
+pub mod neighbours;
+pub mod power;
+pub mod programs;
+pub mod races;
+pub mod scene;
+pub mod sweep;
+pub mod table;
+pub mod verdict;

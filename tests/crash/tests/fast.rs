@@ -1,0 +1,99 @@
+//! What `make test` does of `make crash`: every kill, and some of the rest.
+
+use std::path::{Path, PathBuf};
+
+use oxistrano_crash::disturb::{reason_against, trace};
+use oxistrano_crash::scene::{Deploy, Scene, Via};
+use oxistrano_crash::sweep::{self, Extent};
+use oxistrano_crash::table::{is_well, render, Row};
+use oxistrano_crash::{load, neighbours, races};
+use oxistrano_harness::{binary, is_root};
+
+fn modules() -> PathBuf {
+    binary("release_setup").parent().expect("its directory").to_owned()
+}
+
+fn scratch() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    // Other users have a part in it.
+    std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755))
+        .expect("permissions");
+    scratch
+}
+
+#[track_caller]
+fn judge(title: &str, rows: &[Row]) {
+    assert!(is_well(rows), "{}", render(title, rows));
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.runs > 0), "{}", render(title, rows));
+}
+
+fn not_checked(what: &str, why: &str) {
+    // Past the capture of the test runner.
+    let text = format!("\n*** NOT CHECKED, {why}: {what}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+}
+
+fn swept(title: &str, extent: &Extent) {
+    if let Some(why) = reason_against() {
+        return not_checked(title, &why);
+    }
+    judge(title, &sweep::run(&modules(), scratch().path(), extent));
+}
+
+#[test]
+fn a_module_may_be_killed_at_every_system_call() {
+    swept("modules killed at system calls", &Extent { both: false, ..Extent::kills() });
+}
+
+#[test]
+fn system_calls_may_fail() {
+    swept("system calls that fail", &Extent { stride: 23, ..Extent::errors() });
+}
+
+#[test]
+fn a_release_is_on_the_disk_before_it_is_live() {
+    if let Some(why) = reason_against() {
+        return not_checked("what is on the disk before the switch", &why);
+    }
+    let scratch = scratch();
+    let scene = Scene::new(&modules(), &scratch.path().join("durable"));
+    scene.deploy(&Deploy::of("1")).expect("a deploy");
+    for via in [Via::Symlink, Via::Rsync] {
+        let deploy = Deploy { via, ..Deploy::of("2") };
+        scene.up_to(&deploy, "link");
+        let traced = |name| {
+            let step = scene.step(&deploy, name);
+            trace(&scene.programs, step.module, &step.arguments, &scratch.path().join("trace"))
+        };
+        let (link, activate) = (traced("link"), traced("activate"));
+        assert!(link.contains("syncfs("), "release_link syncs nothing: {link}");
+        let line = |words: [&str; 2]| {
+            let has = |line: &str| words.iter().all(|word| line.contains(word));
+            activate.lines().position(has).unwrap_or_else(|| panic!("no {words:?}: {activate}"))
+        };
+        let (synced, switched) = (line(["syncfs(", "= 0"]), line(["rename", "\"current\""]));
+        assert!(synced < switched, "{via:?}: {activate}");
+        let end = scene.step(&deploy, "finish");
+        scene.programs.must(end.module, &end.arguments);
+    }
+}
+
+#[test]
+fn hostile_neighbours_get_nothing() {
+    if !is_root() {
+        return not_checked("hostile neighbours", "this needs root");
+    }
+    let exe = Path::new(env!("CARGO_BIN_EXE_crash"));
+    judge("Hostile neighbours", &neighbours::run(&modules(), scratch().path(), exe, 12));
+}
+
+#[test]
+fn two_at_once_do_not_meet() {
+    judge("At once", &races::run(&modules(), scratch().path(), 10, 300));
+}
+
+#[test]
+fn a_lot_of_everything_is_no_trouble() {
+    judge("A lot of everything", &load::run(&modules(), scratch().path(), 5_000));
+}

@@ -1,0 +1,123 @@
+//! Small archives that are a lot of work.
+
+use std::io::{self, Write};
+
+use crate::case;
+use crate::packed::gzip;
+use crate::tar::{dir, entry, file, gnu_long, hard_link, pax, symlink, tar, Entry};
+use crate::Expected::Many;
+use crate::{too_large, Case};
+
+/// Enough to see that nothing grows with the square. A million takes half a minute.
+const MANY: usize = 5_000;
+
+fn many(out: &mut dyn Write, count: usize, one: fn(usize) -> Entry) -> io::Result<()> {
+    gzip(out, &|out| {
+        (0..count).try_for_each(|number| out.write_all(&one(number).bytes()))?;
+        tar(out, &[file("last")])
+    })
+}
+
+pub(super) static CASES: &[Case] = &[
+    case("5,000 empty directories", |o| many(o, MANY, |n| dir(format!("{n}"))), Many(MANY + 1)),
+    case(
+        "5,000 empty directories in one another's company",
+        |o| many(o, MANY, |n| dir(format!("{}/{}/{n}", n % 7, n % 97))),
+        Many(MANY + 7 + 7 * 97 + 1),
+    ),
+    case("5,000 times the same directory", |o| many(o, MANY, |_| dir("d")), Many(2)),
+    case("5,000 times the same file", |o| many(o, MANY, |_| file("f")), Many(2)),
+    case(
+        "a file and a link in turn",
+        |o| {
+            many(o, 5_000, |n| match n % 3 {
+                0 => file("f"),
+                1 => symlink("f", "../../../victim/file"),
+                _ => dir("f"),
+            })
+        },
+        Many(2),
+    ),
+    case(
+        "5,000 hard links",
+        |o| {
+            many(o, 5_000, |n| match n {
+                0 => file("f"),
+                n => hard_link(format!("{n}"), "f"),
+            })
+        },
+        Many(5_001),
+    ),
+    case(
+        "a file below each of many directories",
+        |o| many(o, 5_000, |n| file(format!("{n}/x"))),
+        Many(10_001),
+    ),
+    case(
+        "names of directories that fill the memory",
+        |o| {
+            gzip(o, &|out| {
+                for number in 0..2000 {
+                    let path = format!("{number}/{}", "d/".repeat(240));
+                    out.write_all(&gnu_long(b'L', path).bytes())?;
+                    out.write_all(&dir("d").bytes())?;
+                }
+                tar(out, &[])
+            })
+        },
+        too_large("64 MB"),
+    ),
+    case(
+        "more entries than are allowed",
+        |o| many(o, 1001, |n| file(format!("{n}"))),
+        too_large("entries"),
+    )
+    .with(&[("max_entries", 1000)]),
+    case(
+        "entries that are left out count, too",
+        |o| many(o, 1001, |_| entry(".", b'5')),
+        too_large("entries"),
+    )
+    .with(&[("max_entries", 1000)]),
+    case(
+        "headers that never come to an entry",
+        |o| {
+            gzip(o, &|out| {
+                let header = pax(b'x', &[("comment", &[b'c'; 512 << 10])]).bytes();
+                (0..100).try_for_each(|_| out.write_all(&header))
+            })
+        },
+        too_large("limit"),
+    )
+    .with(&[("max_bytes", 32 << 20)]),
+    case(
+        "256 names of users of a megabyte each",
+        |o| {
+            gzip(o, &|out| {
+                for number in 0..256 {
+                    let name = [format!("{number:03}").as_bytes(), &[b'u'; 1_000_000]].concat();
+                    out.write_all(&pax(b'x', &[("uname", &name)]).bytes())?;
+                    out.write_all(&file(format!("{number}")).bytes())?;
+                }
+                tar(out, &[])
+            })
+        },
+        Many(256),
+    ),
+    case(
+        "a large header for all of many entries",
+        |o| {
+            gzip(o, &|out| {
+                let map = "0,8,".repeat(130_000) + "8,0";
+                out.write_all(
+                    &pax(b'g', &[("GNU.sparse.map", map.as_bytes()), ("linkpath", &[b'l'; 4000])])
+                        .bytes(),
+                )?;
+                (0..5_000)
+                    .try_for_each(|number| out.write_all(&dir(format!("{number}")).bytes()))?;
+                tar(out, &[])
+            })
+        },
+        Many(5_000),
+    ),
+];
