@@ -41,7 +41,7 @@ test-playbooks: build ## the roles on localhost and over SSH, with the newest an
 	        $$(test $$version = $(NEWEST) || echo --ignore=tests/playbooks/test_magento_kill.py) \
 	        --ansible=$$PWD/.build/test-$$version/bin/ansible-playbook || exit 1; \
 	done
-	@.build/test-$(NEWEST)/bin/python -m pytest -q tests/shop tests/downtime
+	@.build/test-$(NEWEST)/bin/python -m pytest -q tests/shop tests/downtime tests/bench
 
 .PHONY: lint
 lint: build ## formatting, lints, generated files, static binaries and their sizes
