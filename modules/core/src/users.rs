@@ -2,6 +2,7 @@
 //! first, then `getent`, which knows LDAP and the like.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -125,14 +126,19 @@ fn lookup(database: &str, key: &str, matches: impl Fn(&[&str]) -> bool) -> Optio
 }
 
 fn getent(database: &str, key: &str) -> Option<String> {
-    let output = Command::new("getent")
+    let mut child = Command::new("getent")
         .args([database, "--", key])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
-    String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+        .spawn()
+        .ok()?;
+    // Not `Command::output`, which panics when the pipe cannot be read.
+    let mut text = Vec::new();
+    let read = child.stdout.take().map(|mut pipe| pipe.read_to_end(&mut text));
+    let ended = child.wait().is_ok_and(|status| status.success());
+    let answer = read.filter(|read| read.is_ok() && ended).map(|_| text)?;
+    String::from_utf8_lossy(&answer).lines().next().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -148,7 +148,8 @@ fn as_time<S: serde::Serializer>(time: &Option<i64>, serializer: S) -> Result<S:
 #[derive(Debug, Default)]
 pub struct History {
     records: Vec<Record>,
-    latest: HashMap<String, usize>,
+    /// The deploys of a version, by their places in `records`.
+    of: HashMap<String, Vec<usize>>,
     /// What `current` was led to, one after the other.
     activations: Vec<String>,
     /// The time of the latest event so far.
@@ -215,22 +216,23 @@ impl History {
         let order = self.records.len();
         let mut record = Record { version: version.to_owned(), ..Record::default() };
         // Until a new deploy has put a directory there, the old one is what it was.
-        if let Some(before) = self.latest.get(version).map(|index| &self.records[*index]) {
+        if let Some(before) = self.newest(version).map(|index| &self.records[index]) {
             record.rolled_back = before.rolled_back;
             record.source.clone_from(&before.source);
             record.reason.clone_from(&before.reason);
         }
         self.records.push(record);
-        self.latest.insert(version.to_owned(), order);
+        self.of.entry(version.to_owned()).or_default().push(order);
         order
     }
 
     fn record(&mut self, version: &str) -> &mut Record {
-        let index = match self.latest.get(version) {
-            Some(index) => *index,
-            None => self.begin(version),
-        };
+        let index = self.newest(version).unwrap_or_else(|| self.begin(version));
         &mut self.records[index]
+    }
+
+    fn newest(&self, version: &str) -> Option<usize> {
+        self.of.get(version)?.last().copied()
     }
 
     /// The deploys, the oldest first.
@@ -240,17 +242,15 @@ impl History {
 
     /// The latest deploy of a version.
     pub fn latest(&self, version: &Version) -> Option<&Record> {
-        self.latest.get(version.as_str()).map(|index| &self.records[*index])
+        self.newest(version.as_str()).map(|index| &self.records[index])
     }
 
     /// The deploy that made what the directory of a version holds: the latest that got as
     /// far as putting it there. With its place in the order of deploys.
     pub fn maker(&self, version: &Version) -> Option<(usize, &Record)> {
-        self.records
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(_, record)| record.version == version.as_str())
+        let deploys = self.of.get(version.as_str())?.iter().rev();
+        deploys
+            .map(|index| (*index, &self.records[*index]))
             .find(|(_, record)| record.placed || record.activated.is_some())
     }
 

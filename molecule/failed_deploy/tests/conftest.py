@@ -135,7 +135,7 @@ class Shop:
         variables["ansistrano_release_version"] = version
         return Deploy(subprocess.run(
             ["ansible-playbook", f"--inventory={Path(INVENTORY).parent}", "deploy.yml", "-e", json.dumps(variables), *options],
-            cwd=SCENARIO, env=os.environ | {"ANSIBLE_NOCOLOR": "1"},
+            cwd=SCENARIO, env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         ))
 

@@ -14,7 +14,7 @@ def test_before_the_switch_the_old_release_goes_on_serving(shop, visitors, hook)
     old, new = shop.live()
     before = shop.web1.releases()
     with visitors(shop.hosts) as seen:
-        deploy = shop.deploy(new, **{f"ansistrano_{hook}_tasks_file": "hooks/fail.yml"})
+        deploy = shop.deploy(new, **{f"ansistrano_{hook}_tasks_file": "tasks/fail.yml"})
     assert deploy.code == 2, deploy.text
     for host in shop.hosts:
         assert seen[host.name] == [f"shop {old}"]
@@ -29,7 +29,7 @@ def test_before_the_switch_the_old_release_goes_on_serving(shop, visitors, hook)
 def test_after_the_switch_the_new_release_serves(shop, visitors, hook):
     old, new = shop.live()
     with visitors(shop.hosts) as seen:
-        deploy = shop.deploy(new, **{f"ansistrano_{hook}_tasks_file": "hooks/fail.yml"})
+        deploy = shop.deploy(new, **{f"ansistrano_{hook}_tasks_file": "tasks/fail.yml"})
     assert deploy.code == 2, deploy.text
     for host in shop.hosts:
         assert seen[host.name] == [f"shop {old}", f"shop {new}"]
@@ -44,7 +44,7 @@ def test_after_the_switch_the_new_release_serves(shop, visitors, hook):
 
 def test_on_one_host_alone(shop, visitors):
     old, new = shop.live()
-    deploy = shop.deploy(new, ansistrano_before_symlink_tasks_file="hooks/fail.yml", failing_hosts=["web2"])
+    deploy = shop.deploy(new, ansistrano_before_symlink_tasks_file="tasks/fail.yml", failing_hosts=["web2"])
     assert deploy.code == 2, deploy.text
     assert "this hook fails" in deploy.message("web2")
     assert [host.ask() for host in shop.hosts] == [f"shop {new}", f"shop {old}"]

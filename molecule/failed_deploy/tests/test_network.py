@@ -6,10 +6,10 @@ import pytest
 @pytest.mark.parametrize(
     ("variables", "switched"),
     [
-        ({"ansistrano_before_symlink_tasks_file": "hooks/cut.yml"}, False),
+        ({"ansistrano_before_symlink_tasks_file": "tasks/cut.yml"}, False),
         # Nobody has seen it, and all the same it is so.
-        ({"ansistrano_before_symlink_tasks_file": "hooks/cut_soon.yml"}, True),
-        ({"ansistrano_after_symlink_tasks_file": "hooks/cut.yml"}, True),
+        ({"ansistrano_before_symlink_tasks_file": "tasks/cut_soon.yml"}, True),
+        ({"ansistrano_after_symlink_tasks_file": "tasks/cut.yml"}, True),
     ],
     ids=["before_the_switch", "during_the_switch", "after_the_switch"],
 )

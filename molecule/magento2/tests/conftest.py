@@ -25,6 +25,13 @@ def visitors():
     return requests
 
 
+@pytest.fixture
+def pace():
+    """A function: the seconds that one of Ansible's tasks took around a deploy (pace.yml)."""
+    place = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+    return lambda deploy: max(float((place / f"{deploy}.{moment}").read_text()) for moment in ("before", "after"))
+
+
 class Web:
     """A web host, as who looks after the shop sees it."""
 

@@ -249,9 +249,9 @@ pub fn points(programs: &Programs, module: &str, arguments: &Value, log: &Path) 
         let Some(call) = names.iter().find(|known| **known == name) else { continue };
         let number = counts.entry((thread, call)).or_default();
         *number += 1;
-        let is_own = loading.as_ref().is_some_and(|loading| {
-            *number > loading.get(call).copied().unwrap_or(0)
-        });
+        let is_own = loading
+            .as_ref()
+            .is_some_and(|loading| *number > loading.get(call).copied().unwrap_or(0));
         if !is_own {
             continue;
         }

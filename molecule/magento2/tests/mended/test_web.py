@@ -12,4 +12,4 @@ def test_every_host_runs_the_new_release(web):
 def test_php_fpm_was_restarted(web):
     masters, _ = web.fpm()
     assert len(masters) == 2
-    assert web.host.check_output("systemctl is-active 'php*-fpm'") == "active"
+    assert web.host.check_output("systemctl is-active 'php*-fpm.service'") == "active"

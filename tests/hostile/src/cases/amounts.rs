@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::case;
-use crate::packed::gzip;
+use crate::packed::zstd;
 use crate::tar::{dir, entry, file, gnu_long, hard_link, pax, symlink, tar, Entry};
 use crate::Expected::Many;
 use crate::{too_large, Case};
@@ -12,7 +12,7 @@ use crate::{too_large, Case};
 const MANY: usize = 5_000;
 
 fn many(out: &mut dyn Write, count: usize, one: fn(usize) -> Entry) -> io::Result<()> {
-    gzip(out, &|out| {
+    zstd(out, &|out| {
         (0..count).try_for_each(|number| out.write_all(&one(number).bytes()))?;
         tar(out, &[file("last")])
     })
@@ -54,18 +54,18 @@ pub(super) static CASES: &[Case] = &[
         Many(10_001),
     ),
     case(
-        "names of directories that fill the memory",
+        "closed directories that fill the memory",
         |o| {
-            gzip(o, &|out| {
-                for number in 0..2000 {
-                    let path = format!("{number}/{}", "d/".repeat(240));
-                    out.write_all(&gnu_long(b'L', path).bytes())?;
-                    out.write_all(&dir("d").bytes())?;
+            zstd(o, &|out| {
+                let above = format!("{}/", "n".repeat(250)).repeat(15);
+                for number in 0..4_000 {
+                    out.write_all(&gnu_long(b'L', format!("{above}{number}")).bytes())?;
+                    out.write_all(&dir("d").mode(0).bytes())?;
                 }
                 tar(out, &[])
             })
         },
-        too_large("64 MB"),
+        too_large("u+rwx"),
     ),
     case(
         "more entries than are allowed",
@@ -82,7 +82,7 @@ pub(super) static CASES: &[Case] = &[
     case(
         "headers that never come to an entry",
         |o| {
-            gzip(o, &|out| {
+            zstd(o, &|out| {
                 let header = pax(b'x', &[("comment", &[b'c'; 512 << 10])]).bytes();
                 (0..100).try_for_each(|_| out.write_all(&header))
             })
@@ -93,7 +93,7 @@ pub(super) static CASES: &[Case] = &[
     case(
         "256 names of users of a megabyte each",
         |o| {
-            gzip(o, &|out| {
+            zstd(o, &|out| {
                 for number in 0..256 {
                     let name = [format!("{number:03}").as_bytes(), &[b'u'; 1_000_000]].concat();
                     out.write_all(&pax(b'x', &[("uname", &name)]).bytes())?;
@@ -107,7 +107,7 @@ pub(super) static CASES: &[Case] = &[
     case(
         "a large header for all of many entries",
         |o| {
-            gzip(o, &|out| {
+            zstd(o, &|out| {
                 let map = "0,8,".repeat(130_000) + "8,0";
                 out.write_all(
                     &pax(b'g', &[("GNU.sparse.map", map.as_bytes()), ("linkpath", &[b'l'; 4000])])

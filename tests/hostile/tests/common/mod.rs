@@ -109,6 +109,7 @@ impl Attack {
 }
 
 /// Runs it; how much memory it took at most, in kB.
+#[allow(clippy::zombie_processes, reason = "wait4 waits for it, and says how much it took")]
 fn measured(program: &Path, arguments: &str) -> Result<(Output, i64), String> {
     let mut child = Command::new(program)
         .arg("-")
