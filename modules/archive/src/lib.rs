@@ -151,8 +151,8 @@ pub fn list(file: &File, path: &Path, options: &UnpackOptions) -> Result<Summary
 /// position is.
 ///
 /// Kept are permissions, times of modification, links, holes, and owners if wanted. Of
-/// entries with the same name the last counts, a directory that is there stays. Until the
-/// end `into` is closed to everybody but its owner.
+/// entries with the same name the last counts, a directory that is there stays. While things
+/// are made for somebody else, `into` is closed to everybody but its owner.
 ///
 /// # Errors
 /// In each case some of it may have been written; remove it.

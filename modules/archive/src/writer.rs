@@ -77,12 +77,15 @@ impl<'a> Writer<'a> {
     /// Before the first item, whose owner will probably be that of all.
     fn start(&mut self, item: &Item) -> Result<(), Failure> {
         self.started = true;
-        // What is made for its owner must not be reached by them yet.
-        self.root.set_mode(self.root_mode & 0o7000 | 0o700)?;
         let now = identity::current();
         let wanted = (item.uid.unwrap_or(now.0), item.gid.unwrap_or(now.1));
         if wanted != now {
             self.identity = Identity::take(wanted);
+        }
+        // What is made for its owner must not be reached by them yet. Not without need: with the
+        // mode, who is not in the directory's group takes away the bit that passes it on.
+        if self.identity.is_some() {
+            self.root.set_mode(self.root_mode & 0o7000 | 0o700)?;
         }
         // Threads that start now have the same identity.
         let crew =
@@ -347,11 +350,14 @@ impl Sink for Writer<'_> {
                     fs::fchown(self.root, uid.map(Uid::from_raw), gid.map(Gid::from_raw))
                         .or_fail("change the owner of", self.root.path())?;
                 }
-                *mode
+                // As chmod(1): the bit by which the group is inherited is not taken away.
+                *mode | self.root_mode & 0o2000
             }
             None => self.root_mode,
         };
-        self.root.set_mode(mode)?;
+        if self.root.info()?.mode() != mode {
+            self.root.set_mode(mode)?;
+        }
         Ok(shared)
     }
 }

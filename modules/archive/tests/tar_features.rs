@@ -354,3 +354,38 @@ fn a_directory_that_passes_its_group_on_keeps_doing_so() {
     scratch.unpack(&Raw::new().dir("d/", 0o777).dir("d/e/", 0o755).end(), &plain()).unwrap();
     assert_eq!([scratch.mode("d"), scratch.mode("d/e")], [0o2777, 0o2755]);
 }
+
+#[test]
+fn also_under_somebody_who_is_not_in_that_group() {
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
+    const NOBODY: u32 = 65534;
+    const WEB: u32 = 33;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT CHECKED without root: unpacking as somebody else");
+        return;
+    }
+    let scratch = Scratch::new();
+    let out = scratch.out();
+    chown(&out, Some(NOBODY), Some(WEB)).unwrap();
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o2750)).unwrap();
+    for above in out.ancestors().skip(1).take_while(|path| *path != std::env::temp_dir()) {
+        std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let archive = Raw::new().dir("d/", 0o755).file("d/f", b"x").file("f", b"x").end();
+    // The identity is that of a thread, and of those that it starts.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            set_thread_groups(&[]).unwrap();
+            let gid = rustix::process::Gid::from_raw(NOBODY);
+            set_thread_res_gid(gid, gid, gid).unwrap();
+            let uid = rustix::process::Uid::from_raw(NOBODY);
+            set_thread_res_uid(uid, uid, uid).unwrap();
+            scratch.unpack(&archive, &plain()).unwrap();
+        });
+    });
+    for name in ["", "d", "d/f", "f"] {
+        assert_eq!(out.join(name).metadata().unwrap().gid(), WEB, "{name}");
+    }
+    assert_eq!([out.metadata().unwrap().mode() & 0o7777, scratch.mode("d")], [0o2750, 0o2755]);
+}
