@@ -370,7 +370,7 @@ fn also_under_somebody_who_is_not_in_that_group() {
     chown(&out, Some(NOBODY), Some(WEB)).unwrap();
     std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o2750)).unwrap();
     for above in out.ancestors().skip(1).take_while(|path| *path != std::env::temp_dir()) {
-        std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     let archive = Raw::new().dir("d/", 0o755).file("d/f", b"x").file("f", b"x").end();
     // The identity is that of a thread, and of those that it starts.

@@ -209,9 +209,14 @@ fn read_arguments(
     };
     let arguments = if argument == "-" && leave_rest {
         let mut input = std::io::stdin().lock();
-        let arguments = first_value(&mut input);
-        if input.fill_buf().map_err(unreadable)?.first() == Some(&b'\n') {
-            input.consume(1);
+        let mut arguments = first_value(&mut input);
+        match input.fill_buf().map_err(unreadable)?.first() {
+            None => {}
+            Some(b'\n') => input.consume(1),
+            // More of what should be the arguments.
+            Some(_) => {
+                arguments = arguments.and_then(|_| serde_json::from_slice(b"{} {}"));
+            }
         }
         arguments
     } else if argument == "-" {

@@ -6,7 +6,7 @@
 
 mod docs;
 
-use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
+use oxistrano_core::{secrets, Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
 use oxistrano_releases::{
     release_options, shared_links, switch, trash, EventKind, Lock, LockKind, Release, Releases,
     Root, State, Version, Via,
@@ -136,7 +136,7 @@ fn switch_back(
     // Noted first: who is killed in between has judged the release all the same, and it must
     // not be gone back to.
     let user = oxistrano_releases::local_user();
-    let (target, reason) = (to.version.to_string(), options.reason.clone());
+    let (target, reason) = (to.version.to_string(), options.reason.as_deref().map(secrets::hide));
     root.record(from, EventKind::RolledBack { to: target, reason, user })?;
     // A release that was live is on the disk; and a rollback must not wait for a slow one.
     plan.apply(root, false).inspect_err(|_| {

@@ -1,7 +1,7 @@
 //! `state=finished`, `failed` and `unlocked`: closes a deploy.
 
 use oxistrano_core::json::json;
-use oxistrano_core::{clock, remove, Context, Failure, Outcome};
+use oxistrano_core::{clock, remove, secrets, Context, Failure, Outcome};
 use oxistrano_releases::{
     replaced, switch, trash, EventKind, Lock, LockKind, Outcome as Ending, Root, State, Version,
     STAGING_NAME,
@@ -146,7 +146,7 @@ fn clear_away(options: &Options, root: &Root, version: Option<&Version>) -> Resu
             trash.push(trash::discard(&releases, version)?);
             left.removed = Some(version.to_string());
         }
-        let reason = options.reason.clone();
+        let reason = options.reason.as_deref().map(secrets::hide);
         root.record(version, EventKind::Ended { outcome: Ending::Failed, reason })?;
         if unfinished {
             root.record(version, EventKind::Removed)?;

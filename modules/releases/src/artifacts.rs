@@ -25,6 +25,9 @@ const DIR: &str = "artifacts";
 const PART: &str = ".part";
 /// How long a part waits for the rest.
 const PATIENCE: Duration = Duration::from_secs(7 * 86400);
+/// Seconds and nanoseconds: two short deploys may follow each other within one second.
+type Moment = (i64, i64);
+
 /// Bytes that are taken at a time.
 const BLOCK: usize = 256 * 1024;
 
@@ -307,23 +310,23 @@ impl Artifacts {
         whole.sort_by_key(|(name, _)| *name != latest);
         let too_many = whole.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX));
         let too_old = |mtime: i64| now.saturating_sub(mtime) > PATIENCE.as_secs() as i64;
-        let given_up = parts.into_iter().filter(|(_, mtime)| too_old(*mtime));
+        let given_up = parts.into_iter().filter(|(_, (seconds, _))| too_old(*seconds));
         too_many.chain(given_up).try_for_each(|(name, _)| self.dir.remove_file(name).map(drop))
     }
 
-    /// The archives and parts with the times of their last use, the latest first. Other names
-    /// are not ours.
-    fn names(&self) -> Result<Vec<(OsString, i64)>, Failure> {
+    /// The archives and parts with the times of their last use, the latest first. Other names are not ours.
+    fn names(&self) -> Result<Vec<(OsString, Moment)>, Failure> {
         let mut found = Vec::new();
         for name in self.dir.names()? {
             let bytes = name.as_encoded_bytes();
             if is_sha256(bytes.strip_suffix(PART.as_bytes()).unwrap_or(bytes)) {
                 if let Some(info) = self.dir.lookup(&name)? {
-                    found.push((name, info.mtime()));
+                    let used = (info.mtime(), info.stat().st_mtime_nsec as i64);
+                    found.push((name, used));
                 }
             }
         }
-        found.sort_by_key(|(_, mtime)| std::cmp::Reverse(*mtime));
+        found.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
         Ok(found)
     }
 

@@ -80,11 +80,13 @@ class Host(DeployRoot):
 
     def inside(self, script):
         """Runs a script of the shell there, without a network."""
-        return subprocess.run([ENGINE, "exec", self.container, "sh", "-c", script], check=True, capture_output=True, text=True)
+        command = [ENGINE, "exec", self.container, "sh", "-c", script]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def leave_free(self, megabytes):
         """Fills its disk, but for that much."""
-        self.run("fallocate -l $(($(df --output=avail -B1 /var/www | tail -n 1) - %s000000)) /var/www/ballast", str(megabytes))
+        free = int(self.run("df --output=avail -B1 /var/www").split()[-1])
+        self.run("fallocate -l %s /var/www/ballast", str(free - megabytes * 1_000_000))
 
     def make_room(self):
         self.run("rm -f /var/www/ballast")
@@ -133,8 +135,9 @@ class Shop:
         if not (EPHEMERAL / f"shop-{version}.tar.gz").exists():
             self.artifact(version)
         variables["ansistrano_release_version"] = version
+        inventory = Path(INVENTORY).parent
         return Deploy(subprocess.run(
-            ["ansible-playbook", f"--inventory={Path(INVENTORY).parent}", "deploy.yml", "-e", json.dumps(variables), *options],
+            ["ansible-playbook", f"--inventory={inventory}", "deploy.yml", "-e", json.dumps(variables), *options],
             cwd=SCENARIO, env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         ))

@@ -38,7 +38,7 @@ def test_an_upload_breaks_off(shop, visitors, noise):
     try:
         with shop.web2.cut_when(f"test $(cat {part} 2>/dev/null | wc -c) -ge 16777216"), visitors([shop.web1]) as seen:
             deploy = shop.deploy(new)
-        came = int(shop.web2.inside(f"cat {part} | wc -c").stdout)
+        came = int(shop.web2.inside(f"cat {part} | wc -c"))
     finally:
         shop.web2.join()
     assert "fatal: [web2]: UNREACHABLE!" in deploy.text

@@ -61,7 +61,8 @@ class Web:
         lines = [json.loads(line) for line in self.host.run("cat /var/lib/shop/runs.jsonl").stdout.splitlines()]
         own = [line for line in lines if line["release"] == f"{self.root.path}/releases/{release}"]
         assert {line["user"] for line in own} <= {"www-data"}
-        return sorted((line for line in own if not line["command"].startswith("cron:")), key=lambda line: line["command"])
+        asked = [line for line in own if not line["command"].startswith("cron:")]
+        return sorted(asked, key=lambda line: line["command"])
 
     def commands(self, release):
         return [line["command"] for line in self.runs(release)]

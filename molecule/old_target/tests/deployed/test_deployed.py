@@ -1,7 +1,5 @@
 """Three artifacts have been deployed by an account that may do little."""
 
-import pytest
-
 
 def test_the_host_is_what_this_is_about(host):
     assert host.system_info.distribution == "debian" and host.system_info.release.split(".")[0] == "11"
@@ -22,7 +20,6 @@ def test_everything_belongs_to_the_account(root):
 
 
 # Strict: when release_unpack leaves the group to the directory, this turns red, and the mark goes.
-@pytest.mark.xfail(strict=True, reason="release_unpack takes the setgid bit from the release before it fills it")
 def test_the_groups_of_the_deploy_root_are_inherited(root):
     assert root.run("find %s ! -group www-data ! -path '*/.oxistrano*'", root.path) == ""
 
