@@ -51,6 +51,7 @@ lint: build ## formatting, lints, generated files, static binaries and their siz
 	cargo xtask gen --check
 	cargo xtask sizes
 	@scripts/venv .build/lint $(REQUIREMENTS)/lint.txt
+	@python3 scripts/crates
 	@scripts/lint
 
 .PHONY: fuzz
