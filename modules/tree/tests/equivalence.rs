@@ -67,7 +67,12 @@ fn build(root: &Path, entries: &[Entry]) {
     let mut made: Vec<(PathBuf, &Entry)> = Vec::new();
     for entry in entries {
         let path = root.join(PathBuf::from(std::ffi::OsString::from_vec(entry.path.clone())));
-        if path.symlink_metadata().is_ok() || fs::create_dir_all(path.parent().unwrap()).is_err() {
+        let parent = path.parent().unwrap();
+        // Through a link it would lie elsewhere, perhaps outside.
+        if path.symlink_metadata().is_ok()
+            || fs::create_dir_all(parent).is_err()
+            || parent.canonicalize().unwrap() != parent
+        {
             continue;
         }
         let done = match &entry.thing {
