@@ -135,6 +135,17 @@ fn who_knows_that_nobody_deploys_frees_the_lock_on_the_way() {
 }
 
 #[test]
+fn the_history_keeps_the_reason_without_its_secrets() {
+    let (root, alice, _) = alice_deploys();
+    let mut arguments = setup("2", "failed", &alice);
+    arguments["reason"] = "git clone https://bob:hunter22pw@git.example.com/shop failed".into();
+    let _ = root.run("release_setup", arguments).changed();
+    let history = fs::read_to_string(root.at(".oxistrano/history.jsonl")).unwrap();
+    assert!(history.contains("git.example.com/shop failed"), "{history}");
+    assert!(!history.contains("hunter22pw"), "{history}");
+}
+
+#[test]
 fn a_history_with_garbage_costs_only_the_garbage() {
     let root = Root::with(&["1", "2"]);
     let path = root.at(".oxistrano/history.jsonl");
