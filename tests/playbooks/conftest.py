@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 from ansible_run import CHECKOUT, DEPLOY, HERE, Ansible, Project  # noqa: E402
 from magento_run import Magento  # noqa: E402
 from shop import Missing, Shop, requirements  # noqa: E402
+import sshd as sshd_module  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
 
@@ -214,3 +215,19 @@ def shop(request):
 def magento(ansible, collections, shop, tmp_path):
     """A project that deploys to that shop, on which v1 is live."""
     return Magento(ansible, tmp_path / "project", collections, shop).reset()
+
+
+@pytest.fixture
+def over_ssh(project, monkeypatch):
+    """Lets the project reach this machine over SSH, with the same HOME as without it."""
+    home = Path(tempfile.mkdtemp(prefix="oxi-", dir="/tmp"))
+    monkeypatch.setattr(
+        sshd_module, "CONFIG", f"{sshd_module.CONFIG}SetEnv HOME={project.environment['HOME']}\n"
+    )
+    server = sshd_module.Sshd(home)
+    try:
+        project.variables |= server.start().variables()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import pytest
-import sshd as sshd_module
 from ansible_run import Root, wait_until
 
 UNPACK = "oxistrano.deploy.release_unpack"
@@ -82,20 +81,6 @@ def play(project, root):
     return run
 
 
-@pytest.fixture
-def server(project, monkeypatch):
-    """The project reaches this machine over SSH, with the same HOME as without it."""
-    home = Path(tempfile.mkdtemp(prefix="oxi-", dir="/tmp"))
-    monkeypatch.setattr(sshd_module, "CONFIG", f"{sshd_module.CONFIG}SetEnv HOME={project.environment['HOME']}\n")
-    running = sshd_module.Sshd(home)
-    try:
-        project.variables |= running.start().variables()
-        yield running
-    finally:
-        running.stop()
-        shutil.rmtree(home, ignore_errors=True)
-
-
 def sent(result):
     """The bytes that went over, for each host."""
     return [int(number) for number in re.findall(r'^    "sent": (\d+)', result.output, re.M)]
@@ -147,7 +132,7 @@ def kill(pids):
             pass  # it has ended meanwhile
 
 
-def test_over_ssh_an_archive_is_sent_once(play, root, archive, server):
+def test_over_ssh_an_archive_is_sent_once(play, root, archive, over_ssh):
     size = archive.stat().st_size
     first = play(archive, "1").good()
     assert sent(first) == [size]
@@ -170,7 +155,7 @@ def test_over_ssh_an_archive_is_sent_once(play, root, archive, server):
         assert f'"src": "{archive}"' in result.output and '"artifact": ' not in result.output
 
 
-def test_a_deploy_with_the_role_keeps_its_archive(project, artifacts, server):
+def test_a_deploy_with_the_role_keeps_its_archive(project, artifacts, over_ssh):
     first, second = artifacts.archive("1"), artifacts.archive("2")
     sizes = [path.stat().st_size for path in (first, second)]
     assert sizes[0] in sent(project.deploy(first, "1", "-vvv").good())
@@ -201,14 +186,14 @@ def resumed(play, root, large, there):
     assert kept(root) == {digest(large): large.stat().st_size}
 
 
-def test_an_upload_that_breaks_off_is_resumed(play, root, large, server):
-    running, there = interrupted(play, root, large, lambda _: descendants(server.process.pid))
+def test_an_upload_that_breaks_off_is_resumed(play, root, large, over_ssh):
+    running, there = interrupted(play, root, large, lambda _: descendants(over_ssh.process.pid))
     recap = running.result().recap["web"]
     assert recap["unreachable"] + recap["failed"] == 1
     resumed(play, root, large, there)
 
 
-def test_a_controller_that_is_killed_leaves_what_the_next_one_needs(play, root, large, server):
+def test_a_controller_that_is_killed_leaves_what_the_next_one_needs(play, root, large, over_ssh):
     # Newer workers are in sessions of their own.
     running, there = interrupted(play, root, large, lambda it: [*descendants(it.process.pid), it.process.pid])
     running.process.wait()
@@ -216,7 +201,7 @@ def test_a_controller_that_is_killed_leaves_what_the_next_one_needs(play, root, 
 
 
 @pytest.mark.parametrize("position", [600, -1], ids=["contents", "end"])
-def test_a_kept_archive_that_is_damaged_is_sent_anew(play, root, archive, server, position):
+def test_a_kept_archive_that_is_damaged_is_sent_anew(play, root, archive, over_ssh, position):
     play(archive, "1").good()
     path = root.state / f"artifacts/{digest(archive)}"
     content = bytearray(path.read_bytes())
@@ -228,14 +213,14 @@ def test_a_kept_archive_that_is_damaged_is_sent_anew(play, root, archive, server
     same(root, "2", archive)
 
 
-def test_a_wrong_checksum_is_said_before_anything_is_sent(play, root, archive, server):
+def test_a_wrong_checksum_is_said_before_anything_is_sent(play, root, archive, over_ssh):
     result = play(archive, "1", checksum=f"sha256:{'0' * 64}")
     result.bad(f"'{archive}' has the wrong checksum", digest(archive), "0" * 64, "Nothing was changed")
     assert "sending" not in result.output and not kept(root) and not root.releases()
     play(archive, "1", checksum=f"sha256:{digest(archive).upper()}").good()
 
 
-def test_as_many_stay_as_are_wanted(play, root, tmp_path, server):
+def test_as_many_stay_as_are_wanted(play, root, tmp_path, over_ssh):
     archives = [tar_of(tmp_path / f"{name}.tar", **{name: name.encode()}) for name in "abc"]
     names = [digest(path) for path in archives]
     play(archives[0], "1", keep_artifacts=2).good()
@@ -249,7 +234,7 @@ def test_as_many_stay_as_are_wanted(play, root, tmp_path, server):
     assert not kept(root)
 
 
-def test_two_that_send_the_same_at_once(play, project, root, archive, server):
+def test_two_that_send_the_same_at_once(play, project, root, archive, over_ssh):
     project.hosts = {name: {} for name in ("a", "b")}
     running = [play.start(archive, f"{number}-{{{{ inventory_hostname }}}}") for number in range(3)]
     for each in running:
@@ -260,7 +245,7 @@ def test_two_that_send_the_same_at_once(play, project, root, archive, server):
     assert kept(root) == {digest(archive): archive.stat().st_size}
 
 
-def test_the_hash_is_taken_once_whatever_the_number_of_hosts(play, project, root, archive, server, tmp_path):
+def test_the_hash_is_taken_once_whatever_the_number_of_hosts(play, project, root, archive, over_ssh, tmp_path):
     """A module in the way of hashlib counts."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(
@@ -278,7 +263,7 @@ def test_the_hash_is_taken_once_whatever_the_number_of_hosts(play, project, root
     assert (tmp_path / "counted").read_text() == "x"
 
 
-def test_a_file_that_changes_while_it_is_sent_is_not_deployed(play, root, large, server):
+def test_a_file_that_changes_while_it_is_sent_is_not_deployed(play, root, large, over_ssh):
     part = part_of(root, large)
     running = play.start(large, "1", exclude=["noise"])
     wait_until(lambda: part() > 0, "the first piece")
@@ -289,7 +274,7 @@ def test_a_file_that_changes_while_it_is_sent_is_not_deployed(play, root, large,
     play(large, "1", exclude=["noise"]).good()
 
 
-def test_the_controller_needs_no_more_memory_for_a_large_archive(play, root, tmp_path, server):
+def test_the_controller_needs_no_more_memory_for_a_large_archive(play, root, tmp_path, over_ssh):
     def most(name, size):
         path = tar_of(tmp_path / f"{name}.tar", index=b"x", noise=size)
         running = play.start(path, name, exclude=["noise"])
@@ -336,7 +321,7 @@ def for_nobody(project):
 @pytest.mark.parametrize("connection", ["local", "ssh"])
 def test_become_a_user_who_cannot_read_the_file(request, play, project, for_nobody, archive, method, connection):
     if connection == "ssh":
-        request.getfixturevalue("server")
+        request.getfixturevalue("over_ssh")
     project.variables["ansible_become_method"] = method
     if method == "su":
         project.variables["ansible_become_flags"] = "-s /bin/sh"
@@ -350,7 +335,7 @@ def test_become_a_user_who_cannot_read_the_file(request, play, project, for_nobo
         assert path.stat().st_uid == 65534 and not path.stat().st_mode & 0o077
 
 
-def test_check_mode_sends_nothing(play, root, archive, server):
+def test_check_mode_sends_nothing(play, root, archive, over_ssh):
     result = play(archive, "1", "--check", "--diff").good()
     assert sent(result) == [0] and f"would bring {archive.stat().st_size} bytes" in result.output
     assert not root.state.exists() and "sending" not in result.output
@@ -362,7 +347,7 @@ def test_check_mode_sends_nothing(play, root, archive, server):
 @pytest.mark.parametrize("connection", ["local", "ssh"])
 def test_an_artifact_of_the_vault_is_decrypted_and_sent_once(request, project, play, root, tmp_path, connection):
     if connection == "ssh":
-        request.getfixturevalue("server")
+        request.getfixturevalue("over_ssh")
     small = tar_of(tmp_path / "small.tar", index=b"secret")
     plain = tmp_path / "plain.tar"
     shutil.copy(small, plain)
@@ -380,7 +365,7 @@ def test_an_artifact_of_the_vault_is_decrypted_and_sent_once(request, project, p
 @pytest.mark.parametrize("connection", ["local", "ssh"])
 def test_what_is_no_archive_to_send(request, play, root, tmp_path, connection):
     if connection == "ssh":
-        request.getfixturevalue("server")
+        request.getfixturevalue("over_ssh")
     (tmp_path / "empty.tar").touch()
     play(tmp_path / "empty.tar", "1").bad(f"cannot unpack '{tmp_path}/empty.tar': it is empty")
     os.mkfifo(tmp_path / "fifo")
@@ -391,7 +376,7 @@ def test_what_is_no_archive_to_send(request, play, root, tmp_path, connection):
 
 
 @pytest.mark.needs("root", "mount")
-def test_a_disk_that_is_too_full_is_said_with_the_sizes(play, root, archive, server):
+def test_a_disk_that_is_too_full_is_said_with_the_sizes(play, root, archive, over_ssh):
     place = root.state / "artifacts"
     place.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", place], check=True)
@@ -406,7 +391,7 @@ def test_a_disk_that_is_too_full_is_said_with_the_sizes(play, root, archive, ser
 @pytest.mark.parametrize("connection", ["local", "ssh"])
 def test_the_way_of_core_copies_it_as_a_whole_each_time(request, project, play, root, archive, connection):
     if connection == "ssh":
-        request.getfixturevalue("server")
+        request.getfixturevalue("over_ssh")
     project.variables["oxistrano_transport"] = "stock"
     for version in ("1", "2"):
         result = play(archive, version).good()
@@ -420,7 +405,7 @@ def test_the_way_of_core_copies_it_as_a_whole_each_time(request, project, play, 
 
 
 @pytest.mark.needs("root")
-def test_where_the_host_has_no_place_for_it_core_copies_it(play, project, for_nobody, archive, server):
+def test_where_the_host_has_no_place_for_it_core_copies_it(play, project, for_nobody, archive, over_ssh):
     project.variables["ansible_become_method"] = "su"
     project.variables["ansible_become_flags"] = "-s /bin/sh"
     for name in (".oxistrano", ".oxistrano/artifacts"):

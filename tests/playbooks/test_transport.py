@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import pytest
-import sshd as sshd_module
 from ansible_run import CHECKOUT, Project
 
 INFO = "oxistrano.deploy.release_info"
@@ -83,22 +82,6 @@ def fake(project, tmp_path):
         project.environment["ANSIBLE_COLLECTIONS_PATH"] = str(tmp_path / "collections")
 
     return put
-
-
-@pytest.fixture
-def over_ssh(project, monkeypatch):
-    """Lets the project reach this machine over SSH, with the same HOME as without it."""
-    home = Path(tempfile.mkdtemp(prefix="oxi-", dir="/tmp"))
-    monkeypatch.setattr(
-        sshd_module, "CONFIG", f"{sshd_module.CONFIG}SetEnv HOME={project.environment['HOME']}\n"
-    )
-    server = sshd_module.Sshd(home)
-    try:
-        project.variables |= server.start().variables()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(params=["local", "ssh"])

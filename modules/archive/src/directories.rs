@@ -14,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use oxistrano_core::dir::noun;
 use oxistrano_core::{Dir, Failure, IoContext};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -23,7 +24,7 @@ use crate::entry::Time;
 use crate::failures;
 use crate::identity::Ids;
 use crate::pending::Pending;
-use crate::place::{self, give_back, kind, noun, times, Finally, Owner, Place};
+use crate::place::{self, give_back, kind, times, Finally, Owner, Place};
 
 /// As much is kept, in bytes, of directories that get their permissions at the end.
 const MOST_KEPT: usize = 12 << 20;
@@ -434,7 +435,7 @@ impl<'a> Directories<'a> {
                 Some(failures::unsafe_entry(self.archive, entry, why))
             }
             _ => {
-                let why = format!("{shown}, above it, is {}", noun(&stat));
+                let why = format!("{shown}, above it, is {}", noun(kind(&stat)));
                 Some(failures::bad(self.archive, entry, why))
             }
         }

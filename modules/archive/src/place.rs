@@ -126,18 +126,6 @@ pub(crate) fn times(mtime: Time) -> Timestamps {
     Timestamps { last_access: omit, last_modification }
 }
 
-/// What it is, in a word, for messages.
-pub(crate) fn noun(stat: &Stat) -> &'static str {
-    match kind(stat) {
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a symbolic link",
-        FileType::RegularFile => "a file",
-        FileType::Fifo => "a FIFO",
-        FileType::Socket => "a socket",
-        _ => "a device",
-    }
-}
-
 /// What it is.
 pub(crate) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)

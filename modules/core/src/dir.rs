@@ -18,7 +18,7 @@ mod change;
 mod info;
 mod inside;
 
-pub use info::Info;
+pub use info::{noun, Info};
 
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 

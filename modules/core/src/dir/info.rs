@@ -8,6 +8,18 @@ pub struct Info {
     pub(super) stat: Stat,
 }
 
+/// What it is, in a word, for messages.
+pub fn noun(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::RegularFile => "a file",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        _ => "a device",
+    }
+}
+
 impl Info {
     /// A directory, not a link to one.
     pub fn is_dir(&self) -> bool {
@@ -27,14 +39,7 @@ impl Info {
     }
     /// In a word, for messages.
     pub fn noun(&self) -> &'static str {
-        match self.kind() {
-            FileType::Directory => "a directory",
-            FileType::Symlink => "a symbolic link",
-            FileType::RegularFile => "a file",
-            FileType::Fifo => "a FIFO",
-            FileType::Socket => "a socket",
-            _ => "a device",
-        }
+        noun(self.kind())
     }
     /// Permission bits.
     pub fn mode(&self) -> u32 {
