@@ -1,7 +1,8 @@
 //! Unpacks an artifact into a new release.
 //!
 //! Does: takes the archive from the controller as far as the host lacks it, checks the
-//! checksum, unpacks beside the final place, writes `REVISION`, renames. Requires: the directories that `release_setup` makes.
+//! checksum, unpacks beside the final place, writes `REVISION`, renames. Requires: the
+//! directories that `release_setup` makes.
 //! After a failure: the release is absent and nothing else has changed.
 
 mod artifact;
@@ -54,6 +55,7 @@ release_options! {
         /// Options as for C(tar), for those who come from M(ansible.builtin.unarchive):
         /// C(--strip-components=N), C(--exclude=PATTERN), C(--no-same-owner), C(--same-owner),
         /// C(--no-same-permissions), C(--same-permissions). Others are refused.
+        /// Setuid and setgid bits of files are dropped unless C(--same-permissions) is among them.
         extra_opts: Vec<String>;
         /// What the file C(REVISION) in the release says. The version, if it is not given.
         revision: Option<String>;
