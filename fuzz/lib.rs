@@ -10,7 +10,7 @@ use oxistrano_core::Dir;
 use rustix::fs::{memfd_create, MemfdFlags};
 
 /// Small, so that a bomb is noticed and costs no time.
-const LIMITS: Limits = Limits { max_entries: 200, max_bytes: 1 << 20, window: 8 << 20 };
+const LIMITS: Limits = Limits { max_entries: 200, max_bytes: 1 << 20, max_ratio: 1000, window: 8 << 20 };
 
 /// What lies beside the directory that is unpacked into.
 const VICTIM: &str = "nothing may touch this";

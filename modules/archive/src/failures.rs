@@ -62,9 +62,8 @@ pub(crate) fn unreadable(archive: &Path, entry: &[u8], error: io::Error) -> Fail
     }
     let text = error.to_string();
     if text.contains("too much memory") || text.contains("memory limit") {
-        return about("too_large", archive, entry, "its compression window is too large").remedy(
-            "compress it with a window of at most 128 MB (zstd --long=27), or raise the limit",
-        );
+        return about("too_large", archive, entry, "its compression window is too large")
+            .remedy("compress it with a window of at most 128 MB (zstd --long=27)");
     }
     bad(archive, entry, format!("the archive is damaged here ({text})"))
 }

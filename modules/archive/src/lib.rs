@@ -23,6 +23,7 @@ mod file;
 mod format;
 mod header;
 mod identity;
+mod limits;
 mod pattern;
 mod pax;
 mod pending;
@@ -44,6 +45,7 @@ use oxistrano_core::{interrupt, Dir, Failure, IoContext, Mode};
 
 use entry::Entry;
 use file::ArchiveFile;
+use limits::Ceiling;
 use select::{Item, ItemKind, Selection, Top};
 use stream::{Body, Feed, Stream};
 use tar_reader::TarReader;
@@ -52,6 +54,7 @@ use zip_reader::ZipReader;
 pub use earlier::{Earlier, Unchanged};
 pub use file::sha256;
 pub use format::{format_of, Format};
+pub use limits::Limits;
 pub use pattern::Pattern;
 
 /// How to unpack. The default writes everything as the user of this process, with the
@@ -86,25 +89,6 @@ pub struct UnpackOptions {
     pub checksum: bool,
     /// What is too much.
     pub limits: Limits,
-}
-
-/// What is too much: a small archive can describe a lot.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Entries, also those that are left out.
-    pub max_entries: u64,
-    /// Bytes that come out of the decompressor, headers included; and the sizes of all
-    /// files that are written, holes included.
-    pub max_bytes: u64,
-    /// Memory for the window of zstd and xz, in bytes; zstd rounds it down to a power of 2.
-    pub window: u64,
-}
-
-impl Default for Limits {
-    /// Two million entries, 64 GiB, and a window of 128 MiB: `zstd --long=27` and `xz -9`.
-    fn default() -> Self {
-        Self { max_entries: 2_000_000, max_bytes: 64 << 30, window: 128 << 20 }
-    }
 }
 
 /// What was unpacked, or would be.
@@ -200,13 +184,15 @@ fn run(
     sink: &mut dyn Sink,
 ) -> Result<Summary, Failure> {
     let format = format::format_within(file, path, &options.limits)?;
-    let (feed, stream) = stream::pipe(path, options.limits.max_bytes);
+    let size = file.metadata().or_fail("read", path)?.len();
+    let ceiling = options.limits.ceiling(size);
+    let (feed, stream) = stream::pipe(path, ceiling);
     let (mut summary, checksum) = thread::scope(|scope| {
         let reader = thread::Builder::new()
             .spawn_scoped(scope, || produce(file, format, options, feed))
             .or_fail("start a thread to read", path)?;
         // The stream is gone after this, which ends the other thread in any case.
-        let summary = consume(stream, format, Selection::new(options, path, umask), options, sink);
+        let summary = consume(stream, format, Selection::new(options, path, umask), ceiling, sink);
         let checksum = reader.join().map_err(|_| failures::bad(path, b"", "its reader stopped"));
         Ok::<_, Failure>((summary?, checksum?))
     })?;
@@ -268,7 +254,7 @@ fn consume(
     stream: Stream<'_>,
     format: Format,
     mut selection: Selection<'_>,
-    options: &UnpackOptions,
+    ceiling: Ceiling,
     sink: &mut dyn Sink,
 ) -> Result<Summary, Failure> {
     let archive = stream.archive();
@@ -286,6 +272,7 @@ fn consume(
         shared_bytes: 0,
         sha256: None,
     };
+    let mut sparse = 0u64;
     while let Some(entry) = entries.next()? {
         interrupt::check()?;
         let Some(item) = selection.choose(entry)? else { continue };
@@ -297,11 +284,13 @@ fn consume(
                 summary.files += 1;
                 let size = map.as_ref().map_or(*body.remaining, |map| map.size);
                 summary.bytes = summary.bytes.saturating_add(size);
+                let name = item.path.as_path().as_os_str().as_encoded_bytes();
+                ceiling.check_claim(summary.bytes, archive, name)?;
+                if map.is_some() {
+                    sparse = sparse.saturating_add(size);
+                    ceiling.check(sparse, archive, name)?;
+                }
             }
-        }
-        if summary.bytes > options.limits.max_bytes {
-            let name = item.path.as_path().as_os_str().as_encoded_bytes();
-            return Err(failures::too_large(archive, name, "more bytes than the limit"));
         }
         sink.write(&item, &mut body)?;
     }

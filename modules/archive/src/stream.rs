@@ -8,6 +8,7 @@ use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
 use oxistrano_core::{interrupt, Failure};
 
 use crate::failures;
+use crate::limits::Ceiling;
 
 /// Bytes that are handed over at a time, and how many such buffers there are.
 const BUFFER: usize = 256 * 1024;
@@ -35,14 +36,15 @@ pub(crate) struct Stream<'a> {
     current: Vec<u8>,
     at: usize,
     ended: bool,
-    /// How many more bytes may come.
-    allowance: u64,
+    /// How many bytes may come, and how many have.
+    ceiling: Ceiling,
+    arrived: u64,
     archive: &'a Path,
     entry: Vec<u8>,
 }
 
-/// Makes a pipe through which at most `limit` bytes may go.
-pub(crate) fn pipe(archive: &Path, limit: u64) -> (Feed, Stream<'_>) {
+/// Makes a pipe through which no more bytes may go than `ceiling` allows.
+pub(crate) fn pipe(archive: &Path, ceiling: Ceiling) -> (Feed, Stream<'_>) {
     let (pieces, received) = sync_channel(BUFFERS);
     let (spent, returned) = channel();
     let feed = Feed { pieces, spent: returned, buffer: vec![0; BUFFER], filled: 0 };
@@ -52,7 +54,8 @@ pub(crate) fn pipe(archive: &Path, limit: u64) -> (Feed, Stream<'_>) {
         current: Vec::new(),
         at: 0,
         ended: false,
-        allowance: limit,
+        ceiling,
+        arrived: 0,
         archive,
         entry: Vec::new(),
     };
@@ -127,14 +130,8 @@ impl<'a> Stream<'a> {
             interrupt::check()?;
             match self.pieces.recv() {
                 Ok(Piece::Bytes(bytes)) => {
-                    self.allowance =
-                        self.allowance.checked_sub(bytes.len() as u64).ok_or_else(|| {
-                            failures::too_large(
-                                self.archive,
-                                &self.entry,
-                                "more bytes than the limit",
-                            )
-                        })?;
+                    self.arrived += bytes.len() as u64;
+                    self.ceiling.check(self.arrived, self.archive, &self.entry)?;
                     // The other side may be gone already; then nobody needs the buffer.
                     let _ = self.spent.send(std::mem::replace(&mut self.current, bytes));
                     self.at = 0;

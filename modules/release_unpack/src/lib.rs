@@ -82,6 +82,9 @@ release_options! {
         unchanged: Unchanged, default = Some(Literal::Text("copy"));
         /// Refuse archives that unpack to more bytes than this.
         max_bytes: u64, default = Some(Literal::Number(64 << 30));
+        /// Refuse archives that unpack to more than so many times their size, and to more than
+        /// 64 MiB.
+        max_ratio: u64, default = Some(Literal::Number(1000));
         /// Refuse archives with more entries than this.
         max_entries: u64, default = Some(Literal::Number(2_000_000));
         /// What O(src) on the controller is. The action plugin fills it in when it brings the
@@ -313,6 +316,7 @@ fn unpack_options(options: &Options) -> Result<UnpackOptions, Failure> {
         limits: Limits {
             max_entries: options.max_entries,
             max_bytes: options.max_bytes,
+            max_ratio: options.max_ratio,
             ..Limits::default()
         },
     })

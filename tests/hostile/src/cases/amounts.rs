@@ -103,7 +103,8 @@ pub(super) static CASES: &[Case] = &[
             })
         },
         Many(256),
-    ),
+    )
+    .with(&[("max_ratio", 1_000_000)]),
     case(
         "a large header for all of many entries",
         |o| {

@@ -50,8 +50,14 @@ pub(super) static CASES: &[Case] = &[
     case(
         "a hole of a gigabyte",
         |o| tar(o, &[v0("1000000000", "0,8"), eight()]),
-        Unpacked(&["s file 644"]),
+        too_large("max_ratio"),
     ),
+    case(
+        "a hole of a gigabyte that is wanted",
+        |o| tar(o, &[v0("1000000000", "0,8"), eight()]),
+        Unpacked(&["s file 644"]),
+    )
+    .with(&[("max_ratio", 1_000_000)]),
     case("parts that overlap", |o| tar(o, &[v0("8", "0,4,2,4"), eight()]), bad("'s'")),
     case("parts in the wrong order", |o| tar(o, &[v0("80", "40,4,0,4"), eight()]), bad("'s'")),
     case("a part beyond the end", |o| tar(o, &[v0("4", "0,8"), eight()]), bad("'s'")),

@@ -41,6 +41,17 @@ pub(super) static CASES: &[Case] = &[
     case("a bomb in xz", |o| xz(o, &bomb), too_large("bomb")).with(SMALL),
     case("a bomb in bzip2", |o| bzip2(o, &bomb), too_large("bomb")).with(SMALL),
     case(
+        "a bomb that its ratio gives away",
+        |o| {
+            zstd(o, &|o| {
+                o.write_all(&entry("bomb", b'0').claims(80 << 20).bytes())?;
+                zeros(o, 80 << 20)?;
+                o.write_all(&END)
+            })
+        },
+        too_large("max_ratio"),
+    ),
+    case(
         "a bomb of nothing behind the end",
         |o| {
             gzip(o, &|o| {
