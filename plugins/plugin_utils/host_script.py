@@ -1,7 +1,7 @@
 # Copyright the Oxistrano authors. MIT license, see LICENSE.
 """What runs on the host around a module: two scripts for any POSIX shell.
 
-* C(CALL) looks for the binary in this user's cache and becomes it; or it says what is needed.
+* C(CALL) looks for the binary in this user's cache and runs it; or it says what is needed.
 * C(INSTALL) writes binaries there that come on standard input, and runs one of them.
 
 They are sent as one line without single quotes, backslashes and exclamation marks, so that
@@ -75,7 +75,8 @@ run() {
   safe 0 "$1" || return;
   set -- "$d/$f";
   if [ "$e" ]; then IFS= read -r e; eval "$e"; fi;
-  exec "$1" -;
+  # A shell stays: ssh would take a death by a signal for a lost connection.
+  "$1" -; exit;
 };
 if [ "$t" ]; then t=$t/oxistrano-$(id -u); run "$t"; fi;
 h=; case $HOME in /*) h=${HOME%/}; run "$h/.ansible/oxistrano";; esac;

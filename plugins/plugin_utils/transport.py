@@ -178,13 +178,17 @@ class Transport:
     def _operate(self, command, data):
         """One remote operation with C(data) on standard input."""
         connection = self._connection
+        # The command is a shell already. ansible-core would put it into one more, which also runs
+        # "sleep 0", lest sshd loses output at a terminal (ansible/ansible#13876): with data on
+        # standard input there is none.
+        how = {"in_data": data, "executable": ""}
         if connection.transport != "local" or self._under_mitogen():
-            return self._low_level_execute_command(command, in_data=data)
+            return self._low_level_execute_command(command, **how)
         # With a password, it would make standard input a terminal otherwise.
         pipelining = connection.get_option("pipelining")
         connection.set_option("pipelining", True)
         try:
-            return self._low_level_execute_command(command, in_data=data)
+            return self._low_level_execute_command(command, **how)
         finally:
             connection.set_option("pipelining", pipelining)
 

@@ -120,4 +120,4 @@ def test_a_rollback_where_nothing_is_deployed_says_so_and_makes_nothing(project)
 def test_an_option_that_no_module_has_is_refused_with_the_nearest_name(project, artifacts):
     project.hosts["web"]["ansistrano_before_setup_tasks_file"] = str(project.directory / "call.yml")
     (project.directory / "call.yml").write_text("- oxistrano.deploy.release_info:\n    hystory: 3\n")
-    project.run(ROLE, **archive(artifacts)).bad("there is no option hystory, did you mean history?")
+    project.run(ROLE, **archive(artifacts)).bad("there is no option hystory (did you mean history?)")

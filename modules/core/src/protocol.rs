@@ -422,7 +422,7 @@ fn unsupported<O: Options>(name: &str) -> String {
     let mut known: Vec<_> = O::SPECS.iter().map(|spec| spec.name).collect();
     known.sort_unstable();
     match nearest {
-        Some((_, nearest)) => format!("there is no option {name}, did you mean {nearest}?"),
+        Some((_, nearest)) => format!("there is no option {name} (did you mean {nearest}?)"),
         None => format!("there is no option {name} (there are: {})", known.join(", ")),
     }
 }
@@ -562,7 +562,7 @@ mod tests {
         assert_eq!(
             result["problems"],
             json!([
-                "there is no option deply_to, did you mean deploy_to?",
+                "there is no option deply_to (did you mean deploy_to?)",
                 "password needs paths",
                 "deploy_to is required",
                 "keep: 'many' cannot be converted to int"

@@ -198,7 +198,7 @@ mod tests {
             "https://example.com/a:b@c",
             "ssh://deploy@example.com/srv/shop.git",
             "syntax error, unexpected token \"{\" in x.php",
-            "there is no option passwrd, did you mean password?",
+            "there is no option passwrd (did you mean password?)",
             "Duplicate entry 'a' for key=PRIMARY",
             "cache_key=abc",
             "password needs paths",
