@@ -35,6 +35,12 @@ def test_the_shared_configuration_is_the_hosts_own(root, variables):
     assert f"'{variables['inventory_hostname']}'" in root.read("current/app/etc/env.php")
 
 
+def test_links_of_the_release_are_kept_and_not_followed(root, host):
+    assert root.link("current/pub/legacy") == "/opt/legacy"
+    status = host.check_output("stat -c '%U:%G %a' /opt/legacy/index.html")
+    assert status == "root:root 640"
+
+
 def test_the_history_tells_all_of_it(root):
     assert root.events("1") == ["started", "placed", "activated", "ended", "removed"]
     assert root.events("2") == ["started", "placed", "activated", "ended"]
