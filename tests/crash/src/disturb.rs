@@ -79,6 +79,22 @@ const LOOKS: [&str; 14] = [
     "clone",
 ];
 
+/// Calls that tell another process something, and with which one is begun. Only for modules
+/// whose children are not disturbed themselves.
+const TELLS: [&str; 8] = [
+    "connect",
+    "sendto",
+    "sendmsg",
+    "shutdown",
+    "kill",
+    "pidfd_send_signal",
+    "pipe2",
+    "memfd_create",
+];
+
+/// Calls that hear what it says.
+const HEARS: [&str; 7] = ["socket", "recvfrom", "recvmsg", "poll", "wait4", "waitid", "pidfd_open"];
+
 /// The n-th call of a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {
@@ -155,7 +171,20 @@ pub const ERRORS: [(&str, &[&str]); 6] = [
             "readlinkat",
         ],
     ),
-    ("EMFILE", &["openat", "openat2", "dup", "fcntl", "clone3"]),
+    (
+        "EMFILE",
+        &[
+            "openat",
+            "openat2",
+            "dup",
+            "fcntl",
+            "clone3",
+            "socket",
+            "pipe2",
+            "memfd_create",
+            "pidfd_open",
+        ],
+    ),
     (
         "EACCES",
         &[
@@ -175,6 +204,9 @@ pub const ERRORS: [(&str, &[&str]); 6] = [
             "newfstatat",
             "statx",
             "execve",
+            "connect",
+            "kill",
+            "pidfd_send_signal",
         ],
     ),
     (
@@ -191,6 +223,14 @@ pub const ERRORS: [(&str, &[&str]); 6] = [
             "fdatasync",
             "syncfs",
             "flock",
+            "connect",
+            "sendto",
+            "sendmsg",
+            "recvfrom",
+            "recvmsg",
+            "poll",
+            "wait4",
+            "waitid",
         ],
     ),
     ("EAGAIN", &["clone3", "clone"]),
@@ -210,8 +250,12 @@ pub fn reason_against() -> Option<String> {
 
 /// The words in front of a program. Without `--seccomp-bpf`, with which strace 6 lets the call be
 /// done all the same before the signal comes, or loses the signal.
-fn strace(output: &Path, calls: &str, inject: Option<String>) -> Vec<String> {
-    let mut words = ["strace", "-f", "-qq", "-s", "0", "-o"].map(str::to_owned).to_vec();
+fn strace(programs: &Programs, output: &Path, calls: &str, inject: Option<String>) -> Vec<String> {
+    let mut words = ["strace", "-f", "-qq", "-s", "0"].map(str::to_owned).to_vec();
+    if !programs.with_children {
+        words.push("--detach-on=execve".to_owned());
+    }
+    words.push("-o".to_owned());
     words.push(output.to_str().expect("UTF-8").to_owned());
     words.extend(["-e".to_owned(), format!("trace={calls}")]);
     words.extend(
@@ -220,11 +264,17 @@ fn strace(output: &Path, calls: &str, inject: Option<String>) -> Vec<String> {
     words
 }
 
+/// The calls that are looked at.
+fn names(programs: &Programs) -> Vec<&'static str> {
+    let others = TELLS.iter().chain(&HEARS).filter(|_| !programs.with_children);
+    CHANGES.iter().chain(&LOOKS).chain(others).copied().collect()
+}
+
 /// The trace of an undisturbed run, which is made: a line for each call.
 pub fn trace(programs: &Programs, module: &str, arguments: &Value, log: &Path) -> String {
     // A name that this processor's kernel does not have is no error with the question mark.
-    let calls: Vec<_> = CHANGES.iter().chain(&LOOKS).map(|name| format!("?{name}")).collect();
-    let said = programs.run(module, arguments, &strace(log, &calls.join(","), None));
+    let calls: Vec<_> = names(programs).iter().map(|name| format!("?{name}")).collect();
+    let said = programs.run(module, arguments, &strace(programs, log, &calls.join(","), None));
     assert!(said.is_well(), "{module} undisturbed: {}", said.message());
     let text = String::from_utf8_lossy(&fs::read(log).expect("the trace")).into_owned();
     let _ = fs::remove_file(log);
@@ -233,13 +283,15 @@ pub fn trace(programs: &Programs, module: &str, arguments: &Value, log: &Path) -
 
 /// The calls of an undisturbed run, which is made.
 pub fn points(programs: &Programs, module: &str, arguments: &Value, log: &Path) -> Vec<Point> {
-    let names: Vec<_> = CHANGES.iter().chain(&LOOKS).copied().collect();
+    let names = names(programs);
     let text = trace(programs, module, arguments, log);
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut points: BTreeMap<(&'static str, usize), Point> = BTreeMap::new();
     // Before it opens its arguments it is the loader and the runtime that work; also in a
     // process that it starts, whose calls have the same numbers.
     let mut loading: Option<BTreeMap<&str, usize>> = None;
+    // It is the first thread that says how it went.
+    let first = text.split(' ').next().unwrap_or_default();
     for line in text.lines() {
         if loading.is_none() && line.contains("/args-") {
             loading = Some(counts.iter().map(|((_, call), number)| (*call, *number)).collect());
@@ -262,7 +314,7 @@ pub fn points(programs: &Programs, module: &str, arguments: &Value, log: &Path) 
             prints: false,
         });
         point.creates |= rest.contains("O_CREAT");
-        point.prints |= name == "write" && rest.starts_with("1,");
+        point.prints |= name == "write" && rest.starts_with("1,") && thread == first;
     }
     points.into_values().collect()
 }
@@ -273,7 +325,8 @@ impl Fault {
         match self {
             Fault::Kill => {
                 let opens = matches!(point.call, "openat" | "openat2");
-                CHANGES.contains(&point.call) && (!opens || point.creates)
+                let changes = CHANGES.contains(&point.call) || TELLS.contains(&point.call);
+                changes && (!opens || point.creates)
             }
             Fault::Error(error) => {
                 let calls = ERRORS.iter().find(|(name, _)| *name == error);
@@ -305,7 +358,7 @@ impl Fault {
             Fault::Error(error) => (format!("error={error}"), "(INJECTED)"),
         };
         let inject = format!("{}:{fault}:when={}", at.call, at.number);
-        let said = programs.run(module, arguments, &strace(log, at.call, Some(inject)));
+        let said = programs.run(module, arguments, &strace(programs, log, at.call, Some(inject)));
         let trace = fs::read(log).unwrap_or_default();
         let _ = fs::remove_file(log);
         (said, String::from_utf8_lossy(&trace).contains(mark))

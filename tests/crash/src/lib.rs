@@ -7,15 +7,23 @@
 //! * [`disturb`]: one system call of a run that is killed or fails.
 //! * [`verdict`]: what must hold afterwards.
 //! * [`sweep`]: every disturbance of every step, one after the other.
+//! * [`stage`], [`peers`], [`calls`], [`world`], [`again`], [`known`]: the same for the modules
+//!   for Magento and php-fpm.
 //! * [`power`], [`neighbours`], [`races`], [`load`]: the others.
 
+pub mod again;
+pub mod calls;
 pub mod disturb;
+pub mod known;
 pub mod load;
 pub mod neighbours;
+pub mod peers;
 pub mod power;
 pub mod programs;
 pub mod races;
 pub mod scene;
+pub mod stage;
 pub mod sweep;
 pub mod table;
 pub mod verdict;
+pub mod world;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use oxistrano_crash::sweep::{self, Extent};
 use oxistrano_crash::table::{is_well, render};
-use oxistrano_crash::{disturb, load, neighbours, power, races};
+use oxistrano_crash::{again, disturb, load, neighbours, power, races};
 
 const HELP: &str =
     "crash [--modules DIRECTORY] [--on DIRECTORY] [--only TEXT] [--stride N] [--threads] [WHAT]...
@@ -73,6 +73,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let modules = modules.canonicalize().expect("the directory of the modules");
+    // The harness makes shops there.
+    let _ = tempfile::env::override_temp_dir(&on);
     let scratch = tempfile::Builder::new().prefix("crash-").tempdir_in(&on).expect("a directory");
     // Other users have a part in it.
     let _ = fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755));
@@ -81,10 +83,14 @@ fn main() -> ExitCode {
         let started = Instant::now();
         let extent = |extent: Extent| Extent { only: only.clone(), stride, threads, ..extent };
         let (title, rows) = match what.as_str() {
-            "kills" => ("Killed", sweep::run(&modules, scratch.path(), &extent(Extent::kills()))),
-            "errors" => {
-                let extent = extent(Extent::errors());
-                ("System calls that fail", sweep::run(&modules, scratch.path(), &extent))
+            "kills" | "errors" => {
+                let (title, extent) = match what.as_str() {
+                    "kills" => ("Killed", extent(Extent::kills())),
+                    _ => ("System calls that fail", extent(Extent::errors())),
+                };
+                let mut rows = sweep::run(&modules, scratch.path(), &extent);
+                rows.extend(again::run(&modules, scratch.path(), &extent));
+                (title, rows)
             }
             "neighbours" => {
                 let exe = std::env::current_exe().expect("this program");

@@ -20,6 +20,10 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Programs {
     modules: PathBuf,
     scratch: PathBuf,
+    environment: Vec<(String, String)>,
+    /// Whether the programs that a module executes are disturbed as it is. What stands in for
+    /// PHP is not: that what it does is done is what a module is asked about.
+    pub with_children: bool,
 }
 
 /// What a program has left when it ended.
@@ -72,7 +76,17 @@ impl Programs {
     /// The modules in `modules`; `scratch` is for this one's own use.
     pub fn new(modules: &Path, scratch: &Path) -> Self {
         fs::create_dir_all(scratch).expect("a scratch directory");
-        Self { modules: modules.to_owned(), scratch: scratch.to_owned() }
+        Self {
+            modules: modules.to_owned(),
+            scratch: scratch.to_owned(),
+            environment: Vec::new(),
+            with_children: true,
+        }
+    }
+
+    /// One more variable in the environment of the modules.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.environment.push((name.to_owned(), value.into()));
     }
 
     /// The program of a module.
@@ -93,6 +107,7 @@ impl Programs {
         let create = |path| Stdio::from(File::create(path).expect("a file for the output"));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir("/").stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned());
         command.stdout(create(&files[1])).stderr(create(&files[2])).process_group(0);
         let child = command.spawn().unwrap_or_else(|error| panic!("{words:?}: {error}"));
         Started { child, files, started: Instant::now() }

@@ -146,22 +146,88 @@ impl Extent {
         let faults = ERRORS.iter().map(|(name, _)| Fault::Error(name)).collect();
         Self { faults, both: false, ..Self::kills() }
     }
+
+    /// The cases that are asked for.
+    pub fn chosen<Case: Copy>(
+        &self,
+        cases: &[Case],
+        name: impl Fn(&Case) -> &'static str,
+    ) -> Vec<Case> {
+        let exactly = cases.iter().any(|case| name(case) == self.only);
+        let mut chosen = cases.to_vec();
+        chosen.retain(|case| match exactly {
+            true => name(case) == self.only,
+            false => name(case).contains(&self.only),
+        });
+        chosen
+    }
+
+    /// Tries every disturbance at these points, each with as many things that may follow it as
+    /// there are: `try_one` gets the number of the one that follows, and returns what did not
+    /// hold, and whether the run came to the point at all.
+    pub fn disturb(
+        &self,
+        what: &str,
+        points: &[Point],
+        follow: usize,
+        mut try_one: impl FnMut(Fault, &Point, usize) -> (Vec<String>, bool),
+    ) -> Row {
+        let mut row = Row::new(what);
+        let (mut index, mut missed) = (0_usize, 0);
+        for fault in &self.faults {
+            for point in points.iter().filter(|point| fault.fits(point)) {
+                index += 1;
+                if !index.is_multiple_of(self.stride) {
+                    continue;
+                }
+                row.points += 1;
+                let turns = match self.both {
+                    true => follow,
+                    false => 1,
+                };
+                for turn in 0..turns {
+                    row.runs += 1;
+                    let (wrong, met) = try_one(*fault, point, (turn + row.points) % follow);
+                    missed += usize::from(!met);
+                    row.violations.extend(wrong.into_iter().map(|wrong| {
+                        format!("{} at {} {}: {wrong}", fault.name(), point.call, point.number)
+                    }));
+                }
+            }
+        }
+        if missed > 0 {
+            row.remark = format!("{missed} times it ran another way and did not come there");
+        }
+        if missed * 20 > row.runs {
+            row.violations.push(format!("{missed} of {} runs were not disturbed", row.runs));
+        }
+        row
+    }
 }
 
 /// The sweep, in directories below `top`, on two processors.
 pub fn run(modules: &Path, top: &Path, extent: &Extent) -> Vec<Row> {
-    let mut cases = cases();
-    let exactly = cases.iter().any(|case| case.name == extent.only);
-    cases.retain(|case| match exactly {
-        true => case.name == extent.only,
-        false => case.name.contains(&extent.only),
-    });
+    let cases = cases();
+    rows(&extent.chosen(&cases, |case| case.name), extent, |index, case| {
+        let scene = Scene::new(modules, &top.join(format!("case-{index}")));
+        let row = Swept::new(&scene, case).sweep(extent);
+        let _ = fs::remove_dir_all(scene.top());
+        row
+    })
+}
+
+/// A row for each case, made on two processors.
+pub fn rows<Case: Sync>(
+    cases: &[Case],
+    extent: &Extent,
+    sweep: impl Fn(usize, &Case) -> Row + Sync,
+) -> Vec<Row> {
     let next = AtomicUsize::new(0);
     let rows = Mutex::new(Vec::new());
     let processors = std::thread::available_parallelism().map_or(1, usize::from).min(2);
     std::thread::scope(|scope| {
         for processor in 0..processors {
-            let (next, rows, cases) = (&next, &rows, &cases);
+            let (next, rows, sweep) = (&next, &rows, &sweep);
             scope.spawn(move || {
                 if !extent.threads {
                     let mut set = CpuSet::new();
@@ -172,9 +238,7 @@ pub fn run(modules: &Path, top: &Path, extent: &Extent) -> Vec<Row> {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(index) else { return };
-                    let scene = Scene::new(modules, &top.join(format!("case-{index}")));
-                    let row = Swept::new(&scene, case).sweep(extent);
-                    let _ = fs::remove_dir_all(scene.top());
+                    let row = sweep(index, case);
                     eprintln!("{}: {} runs, {:?}", row.what, row.runs, row.violations);
                     rows.lock().expect("the rows").push((index, row));
                 }
@@ -307,37 +371,9 @@ impl<'a> Swept<'a> {
         self.prepare();
         let log = scene.top().join("trace");
         let points = points(&scene.programs, step.module, &step.arguments, &log);
-        let mut row = Row::new(self.case.name);
-        let (mut index, mut missed) = (0_usize, 0);
-        for fault in &extent.faults {
-            for point in points.iter().filter(|point| fault.fits(point)) {
-                index += 1;
-                if !index.is_multiple_of(extent.stride) {
-                    continue;
-                }
-                row.points += 1;
-                let turns = match extent.both {
-                    true => self.expected.len(),
-                    false => 1,
-                };
-                for turn in 0..turns {
-                    row.runs += 1;
-                    let turn = (turn + row.points) % self.expected.len();
-                    let (wrong, met) = self.try_one(*fault, point, turn);
-                    missed += usize::from(!met);
-                    row.violations.extend(wrong.into_iter().map(|wrong| {
-                        format!("{} at {} {}: {wrong}", fault.name(), point.call, point.number)
-                    }));
-                }
-            }
-        }
-        if missed > 0 {
-            row.remark = format!("{missed} times it ran another way and did not come there");
-        }
-        if missed * 20 > row.runs {
-            row.violations.push(format!("{missed} of {} runs were not disturbed", row.runs));
-        }
-        row
+        extent.disturb(self.case.name, &points, self.expected.len(), |fault, point, turn| {
+            self.try_one(fault, point, turn)
+        })
     }
 
     /// One disturbance and what follows. Returns what did not hold, and whether the run came to
