@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 
 from ansible import constants as C
@@ -126,6 +127,13 @@ class Delivery:
         return outcome
 
     def _archive(self, given):
+        if re.match(r"[a-z][a-z0-9+.-]*://", given, re.I):
+            # It may hold a password: it is not repeated.
+            raise AnsibleError(
+                f"cannot unpack a URL ({given.partition('://')[0]}): src (ansistrano_deploy_from) names a file on"
+                " the controller; to download an archive to the host, use ansistrano_deploy_via: download_unarchive"
+                " and ansistrano_get_url. Nothing was changed."
+            )
         try:
             found = self._find_needle("files", given)
             if os.path.isdir(found):

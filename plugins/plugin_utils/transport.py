@@ -18,9 +18,11 @@ from ansible.vars.clean import remove_internal_keys
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import binaries, host_script
 
 try:  # ansible-core >= 2.19
-    from ansible.module_utils.common.json import Direction, get_module_encoder
+    from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
 
     _PROFILE = ("legacy",)  # of a binary module
+    # What it is made of is loaded now, in the process that those of the tasks are forked from.
+    get_module_decoder(*_PROFILE, Direction.MODULE_TO_CONTROLLER)
     _ENCODING = {"cls": get_module_encoder("legacy", Direction.CONTROLLER_TO_MODULE)}
 
     def _untrusted(result):
@@ -50,9 +52,14 @@ class Transport:
         Raises C(AnsibleConnectionFailure) when the host cannot be reached.
         """
         try:
-            return self.run_kept(module, arguments, task_vars)
+            result = self.run_kept(module, arguments, task_vars)
         except Stock as reason:
-            return self.run_stock(module, arguments, task_vars, reason)
+            result = self.run_stock(module, arguments, task_vars, reason)
+        if module == "release_setup":
+            # For the role to repeat without its secrets; what is registered has no invocation.
+            shown = result.get("invocation", {}).get("module_args", {})
+            result.update({"reason": shown["reason"]} if shown.get("reason") else {})
+        return result
 
     def run_kept(self, module, arguments, task_vars, content=b""):
         """Runs it as the binary that is kept on the host, with C(content) after its arguments.

@@ -5,7 +5,7 @@ mod capture;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -139,19 +139,12 @@ impl Program {
             Some(log) => log.as_ref().stream_position().map_err(|error| self.failed(error))?,
             None => 0,
         };
-        let mut child = self.start()?;
-        let mut stdin = child.stdin.take();
-        let input = self.input.clone().unwrap_or_default();
-        let feeder = thread::spawn(move || {
-            use std::io::Write;
-            // A program that does not read it says so itself.
-            stdin.as_mut().map(|stdin| stdin.write_all(&input))
-        });
-        let stdout = Capture::start(child.stdout.take());
-        let stderr = Capture::start(child.stderr.take());
+        // Read from before it starts: what has started must not be lost for want of a thread.
+        let (stdout_end, stdout) = self.output()?;
+        let (stderr_end, stderr) = self.output()?;
+        let mut child = self.start(stdout_end, stderr_end)?;
         let status = self.wait(&mut child, started, &stderr)?;
         let elapsed = started.elapsed();
-        drop(feeder);
         if let Some(log) = &self.log {
             let (stdout, complete) = capture::read_back(log, logged_from)
                 .map_err(|error| self.failed(format!("its output cannot be read: {error}")))?;
@@ -184,16 +177,16 @@ impl Program {
         Err(self.failed(cause).value("rc", output.code()).value("stderr", stderr))
     }
 
-    fn start(&self) -> Result<Child, Failure> {
+    fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child, Failure> {
         let (program, arguments) =
             self.argv.split_first().ok_or_else(|| self.failed("no program was named"))?;
         let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(&self.directory)
-            .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(self.output()?)
-            .stderr(self.output()?)
+            .stdin(self.stdin()?)
+            .stdout(stdout)
+            .stderr(stderr)
             .process_group(0);
         if let Some(user) = &self.user {
             command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
@@ -219,11 +212,30 @@ impl Program {
         })
     }
 
-    fn output(&self) -> Result<Stdio, Failure> {
-        match &self.log {
-            Some(log) => log.try_clone().map(Stdio::from).map_err(|error| self.failed(error)),
-            None => Ok(Stdio::piped()),
-        }
+    /// A file without a name: a program must not take the end of this process for the end of
+    /// what it reads.
+    fn stdin(&self) -> Result<Stdio, Failure> {
+        let Some(input) = &self.input else { return Ok(Stdio::null()) };
+        let made = || -> io::Result<File> {
+            let mut file =
+                File::from(rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC)?);
+            file.write_all(input)?;
+            file.rewind()?;
+            Ok(file)
+        };
+        made().map(Stdio::from).map_err(|error| self.failed(error))
+    }
+
+    /// Where it prints, and what it has printed; all of it is in the log, if there is one.
+    fn output(&self) -> Result<(Stdio, Capture), Failure> {
+        let made = || match &self.log {
+            Some(log) => Ok((Stdio::from(log.try_clone()?), Capture::nothing())),
+            None => {
+                let (reader, writer) = io::pipe()?;
+                Ok((Stdio::from(writer), Capture::start(reader)?))
+            }
+        };
+        made().map_err(|error: io::Error| self.failed(error))
     }
 
     fn wait(

@@ -10,9 +10,11 @@ use std::fmt;
 use std::io;
 
 use oxistrano_core::json::{self, json, Value};
-use oxistrano_core::{clock, AbsPath, Dir, Failure, RelPath};
+use oxistrano_core::{clock, users, AbsPath, Dir, Failure, RelPath};
 
-use crate::owned::write_owned;
+use rustix::fs::{unlinkat, AtFlags};
+
+use crate::owned::{clear, write_owned};
 
 const CURRENT: &str = "current";
 const VAR: &str = "var";
@@ -251,11 +253,19 @@ impl Places {
     /// Makes `var` where there is none.
     fn make_missing(&mut self) -> Result<(), Failure> {
         for magento in std::mem::take(&mut self.bare) {
+            clear(&magento, VAR);
             let info = magento.info()?;
-            magento.make_dir_if_missing(VAR)?;
-            let var = magento.open_dir(VAR)?;
-            var.set_owner(info.uid(), info.gid())?;
-            self.add(var)?;
+            // It has its owner before it has its name: a killed run leaves none that is root's.
+            let temporary = magento.temporary(VAR);
+            let made = magento
+                .make_dir(&temporary, 0o777)
+                .and_then(|var| var.set_owner(info.uid(), info.gid()))
+                .and_then(|()| magento.rename_new(&temporary, VAR));
+            if !matches!(made, Ok(true)) {
+                let _ = unlinkat(&magento, &temporary, AtFlags::REMOVEDIR);
+            }
+            made?;
+            self.add(magento.open_dir(VAR)?)?;
         }
         Ok(())
     }
@@ -397,9 +407,14 @@ fn read(var: &Dir) -> Result<Flag, Failure> {
     if !info.is_file() || info.size() > LARGEST {
         return Ok(Flag::Foreign);
     }
-    // One that we may not read closes the shop all the same.
-    let Ok(text) = var.read(FLAG) else { return Ok(Flag::Foreign) };
-    let Some(text) = text else { return Ok(Flag::Down) };
+    let text = match var.read(FLAG) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(Flag::Down),
+        // One that we may not read closes the shop all the same. Root may: it is another error,
+        // and the flag may be ours.
+        Err(_) if !users::is_root() => return Ok(Flag::Foreign),
+        Err(failure) => return Err(failure),
+    };
     let note: Option<Value> = json::from_slice(&text).ok();
     let since = note.as_ref().and_then(|note| note.get(MARK)).and_then(Value::as_str);
     Ok(since.map_or(Flag::Foreign, |since| Flag::Ours(since.to_owned())))

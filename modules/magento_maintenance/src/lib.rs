@@ -107,7 +107,10 @@ fn raise(options: &Options, context: &Context, places: &mut Places) -> Result<bo
     if let Some(addresses) = &addresses {
         places.allow(addresses)?;
     }
-    let raised = places.raise(options.reason.as_deref())?;
+    let raised = places.raise(options.reason.as_deref()).map_err(|failure| match differ {
+        true => failure.instead_of_state("No flag was raised; the addresses are those asked for."),
+        false => failure,
+    })?;
     if let Some(addresses) = &addresses {
         // Again for a `var` that was only made now.
         places.allow(addresses)?;

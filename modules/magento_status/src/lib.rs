@@ -39,9 +39,15 @@ impl Module for MagentoStatus {
         }
         // Both only read, and each spends most of its time starting.
         let (database, configuration) = thread::scope(|scope| {
-            let database = scope.spawn(|| status::database(&magento, timeout));
+            let database =
+                thread::Builder::new().spawn_scoped(scope, || status::database(&magento, timeout));
             let configuration = status::configuration(&magento, timeout);
-            (database.join(), configuration)
+            // Where no thread can be started, one after the other.
+            let database = match database {
+                Ok(database) => database.join(),
+                Err(_) => Ok(status::database(&magento, timeout)),
+            };
+            (database, configuration)
         });
         let database = database.map_err(|_| Failure::new("panic", "the query was not finished"))?;
         status::require_told(&magento, &database, &configuration)?;

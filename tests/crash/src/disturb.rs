@@ -93,7 +93,7 @@ const TELLS: [&str; 8] = [
 ];
 
 /// Calls that hear what it says.
-const HEARS: [&str; 7] = ["socket", "recvfrom", "recvmsg", "poll", "wait4", "waitid", "pidfd_open"];
+const HEARS: [&str; 5] = ["socket", "recvfrom", "recvmsg", "poll", "pidfd_open"];
 
 /// The n-th call of a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,8 +229,6 @@ pub const ERRORS: [(&str, &[&str]); 6] = [
             "recvfrom",
             "recvmsg",
             "poll",
-            "wait4",
-            "waitid",
         ],
     ),
     ("EAGAIN", &["clone3", "clone"]),

@@ -7,14 +7,13 @@
 //! * [`disturb`]: one system call of a run that is killed or fails.
 //! * [`verdict`]: what must hold afterwards.
 //! * [`sweep`]: every disturbance of every step, one after the other.
-//! * [`stage`], [`peers`], [`calls`], [`world`], [`again`], [`known`]: the same for the modules
-//!   for Magento and php-fpm.
+//! * [`stage`], [`peers`], [`calls`], [`world`], [`again`]: the same for the modules for
+//!   Magento and php-fpm.
 //! * [`power`], [`neighbours`], [`races`], [`load`]: the others.
 
 pub mod again;
 pub mod calls;
 pub mod disturb;
-pub mod known;
 pub mod load;
 pub mod neighbours;
 pub mod peers;

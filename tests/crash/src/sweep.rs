@@ -164,12 +164,13 @@ impl Extent {
 
     /// Tries every disturbance at these points, each with as many things that may follow it as
     /// there are: `try_one` gets the number of the one that follows, and returns what did not
-    /// hold, and whether the run came to the point at all.
+    /// hold, and whether the run came to the point at all; `may_miss` in a hundred need not.
     pub fn disturb(
         &self,
         what: &str,
         points: &[Point],
         follow: usize,
+        may_miss: usize,
         mut try_one: impl FnMut(Fault, &Point, usize) -> (Vec<String>, bool),
     ) -> Row {
         let mut row = Row::new(what);
@@ -198,7 +199,7 @@ impl Extent {
         if missed > 0 {
             row.remark = format!("{missed} times it ran another way and did not come there");
         }
-        if missed * 20 > row.runs {
+        if missed * 100 > row.runs * may_miss {
             row.violations.push(format!("{missed} of {} runs were not disturbed", row.runs));
         }
         row
@@ -371,7 +372,7 @@ impl<'a> Swept<'a> {
         self.prepare();
         let log = scene.top().join("trace");
         let points = points(&scene.programs, step.module, &step.arguments, &log);
-        extent.disturb(self.case.name, &points, self.expected.len(), |fault, point, turn| {
+        extent.disturb(self.case.name, &points, self.expected.len(), 5, |fault, point, turn| {
             self.try_one(fault, point, turn)
         })
     }

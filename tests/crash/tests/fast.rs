@@ -6,7 +6,7 @@ use oxistrano_crash::disturb::{reason_against, trace};
 use oxistrano_crash::scene::{Deploy, Scene, Via};
 use oxistrano_crash::sweep::{self, Extent};
 use oxistrano_crash::table::{is_well, render, Row};
-use oxistrano_crash::{load, neighbours, races};
+use oxistrano_crash::{again, load, neighbours, races};
 use oxistrano_harness::{binary, is_root};
 
 fn modules() -> PathBuf {
@@ -49,6 +49,34 @@ fn a_module_may_be_killed_at_every_system_call() {
 #[test]
 fn system_calls_may_fail() {
     swept("system calls that fail", &Extent { stride: 23, ..Extent::errors() });
+}
+
+/// Calls of the modules for Magento and php-fpm, with one of so many points.
+fn called_again(title: &str, extent: Extent, only: &[&str]) {
+    if let Some(why) = reason_against() {
+        return not_checked(title, &why);
+    }
+    let modules = binary("magento_status").parent().expect("its directory").to_owned();
+    for only in only {
+        if *only == "php_fpm" && !modules.join("php_fpm").exists() {
+            not_checked(title, "php_fpm has not been built");
+            continue;
+        }
+        let extent = Extent { only: (*only).to_owned(), ..extent.clone() };
+        judge(title, &again::run(&modules, scratch().path(), &extent));
+    }
+}
+
+#[test]
+fn a_module_for_magento_may_be_killed_at_a_system_call() {
+    let extent = Extent { stride: 2, ..Extent::kills() };
+    called_again("modules for Magento killed at system calls", extent, &["magento_", "php_fpm"]);
+}
+
+#[test]
+fn system_calls_of_modules_for_magento_may_fail() {
+    let extent = Extent { stride: 29, ..Extent::errors() };
+    called_again("system calls of modules for Magento", extent, &["magento_", "php_fpm"]);
 }
 
 #[test]

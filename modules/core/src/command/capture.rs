@@ -46,21 +46,28 @@ impl Text {
 pub struct Capture(Arc<(Mutex<Text>, Condvar)>);
 
 impl Capture {
-    /// Reads a stream, if there is one.
-    pub fn start(stream: Option<impl Read + Send + 'static>) -> Self {
+    /// Reads a stream.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(mut stream: impl Read + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new((Mutex::new(Text::default()), Condvar::new()));
         let theirs = Arc::clone(&shared);
-        thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             let mut buffer = [0; 8192];
-            if let Some(mut stream) = stream {
-                while let Some(count) = read(&mut stream, &mut buffer) {
-                    locked(&theirs.0).add(buffer.get(..count).unwrap_or_default());
-                }
+            while let Some(count) = read(&mut stream, &mut buffer) {
+                locked(&theirs.0).add(buffer.get(..count).unwrap_or_default());
             }
             locked(&theirs.0).ended = true;
             theirs.1.notify_all();
-        });
-        Self(shared)
+        })?;
+        Ok(Self(shared))
+    }
+
+    /// No stream: nothing comes.
+    pub fn nothing() -> Self {
+        let ended = Text { ended: true, ..Text::default() };
+        Self(Arc::new((Mutex::new(ended), Condvar::new())))
     }
 
     /// What has come so far.
