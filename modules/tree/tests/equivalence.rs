@@ -69,10 +69,11 @@ fn build(root: &Path, entries: &[Entry]) {
         let path = root.join(PathBuf::from(std::ffi::OsString::from_vec(entry.path.clone())));
         let parent = path.parent().unwrap();
         // Through a link it would lie elsewhere, perhaps outside.
-        if path.symlink_metadata().is_ok()
-            || fs::create_dir_all(parent).is_err()
-            || parent.canonicalize().unwrap() != parent
-        {
+        let leads_away = parent
+            .ancestors()
+            .take_while(|above| *above != root)
+            .any(|above| above.symlink_metadata().is_ok_and(|there| there.is_symlink()));
+        if leads_away || path.symlink_metadata().is_ok() || fs::create_dir_all(parent).is_err() {
             continue;
         }
         let done = match &entry.thing {
