@@ -1,12 +1,13 @@
 //! Two at once on one host, and readers beside a switch.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
 
 use oxistrano_harness::Value;
-use rustix::fs::{openat, Mode, OFlags, CWD};
+use rustix::fs::{fstat, openat, Mode, OFlags, CWD};
 
 use crate::programs::Said;
 use crate::scene::{Deploy, Scene, Step, Via};
@@ -159,7 +160,7 @@ fn switched(scene: &Scene, what: &str, vias: &[Via], times: usize) -> Row {
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     reads.fetch_add(1, Ordering::Relaxed);
-                    if let Some(why) = read(&current) {
+                    if let Some(why) = read(&current, vias.contains(&Via::Rsync)) {
                         wrong.lock().expect("the list").push(why);
                     }
                 }
@@ -183,8 +184,10 @@ fn switched(scene: &Scene, what: &str, vias: &[Via], times: usize) -> Row {
     row
 }
 
-/// Reads as a web server does, and as somebody who holds the directory open.
-fn read(current: &Path) -> Option<String> {
+/// Reads as a web server does, and as somebody who holds the directory open. When `current` was
+/// a directory itself (`may_go`), that one is removed once a link has taken its place, and who
+/// still holds it sees its files go; but never those of two releases.
+fn read(current: &Path, may_go: bool) -> Option<String> {
     for name in ["index.php", "zz-last", "REVISION", "pub/media"] {
         if let Err(error) = fs::metadata(current.join(name)) {
             return Some(format!("current/{name}: {error}"));
@@ -202,7 +205,10 @@ fn read(current: &Path) -> Option<String> {
         Some(text)
     };
     let parts = ["REVISION", "index.php", "zz-last"].map(text);
-    match parts.iter().all(|part| part.is_some() && *part == parts[0]) {
+    let still_there = fs::metadata(current).map(|now| now.ino()).ok();
+    let gone = may_go && fstat(&dir).map(|held| held.st_ino).ok() != still_there;
+    let of_one = parts.iter().flatten().all(|part| Some(part) == parts.iter().flatten().next());
+    match of_one && (gone || parts.iter().all(Option::is_some)) {
         true => None,
         false => Some(format!("half a release: {parts:?}")),
     }
