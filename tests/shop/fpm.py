@@ -55,8 +55,9 @@ start() {{ pid >/dev/null || {fpm} -c {directory}/php.ini -y {directory}/fpm.con
 stop() {{
     old=$(pid) || return 0
     kill -TERM "$old"
-    # Not kill -0: a process that has ended and that nobody has collected would count.
-    while [ "$(pid)" = "$old" ]; do sleep 0.01; done
+    # Not kill -0: a process that has ended and that nobody has collected would count. Not its command
+    # line: that goes before the socket.
+    while grep -qs '^State:.[^ZX]' "/proc/$old/status"; do sleep 0.01; done
 }}
 case $1 in
     start) start ;;
