@@ -1,6 +1,7 @@
 //! What `make test` does of `make crash`: every kill, and some of the rest.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use oxistrano_crash::disturb::{reason_against, trace};
 use oxistrano_crash::scene::{Deploy, Scene, Via};
@@ -20,6 +21,13 @@ fn scratch() -> tempfile::TempDir {
     std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755))
         .expect("permissions");
     scratch
+}
+
+/// One test after the other: each takes both processors, and readers that are held up for
+/// seconds see what nobody else does.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[track_caller]
@@ -43,11 +51,13 @@ fn swept(title: &str, extent: &Extent) {
 
 #[test]
 fn a_module_may_be_killed_at_every_system_call() {
+    let _alone = alone();
     swept("modules killed at system calls", &Extent { both: false, ..Extent::kills() });
 }
 
 #[test]
 fn system_calls_may_fail() {
+    let _alone = alone();
     swept("system calls that fail", &Extent { stride: 23, ..Extent::errors() });
 }
 
@@ -69,18 +79,21 @@ fn called_again(title: &str, extent: Extent, only: &[&str]) {
 
 #[test]
 fn a_module_for_magento_may_be_killed_at_a_system_call() {
+    let _alone = alone();
     let extent = Extent { stride: 2, ..Extent::kills() };
     called_again("modules for Magento killed at system calls", extent, &["magento_", "php_fpm"]);
 }
 
 #[test]
 fn system_calls_of_modules_for_magento_may_fail() {
+    let _alone = alone();
     let extent = Extent { stride: 29, ..Extent::errors() };
     called_again("system calls of modules for Magento", extent, &["magento_", "php_fpm"]);
 }
 
 #[test]
 fn a_release_is_on_the_disk_before_it_is_live() {
+    let _alone = alone();
     if let Some(why) = reason_against() {
         return not_checked("what is on the disk before the switch", &why);
     }
@@ -109,6 +122,7 @@ fn a_release_is_on_the_disk_before_it_is_live() {
 
 #[test]
 fn hostile_neighbours_get_nothing() {
+    let _alone = alone();
     if !is_root() {
         return not_checked("hostile neighbours", "this needs root");
     }
@@ -118,10 +132,12 @@ fn hostile_neighbours_get_nothing() {
 
 #[test]
 fn two_at_once_do_not_meet() {
+    let _alone = alone();
     judge("At once", &races::run(&modules(), scratch().path(), 10, 300));
 }
 
 #[test]
 fn a_lot_of_everything_is_no_trouble() {
+    let _alone = alone();
     judge("A lot of everything", &load::run(&modules(), scratch().path(), 5_000));
 }
