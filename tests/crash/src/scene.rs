@@ -1,6 +1,7 @@
 //! Deploy roots in well-defined states, and the steps of a deploy.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -307,11 +308,25 @@ impl Scene {
         let started = Instant::now();
         while started.elapsed() < Duration::from_secs(5) {
             let names = names(&self.root().join("releases"));
-            if !names.iter().any(|name| name.starts_with(".oxistrano-trash-")) {
+            // What is left by a process that was killed stays until the next deploy.
+            if !names.iter().any(|name| name.starts_with(".oxistrano-trash-")) || !self.is_used() {
                 return;
             }
             sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Whether a process has anything here as its input, as one that removes does, or among its
+    /// arguments, as one does that is about to become one.
+    fn is_used(&self) -> bool {
+        let top = path(&self.top);
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes.filter(|entry| entry.file_name().as_bytes()[0].is_ascii_digit()).any(|entry| {
+            let process = entry.path();
+            let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&arguments).contains(&top)
+                || fs::read_link(process.join("fd/0")).is_ok_and(|input| input.starts_with(&top))
+        })
     }
 }
 

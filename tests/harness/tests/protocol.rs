@@ -64,7 +64,7 @@ fn every_module_refuses_an_unknown_option_and_names_the_nearest() {
         let mut arguments = arguments(module, &root);
         arguments["deply_to"] = "/srv".into();
         let reply = run_program(&binary(module), &arguments, None).failed("invalid_arguments");
-        reply.says([module, "there is no option deply_to, did you mean deploy_to?"]);
+        reply.says([module, "there is no option deply_to (did you mean deploy_to?)"]);
         reply.says(["Nothing was changed."]);
     }
 }
