@@ -231,6 +231,8 @@ class Project:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Ignored where the tests run in the background of a shell.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         return Running(process, log)
 

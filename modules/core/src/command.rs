@@ -59,6 +59,7 @@ pub struct Program {
     user: Option<User>,
     log: Option<Arc<File>>,
     input: Option<Vec<u8>>,
+    input_file: Option<Arc<File>>,
     to_the_end: bool,
 }
 
@@ -73,6 +74,7 @@ impl Program {
             user: None,
             log: None,
             input: None,
+            input_file: None,
             to_the_end: false,
         }
     }
@@ -119,6 +121,14 @@ impl Program {
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
+        self
+    }
+
+    /// A file to have as standard input, open until it and all that it hands it on to have
+    /// ended, whatever becomes of this process.
+    #[must_use]
+    pub fn input_file(mut self, file: Option<Arc<File>>) -> Self {
+        self.input_file = file;
         self
     }
 
@@ -212,11 +222,14 @@ impl Program {
         })
     }
 
-    /// A file without a name: a program must not take the end of this process for the end of
-    /// what it reads.
+    /// What it reads is in a file without a name: a program must not take the end of this
+    /// process for the end of what it reads.
     fn stdin(&self) -> Result<Stdio, Failure> {
-        let Some(input) = &self.input else { return Ok(Stdio::null()) };
         let made = || -> io::Result<File> {
+            if let Some(file) = &self.input_file {
+                return file.try_clone();
+            }
+            let Some(input) = &self.input else { return File::open("/dev/null") };
             let mut file =
                 File::from(rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC)?);
             file.write_all(input)?;

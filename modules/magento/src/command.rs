@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use oxistrano_core::command::Program;
@@ -154,7 +155,8 @@ impl Magento {
     }
 
     /// Runs a command of Magento that must not be stopped half way: signals to the module
-    /// wait for its end. What it prints goes into `log` as it comes.
+    /// wait for its end. What it prints goes into `log` as it comes; `held` stays open until
+    /// all that it starts has ended (see [`crate::running::hold`]).
     ///
     /// # Errors
     /// When it cannot start or takes longer than `timeout`.
@@ -163,8 +165,9 @@ impl Magento {
         arguments: &[&str],
         timeout: Duration,
         log: Option<File>,
+        held: Option<Arc<File>>,
     ) -> Result<Answer, Failure> {
-        self.run(&self.program(arguments, timeout).log(log).to_the_end())
+        self.run(&self.program(arguments, timeout).log(log).input_file(held).to_the_end())
     }
 
     fn run(&self, program: &Program) -> Result<Answer, Failure> {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use oxistrano_core::json::{json, Map, Value};
 use oxistrano_core::{AbsPath, Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
 use oxistrano_magento::maintenance::{Flag, Places};
-use oxistrano_magento::{magento_options, running, Answer, Magento};
+use oxistrano_magento::running::{self, Held};
+use oxistrano_magento::{magento_options, Answer, Magento};
 
 use log::Log;
 
@@ -130,7 +131,8 @@ impl Module for MagentoUpgrade {
                     return Ok(Outcome::new(true).msg("the upgrade has begun").value("id", id));
                 }
                 running::wait(&options.deploy_to, patience)?;
-                finish(&options, &magento)?
+                let held = running::hold(&options.deploy_to, patience)?;
+                finish(&options, &magento, &held)?
             }
         };
         let lowered = options.lower
@@ -196,10 +198,10 @@ fn from_background(mut result: Map<String, Value>) -> Result<Outcome, Failure> {
 }
 
 /// Does all of it, but for the flag.
-fn finish(options: &Options, magento: &Magento) -> Result<Outcome, Failure> {
+fn finish(options: &Options, magento: &Magento, held: &Held) -> Result<Outcome, Failure> {
     let config = std::fs::read(magento.path().join("app/etc/config.php")).ok();
     let mut log = Log::open(&options.deploy_to)?;
-    let answers = upgrade(options, magento, &mut log)
+    let answers = upgrade(options, magento, &mut log, held)
         .map_err(|failure| closed(failure, options, log.path()))?;
     let changed = answers.iter().any(|answer| !answer.says("Nothing to import."))
         || options.how != How::Import;
@@ -212,6 +214,7 @@ fn finish(options: &Options, magento: &Magento) -> Result<Outcome, Failure> {
         .value("answers", answers.iter().map(Answer::to_json).collect::<Vec<_>>())
         .value("log", log.path())
         .warnings(log.warning())
+        .warnings(held.warning.clone())
         .warnings(magento.warning())
         .warnings(rewritten.then(|| {
             "setup:upgrade has rewritten app/etc/config.php of this release on this host only, \
@@ -221,20 +224,27 @@ fn finish(options: &Options, magento: &Magento) -> Result<Outcome, Failure> {
 }
 
 /// Runs the commands until one fails.
-fn upgrade(options: &Options, magento: &Magento, log: &mut Log) -> Result<Vec<Answer>, Failure> {
+fn upgrade(
+    options: &Options,
+    magento: &Magento,
+    log: &mut Log,
+    held: &Held,
+) -> Result<Vec<Answer>, Failure> {
     let mut answers: Vec<Answer> = Vec::new();
     let mut left = Duration::from_secs(options.timeout);
     for Command { words, says } in options.how.commands() {
         let command = words.join(" ");
         log.heading(&command);
         let started = Instant::now();
-        let answer = magento.change(words, left, log.handle()).map_err(|failure| {
-            // Else it did not start, and says itself what to do.
-            if started.elapsed() < left {
-                return failure;
-            }
-            failure.remedy("find out what it waited for, and run it again with a longer timeout")
-        })?;
+        let answer =
+            magento.change(words, left, log.handle(), held.file.clone()).map_err(|failure| {
+                // Else it did not start, and says itself what to do.
+                if started.elapsed() < left {
+                    return failure;
+                }
+                failure
+                    .remedy("find out what it waited for, and run it again with a longer timeout")
+            })?;
         left = left.saturating_sub(answer.elapsed);
         let done = answer.rc == 0 && says.iter().any(|words| answer.says(words));
         if !done {

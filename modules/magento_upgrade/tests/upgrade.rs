@@ -499,7 +499,11 @@ fn what_was_begun_goes_on_and_is_waited_for() {
     assert!(reply["seconds"].as_f64().unwrap() >= 1.0, "{reply}");
     assert!(reply["lines"].as_array().unwrap().contains(&json!("Nothing to import.")));
     assert!(is_open(&shop));
-    assert_eq!(fs::read_dir(shop.root.at(".oxistrano")).unwrap().count(), 1, "only the log");
+    assert_eq!(
+        fs::read_dir(shop.root.at(".oxistrano")).unwrap().count(),
+        2,
+        "only the log and the lock"
+    );
     finish(&shop, &id).failed("no_such_upgrade").says(["there is no upgrade"]);
 }
 
@@ -553,4 +557,45 @@ fn the_next_upgrade_waits_for_the_one_before() {
     shop.run("magento_status", ask).failed("still_running").says(["wait for its end"]);
     let _ = shop.run("magento_upgrade", how("upgrade")).changed();
     assert_eq!((shop.left("begun").len(), shop.left("done").len()), (4, 4), "one after the other");
+}
+
+#[test]
+fn what_a_killed_module_leaves_at_work_is_waited_for() {
+    for begun in [false, true] {
+        let shop = closed();
+        let script =
+            format!("echo x >> \"$here/begun\"; sleep 1; {UPGRADE} echo x >> \"$here/done\"");
+        shop.answer("setup:upgrade", &script);
+        if begun {
+            shop.answer("setup:upgrade", &format!("echo $PPID > \"$here/pid\"; {script}"));
+            let _ = begin(&shop);
+            let pid = shop.await_left("pid");
+            let killed = std::process::Command::new("kill").args(["-9", pid.trim()]).status();
+            assert!(killed.unwrap().success());
+        } else {
+            let running = shop.start("magento_upgrade", how("upgrade"));
+            shop.await_left("begun");
+            running.kill();
+        }
+        let mut impatient = how("upgrade");
+        impatient["timeout"] = 0.into();
+        let reply = shop.run("magento_upgrade", impatient).failed("still_running");
+        reply.says(["still running", "fuser -v", "magento_upgrade.lock"]);
+        let ask = json!({"deploy_to": shop.root.path().to_str(), "timeout": 0});
+        let _ = shop.run("magento_status", ask).failed("still_running");
+        assert_eq!(shop.left("done"), "", "it still runs");
+        assert!(!is_open(&shop));
+        let _ = shop.run("magento_upgrade", how("upgrade")).changed();
+        assert_eq!((shop.left("begun").len(), shop.left("done").len()), (4, 4), "one by one");
+        assert!(is_open(&shop));
+    }
+}
+
+#[test]
+fn a_lock_that_cannot_be_had_is_a_warning() {
+    let shop = closed();
+    fs::create_dir(shop.root.at(".oxistrano/magento_upgrade.lock")).unwrap();
+    let reply = shop.run("magento_upgrade", how("upgrade")).changed();
+    reply.warns("a second upgrade at the same time would not be noticed");
+    assert!(is_open(&shop));
 }
