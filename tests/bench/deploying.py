@@ -77,6 +77,8 @@ class Deploys(Part):
         try:
             self.artifact.variant(archive, f"version-{version}.txt")
             self.place.settle(more=0)
+            # The deploy before this one, somebody else's, has deleted a release.
+            self.place.forget_deleted(archive)
             return self.play(roots, playbook, way, forks, archive, version), version
         finally:
             archive.unlink(missing_ok=True)

@@ -67,8 +67,8 @@ class Place:
             return [path]
         return [part for each in inside for part in Place.parts(each, depth - 1)]
 
-    def forget_deleted(self):
-        """Until here a deleted file may slow those who make files next.
+    def forget_deleted(self, *needed):
+        """Until here a deleted file may slow those who make files next; `needed` is in memory afterwards.
 
         Without a journal ext4 passes over each inode that was deleted in the last minute, one by one,
         as long as its block of the inode table is in memory.
@@ -78,13 +78,13 @@ class Place:
             DROP_CACHES.write_text("1")
         except OSError:
             time.sleep(self.pause)
-        warm(self.keep_warm)
+        warm((*self.keep_warm, *needed))
 
 
 class Tmpfs(Place):
     """Nothing of that here: deleted at once."""
 
-    def forget_deleted(self):
+    def forget_deleted(self, *needed):
         pass
 
     def over(self, path):
