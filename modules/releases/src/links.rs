@@ -57,7 +57,8 @@ pub fn missing(
             None => None,
             Some((dir, info)) if info.is_symlink() => {
                 let now = dir.read_link(path.name())?.unwrap_or_default();
-                if now == target {
+                // Byte by byte: to a `Path`, "file/" is the same as "file".
+                if now.as_os_str() == target.as_os_str() {
                     continue;
                 }
                 Some(format!("link to {}", now.display()))

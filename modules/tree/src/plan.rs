@@ -240,7 +240,10 @@ impl Planner<'_> {
         }
         let wanted = self.rules.wanted(source.stat());
         if source.is_symlink() {
-            if from.read_link(name)? != to.read_link(name)? {
+            // Byte by byte: to a `Path`, "a/." is the same as "a".
+            let leads_to =
+                |dir: &Dir| dir.read_link(name).map(|it| it.map(PathBuf::into_os_string));
+            if leads_to(from)? != leads_to(to)? {
                 return Ok(Some(Step::Update));
             }
             return Ok((!wanted.fits_owner(target.stat())).then_some(Step::Settle));

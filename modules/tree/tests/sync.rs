@@ -254,6 +254,21 @@ fn owners_follow_the_source_or_the_options() {
 }
 
 #[test]
+fn links_are_compared_byte_by_byte() {
+    let top = tempfile::tempdir().unwrap();
+    let (source, live) = both(top.path());
+    for (name, target, before) in [("a", "/.", "/"), ("b", "x", "x/"), ("c", "x/y", "x//y")] {
+        symlink(target, source.join(name)).unwrap();
+        symlink(before, live.join(name)).unwrap();
+    }
+    assert_eq!(sync(&source, &live, &SyncOptions::default()).unwrap().updated.count, 3);
+    for name in ["a", "b", "c"] {
+        let target = |tree: &Path| tree.join(name).read_link().unwrap().into_os_string();
+        assert_eq!(target(&live), target(&source));
+    }
+}
+
+#[test]
 fn leftovers_of_a_broken_sync_go() {
     let scratch = tempfile::tempdir().unwrap();
     let (source, live) = both(scratch.path());
