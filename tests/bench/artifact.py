@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 
 from . import tree
+from .place import Tree
 from .process import Failed, Missing, missing, run
 
 OPENERS = {".zst": ["zstd", "-dcq"], ".gz": ["gzip", "-dc"], ".tar": ["cat"]}
@@ -111,9 +112,12 @@ class Artifact:
                 f"tar.zst {self.zst.stat().st_size / 1e6:.1f} MB, tar.gz {self.gz.stat().st_size / 1e6:.1f} MB")
 
     def on_disk(self):
-        """Bytes that one tree takes on a file system with blocks of 4 kB, about."""
+        """What one tree takes on a file system with blocks of 4 kB, about."""
         held = self.holds
-        return held["bytes"] + 4096 * (held["files"] // 2 + held["directories"])
+        return Tree(
+            bytes=held["bytes"] + 4096 * (held["files"] // 2 + held["directories"]),
+            inodes=held["files"] + held["directories"],
+        )
 
     def unpack(self, target):
         """For preparations that are not measured."""

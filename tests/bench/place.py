@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from .process import Missing, run
 
@@ -17,6 +18,13 @@ DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 def file_system(path):
     found = subprocess.run(["findmnt", "-no", "FSTYPE", "-T", str(path)], capture_output=True, text=True)
     return found.stdout.strip() or "file system not known"
+
+
+class Tree(NamedTuple):
+    """What one tree takes."""
+
+    bytes: int
+    inodes: int
 
 
 class Place:
@@ -40,10 +48,17 @@ class Place:
 
     def settle(self, more=1, held=0):
         """Makes room for `more` trees while `held` others stay, and lets nothing be left to be written."""
-        if self.done and (len(self.done) + more + held) * self.tree > self.budget:
+        lie_here = len(self.done) + held
+        if self.done and ((lie_here + more) * self.tree.bytes > self.budget or not self.has_room(more)):
             self.empty()
         else:
             os.sync()
+
+    def has_room(self, trees):
+        free = os.statvfs(self.path)
+        # Some file systems make inodes as they need them, and say that they have none.
+        inodes = free.f_favail if free.f_files else float("inf")
+        return trees * self.tree.bytes <= free.f_bavail * free.f_frsize and trees * self.tree.inodes <= inodes
 
     def empty(self):
         """Deletes what is over, by as many processes as there are processors."""
@@ -106,7 +121,7 @@ def warm(paths):
 
 
 class Places:
-    """Both places from `with` to its end, whatever ends it. `tree`: bytes of one tree."""
+    """Both places from `with` to its end, whatever ends it. `tree`: what one tree takes."""
 
     def __init__(self, disk, tree, keep_warm, budget=6 * GIGABYTE, pause=65.0):
         self.parent = Path(disk).absolute()
@@ -116,7 +131,7 @@ class Places:
     def __enter__(self):
         self.parent.mkdir(parents=True, exist_ok=True)
         self.remove_leftovers()
-        need = min(self.budget, 6 * self.tree)
+        need = min(self.budget, 6 * self.tree.bytes)
         free = shutil.disk_usage(self.parent).free
         if free < need:
             raise Missing(f"{need / GIGABYTE:.1f} GB are needed in '{self.parent}', {free / GIGABYTE:.1f} GB are free: "
