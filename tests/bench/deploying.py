@@ -115,6 +115,10 @@ class Deploys(Part):
             self.place.over(root)
         self.place.empty()
 
+    def close(self):
+        for group in list(self.roots):
+            self.remove_roots(group)
+
     def wait_until_gone(self, roots):
         deadline = time.monotonic() + 600
         while any(any((root / "releases").glob(".oxistrano-*")) for root in roots):
@@ -189,10 +193,6 @@ class Deploy(Deploys):
             self.place.settle(more=3)
             self.make_roots(group, 1)
 
-    def close(self):
-        for group in list(self.roots):
-            self.remove_roots(group)
-
 
 class Hosts(Deploys):
     name, title, rounds = "hosts", "A deploy of a small release to many hosts", 1
@@ -221,7 +221,3 @@ class Hosts(Deploys):
 
     def finish(self, group):
         self.remove_roots(group)
-
-    def close(self):
-        for group in list(self.roots):
-            self.remove_roots(group)

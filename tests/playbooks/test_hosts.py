@@ -11,38 +11,39 @@ import pytest
 from ansible_run import ROLE, ROLLBACK, Project, Root
 
 
-def test_one_host_after_the_other_deploys_both(ansible, collections, artifacts, tmp_path):
-    roots = {name: Root(tmp_path / name) for name in ("web1", "web2")}
-    project = Project(
-        ansible,
-        tmp_path / "project",
-        collections,
-        hosts={name: {"ansistrano_deploy_to": str(root.path)} for name, root in roots.items()},
-        ansistrano_deploy_via="copy_unarchive",
-        ansistrano_deploy_from=str(artifacts.archive("1")),
-        ansistrano_release_version="1",
-    )
+@pytest.fixture
+def two(ansible, collections, artifacts, tmp_path):
+    """The project of a release for web1 and web2, and their roots, with what is in `seed` if it is given."""
+
+    def make(version, seed=None):
+        roots = {name: Root(tmp_path / name) for name in ("web1", "web2")}
+        for root in roots.values():
+            if seed:
+                shutil.copytree(seed, root.path, symlinks=True)
+        project = Project(
+            ansible,
+            tmp_path / "project",
+            collections,
+            hosts={name: {"ansistrano_deploy_to": str(root.path)} for name, root in roots.items()},
+            ansistrano_deploy_via="copy_unarchive",
+            ansistrano_deploy_from=str(artifacts.archive(version)),
+            ansistrano_release_version=version,
+        )
+        return project, roots
+
+    return make
+
+
+def test_one_host_after_the_other_deploys_both(two):
+    project, roots = two("1")
     result = project.run(Path(__file__).parent / "playbooks/serial.yml").good()
     for root in roots.values():
         root.is_at_rest(live="1", releases=["1"])
     assert result.output.count("TASK [oxistrano.deploy.deploy : Switch to the new release]") == 2
 
 
-def test_a_failure_on_one_host_leaves_the_other_as_it_is_and_its_lock_free(
-    ansible, collections, artifacts, seed, tmp_path, hook
-):
-    roots = {name: Root(tmp_path / name) for name in ("web1", "web2")}
-    for root in roots.values():
-        shutil.copytree(seed, root.path, symlinks=True)
-    project = Project(
-        ansible,
-        tmp_path / "project",
-        collections,
-        hosts={name: {"ansistrano_deploy_to": str(root.path)} for name, root in roots.items()},
-        ansistrano_deploy_via="copy_unarchive",
-        ansistrano_deploy_from=str(artifacts.archive("3")),
-        ansistrano_release_version="3",
-    )
+def test_a_failure_on_one_host_leaves_the_other_as_it_is_and_its_lock_free(two, seed, hook):
+    project, roots = two("3", seed)
     project.hosts["web2"]["ansistrano_before_symlink_tasks_file"] = hook("fail")
     result = project.run(ROLE).bad("the hook says no", "Live is 2")
     assert result.recap["web1"]["failed"] == 0 and result.recap["web2"]["failed"] == 1

@@ -1,6 +1,7 @@
 //! What `ansible-doc` shows of `release_prune` beside its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
+use oxistrano_releases::returns::{FILES, MATCHED};
 
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Remove releases that are too old, broken or rolled back from",
@@ -29,13 +30,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
     wait: true
 ",
     returns: &[
-        ReturnSpec {
-            name: "files",
-            kind: "list",
-            doc: "The releases before, the newest first, as M(ansible.builtin.find) returns directories.",
-            returned: "success",
-        },
-        ReturnSpec { name: "matched", kind: "int", doc: "How many they are.", returned: "success" },
+        FILES,
+        MATCHED,
         ReturnSpec { name: "removed", kind: "list", doc: "The releases that were removed.", returned: "success" },
         ReturnSpec { name: "unrecognised", kind: "list", doc: "Directories that no deploy has made.", returned: "success" },
         ReturnSpec { name: "removed_files", kind: "int", doc: "Files and links removed.", returned: "O(wait=true)" },

@@ -1,6 +1,7 @@
 //! What `ansible-doc` shows of `release_rollback` beside its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
+use oxistrano_releases::returns::{FILES, MATCHED};
 
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Go back to an earlier release",
@@ -24,13 +25,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
     version: 20260820090000Z
 ",
     returns: &[
-        ReturnSpec {
-            name: "files",
-            kind: "list",
-            doc: "The releases before, the newest first, as M(ansible.builtin.find) returns directories.",
-            returned: "success",
-        },
-        ReturnSpec { name: "matched", kind: "int", doc: "How many they are.", returned: "success" },
+        FILES,
+        MATCHED,
         ReturnSpec { name: "from", kind: "str", doc: "The release that was live.", returned: "success" },
         ReturnSpec { name: "to", kind: "str", doc: "The release to go to.", returned: "success" },
         ReturnSpec { name: "previous", kind: "str", doc: "The release that would be gone to if none is named.", returned: "success" },

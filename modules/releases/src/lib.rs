@@ -19,6 +19,7 @@ mod options;
 mod placement;
 mod release;
 pub mod replaced;
+pub mod returns;
 mod root;
 mod shared;
 mod staging;

@@ -117,63 +117,33 @@ pub enum Fault {
     Error(&'static str),
 }
 
+/// Calls that make, move or open a name.
+const NAMES: &[&str] = &["openat", "mkdirat", "renameat", "renameat2", "linkat", "symlinkat"];
+const WRITES: &[&str] = &["write", "pwrite64", "ftruncate", "copy_file_range"];
+const SYNCS: &[&str] = &["fsync", "fdatasync", "syncfs"];
+const READS: &[&str] = &["read", "pread64"];
+const STATS: &[&str] = &["newfstatat", "statx"];
+const METADATA: &[&str] = &["fchmod", "fchmodat", "fchown", "fchownat", "utimensat"];
+const TALKS: &[&str] = &["connect", "sendto", "sendmsg", "recvfrom", "recvmsg", "poll"];
+
 /// The errors, and the calls that can have them.
-pub const ERRORS: [(&str, &[&str]); 6] = [
-    (
-        "ENOSPC",
-        &[
-            "openat",
-            "mkdirat",
-            "renameat",
-            "renameat2",
-            "linkat",
-            "symlinkat",
-            "write",
-            "pwrite64",
-            "ftruncate",
-            "copy_file_range",
-            "fsync",
-            "fdatasync",
-            "syncfs",
-            "fsetxattr",
-        ],
-    ),
+pub const ERRORS: [(&str, &[&[&str]]); 6] = [
+    ("ENOSPC", &[NAMES, WRITES, SYNCS, &["fsetxattr"]]),
     (
         "EIO",
         &[
-            "openat",
-            "openat2",
-            "mkdirat",
-            "renameat",
-            "renameat2",
-            "linkat",
-            "symlinkat",
-            "unlinkat",
-            "write",
-            "pwrite64",
-            "ftruncate",
-            "copy_file_range",
-            "fchmod",
-            "fchmodat",
-            "fchown",
-            "fchownat",
-            "utimensat",
-            "fsync",
-            "fdatasync",
-            "syncfs",
-            "flock",
-            "fstat",
-            "newfstatat",
-            "statx",
-            "getdents64",
-            "read",
-            "pread64",
-            "readlinkat",
+            NAMES,
+            WRITES,
+            SYNCS,
+            READS,
+            STATS,
+            METADATA,
+            &["openat2", "unlinkat", "flock", "fstat", "getdents64", "readlinkat"],
         ],
     ),
     (
         "EMFILE",
-        &[
+        &[&[
             "openat",
             "openat2",
             "dup",
@@ -183,56 +153,27 @@ pub const ERRORS: [(&str, &[&str]); 6] = [
             "pipe2",
             "memfd_create",
             "pidfd_open",
-        ],
+        ]],
     ),
     (
         "EACCES",
         &[
-            "openat",
-            "openat2",
-            "mkdirat",
-            "renameat",
-            "renameat2",
-            "linkat",
-            "symlinkat",
-            "unlinkat",
-            "fchmod",
-            "fchmodat",
-            "fchown",
-            "fchownat",
-            "utimensat",
-            "newfstatat",
-            "statx",
-            "execve",
-            "connect",
-            "kill",
-            "pidfd_send_signal",
+            NAMES,
+            STATS,
+            METADATA,
+            &["openat2", "unlinkat", "execve", "connect", "kill", "pidfd_send_signal"],
         ],
     ),
-    (
-        "EINTR",
-        &[
-            "openat",
-            "read",
-            "pread64",
-            "write",
-            "pwrite64",
-            "ftruncate",
-            "copy_file_range",
-            "fsync",
-            "fdatasync",
-            "syncfs",
-            "flock",
-            "connect",
-            "sendto",
-            "sendmsg",
-            "recvfrom",
-            "recvmsg",
-            "poll",
-        ],
-    ),
-    ("EAGAIN", &["clone3", "clone"]),
+    ("EINTR", &[READS, WRITES, SYNCS, TALKS, &["openat", "flock"]]),
+    ("EAGAIN", &[&["clone3", "clone"]]),
 ];
+
+/// Whether this error is one that the call can have.
+fn can_have(call: &str, error: &str) -> bool {
+    ERRORS
+        .iter()
+        .any(|(name, groups)| *name == error && groups.iter().any(|calls| calls.contains(&call)))
+}
 
 /// Why calls cannot be disturbed here; `None`: they can.
 pub fn reason_against() -> Option<String> {
@@ -327,8 +268,7 @@ impl Fault {
                 changes && (!opens || point.creates)
             }
             Fault::Error(error) => {
-                let calls = ERRORS.iter().find(|(name, _)| *name == error);
-                calls.is_some_and(|(_, calls)| calls.contains(&point.call))
+                can_have(point.call, error)
                     && (error != "ENOSPC" || point.call != "openat" || point.creates)
             }
         }
