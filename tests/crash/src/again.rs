@@ -120,6 +120,9 @@ impl<'a> Called<'a> {
         if fault != Fault::Kill {
             wrong.extend(self.says_what_is(&said, point, &before, stage.calls() > calls));
         }
+        if fault.is_harmless() && !said.is_well() {
+            wrong.push(format!("fails: {}", said.message()));
+        }
         if let Err(why) = (call.again)(stage, &self.arguments, call.module) {
             wrong.push(format!("called again, it fails: {why}"));
         }

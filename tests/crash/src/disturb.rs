@@ -10,6 +10,7 @@ use std::process::Command;
 use oxistrano_harness::Value;
 
 use crate::programs::{Programs, Said};
+use crate::short;
 
 /// Calls that change something, or let another process do so. A kill at the entry of each of
 /// them finds everything that a kill between two of them would.
@@ -115,7 +116,12 @@ pub enum Fault {
     Kill,
     /// The call is not done and fails like this.
     Error(&'static str),
+    /// All reads and writes of files do less than they are asked to.
+    Short,
 }
+
+/// The point at which all of a run is disturbed.
+const THROUGHOUT: &str = "all along";
 
 /// Calls that make, move or open a name.
 const NAMES: &[&str] = &["openat", "mkdirat", "renameat", "renameat2", "linkat", "symlinkat"];
@@ -255,6 +261,10 @@ pub fn points(programs: &Programs, module: &str, arguments: &Value, log: &Path) 
         point.creates |= rest.contains("O_CREAT");
         point.prints |= name == "write" && rest.starts_with("1,") && thread == first;
     }
+    points.insert(
+        (THROUGHOUT, 1),
+        Point { call: THROUGHOUT, number: 1, creates: false, prints: false },
+    );
     points.into_values().collect()
 }
 
@@ -271,6 +281,7 @@ impl Fault {
                 can_have(point.call, error)
                     && (error != "ENOSPC" || point.call != "openat" || point.creates)
             }
+            Fault::Short => point.call == THROUGHOUT,
         }
     }
 
@@ -279,7 +290,13 @@ impl Fault {
         match self {
             Fault::Kill => "SIGKILL",
             Fault::Error(error) => error,
+            Fault::Short => "short",
         }
+    }
+
+    /// Whether the run has to end as an undisturbed one does.
+    pub fn is_harmless(self) -> bool {
+        self == Fault::Short
     }
 
     /// Runs a module with it; the second says whether it came to the point.
@@ -291,12 +308,16 @@ impl Fault {
         at: &Point,
         log: &Path,
     ) -> (Said, bool) {
-        let (fault, mark) = match self {
-            Fault::Kill => ("signal=KILL".to_owned(), "killed by SIGKILL"),
-            Fault::Error(error) => (format!("error={error}"), "(INJECTED)"),
+        let inject = |fault: &str| {
+            let inject = format!("{}:{fault}:when={}", at.call, at.number);
+            strace(programs, log, at.call, Some(inject))
         };
-        let inject = format!("{}:{fault}:when={}", at.call, at.number);
-        let said = programs.run(module, arguments, &strace(programs, log, at.call, Some(inject)));
+        let (wrap, mark) = match self {
+            Fault::Kill => (inject("signal=KILL"), "killed by SIGKILL"),
+            Fault::Error(error) => (inject(&format!("error={error}")), "(INJECTED)"),
+            Fault::Short => (short::words(log.to_str().expect("UTF-8")), short::MARK),
+        };
+        let said = programs.run(module, arguments, &wrap);
         let trace = fs::read(log).unwrap_or_default();
         let _ = fs::remove_file(log);
         (said, String::from_utf8_lossy(&trace).contains(mark))

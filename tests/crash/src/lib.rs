@@ -5,6 +5,7 @@
 //! * [`programs`]: a module run as Ansible does, under strace or beside others.
 //! * [`scene`]: deploy roots in well-defined states, and the steps of a deploy.
 //! * [`disturb`]: one system call of a run that is killed or fails.
+//! * [`short`]: reads and writes that do less than they were asked to.
 //! * [`verdict`]: what must hold afterwards.
 //! * [`sweep`]: every disturbance of every step, one after the other.
 //! * [`stage`], [`peers`], [`calls`], [`world`], [`again`]: the same for the modules for
@@ -21,6 +22,7 @@ pub mod power;
 pub mod programs;
 pub mod races;
 pub mod scene;
+pub mod short;
 pub mod stage;
 pub mod sweep;
 pub mod table;

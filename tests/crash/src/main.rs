@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use oxistrano_crash::sweep::{self, Extent};
 use oxistrano_crash::table::{is_well, render};
-use oxistrano_crash::{again, disturb, load, neighbours, power, races};
+use oxistrano_crash::{again, disturb, load, neighbours, power, races, short};
 
 const HELP: &str =
     "crash [--modules DIRECTORY] [--on DIRECTORY] [--only TEXT] [--stride N] [--threads] [WHAT]...
 
-WHAT: kills, errors (both need strace), power, neighbours (both need root), races, load;
+WHAT: kills, errors, shorts (these need strace), power, neighbours (both need root), races, load;
 without: all of them.
   --modules  the built modules; default: library
   --on       a directory to work in, on the file system to try; default: the temporary directory
@@ -28,6 +28,9 @@ without: all of them.
 ";
 
 fn main() -> ExitCode {
+    if let Some(code) = short::if_asked() {
+        return code;
+    }
     let mut modules = PathBuf::from("library");
     let mut on = std::env::temp_dir();
     let (mut only, mut stride, mut threads) = (String::new(), 1, false);
@@ -50,7 +53,9 @@ fn main() -> ExitCode {
             "--pairs" => pairs = value().parse().unwrap_or(pairs),
             "--switches" => switches = value().parse().unwrap_or(switches),
             "--files" => files = value().parse().unwrap_or(files),
-            "kills" | "errors" | "power" | "neighbours" | "races" | "load" => what.push(word),
+            "kills" | "errors" | "shorts" | "power" | "neighbours" | "races" | "load" => {
+                what.push(word)
+            }
             _ => {
                 say(HELP);
                 return ExitCode::from(2);
@@ -58,18 +63,24 @@ fn main() -> ExitCode {
         }
     }
     if what.is_empty() {
-        what =
-            ["kills", "errors", "power", "neighbours", "races", "load"].map(str::to_owned).to_vec();
+        what = ["kills", "errors", "shorts", "power", "neighbours", "races", "load"]
+            .map(str::to_owned)
+            .to_vec();
     }
     if !rustix::process::geteuid().is_root()
         && what.iter().any(|what| ["power", "neighbours"].contains(&what.as_str()))
     {
-        say("needs root: run it as root, or name what does not (kills errors races load)\n");
+        say("needs root: run it as root, or name what does not (kills errors shorts races load)\n");
         return ExitCode::FAILURE;
     }
-    let disturbing = what.iter().any(|what| what == "kills" || what == "errors");
+    let disturbs = |what: &String| ["kills", "errors", "shorts"].contains(&what.as_str());
+    let disturbing = what.iter().any(disturbs);
     if let Some(reason) = disturb::reason_against().filter(|_| disturbing) {
         say(&format!("cannot disturb system calls: {reason}\n"));
+        return ExitCode::FAILURE;
+    }
+    if let Some(reason) = short::reason_against().filter(|_| what.contains(&"shorts".to_owned())) {
+        say(&format!("cannot cut reads and writes short: {reason}\n"));
         return ExitCode::FAILURE;
     }
     let modules = modules.canonicalize().expect("the directory of the modules");
@@ -83,9 +94,10 @@ fn main() -> ExitCode {
         let started = Instant::now();
         let extent = |extent: Extent| Extent { only: only.clone(), stride, threads, ..extent };
         let (title, rows) = match what.as_str() {
-            "kills" | "errors" => {
+            "kills" | "errors" | "shorts" => {
                 let (title, extent) = match what.as_str() {
                     "kills" => ("Killed", extent(Extent::kills())),
+                    "shorts" => ("Short reads and writes", extent(Extent::shorts())),
                     _ => ("System calls that fail", extent(Extent::errors())),
                 };
                 let mut rows = sweep::run(&modules, scratch.path(), &extent);

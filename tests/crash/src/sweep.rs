@@ -147,6 +147,11 @@ impl Extent {
         Self { faults, both: false, ..Self::kills() }
     }
 
+    /// Reads and writes that do less, all of a run at once.
+    pub fn shorts() -> Self {
+        Self { faults: vec![Fault::Short], ..Self::errors() }
+    }
+
     /// The cases that are asked for.
     pub fn chosen<Case: Copy>(
         &self,
@@ -408,6 +413,9 @@ impl<'a> Swept<'a> {
             && !before.is_unchanged(scene)
         {
             wrong.push(format!("says that nothing was changed: {}", said.message()));
+        }
+        if fault.is_harmless() && !said.is_well() {
+            wrong.push(format!("fails: {}", said.message()));
         }
         if said.is_well() {
             wrong.extend(self.recovered(Then::Next, &self.expected[0].1[1..]));

@@ -7,7 +7,7 @@ use oxistrano_crash::disturb::{reason_against, trace};
 use oxistrano_crash::scene::{Deploy, Scene, Via};
 use oxistrano_crash::sweep::{self, Extent};
 use oxistrano_crash::table::{is_well, render, Row};
-use oxistrano_crash::{again, load, neighbours, races};
+use oxistrano_crash::{again, load, neighbours, races, short};
 use oxistrano_harness::{binary, is_root};
 
 fn modules() -> PathBuf {
@@ -59,6 +59,17 @@ fn a_module_may_be_killed_at_every_system_call() {
 fn system_calls_may_fail() {
     let _alone = alone();
     swept("system calls that fail", &Extent { stride: 23, ..Extent::errors() });
+}
+
+#[test]
+fn reads_and_writes_may_do_less_than_they_are_asked_to() {
+    let _alone = alone();
+    let title = "short reads and writes";
+    if let Some(why) = short::reason_against() {
+        return not_checked(title, why);
+    }
+    swept(title, &Extent::shorts());
+    called_again(title, Extent::shorts(), &["magento_", "php_fpm"]);
 }
 
 /// Calls of the modules for Magento and php-fpm, with one of so many points.
