@@ -120,8 +120,13 @@ impl<'a> Called<'a> {
         if fault != Fault::Kill {
             wrong.extend(self.says_what_is(&said, point, &before, stage.calls() > calls));
         }
-        if fault.is_harmless() && !said.is_well() {
-            wrong.push(format!("fails: {}", said.message()));
+        if fault.is_harmless() {
+            let done = World::of(stage).without_momentary();
+            if !said.is_well() {
+                wrong.push(format!("fails: {}", said.message()));
+            } else if done != self.wanted {
+                wrong.push(format!("leaves something else: {}", done.difference(&self.wanted)));
+            }
         }
         if let Err(why) = (call.again)(stage, &self.arguments, call.module) {
             wrong.push(format!("called again, it fails: {why}"));

@@ -276,6 +276,8 @@ struct Swept<'a> {
     expected: Vec<(Then, Vec<Seen>)>,
     /// As after an error: the step not begun or done, `failed`, then a deploy.
     after_failing: Vec<Seen>,
+    /// The step done.
+    done: Option<Seen>,
 }
 
 impl<'a> Swept<'a> {
@@ -288,6 +290,7 @@ impl<'a> Swept<'a> {
             whole: Whole::new(),
             expected: Vec::new(),
             after_failing: Vec::new(),
+            done: None,
         };
         if let Some(via) = case.base {
             for version in ["1", "2"] {
@@ -316,6 +319,7 @@ impl<'a> Swept<'a> {
                 if done {
                     scene.programs.must(swept.step.module, &swept.step.arguments);
                     swept.note_releases();
+                    swept.done = Some(Seen::of(scene));
                 }
                 swept.follow(then).unwrap_or_else(|why| panic!("{}, {then:?}: {why}", case.name));
                 swept.note_releases();
@@ -414,8 +418,13 @@ impl<'a> Swept<'a> {
         {
             wrong.push(format!("says that nothing was changed: {}", said.message()));
         }
-        if fault.is_harmless() && !said.is_well() {
-            wrong.push(format!("fails: {}", said.message()));
+        if let Some(done) = self.done.as_ref().filter(|_| fault.is_harmless()) {
+            let seen = Seen::of(scene);
+            if !said.is_well() {
+                wrong.push(format!("fails: {}", said.message()));
+            } else if seen != *done {
+                wrong.push(format!("leaves something else: {}", seen.difference(done)));
+            }
         }
         if said.is_well() {
             wrong.extend(self.recovered(Then::Next, &self.expected[0].1[1..]));

@@ -1,6 +1,7 @@
 //! What must hold after a module was disturbed, and what a deploy root has come to.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
@@ -23,7 +24,7 @@ impl Seen {
     /// Looks, when nothing works there any more.
     pub fn of(scene: &Scene) -> Self {
         scene.settle();
-        let tree = Manifest::of(&scene.root()).without(".oxistrano");
+        let tree = Manifest::of(&scene.root()).without(".oxistrano").renamed(without_number);
         let state = names(&scene.root().join(".oxistrano"));
         Self { tree, state, releases: states(scene) }
     }
@@ -47,6 +48,18 @@ impl Seen {
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
         words.join("; ")
+    }
+}
+
+/// A release that is set aside has a number in its name that is another one each time.
+fn without_number(name: &OsStr) -> OsString {
+    match name.to_str().and_then(|name| name.strip_prefix(".oxistrano-replaced-")) {
+        Some(rest) => format!(
+            ".oxistrano-replaced-N{}",
+            rest.trim_start_matches(|c: char| c.is_ascii_digit())
+        )
+        .into(),
+        None => name.to_owned(),
     }
 }
 

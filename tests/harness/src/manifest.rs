@@ -1,6 +1,7 @@
 //! What is in a tree, to compare it before and after.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -33,6 +34,17 @@ impl Manifest {
     pub fn without(mut self, path: &str) -> Self {
         self.0.retain(|entry, _| !entry.starts_with(path));
         self
+    }
+
+    /// With other names in its paths: `rename` gets each name and returns what it is to be.
+    #[must_use]
+    pub fn renamed(self, rename: impl Fn(&OsStr) -> OsString) -> Self {
+        Self(
+            self.0
+                .into_iter()
+                .map(|(path, what)| (path.iter().map(&rename).collect(), what))
+                .collect(),
+        )
     }
 
     /// Paths, sorted.
