@@ -92,7 +92,12 @@ fn main() -> ExitCode {
     let mut well = true;
     for what in what {
         let started = Instant::now();
-        let extent = |extent: Extent| Extent { only: only.clone(), stride, threads, ..extent };
+        let extent = |extent: Extent| Extent {
+            only: only.clone(),
+            stride,
+            threads: threads || extent.threads,
+            ..extent
+        };
         let (title, rows) = match what.as_str() {
             "kills" | "errors" | "shorts" => {
                 let (title, extent) = match what.as_str() {

@@ -147,9 +147,9 @@ impl Extent {
         Self { faults, both: false, ..Self::kills() }
     }
 
-    /// Reads and writes that do less, all of a run at once.
+    /// Reads and writes that do less, all of a run at once, in all its threads.
     pub fn shorts() -> Self {
-        Self { faults: vec![Fault::Short], ..Self::errors() }
+        Self { faults: vec![Fault::Short], threads: true, ..Self::errors() }
     }
 
     /// The cases that are asked for.
