@@ -163,6 +163,11 @@ class Root:
         )
 
 
+def remove(path):
+    """Removes a tree in which what a deploy has left to be deleted may still be going."""
+    wait_until(lambda: shutil.rmtree(path, ignore_errors=True) or not path.exists(), f"{path} to be gone", 10)
+
+
 def snapshot(path):
     """All that can be told of a tree, modification times included."""
     found = {}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_run import CHECKOUT, PLAYBOOKS, Project, Root
+from ansible_run import CHECKOUT, PLAYBOOKS, Project, Root, remove
 
 # The play of these tests: the role magento2 before another role.
 MAGENTO = PLAYBOOKS / "magento.yml"
@@ -149,13 +148,13 @@ class Magento(Project):
             for name, root in self.roots.items():
                 subprocess.run(["cp", "-a", root.path, made / name], check=True)
         for name, root in self.roots.items():
-            shutil.rmtree(root.path)
+            remove(root.path)
             subprocess.run(["cp", "-a", made / name, root.path], check=True)
 
     def empty(self):
         """Hosts that nothing was deployed to; their env.php is there."""
         for host in self.shop.hosts:
-            shutil.rmtree(host.root)
+            remove(host.root)
             for directory in (host.root / "releases", host.env_file.parent):
                 directory.mkdir(parents=True)
             host.own(host.root)
