@@ -24,11 +24,11 @@ pub const MARK: &str = "cut short";
 
 /// The words before those of a program that is to be cut short. The file `log` has [`MARK`] then.
 pub fn words(log: &str) -> Vec<String> {
-    // The program `crash`; a test is in the directory below it.
     let exe = std::env::current_exe().expect("this program");
-    let program = match exe.file_name().is_some_and(|name| name == "crash") {
-        true => exe,
-        false => exe.ancestors().nth(2).expect("a directory above").join("crash"),
+    // A test is in a directory below that of the program `crash`.
+    let program = match exe.parent().filter(|directory| directory.ends_with("deps")) {
+        Some(tests) => tests.with_file_name("crash"),
+        None => exe,
     };
     [program.to_str().expect("UTF-8"), WORD, log].map(str::to_owned).to_vec()
 }
