@@ -1,7 +1,7 @@
 # Copyright the Oxistrano authors. MIT license, see LICENSE.
 """What the modules of this collection need from the controller.
 
-All of them are routed here by C(meta/runtime.yml). The module itself is a binary and runs
+Each of them has a link to this file in C(plugins/action). The module itself is a binary and runs
 on the host without Python; how it gets there: C(plugin_utils/transport.py).
 
 * The C(deployer) argument of the C(release_*) modules: who deploys.

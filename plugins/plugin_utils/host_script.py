@@ -19,6 +19,7 @@ import shlex
 # Lines of the scripts' own begin with it, after an empty one: what a login shell says at its
 # start may lack its line feed. Those of a module begin with "{".
 MARK = "oxistrano-host:"
+_ANSWER = re.compile(rf"^{MARK} (.*?)\r?$", re.M)
 # Files that a cache keeps at most, and the days that one is kept unused.
 KEEP_FILES = 40
 KEEP_DAYS = 30
@@ -193,7 +194,7 @@ def answer(stdout):
     there; C(directory) is its place, C(decompressor), C(system) (C(uname -sm)) and C(missing)
     what to know for bringing it, C(why) what spoke against better places.
     """
-    said = re.search(rf"^{MARK} (.*?)\r?$", stdout, re.M)
+    said = _ANSWER.search(stdout)
     if not said:
         return None
     kind, *rest = (part.strip(" ;") for part in said.group(1).split("|"))

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 from ansible.vars.clean import remove_internal_keys
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import binaries, host_script
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import binaries, host_script, multiplex
 
 try:  # ansible-core >= 2.19
     from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
@@ -189,6 +189,8 @@ class Transport:
         # "sleep 0", lest sshd loses output at a terminal (ansible/ansible#13876): with data on
         # standard input there is none.
         how = {"in_data": data, "executable": ""}
+        if connection.transport == "ssh" and not self._under_mitogen():
+            return self._operate_multiplexed(command, how)
         if connection.transport != "local" or self._under_mitogen():
             return self._low_level_execute_command(command, **how)
         # With a password, it would make standard input a terminal otherwise.
@@ -198,6 +200,22 @@ class Transport:
             return self._low_level_execute_command(command, **how)
         finally:
             connection.set_option("pipelining", pipelining)
+
+    def _operate_multiplexed(self, command, how):
+        """Without a process of ssh for it, where one keeps the connection open."""
+        connection = self._connection
+        with_ssh = connection.exec_command
+
+        def exec_command(command, in_data=None, sudoable=True):
+            done = multiplex.run(connection, command, in_data)
+            return done or with_ssh(command, in_data=in_data, sudoable=sudoable)
+
+        # What stands around it in ansible-core, become for one, stays as it is.
+        connection.exec_command = exec_command
+        try:
+            return self._low_level_execute_command(command, **how)
+        finally:
+            del connection.exec_command
 
     def _result(self, module, answered):
         """The module's result, with the same steps as in C(_execute_module)."""

@@ -1,0 +1,163 @@
+# Copyright the Oxistrano authors. MIT license, see LICENSE.
+"""A remote operation over a connection that OpenSSH keeps open, without another C(ssh) process.
+
+With C(ControlPersist), which ansible-core sets by default, one C(ssh) process (the master) holds
+the connection, and each further operation starts a second one that only hands its command and its
+standard streams to the master. Here this process does so itself, in the protocol that OpenSSH
+documents in C(PROTOCOL.mux). It saves the fork of a large Python and the start of a program, a
+tenth of a warm task.
+
+Whatever is unusual is left to C(ssh): C(run) returns C(None), and nothing was started.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import struct
+from contextlib import ExitStack
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.utils.display import Display
+from ansible.utils.path import unfrackpath
+
+display = Display()
+
+VERSION = 4
+HELLO, NEW_SESSION = 0x00000001, 0x10000002
+EXIT_MESSAGE, SESSION_OPENED = 0x80000004, 0x80000006
+NO_ESCAPE_CHARACTER = 0xFFFFFFFF
+# Bytes moved at a time: what a pipe holds.
+CHUNK = 1 << 16
+
+
+def run(connection, command, data):
+    """Runs C(command) with C(data) on its standard input over the kept connection.
+
+    Returns its exit code, standard output and standard error as the C(ssh) plugin's
+    C(exec_command) does, or C(None) where C(ssh) has to do it. Raises
+    C(AnsibleConnectionFailure) when the connection is lost after the command has started.
+    """
+    path = _control_path(connection)
+    become = connection.become
+    # A prompt for a password is the plugin's affair.
+    if not path or (become and become.prompt):
+        return None
+    host = connection.get_option("host")
+    with ExitStack() as resources:
+        master = resources.enter_context(socket.socket(socket.AF_UNIX))
+        try:
+            master.connect(path)
+            streams = _open_session(master, command.encode(errors="surrogateescape"), resources)
+        except (OSError, EOFError, struct.error):
+            return None
+        if not streams:
+            return None
+        display.vvv(f"SSH: EXEC over {path}: {command}", host=host)
+        stdout, stderr, code = _exchange(master, *streams, data or b"")
+    if code is None:
+        raise AnsibleConnectionFailure(f'The connection to host "{host}" was lost: {stderr.decode(errors="replace")}')
+    if become and become.success and become.success.encode() not in stdout:
+        return None  # refused: the command was not started, and the plugin knows the messages
+    if not connection._play_context.no_log:
+        display.vvv(str((code, stdout, stderr)), host=host)
+    return code, stdout, stderr
+
+
+def _control_path(connection):
+    """The master's socket; None where C(ssh) would not look for it there, or there is none."""
+    if type(connection).__module__ != "ansible.plugins.connection.ssh":
+        return None
+    option = connection.get_option
+    # The word is looked for as the plugin does.
+    words = " ".join(option(name) or "" for name in ("ssh_args", "ssh_common_args", "ssh_extra_args")).lower()
+    if option("ssh_executable") != "ssh" or "controlpersist" not in words or "controlpath" in words:
+        return None
+    host = option("host") or connection._play_context.remote_addr
+    path = option("control_path") or connection._create_control_path(host, option("port"), option("remote_user"))
+    path %= {"directory": unfrackpath(option("control_path_dir"))}
+    # ssh would replace %h and the like.
+    return path if "%" not in path and os.path.exists(path) else None
+
+
+def _open_session(master, command, resources):
+    """The command's stdin, stdout and stderr, to be closed by C(resources); None if it is refused."""
+    _send(master, struct.pack(">II", HELLO, VERSION))
+    if struct.unpack_from(">II", _receive(master)) != (HELLO, VERSION):
+        return None
+    # No terminal, X11, agent or subsystem.
+    head = struct.pack(">II", NEW_SESSION, 0) + _string(b"") + struct.pack(">5I", 0, 0, 0, 0, NO_ESCAPE_CHARACTER)
+    _send(master, head + _string(b"") + _string(command))
+    stdin, stdout, stderr = (os.pipe() for _ in range(3))
+    theirs = (stdin[0], stdout[1], stderr[1])
+    ours = (stdin[1], stdout[0], stderr[0])
+    try:
+        for stream in theirs:
+            socket.send_fds(master, [b"\0"], [stream])
+    finally:
+        for stream in theirs:
+            os.close(stream)
+        files = [resources.enter_context(open(stream, mode, buffering=0)) for stream, mode in zip(ours, ("wb", "rb", "rb"))]
+    return files if struct.unpack_from(">I", _receive(master)) == (SESSION_OPENED,) else None
+
+
+def _exchange(master, stdin, stdout, stderr, data):
+    """Until all is over: standard output, standard error, and the exit code; None if the connection was lost."""
+    output = {stdout: [], stderr: []}
+    code, left = None, memoryview(data)
+    with selectors.DefaultSelector() as selector:
+        for stream in (master, stdout, stderr):
+            selector.register(stream, selectors.EVENT_READ)
+        os.set_blocking(stdin.fileno(), False)
+        selector.register(stdin, selectors.EVENT_WRITE)
+        while selector.get_map():
+            for key, _ in selector.select():
+                stream = key.fileobj
+                if stream is stdin:
+                    try:
+                        left = left[stdin.write(left[:CHUNK]) or 0:]
+                    except BrokenPipeError:
+                        left = left[:0]  # it has ended, or does not want to know
+                    going_on = len(left) > 0
+                elif stream is master:
+                    try:
+                        code = _exit_code(_receive(master), code)
+                        going_on = True
+                    except (OSError, EOFError):
+                        going_on = False
+                else:
+                    output[stream].append(stream.read(CHUNK))
+                    going_on = len(output[stream][-1]) > 0
+                if not going_on:
+                    selector.unregister(stream)
+                    stream.close()
+    return b"".join(output[stdout]), b"".join(output[stderr]), code
+
+
+def _exit_code(message, before):
+    if struct.unpack_from(">I", message) != (EXIT_MESSAGE,):
+        return before
+    return struct.unpack_from(">III", message)[2]
+
+
+def _string(content):
+    return struct.pack(">I", len(content)) + content
+
+
+def _send(master, message):
+    master.sendall(_string(message))
+
+
+def _receive(master):
+    return _exactly(master, struct.unpack(">I", _exactly(master, 4))[0])
+
+
+def _exactly(master, size):
+    content = b""
+    while len(content) < size:
+        more = master.recv(size - len(content))
+        if not more:
+            raise EOFError
+        content += more
+    return content
