@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import stat
 import struct
 from contextlib import ExitStack
 
@@ -45,6 +46,9 @@ def run(connection, command, data):
     if not path or (become and become.prompt):
         return None
     host = connection.get_option("host")
+    # What become says when the command has its rights, and how long that may take.
+    sign = become.success.encode() if become and become.success else b""
+    patience = connection.get_option("timeout")
     with ExitStack() as resources:
         master = resources.enter_context(socket.socket(socket.AF_UNIX))
         try:
@@ -55,11 +59,11 @@ def run(connection, command, data):
         if not streams:
             return None
         display.vvv(f"SSH: EXEC over {path}: {command}", host=host)
-        stdout, stderr, code = _exchange(master, *streams, data or b"")
+        stdout, stderr, code = _exchange(master, *streams, data or b"", sign, patience)
+    if sign not in stdout:
+        return None  # refused: the command was not started, and the plugin knows the messages
     if code is None:
         raise AnsibleConnectionFailure(f'The connection to host "{host}" was lost: {stderr.decode(errors="replace")}')
-    if become and become.success and become.success.encode() not in stdout:
-        return None  # refused: the command was not started, and the plugin knows the messages
     if not connection._play_context.no_log:
         display.vvv(str((code, stdout, stderr)), host=host)
     return code, stdout, stderr
@@ -77,8 +81,14 @@ def _control_path(connection):
     host = option("host") or connection._play_context.remote_addr
     path = option("control_path") or connection._create_control_path(host, option("port"), option("remote_user"))
     path %= {"directory": unfrackpath(option("control_path_dir"))}
-    # ssh would replace %h and the like.
-    return path if "%" not in path and os.path.exists(path) else None
+    if "%" in path:
+        return None  # ssh would replace %h and the like
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    # Of nobody else, should the directory be one that others can write to.
+    return path if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid() else None
 
 
 def _open_session(master, command, resources):
@@ -102,18 +112,26 @@ def _open_session(master, command, resources):
     return files if struct.unpack_from(">I", _receive(master)) == (SESSION_OPENED,) else None
 
 
-def _exchange(master, stdin, stdout, stderr, data):
-    """Until all is over: standard output, standard error, and the exit code; None if the connection was lost."""
-    output = {stdout: [], stderr: []}
-    code, left = None, memoryview(data)
+def _exchange(master, stdin, stdout, stderr, data, sign, patience):
+    """Standard output, standard error and the exit code of the command; None if the connection was lost.
+
+    C(data) is sent when C(sign) has come on standard output: sudo would take it for a password. If
+    nothing comes for C(patience) seconds before that, it is given up.
+    """
+    output = {stdout: b"", stderr: b""}
+    code, left, waiting = None, memoryview(data), True
+    os.set_blocking(stdin.fileno(), False)
     with selectors.DefaultSelector() as selector:
         for stream in (master, stdout, stderr):
             selector.register(stream, selectors.EVENT_READ)
-        os.set_blocking(stdin.fileno(), False)
-        selector.register(stdin, selectors.EVENT_WRITE)
         while selector.get_map():
-            for key, _ in selector.select():
-                stream = key.fileobj
+            if waiting and sign in output[stdout]:
+                selector.register(stdin, selectors.EVENT_WRITE)
+                waiting = False
+            events = selector.select(patience if waiting else None)
+            if not events:
+                break
+            for stream in (key.fileobj for key, _ in events):
                 if stream is stdin:
                     try:
                         left = left[stdin.write(left[:CHUNK]) or 0:]
@@ -127,12 +145,13 @@ def _exchange(master, stdin, stdout, stderr, data):
                     except (OSError, EOFError):
                         going_on = False
                 else:
-                    output[stream].append(stream.read(CHUNK))
-                    going_on = len(output[stream][-1]) > 0
+                    more = stream.read(CHUNK)
+                    output[stream] += more
+                    going_on = len(more) > 0
                 if not going_on:
                     selector.unregister(stream)
                     stream.close()
-    return b"".join(output[stdout]), b"".join(output[stderr]), code
+    return output[stdout], output[stderr], code
 
 
 def _exit_code(message, before):

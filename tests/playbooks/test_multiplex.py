@@ -97,3 +97,17 @@ def test_become_is_refused_in_the_words_of_the_plugin(three, project):
     }
     result = three().bad("no-such-group-anywhere")
     assert result.recap["web"]["failed"] == 1
+
+
+@pytest.mark.needs("root")
+def test_arguments_are_not_taken_for_a_password(three, project):
+    three().good()
+    heard = project.directory / "heard"
+    exe = project.directory / "sudo-that-asks"
+    exe.write_text(f"#!/bin/sh\nread -r line; echo \"<$line>\" >>'{heard}'; exit 1\n")
+    exe.chmod(0o755)
+    project.variables |= {
+        "ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": str(exe), "ansible_timeout": 1,
+    }
+    assert three().code != 0
+    assert set(heard.read_text().splitlines()) == {"<>"}
