@@ -61,16 +61,7 @@ fn sidecar(module: &Described) -> String {
 
 fn write_option(out: &mut String, option: &OptionSpec) {
     let _ = writeln!(out, "    {}:", option.name);
-    let mut paragraphs = vec![String::new()];
-    for line in option.doc {
-        match (line.trim(), paragraphs.last_mut()) {
-            ("", _) => paragraphs.push(String::new()),
-            (line, Some(paragraph)) if paragraph.is_empty() => paragraph.push_str(line),
-            (line, Some(paragraph)) => *paragraph = format!("{paragraph} {line}"),
-            (_, None) => {}
-        }
-    }
-    list(out, 6, "description", paragraphs.iter().map(String::as_str));
+    list(out, 6, "description", paragraphs(option).iter().map(String::as_str));
     let _ = writeln!(out, "      type: {}", option.kind.name());
     if let Some(elements) = option.elements {
         let _ = writeln!(out, "      elements: {}", elements.name());
@@ -87,6 +78,20 @@ fn write_option(out: &mut String, option: &OptionSpec) {
     if !option.aliases.is_empty() {
         let _ = writeln!(out, "      aliases: [{}]", option.aliases.join(", "));
     }
+}
+
+/// An option's documentation, its lines put together; an empty line parts two paragraphs.
+pub fn paragraphs(option: &OptionSpec) -> Vec<String> {
+    let mut paragraphs = vec![String::new()];
+    for line in option.doc {
+        match (line.trim(), paragraphs.last_mut()) {
+            ("", _) => paragraphs.push(String::new()),
+            (line, Some(paragraph)) if paragraph.is_empty() => paragraph.push_str(line),
+            (line, Some(paragraph)) => *paragraph = format!("{paragraph} {line}"),
+            (_, None) => {}
+        }
+    }
+    paragraphs
 }
 
 const ATTRIBUTES: &str = "  attributes:

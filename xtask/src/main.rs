@@ -3,6 +3,7 @@
 mod binaries;
 mod documentation;
 mod modules;
+mod page;
 mod sizes;
 mod variables;
 
@@ -48,6 +49,7 @@ pub fn root() -> PathBuf {
 
 fn generate(arguments: &[String]) -> Outcome {
     let mut files = documentation::sidecars();
+    files.push(page::page());
     files.extend(variables::pages()?);
     let check = arguments.iter().any(|argument| argument == "--check");
     let mut stale = Vec::new();

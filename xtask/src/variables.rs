@@ -37,8 +37,8 @@ pub fn pages() -> Result<Vec<(String, String)>, String> {
                     out,
                     "| `{name}` | {} | {} | {} |",
                     option["type"].as_str().unwrap_or("str"),
-                    shown_default(&option),
-                    paragraphs(&option["description"], " ").replace('|', "\\|"),
+                    shown_default(&option).replace('|', "\\|"),
+                    meaning(&option).replace('|', "\\|"),
                 );
                 documented.insert(name, option);
             }
@@ -77,6 +77,17 @@ fn compare(
     }
 }
 
+fn meaning(option: &Yaml) -> String {
+    let text = paragraphs(&option["description"], " ");
+    match option["choices"].as_vec() {
+        Some(choices) => {
+            let words: Vec<_> = choices.iter().filter_map(Yaml::as_str).collect();
+            format!("{text} One of {}.", words.join(", "))
+        }
+        None => text,
+    }
+}
+
 fn shown_default(option: &Yaml) -> String {
     match &option["default"] {
         Yaml::BadValue if option["required"].as_bool() == Some(true) => "required".to_owned(),
@@ -85,7 +96,10 @@ fn shown_default(option: &Yaml) -> String {
         Yaml::String(text) => format!("`{text}`"),
         Yaml::Boolean(flag) => format!("`{flag}`"),
         Yaml::Integer(number) => format!("`{number}`"),
-        Yaml::Array(_) => "`[]`".to_owned(),
+        Yaml::Array(items) => {
+            let items: Vec<_> = items.iter().filter_map(Yaml::as_str).collect();
+            format!("`[{}]`", items.join(", "))
+        }
         _ => "`{}`".to_owned(),
     }
 }

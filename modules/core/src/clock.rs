@@ -35,8 +35,8 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + doe - 719_468
 }
 
-/// `20260824101500Z`, the name of a release.
-pub fn version(seconds: i64) -> String {
+/// `20260824101500Z`: in one word, for names.
+pub fn word(seconds: i64) -> String {
     let (year, month, day, hour, minute, second) = civil(seconds);
     format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z")
 }
@@ -64,7 +64,7 @@ mod tests {
     fn known_moments() {
         assert_eq!(iso(0), "1970-01-01T00:00:00Z");
         assert_eq!(iso(951_827_696), "2000-02-29T12:34:56Z");
-        assert_eq!(version(1_787_566_500), "20260824101500Z");
+        assert_eq!(word(1_787_566_500), "20260824101500Z");
         assert_eq!(iso(-1), "1969-12-31T23:59:59Z");
     }
 

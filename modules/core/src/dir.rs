@@ -22,6 +22,10 @@ pub use info::{noun, Info};
 
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
+/// The most that [`Dir::read`] reads: the file may be in a directory of somebody who wants the
+/// memory full.
+const LARGEST: u64 = 64 << 20;
+
 /// An open directory.
 #[derive(Debug)]
 pub struct Dir {
@@ -76,17 +80,18 @@ impl Dir {
     /// # Errors
     /// When it is not there or something else.
     pub fn open_file(&self, name: impl AsRef<Path>) -> Result<File, Failure> {
-        let name = name.as_ref();
-        let path = self.at(name);
+        let path = self.at(&name);
+        self.open_regular(name.as_ref()).or_fail("open", path)
+    }
+
+    fn open_regular(&self, name: &Path) -> io::Result<File> {
         // NONBLOCK: a FIFO must not hold us up.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let fd = fs::openat(&self.fd, name, flags, Mode::empty()).or_fail("open", &path)?;
-        let stat = fs::fstat(&fd).or_fail("examine", &path)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            let error = io::Error::other("it is not a regular file");
-            return Err(Failure::io("open", &path, error));
+        let file = File::from(fs::openat(&self.fd, name, flags, Mode::empty())?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("it is not a regular file")),
         }
-        Ok(File::from(fd))
     }
 
     /// Itself.
@@ -274,24 +279,19 @@ impl Dir {
     /// The contents of a regular file; `None` if it is not there.
     ///
     /// # Errors
-    /// When it is something else than a file, or unreadable.
+    /// When it is something else than a file, larger than 64 MiB, or unreadable.
     pub fn read(&self, name: impl AsRef<Path>) -> Result<Option<Vec<u8>>, Failure> {
-        let name = name.as_ref();
-        let path = self.at(name);
-        // NONBLOCK: a FIFO must not hold us up.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let fd = match fs::openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(Failure::io("read", &path, error)),
+        let path = self.at(&name);
+        let file = match self.open_regular(name.as_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.or_fail("read", &path)?,
         };
-        let stat = fs::fstat(&fd).or_fail("examine", &path)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            let error = io::Error::other("it is not a regular file");
+        let mut contents = Vec::new();
+        file.take(LARGEST + 1).read_to_end(&mut contents).or_fail("read", &path)?;
+        if contents.len() as u64 > LARGEST {
+            let error = io::Error::other("it is larger than 64 MiB");
             return Err(Failure::io("read", &path, error));
         }
-        let mut contents = Vec::new();
-        File::from(fd).read_to_end(&mut contents).or_fail("read", &path)?;
         Ok(Some(contents))
     }
 }
@@ -306,6 +306,18 @@ impl AsFd for Dir {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_that_fills_the_memory_is_not_read() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = File::create(scratch.path().join("huge")).unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        file.set_len(LARGEST).unwrap();
+        assert_eq!(dir.read("huge").unwrap().map(|text| text.len() as u64), Some(LARGEST));
+        file.set_len(1 << 40).unwrap();
+        let failure = dir.read("huge").unwrap_err().to_string();
+        assert!(failure.ends_with("/huge': it is larger than 64 MiB."), "{failure}");
+    }
 
     #[test]
     fn links_are_not_followed() {

@@ -105,8 +105,8 @@ fn clause_of(clause: &str) -> Option<Change> {
 impl FromValue for Mode {
     const SPEC: OptionSpec = OptionSpec::of(Kind::Raw);
 
-    /// A number is taken by its decimal digits when it came from YAML unquoted with a
-    /// leading zero already converted: Ansible's `0644` arrives as 420.
+    /// A number is the mode itself: YAML reads an unquoted `0644` as octal, so it arrives
+    /// as 420.
     fn from_value(value: Option<Value>) -> Result<Self, String> {
         match value {
             Some(Value::String(text)) => Mode::parse(&text),

@@ -58,8 +58,6 @@ pub struct Context {
     pub check_mode: bool,
     /// Show what changes.
     pub diff: bool,
-    /// The number of `-v`.
-    pub verbosity: u64,
 }
 
 /// What changes, as `--diff` shows it.
@@ -273,11 +271,7 @@ fn execute<M: Module>(given: Map<String, Value>) -> Map<String, Value> {
     let (settings, arguments): (Map<_, _>, Map<_, _>) =
         given.into_iter().partition(|(name, _)| name.starts_with("_ansible_"));
     let flag = |name: &str| settings.get(name) == Some(&Value::Bool(true));
-    let context = Context {
-        check_mode: flag("_ansible_check_mode"),
-        diff: flag("_ansible_diff"),
-        verbosity: settings.get("_ansible_verbosity").and_then(Value::as_u64).unwrap_or(0),
-    };
+    let context = Context { check_mode: flag("_ansible_check_mode"), diff: flag("_ansible_diff") };
     let checked = check::<M::Options>(M::NAME, arguments);
     let result = match checked.outcome {
         Err(failure) => failure.into_result(),

@@ -84,7 +84,7 @@ pub fn group_by_name(name: &str) -> Option<u32> {
 pub fn resolve_owner(owner: &str) -> Result<u32, Failure> {
     by_name(owner)
         .map(|user| user.uid)
-        .or_else(|| owner.parse().ok())
+        .or_else(|| id(owner))
         .ok_or_else(|| missing("no_such_user", "user", owner))
 }
 
@@ -94,8 +94,13 @@ pub fn resolve_owner(owner: &str) -> Result<u32, Failure> {
 /// `no_such_group` when it is neither.
 pub fn resolve_group(group: &str) -> Result<u32, Failure> {
     group_by_name(group)
-        .or_else(|| group.parse().ok())
+        .or_else(|| id(group))
         .ok_or_else(|| missing("no_such_group", "group", group))
+}
+
+/// A number that can be somebody's: to `chown`, the largest means "leave it as it is".
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 fn missing(code: &'static str, what: &str, name: &str) -> Failure {
@@ -157,5 +162,12 @@ mod tests {
     fn an_unknown_owner_is_named_in_the_error() {
         let error = resolve_owner("nobody-at-all").unwrap_err().to_string();
         assert!(error.starts_with("there is no user 'nobody-at-all' on this host"), "{error}");
+    }
+
+    #[test]
+    fn the_number_by_which_chown_leaves_the_owner_as_it_is_is_no_owner() {
+        assert_eq!(resolve_owner("4294967294").unwrap(), 4_294_967_294);
+        assert_eq!(resolve_owner("4294967295").unwrap_err().code(), "no_such_user");
+        assert_eq!(resolve_group("4294967295").unwrap_err().code(), "no_such_group");
     }
 }

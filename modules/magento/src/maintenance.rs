@@ -12,9 +12,7 @@ use std::io;
 use oxistrano_core::json::{self, json, Value};
 use oxistrano_core::{clock, users, AbsPath, Dir, Failure, RelPath};
 
-use rustix::fs::{unlinkat, AtFlags};
-
-use crate::owned::{clear, write_owned};
+use crate::owned::write_owned;
 
 const CURRENT: &str = "current";
 const VAR: &str = "var";
@@ -253,18 +251,8 @@ impl Places {
     /// Makes `var` where there is none.
     fn make_missing(&mut self) -> Result<(), Failure> {
         for magento in std::mem::take(&mut self.bare) {
-            clear(&magento, VAR);
             let info = magento.info()?;
-            // It has its owner before it has its name: a killed run leaves none that is root's.
-            let temporary = magento.temporary(VAR);
-            let made = magento
-                .make_dir(&temporary, 0o777)
-                .and_then(|var| var.set_owner(info.uid(), info.gid()))
-                .and_then(|()| magento.rename_new(&temporary, VAR));
-            if !matches!(made, Ok(true)) {
-                let _ = unlinkat(&magento, &temporary, AtFlags::REMOVEDIR);
-            }
-            made?;
+            magento.make_dir_owned(VAR, Some(info.uid()), Some(info.gid()))?;
             self.add(magento.open_dir(VAR)?)?;
         }
         Ok(())

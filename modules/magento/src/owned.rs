@@ -5,7 +5,6 @@ use std::os::unix::fs::fchown;
 use std::path::Path;
 
 use oxistrano_core::{users, Dir, Failure, IoContext};
-use rustix::fs::{unlinkat, AtFlags};
 
 /// Makes a file in one step, in the place of another if `replace` says so; `false` if the
 /// name is taken. What root makes belongs to the owner of the directory, before it has its
@@ -20,7 +19,7 @@ pub fn write_owned(
     mode: u32,
     replace: bool,
 ) -> Result<bool, Failure> {
-    clear(dir, name);
+    dir.clear_temporaries(name);
     let owner = dir.info()?;
     let temporary = dir.temporary(Path::new(name));
     let mut file = dir.create_file(&temporary, mode)?;
@@ -40,18 +39,4 @@ pub fn write_owned(
         let _ = dir.remove_file(&temporary);
     }
     made
-}
-
-/// Removes what killed runs have left beside `name`; where that fails, it is the next one's.
-pub(crate) fn clear(dir: &Dir, name: &str) {
-    for left in dir.names().unwrap_or_default().into_iter().filter(|left| Dir::is_temporary(left)) {
-        let text = left.to_string_lossy();
-        let mut parts = text.rsplit('.');
-        let pid = parts.nth(1).and_then(|pid| pid.parse::<u32>().ok());
-        let is_ours = text.contains(&format!("-{name}."));
-        if is_ours && pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            let _ = unlinkat(dir, &left, AtFlags::empty());
-            let _ = unlinkat(dir, &left, AtFlags::REMOVEDIR);
-        }
-    }
 }

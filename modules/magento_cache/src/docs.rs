@@ -6,7 +6,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
     short: "Flush or clean the caches of a Magento shop",
     description: &[
         "Runs C(cache:flush) or C(cache:clean) of a release, for all cache types or for some, and \
-         tells Varnish servers to forget.",
+         purges Varnish servers.",
         "Once is enough for a cache that several hosts share (Redis, a shared C(var)).",
     ],
     notes: &[

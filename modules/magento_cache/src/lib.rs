@@ -36,8 +36,8 @@ magento_options! {
         prefix: Option<String>;
         /// The cache types, V(config) for example; all if none is named.
         types: Vec<String>;
-        /// Varnish servers that are told to forget everything of the shop, as V(HOST:PORT). The request
-        /// is that of Magento itself and of its VCL: C(PURGE) with C(X-Magento-Tags-Pattern: .*).
+        /// Varnish servers to purge of all pages, as V(HOST:PORT). The request is the one that Magento
+        /// sends and its VCL expects: C(PURGE) with C(X-Magento-Tags-Pattern: .*).
         varnish: Vec<varnish::Server>;
         /// Seconds that the command may take.
         timeout: u64, default = Some(Literal::Number(300));

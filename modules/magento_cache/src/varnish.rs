@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::command::Program;
 use oxistrano_core::json::Value;
-use oxistrano_core::{Failure, FromValue, Kind, OptionSpec};
+use oxistrano_core::{net, Failure, FromValue, Kind, OptionSpec};
 
 /// An answer is a line, not longer than this; the rest is of no interest.
 const ANSWER: usize = 4096;
@@ -67,7 +66,7 @@ impl Server {
     }
 
     fn ask(&self, timeout: Duration) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&self.address()?, timeout)?;
+        let mut stream = self.connect(timeout)?;
         stream.set_write_timeout(Some(timeout))?;
         let request = format!(
             "PURGE / HTTP/1.1\r\nHost: {}\r\nX-Magento-Tags-Pattern: .*\r\nConnection: close\r\n\r\n",
@@ -78,20 +77,16 @@ impl Server {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// A static binary must not ask NSS itself.
-    fn address(&self) -> std::io::Result<SocketAddr> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(address, self.port));
+    /// To the first of its addresses that takes the connection.
+    fn connect(&self, timeout: Duration) -> std::io::Result<TcpStream> {
+        let mut last = std::io::Error::other("it has no address");
+        for address in net::resolve(&self.host, self.port).map_err(std::io::Error::other)? {
+            match TcpStream::connect_timeout(&address, timeout) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
         }
-        let output = Program::new(["getent", "ahosts", "--", &self.host])
-            .run_ok()
-            .map_err(|_| std::io::Error::other(format!("there is no host {}", self.host)))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.split_whitespace()
-            .next()
-            .and_then(|word| word.parse::<IpAddr>().ok())
-            .map(|address| SocketAddr::new(address, self.port))
-            .ok_or_else(|| std::io::Error::other(format!("{} has no address", self.host)))
+        Err(last)
     }
 }
 

@@ -3,14 +3,14 @@
 use oxistrano_core::{Documentation, ReturnSpec};
 
 pub const DOCUMENTATION: Documentation = Documentation {
-    short: "Hold the cron jobs of a Magento shop back, and lead them to the live release",
+    short: "Hold the cron jobs of a Magento shop back, and point them at the live release",
     description: &[
         "Makes comments of the lines of the crontab that run C(bin/magento) of a deploy root, ends its \
          queue consumers and waits for its C(cron:run), so that nothing works on the database while it \
          is upgraded; and puts the lines back.",
         "C(bin/magento cron:install) writes the real path of its release into the crontab, where it \
          stays when another release is live, and C(cron:remove) of the other release does not find it \
-         (measured on 2.4.7). O(state=running) leads these lines to the release that is named, with the \
+         (measured on 2.4.7). O(state=running) points these lines at the release in O(path), with the \
          comments around them, so that C(cron:remove) of that release finds them.",
     ],
     notes: &["Lines that name neither the releases nor the current directory of O(deploy_to) are left alone."],

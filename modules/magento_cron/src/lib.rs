@@ -31,12 +31,12 @@ oxistrano_core::choices! {
 oxistrano_core::options! {
     /// The options of `magento_cron`.
     pub struct Options {
-        /// V(held) makes comments of the lines and waits until what they have started has ended;
-        /// V(running) makes lines of the comments again and leads all of them to O(path).
+        /// V(held) comments the lines out and waits until what they have started has ended;
+        /// V(running) puts the lines back and points all of them at O(path).
         state: State;
         /// Root of the deployment, an absolute path. Only lines that name it are touched.
         deploy_to: AbsPath;
-        /// With O(state=running), Magento's root directory, without links, that the lines are led to.
+        /// With O(state=running), Magento's root directory that the lines are to name.
         path: Option<AbsPath>;
         /// The directory of the releases, relative to O(deploy_to).
         releases_dir: RelPath, default = Some(Literal::Text("releases"));
@@ -46,7 +46,7 @@ oxistrano_core::options! {
         /// Whose crontab and processes, by name or number; if it is not given, those of the user that the
         /// module runs as. Only root can name another.
         user: Option<String>;
-        /// With O(state=held), seconds to wait for a C(cron:run) that runs. Zero does not wait.
+        /// With O(state=held), seconds to wait for a C(cron:run) that is running; V(0): not at all.
         wait: u64, default = Some(Literal::Number(60));
         /// With O(state=held), end the queue consumers of the shop (SIGTERM); the cron jobs, or the
         /// supervisor that started them, start them again.

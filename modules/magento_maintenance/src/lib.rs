@@ -28,13 +28,12 @@ oxistrano_core::choices! {
 oxistrano_core::options! {
     /// The options of `magento_maintenance`.
     pub struct Options {
-        /// Root of the deployment, an absolute path. No flag is made outside of it, but where a link leads that
-        /// root or the user of the module has made.
+        /// Root of the deployment, an absolute path. No flag is made outside of it, except where a link leads
+        /// that root or the module's user has made.
         deploy_to: AbsPath;
-        /// V(raised) closes the shop, V(lowered) opens it, V(reported) only says what is. V(kept), before a
-        /// switch: where somebody else has closed the first of O(paths), the code that runs now, the others
-        /// are closed as well, so that the switch does not open the shop; and the addresses that get in there
-        /// get in.
+        /// V(raised) closes the shop, V(lowered) opens it, V(reported) changes nothing. V(kept), before a
+        /// switch: if somebody else has closed the first of O(paths), the code that runs now, the others
+        /// are closed as well, so that the switch does not open the shop, and with the same allowed addresses.
         state: State;
         /// Magento's root directories whose code runs, relative to O(deploy_to). While a release is
         /// switched these are two, and with a C(var) of its own each looks for its own flag. What is not
@@ -45,7 +44,7 @@ oxistrano_core::options! {
         /// With O(state=raised), the addresses (C(REMOTE_ADDR)) that get in all the same; an empty list
         /// lets nobody in. If it is not given, those that are set stay. They stay when the flag is lowered.
         allowed_ips: Option<Vec<String>>, default = None;
-        /// With O(state=raised), why; it is kept in the flag.
+        /// With O(state=raised), the reason; it is written into the flag.
         reason: Option<String>;
     }
 }

@@ -31,7 +31,7 @@ pub fn begin(
     root.make_dir_if_missing(STATE)?;
     let state = root.open_dir(STATE)?;
     running::wait(deploy_to, patience)?;
-    let id = format!("{}-{}", clock::version(clock::now()), std::process::id());
+    let id = format!("{}-{}", clock::word(clock::now()), std::process::id());
     let name = format!("{PREFIX}{id}{SUFFIX}");
     let output = state.create_file(&name, 0o640)?;
     flock(&output, FlockOperation::NonBlockingLockExclusive).or_fail("lock", state.at(&name))?;

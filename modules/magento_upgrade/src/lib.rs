@@ -70,9 +70,10 @@ const IMPORT: Command = Command { words: &["app:config:import"], says: IMPORTED 
 magento_options! {
     /// The options of `magento_upgrade`.
     pub struct Options {
-        /// V(begun) starts the upgrade and returns, so that the play can tend php-fpm while the shop is closed
-        /// for it anyway; the release must be live by then, or a failure removes it under the upgrade. V(finished) waits for the end of what O(begun) names; without
-        /// O(begun) it does all of it.
+        /// V(finished) does the whole upgrade, or with O(begun) waits for the end of the one that it names.
+        /// V(begun) starts the upgrade and returns, so that the play can bring php-fpm to the new release
+        /// meanwhile. By then the release must be live: if it is not and the deploy fails, the release is
+        /// removed while it upgrades.
         state: State, default = Some(Literal::Text("finished"));
         /// With O(state=finished), the RV(id) that O(state=begun) has returned.
         begun: Option<String>;
@@ -85,8 +86,8 @@ magento_options! {
         /// Magento's root directories whose code runs, relative to O(deploy_to), as for
         /// M(oxistrano.deploy.magento_maintenance); if none is named, V(current).
         paths: Vec<RelPath>;
-        /// Fail when the maintenance flag is not up on every one of O(paths): visitors would meet code
-        /// and schema that do not belong together.
+        /// Fail when the maintenance flag is not up in every one of O(paths): visitors would meet code
+        /// and schema that do not fit each other.
         require_maintenance: bool, default = Some(Literal::Flag(true));
         /// Lower the flag, if M(oxistrano.deploy.magento_maintenance) has raised it, the moment that
         /// everything has succeeded.

@@ -20,16 +20,16 @@ pub const DOCUMENTATION: Documentation = Documentation {
          removed by the next one. opcache does not keep it.",
         "opcache with C(validate_timestamps=0) goes on serving the old release after the switch \
          exactly when the web server passes paths through O(current_dir), as nginx does with \
-         C($document_root). With C($realpath_root) it never does. O(state=fresh) finds out which of \
-         them it is by opcache's keys, and does nothing where nothing is needed.",
+         C($document_root). With C($realpath_root) it never does. O(state=fresh) finds out by opcache's \
+         keys which of the two it is, and does nothing where nothing is needed.",
     ],
     notes: &[
         "Best is nginx with C(fastcgi_param SCRIPT_FILENAME $realpath_root$fastcgi_script_name): \
          then O(state=warmed) before the switch is all that is needed.",
         "O(state=reset) under load: requests that began before it and use opcache end first, and \
          until then PHP runs without opcache. PHP has a defect by which workers may crash in that \
-         moment (C(php-src) issues 8739 and 14471, open in 2026). O(method=reload) has not, but cuts \
-         requests in flight unless C(process_control_timeout) is set.",
+         moment (C(php-src) issues 8739 and 14471, open in 2026). O(method=reload) does not have it, but \
+         cuts requests in flight unless C(process_control_timeout) is set.",
         "A reload or restart is refused when C(php-fpm -t) finds the configuration broken.",
         "In check mode O(state=status) and O(state=fresh) ask as well, and change nothing.",
         "The opcache of all pools of one master is the same: warm and reset one of them.",
@@ -57,21 +57,21 @@ pub const DOCUMENTATION: Documentation = Documentation {
 ",
     returns: &[
         value("socket", "str", "success", "Where the pool listens."),
-        value("needed", "bool", "state=fresh", "Whether old code would have been served."),
-        value("why", "str", "state=fresh", "The reason."),
+        value("needed", "bool", "O(state=fresh)", "Whether old code would have been served."),
+        value("why", "str", "O(state=fresh)", "The reason."),
         value("method", "str", "when something was done", "What was done: reset, reload or restart."),
-        value("nearly_full", "bool", "state=fresh", "Whether opcache has no room for another release like the largest that it holds."),
-        value("room", "dict", "state=fresh", "In bytes and keys: memory_free, keys_free, memory_per_release, keys_per_release, dead_releases, dead_memory."),
-        value("warmed", "dict", "state=warmed, and state=fresh when something was done", "Numbers of scripts: compiled, cached (already), missing (not in this release), left_out (by opcache), and the names of those that failed."),
-        value("fits", "bool", "state=warmed", "Whether all of the release found room in opcache."),
-        value("live_scripts", "int", "state=warmed", "How many scripts of the live release are cached."),
-        value("live_memory", "int", "state=warmed", "What they take, in bytes."),
-        value("requests", "list", "state=warmed", "For each of O(requests) url, ok (status 200 to 399), status, seconds, bytes or error."),
-        value("opcache", "dict", "state=status and state=warmed", "enabled, memory_used, memory_free, memory_wasted, strings_free (bytes), used_percent, wasted_percent, scripts, keys, max_keys, hits, misses, hit_rate (percent), oom_restarts, hash_restarts, manual_restarts, start_time, last_restart_time (seconds since the epoch), restart_pending, full, validate_timestamps, revalidate_freq, jit."),
-        value("php_version", "str", "state=status", "PHP's version."),
-        value("pool", "str", "state=status", "The pool's name, or null."),
-        value("active", "int", "state=status", "Requests that workers work on."),
-        value("queue", "int", "state=status", "Connections that wait for a worker."),
+        value("nearly_full", "bool", "O(state=fresh)", "Whether opcache has no room for another release like the largest that it holds."),
+        value("room", "dict", "O(state=fresh)", "In bytes and keys: memory_free, keys_free, memory_per_release, keys_per_release, dead_releases, dead_memory."),
+        value("warmed", "dict", "O(state=warmed), and O(state=fresh) when something was done", "Numbers of scripts: compiled, cached (already), missing (not in this release), left_out (by opcache), and the names of those that failed."),
+        value("fits", "bool", "O(state=warmed)", "Whether all of the release found room in opcache."),
+        value("live_scripts", "int", "O(state=warmed)", "How many scripts of the live release are cached."),
+        value("live_memory", "int", "O(state=warmed)", "What they take, in bytes."),
+        value("requests", "list", "O(state=warmed)", "For each of O(requests) url, ok (status 200 to 399), status, seconds, bytes or error."),
+        value("opcache", "dict", "O(state=status) and O(state=warmed)", "enabled, memory_used, memory_free, memory_wasted, strings_free (bytes), used_percent, wasted_percent, scripts, keys, max_keys, hits, misses, hit_rate (percent), oom_restarts, hash_restarts, manual_restarts, start_time, last_restart_time (seconds since the epoch), restart_pending, full, validate_timestamps, revalidate_freq, jit."),
+        value("php_version", "str", "O(state=status)", "PHP's version."),
+        value("pool", "str", "O(state=status)", "The pool's name, or null."),
+        value("active", "int", "O(state=status)", "Requests that workers work on."),
+        value("queue", "int", "O(state=status)", "Connections that wait for a worker."),
         value("master_pid", "int", "success", "The master process, or null where the system does not tell."),
         value("unit", "str", "success", "Its systemd unit, or null."),
         value("config", "path", "success", "Its configuration, or null."),

@@ -81,8 +81,8 @@ oxistrano_core::options! {
     pub struct Options {
         /// V(status) asks and changes nothing.
         ///
-        /// V(warmed), before the switch: the scripts that opcache holds of the live release are
-        /// compiled for O(release_path), the most used first, a few at a time.
+        /// V(warmed), before the switch: compiles for O(release_path) the scripts that opcache holds
+        /// of the live release, the most used first, a few at a time.
         ///
         /// V(fresh), after the switch: finds out whether old code would be served, and only then
         /// does what O(method) says.
@@ -90,38 +90,38 @@ oxistrano_core::options! {
         /// V(reset) empties opcache, V(reloaded) replaces the workers gracefully, V(restarted)
         /// restarts the service.
         state: State, default = Some(Literal::Text("fresh"));
-        /// The pool's socket, C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000). By default the one
-        /// that there is on the host; several are a failure that lists them.
+        /// The pool's socket, C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000). By default the only
+        /// one on the host; if there are several, the module fails and lists them.
         socket: Option<Address>;
-        /// Root of the deployment, an absolute path. Needed for V(warmed) and V(fresh).
+        /// Root of the deployment, an absolute path. Needed for O(state=warmed) and O(state=fresh).
         deploy_to: Option<AbsPath>, aliases = &["path"];
         /// The name in O(deploy_to) that leads to the active release.
         current_dir: RelPath, default = Some(Literal::Text("current"));
         /// The directory of the releases, relative to O(deploy_to).
         releases_dir: RelPath, default = Some(Literal::Text("releases"));
-        /// With V(warmed), the new release, an absolute path.
+        /// With O(state=warmed), the new release, an absolute path.
         release_path: Option<AbsPath>;
         /// The scripts that the web server asks for, relative to a release. By default
         /// V(pub/index.php), V(pub/static.php), V(pub/get.php), V(pub/health_check.php),
-        /// V(index.php). For V(fresh), all cached scripts in a release's root and in its C(pub/) are
-        /// looked at as well.
+        /// V(index.php). O(state=fresh) also looks at all cached scripts in a release's root and in
+        /// its C(pub/).
         entry_points: Vec<RelPath>;
         /// Other paths by which a web server names O(current_dir), a root that leads through another
         /// link for example.
         served_as: Vec<AbsPath>;
-        /// With V(warmed), URLs that the new release is then asked for, as the web server would with
-        /// C($realpath_root), so that classes are linked and caches filled. The new code runs: mind
-        /// a database that has not been upgraded yet.
+        /// With O(state=warmed), URLs that the new release is then asked for, as the web server would
+        /// with C($realpath_root), so that classes are linked and caches filled. The new code runs:
+        /// mind a database that has not been upgraded yet.
         requests: Vec<String>;
         /// FastCGI parameters to add to O(requests), C(MAGE_RUN_CODE) for example.
         request_params: Map<String, Value>, default = Some(Literal::EmptyDict);
-        /// With V(warmed), how many scripts at most.
+        /// With O(state=warmed), how many scripts at most.
         max_files: u32, default = Some(Literal::Number(20_000));
-        /// With V(fresh), what is done when old code would be served. V(reset) takes effect when no
-        /// request that uses opcache is running; after it, what was cached is compiled again for
+        /// With O(state=fresh), what is done when old code would be served. V(reset) takes effect when
+        /// no request that uses opcache is running; after it, what was cached is compiled again for
         /// the live release.
         method: Method, default = Some(Literal::Text("reset"));
-        /// With V(fresh), what is done when opcache has no room for another release.
+        /// With O(state=fresh), what is done when opcache has no room for another release.
         when_full: WhenFull, default = Some(Literal::Text("warn"));
         /// The service to restart. By default the systemd unit of the master process.
         service: Option<String>;

@@ -5,11 +5,11 @@ use oxistrano_core::{Documentation, ReturnSpec};
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Make a release the live one",
     description: &[
-        "Leads O(current_dir) to a release. As a symbolic link it is replaced by one rename, so that \
+        "Points O(current_dir) at a release. A symbolic link is replaced by one rename, so that \
          a reader finds the old release or the new one, never nothing.",
         "A directory that O(current_via=rsync) left is turned into a link, and back, by exchanging the \
-         two names (C(renameat2)); on a file system that cannot, a warning says that O(current_dir) \
-         was missing for a moment.",
+         two names (C(renameat2)); on a file system that cannot do that, a warning says that \
+         O(current_dir) was missing for a moment.",
     ],
     notes: &[
         "The link holds C(./releases/VERSION), as that of the upstream role.",

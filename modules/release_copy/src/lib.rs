@@ -135,28 +135,8 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         }
         Some(src) => {
             let source = open_source(&root, src)?;
-            let tracked = match options.git_tracked {
-                true => Some(tracked::files(
-                    &options.git_executable,
-                    &source,
-                    options.subtree.as_ref(),
-                )?),
-                false => None,
-            };
+            let copy_options = copy_options(options, &source)?;
             let staging = Staging::create(&releases)?;
-            let copy_options = CopyOptions {
-                method: match options.method {
-                    How::Auto => Method::Reflink,
-                    How::Copy => Method::Copy,
-                    How::Hardlink => Method::Hardlink,
-                },
-                exclude: options.exclude.clone(),
-                // Git does not track directories: the release's own is made as by mkdir.
-                root_metadata: tracked.is_none(),
-                only: tracked,
-                subtree: options.subtree.clone(),
-                ..CopyOptions::default()
-            };
             let copied = copy_tree(&source, staging.dir(), &copy_options).map_err(|failure| {
                 failure.state("The unfinished release was removed; what was live is untouched.")
             })?;
@@ -172,6 +152,26 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     };
     let replaced = placement.finish(staging)?;
     Ok(outcome.warnings(trash::empty_later(&releases, replaced.as_slice())))
+}
+
+fn copy_options(options: &Options, source: &Dir) -> Result<CopyOptions, Failure> {
+    let only = match options.git_tracked {
+        true => Some(tracked::files(&options.git_executable, source, options.subtree.as_ref())?),
+        false => None,
+    };
+    Ok(CopyOptions {
+        method: match options.method {
+            How::Auto => Method::Reflink,
+            How::Copy => Method::Copy,
+            How::Hardlink => Method::Hardlink,
+        },
+        exclude: options.exclude.clone(),
+        // Git does not track directories: the release's own is made as by mkdir.
+        root_metadata: only.is_none(),
+        only,
+        subtree: options.subtree.clone(),
+        ..CopyOptions::default()
+    })
 }
 
 fn open_source(root: &Root, src: &AbsPath) -> Result<Dir, Failure> {

@@ -21,7 +21,7 @@ release_options! {
         shared_paths: Vec<RelPath>;
         /// Files that releases share, relative to O(shared_dir).
         shared_files: Vec<RelPath>;
-        /// How V(current) leads to the release. With V(rsync) the release also gets a
+        /// How O(current_dir) leads to the release. With V(rsync) the release also gets a
         /// C(.rsync-filter) that names the shared paths, as the upstream role makes it.
         current_via: Via, default = Some(Literal::Text("symlink"));
         /// Wait until the release is on the disk, which takes as long as the disk needs for what was

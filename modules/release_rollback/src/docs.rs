@@ -6,12 +6,12 @@ use oxistrano_releases::returns::{FILES, MATCHED};
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Go back to an earlier release",
     description: &[
-        "Leads O(current_dir) back to the newest complete release before the live one that has not \
-         been rolled back from, or to the named one. The release that is left is remembered as bad: a \
+        "Points O(current_dir) at the newest complete release before the live one that has not \
+         been rolled back from, or at the named one. The release that is left is remembered as bad: a \
          later rollback does not go there by itself, and M(oxistrano.deploy.release_prune) removes it.",
-        "Works for a O(current_dir) that is a symbolic link and for one that is a copy.",
+        "Works whether O(current_dir) is a symbolic link or a copy.",
     ],
-    notes: &["Releases whose deploy was interrupted are never gone back to."],
+    notes: &["A release whose deploy was interrupted is never chosen."],
     see_also: &["release_activate", "release_info"],
     examples: r"
 - name: Back to where we were
@@ -29,7 +29,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         MATCHED,
         ReturnSpec { name: "from", kind: "str", doc: "The release that was live.", returned: "success" },
         ReturnSpec { name: "to", kind: "str", doc: "The release to go to.", returned: "success" },
-        ReturnSpec { name: "previous", kind: "str", doc: "The release that would be gone to if none is named.", returned: "success" },
+        ReturnSpec { name: "previous", kind: "str", doc: "The release that is chosen if none is named.", returned: "success" },
         ReturnSpec { name: "release_path", kind: "path", doc: "The release to go to.", returned: "success" },
         ReturnSpec { name: "releases_path", kind: "path", doc: "The directory of the releases.", returned: "success" },
         ReturnSpec { name: "releases", kind: "list", doc: "All releases before the rollback, as M(oxistrano.deploy.release_info) shows them.", returned: "success" },

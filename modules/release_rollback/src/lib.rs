@@ -32,13 +32,13 @@ release_options! {
         /// The release to go to. If it is not given or empty, the newest complete release before the
         /// live one that has not been rolled back from.
         version: Option<String>;
-        /// Why; kept in the history with the release that is left.
+        /// The reason; kept in the history with the release that is left.
         reason: Option<String>;
-        /// How V(current) leads to the release; if it is not given, as it does now.
+        /// How O(current_dir) leads to the release. If it is not given, the way it does now.
         current_via: Option<Via>;
-        /// If V(current) is a directory, directories that stay links to O(shared_dir).
+        /// If O(current_dir) is a directory, directories that stay links to O(shared_dir).
         shared_paths: Vec<RelPath>;
-        /// If V(current) is a directory, files that stay links to O(shared_dir).
+        /// If O(current_dir) is a directory, files that stay links to O(shared_dir).
         shared_files: Vec<RelPath>;
         /// First free the lock, whoever holds it. Only if you know that nobody deploys.
         unlock: bool, default = Some(Literal::Flag(false));

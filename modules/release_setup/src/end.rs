@@ -84,35 +84,17 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let cleared = clear_away(options, &root, version.as_ref());
     root.free_lock()?;
     let left = cleared?;
-    let releases = root.all_releases()?;
+    let (releases, history) = (root.all_releases()?, root.history()?);
+    let record = version.as_ref().and_then(|version| history.latest(version));
+    let is_live =
+        releases.active().is_some_and(|release| Some(&release.version) == version.as_ref());
     // The version may have been live before, and this deploy may not have got that far.
-    let switched = match &version {
-        Some(version) => {
-            releases.active().is_some_and(|release| release.version == *version)
-                && root.history()?.latest(version).is_some_and(|record| record.activated.is_some())
-        }
-        None => false,
-    };
+    let switched = is_live && record.is_some_and(|record| record.activated.is_some());
     // A hook may have gone back already.
-    let went_back = match &version {
-        Some(version) => {
-            root.history()?.latest(version).is_some_and(|record| record.rolled_back.is_some())
-        }
-        None => false,
-    };
-    let mut text = match (&version, switched, &left) {
-        (None, ..) => String::new(),
-        (_, false, _) if went_back => {
-            "The deploy failed after the switch, and the release was left again. ".to_owned()
-        }
-        (_, true, _) => "The deploy failed after the switch. ".to_owned(),
-        (_, false, Left { put_back: Some(version), .. }) => {
-            format!("The deploy failed before the switch; {version} is back as it was. ")
-        }
-        (_, false, Left { removed: Some(_), .. }) => {
-            "The deploy failed before the switch; the unfinished release was removed. ".to_owned()
-        }
-        _ => "The deploy failed before the switch. ".to_owned(),
+    let went_back = record.is_some_and(|record| record.rolled_back.is_some());
+    let mut text = match &version {
+        Some(_) => format!("{} ", when_it_failed(switched, went_back, &left)),
+        None => String::new(),
     };
     text.push_str(&what_is_live(&root)?);
     if let (true, Some(previous)) = (switched, releases.previous()) {
@@ -128,6 +110,25 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         .value("switched", switched)
         .value("live", live(&root)?)
         .warnings(left.warnings))
+}
+
+/// One sentence.
+fn when_it_failed(switched: bool, went_back: bool, left: &Left) -> String {
+    if switched {
+        return "The deploy failed after the switch.".to_owned();
+    }
+    if went_back {
+        return "The deploy failed after the switch, and the release was left again.".to_owned();
+    }
+    match left {
+        Left { put_back: Some(version), .. } => {
+            format!("The deploy failed before the switch; {version} is back as it was.")
+        }
+        Left { removed: Some(_), .. } => {
+            "The deploy failed before the switch; the unfinished release was removed.".to_owned()
+        }
+        _ => "The deploy failed before the switch.".to_owned(),
+    }
 }
 
 fn clear_away(options: &Options, root: &Root, version: Option<&Version>) -> Result<Left, Failure> {

@@ -26,7 +26,7 @@ struct Plan {
 fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
     let version = match &options.version {
         Some(version) => version.clone(),
-        None => Version::new(clock::version(clock::now()))
+        None => Version::new(clock::word(clock::now()))
             .map_err(|why| Failure::new("bad_clock", "cannot name the release").cause(why))?,
     };
     let layout = options.layout();
@@ -219,15 +219,12 @@ impl Owner {
         let mut here = std::path::PathBuf::new();
         for name in path.names() {
             here.push(name);
-            let made = dir.make_dir_if_missing(name)?;
-            dir = dir.open_trusted_dir(name)?;
-            if made && here.starts_with(shared) {
-                let info = dir.info()?;
-                let (uid, gid) = (self.uid.unwrap_or(info.uid()), self.gid.unwrap_or(info.gid()));
-                if (uid, gid) != (info.uid(), info.gid()) {
-                    dir.set_owner(uid, gid)?;
-                }
+            if here.starts_with(shared) {
+                dir.make_dir_owned(name, self.uid, self.gid)?;
+            } else {
+                dir.make_dir_if_missing(name)?;
             }
+            dir = dir.open_trusted_dir(name)?;
         }
         Ok(())
     }

@@ -16,12 +16,12 @@ pub const DOCUMENTATION: Documentation = Documentation {
          Symbolic links themselves may point anywhere; nothing is ever written through them.",
     ],
     notes: &[
-        "The archive is brought to the host by the action plugin; nothing but this module is needed there. \
-         It goes over at most once: what has come of it is kept in the state directory of O(deploy_to), an \
+        "The action plugin brings the archive to the host; nothing but this module is needed there. \
+         It is sent at most once: what has arrived is kept in the state directory of O(deploy_to), an \
          upload that broke off is resumed, and the archive stays for the next time (O(keep_artifacts)).",
         "Run twice with the same archive and version, it changes nothing the second time.",
         "A release of the same version that is not live is replaced.",
-        "With O(unchanged=hardlink) a file of the new release and the same file of the earlier one are one file. \
+        "With O(unchanged=hardlink) an unchanged file is one and the same file in both releases. \
          Do not use it where the application or a task changes files of a release in place (C(lineinfile) and \
          most others replace them instead, which is fine).",
     ],

@@ -10,17 +10,17 @@ mod docs;
 mod tar_options;
 mod unchanged;
 
-use std::fs::File;
-use std::io::ErrorKind;
-
 use oxistrano_archive::{self as archive, Limits, Pattern, UnpackOptions};
 use oxistrano_core::{
-    users, AbsPath, Context, Diff, Documentation, Failure, IoContext, Literal, Mode, Module,
+    users, AbsPath, Context, Diff, Dir, Documentation, Failure, IoContext, Literal, Mode, Module,
     Outcome, RelPath,
 };
 use oxistrano_releases::{
     release_options, shared_links, trash, Artifact, Decision, Placement, Root, Staging, Version,
 };
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use artifact::{Archive, Found};
 use unchanged::Unchanged;
@@ -30,8 +30,8 @@ release_options! {
     pub struct Options {
         /// The release to make, the name of its directory.
         version: Version;
-        /// The archive: a tar (plain, gzip, zstd, xz or bzip2) or a zip, known by its content.
-        /// A file on the controller, looked for like the C(src) of M(ansible.builtin.copy), or with
+        /// The archive: a tar (plain, gzip, zstd, xz or bzip2) or a zip, recognised by its content.
+        /// A file on the controller, found like the C(src) of M(ansible.builtin.copy), or with
         /// O(remote_src) an absolute path on the host.
         src: AbsPath;
         /// Whether O(src) is on the host.
@@ -242,12 +242,7 @@ fn unpack(
         .map_err(|failure| {
             failure.state("The unfinished release was removed; what was live is untouched.")
         })?;
-    // As a recursive chown does; an archive need not say anything of its top.
-    if unpack_options.owner.is_some() || unpack_options.group.is_some() {
-        let info = staging.dir().info()?;
-        let uid = unpack_options.owner.unwrap_or(info.uid());
-        staging.dir().set_owner(uid, unpack_options.group.unwrap_or(info.gid()))?;
-    }
+    give_top_its_owner(staging.dir(), unpack_options)?;
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
     let made_from = sha256.map(|sha256| source(options, sha256));
     let replaced = Placement { source: made_from.as_deref(), ..placement }.finish(staging)?;
@@ -263,15 +258,29 @@ fn unpack(
         .diff(diff(&path))
         .warnings(later);
     if options.remove_src && options.artifact.is_none() {
-        // What was fetched into the staging directory has gone with it.
-        let gone = match root.locate(src) {
-            Ok((dir, name)) => dir.remove_file(name).map(drop),
-            Err(_) if !src.exists() => Ok(()),
-            Err(failure) => Err(failure),
-        };
+        let gone = remove_archive(&root, src);
         outcome = outcome.warnings(gone.err().map(|failure| failure.to_string()));
     }
     Ok(outcome)
+}
+
+/// As a recursive chown does; an archive need not say anything of its top.
+fn give_top_its_owner(top: &Dir, options: &UnpackOptions) -> Result<(), Failure> {
+    if options.owner.is_none() && options.group.is_none() {
+        return Ok(());
+    }
+    let info = top.info()?;
+    top.set_owner(options.owner.unwrap_or(info.uid()), options.group.unwrap_or(info.gid()))
+}
+
+/// Removes the archive from the host; one that was fetched into the staging directory has gone
+/// with it.
+fn remove_archive(root: &Root, src: &Path) -> Result<(), Failure> {
+    match root.locate(src) {
+        Ok((dir, name)) => dir.remove_file(name).map(drop),
+        Err(_) if !src.exists() => Ok(()),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// What a release is made from: the archive, and the options that decide what becomes of

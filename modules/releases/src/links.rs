@@ -125,12 +125,9 @@ impl Link {
 /// belongs to the owner of what it is made in, as if the artifact had it.
 fn make_dirs(release: &Dir, path: &RelPath) -> Result<Dir, Failure> {
     path.names().try_fold(release.duplicate()?, |dir, name| {
-        let made = dir.make_dir_if_missing(name)?;
-        let below = dir.open_dir(name)?;
-        if made && users::is_root() {
-            let info = dir.info()?;
-            below.set_owner(info.uid(), info.gid())?;
-        }
-        Ok(below)
+        let info = dir.info()?;
+        let owner = users::is_root().then(|| (info.uid(), info.gid())).unzip();
+        dir.make_dir_owned(name, owner.0, owner.1)?;
+        dir.open_dir(name)
     })
 }

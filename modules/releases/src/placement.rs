@@ -122,8 +122,6 @@ impl Placement<'_> {
             for link in missing.map_err(nothing_left)? {
                 link.make(staging.dir()).map_err(nothing_left)?;
             }
-        }
-        if state == Some(State::Active) {
             // It is live as soon as it has its name.
             durable::secure(self.root, staging.dir()).map_err(nothing_left)?;
         }

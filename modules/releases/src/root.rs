@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -95,8 +94,8 @@ impl Layout {
 pub struct Root {
     layout: Layout,
     dir: Dir,
-    /// Held while a module that changes something runs.
-    mutex: Option<OwnedFd>,
+    /// Locked while a module that changes something runs.
+    _mutex: Option<File>,
 }
 
 impl Root {
@@ -148,7 +147,7 @@ impl Root {
                 return Err(Failure::io("examine", path, error).state("Nothing was changed."))
             }
         }
-        Ok(Some(Self { layout: layout.clone(), dir: Dir::open(path)?, mutex: None }))
+        Ok(Some(Self { layout: layout.clone(), dir: Dir::open(path)?, _mutex: None }))
     }
 
     /// Where things are.
@@ -252,15 +251,16 @@ impl Root {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         // For its owner only: whoever can open it can hold it.
-        let fd =
-            fs::openat(&state, MUTEX, flags, Mode::from_raw_mode(0o600)).or_fail("open", &path)?;
-        if !state.lookup(MUTEX)?.is_some_and(|info| info.is_file()) {
+        let mut file = fs::openat(&state, MUTEX, flags, Mode::from_raw_mode(0o600))
+            .map(File::from)
+            .or_fail("open", &path)?;
+        if !file.metadata().or_fail("examine", &path)?.is_file() {
             let error = std::io::Error::other("it is not a regular file");
             return Err(Failure::io("lock", &path, error).remedy("remove it"));
         }
         let started = Instant::now();
         loop {
-            match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {}
                 Err(error) => return Err(Failure::io("lock", &path, error)),
@@ -268,7 +268,7 @@ impl Root {
             oxistrano_core::interrupt::check()?;
             if started.elapsed() > PATIENCE {
                 let mut holder = String::new();
-                let _ = File::from(fd).take(20).read_to_string(&mut holder);
+                let _ = file.take(20).read_to_string(&mut holder);
                 return Err(Failure::new("busy", format!("{} is busy", self.describe()))
                     .cause(format!(
                         "another module of Oxistrano is at work there (process {})",
@@ -281,18 +281,12 @@ impl Root {
             sleep(Duration::from_millis(50));
         }
         // For the message above; of no other use.
-        let mut file = File::from(fd);
         let _ = file
             .set_len(0)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| write!(file, "{}", std::process::id()));
-        self.mutex = Some(file.into());
+        self._mutex = Some(file);
         Ok(self)
-    }
-
-    /// Whether [`Self::exclusively`] was called.
-    pub fn is_exclusive(&self) -> bool {
-        self.mutex.is_some()
     }
 }
 

@@ -32,16 +32,11 @@ impl Item {
 pub fn discard(dir: &Dir, name: impl AsRef<Path>) -> Result<Item, Failure> {
     let name = name.as_ref();
     loop {
-        let trash = trash_name(dir, name);
+        let trash = Dir::unused(PREFIX, name);
         if dir.rename_new(name, &trash)? {
             return Ok(Item(trash));
         }
     }
-}
-
-fn trash_name(dir: &Dir, name: &Path) -> OsString {
-    let unique = dir.temporary(name);
-    format!("{PREFIX}{}", unique.to_string_lossy().trim_start_matches(".oxistrano-tmp-")).into()
 }
 
 /// Moves a directory from elsewhere in the deploy root into the trash of the releases.
@@ -49,7 +44,7 @@ fn trash_name(dir: &Dir, name: &Path) -> OsString {
 /// # Errors
 /// An I/O error. A directory on another file system is removed at once instead.
 pub fn adopt(from: &Dir, name: &Path, releases: &Dir) -> Result<Item, Failure> {
-    let trash = trash_name(releases, name);
+    let trash = Dir::unused(PREFIX, name);
     match from.rename_to(name, releases, &trash) {
         Ok(()) => Ok(Item(trash)),
         Err(_) => {

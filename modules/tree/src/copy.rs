@@ -34,8 +34,6 @@ pub struct CopyOptions {
     /// Copy only these and the directories above them. A listed directory is made, what
     /// is in it is not copied.
     pub only: Option<Vec<RelPath>>,
-    /// A listed path that is not there is no error.
-    pub ignore_missing: bool,
     /// The owner, instead of the source's.
     pub owner: Option<u32>,
     /// The group, instead of the source's.
@@ -56,7 +54,6 @@ impl Default for CopyOptions {
             subtree: None,
             exclude: Vec::new(),
             only: None,
-            ignore_missing: false,
             owner: None,
             group: None,
             root_metadata: true,

@@ -175,7 +175,7 @@ impl Task<'_> {
                     Some(_) => listing.first(&listed.below),
                     None => Some(listed.path),
                 };
-                if let Some(missing) = missing.filter(|_| !self.options.ignore_missing) {
+                if let Some(missing) = missing {
                     let below = missing.as_path().strip_prefix(&node.rel);
                     let path = from.at(below.unwrap_or(missing.as_path()));
                     return Err(Failure::new(

@@ -220,17 +220,6 @@ impl Dir {
         fs::fchown(&self.fd, Some(uid), Some(gid)).or_fail("set the owner of", &self.path)
     }
 
-    /// Gives what stands under a name, a link itself, to an owner and a group.
-    ///
-    /// # Errors
-    /// An I/O error.
-    pub fn set_owner_of(&self, name: impl AsRef<Path>, uid: u32, gid: u32) -> Result<(), Failure> {
-        let name = name.as_ref();
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .or_fail("set the owner of", self.at(name))
-    }
-
     /// Makes what was renamed, made or removed in it durable.
     ///
     /// # Errors
@@ -255,6 +244,52 @@ impl Dir {
         }
     }
 
+    /// Makes a directory unless something is there already. It has its owner and group, if they
+    /// are given, before it has its name, so that a process that is killed leaves none that is
+    /// its own.
+    ///
+    /// # Errors
+    /// An I/O error; nothing is made then.
+    pub fn make_dir_owned(
+        &self,
+        name: impl AsRef<Path>,
+        owner: Option<u32>,
+        group: Option<u32>,
+    ) -> Result<bool, Failure> {
+        let name = name.as_ref();
+        if self.lookup(name)?.is_some() {
+            return Ok(false);
+        }
+        self.clear_temporaries(name);
+        let temporary = self.temporary(name);
+        let made = self.make_dir(&temporary, 0o777).and_then(|dir| {
+            if owner.is_some() || group.is_some() {
+                fs::fchown(&dir, owner.map(Uid::from_raw), group.map(Gid::from_raw))
+                    .or_fail("set the owner of", self.at(name))?;
+            }
+            self.rename_new(&temporary, name)
+        });
+        if !matches!(made, Ok(true)) {
+            let _ = fs::unlinkat(&self.fd, &temporary, AtFlags::REMOVEDIR);
+        }
+        made
+    }
+
+    /// Removes the files and empty directories that killed processes have left beside `name`;
+    /// where that fails, the next one tries again.
+    pub fn clear_temporaries(&self, name: impl AsRef<Path>) {
+        let beside = format!("{TEMPORARY}{}.", shortened(name.as_ref()));
+        for left in self.names().unwrap_or_default() {
+            let text = left.to_string_lossy();
+            let pid = text.strip_prefix(&beside).and_then(|rest| rest.split('.').next());
+            let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = fs::unlinkat(&self.fd, &left, AtFlags::empty());
+                let _ = fs::unlinkat(&self.fd, &left, AtFlags::REMOVEDIR);
+            }
+        }
+    }
+
     /// Whether a name was made by [`Self::temporary`]. What has such a name and is nobody's
     /// at the moment was left by a process that was killed.
     pub fn is_temporary(name: &OsStr) -> bool {
@@ -263,13 +298,55 @@ impl Dir {
 
     /// A name beside `name` that nobody else uses.
     pub fn temporary(&self, name: impl AsRef<Path>) -> OsString {
+        Self::unused(TEMPORARY, name)
+    }
+
+    /// A name like `name`, behind this prefix, that nobody else uses.
+    pub fn unused(prefix: &str, name: impl AsRef<Path>) -> OsString {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let mut temporary = OsString::from(TEMPORARY);
-        let name = name.as_ref().to_string_lossy().replace('/', "");
-        // Short enough for NAME_MAX whatever `name` is.
-        temporary.push(name.chars().take(40).collect::<String>());
-        temporary.push(format!(".{}.{count}", std::process::id()));
-        temporary
+        let name = shortened(name.as_ref());
+        format!("{prefix}{name}.{}.{count}", std::process::id()).into()
+    }
+}
+
+/// The beginning of a name, so that one that is made of it is shorter than NAME_MAX.
+fn shortened(name: &Path) -> String {
+    name.to_string_lossy().chars().filter(|c| *c != '/').take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_directory_has_its_owner_before_its_name_and_nothing_is_left_beside_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        // No process has this number: the largest is 2^22.
+        std::fs::create_dir(scratch.path().join(".oxistrano-tmp-var.4194305.0")).unwrap();
+        std::fs::write(scratch.path().join(".oxistrano-tmp-var.4194305.1"), "").unwrap();
+        let other = format!(".oxistrano-tmp-var.{}.0", std::process::id());
+        std::fs::write(scratch.path().join(&other), "").unwrap();
+        let owner = users::is_root().then_some(65534);
+        assert!(dir.make_dir_owned("var", owner, None).unwrap());
+        assert!(!dir.make_dir_owned("var", owner, None).unwrap());
+        let wanted = owner.unwrap_or_else(users::current);
+        assert_eq!(scratch.path().join("var").metadata().unwrap().uid(), wanted);
+        assert_eq!(dir.names().unwrap(), [OsString::from(other), "var".into()]);
+    }
+
+    #[test]
+    fn a_directory_whose_owner_cannot_be_set_is_not_made() {
+        if users::is_root() {
+            eprintln!("NOT CHECKED as root: an owner that cannot be set");
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        assert!(dir.make_dir_owned("var", Some(0), None).is_err());
+        assert!(dir.names().unwrap().is_empty());
     }
 }
