@@ -328,7 +328,7 @@ mod tests {
         // No process has this number: the largest is 2^22.
         std::fs::create_dir(scratch.path().join(".oxistrano-tmp-var.4194305.0")).unwrap();
         std::fs::write(scratch.path().join(".oxistrano-tmp-var.4194305.1"), "").unwrap();
-        let other = format!(".oxistrano-tmp-var.{}.0", std::process::id());
+        let other = format!(".oxistrano-tmp-var.{}.beside", std::process::id());
         std::fs::write(scratch.path().join(&other), "").unwrap();
         let owner = users::is_root().then_some(65534);
         assert!(dir.make_dir_owned("var", owner, None).unwrap());
