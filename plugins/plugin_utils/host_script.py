@@ -34,6 +34,8 @@ def _one_line(script):
 # Sets d to the directory's physical path, which nobody but this user and root can turn into
 # another one: each directory on it is root's or this user's, and others cannot write to it, or
 # it is sticky. (In a mode with an access list, the group's bits are the bound for all in it.)
+# A cache keeps its name there: a link in /var/tmp, made by somebody else, could lead to any
+# directory of this user's, and what is old in it would be removed.
 # ls sorts: -r begins with the longest path, the file or directory whose owner is known (-O).
 _SAFE = _one_line("""
 safe() {
@@ -41,6 +43,7 @@ safe() {
   cd -P "$2" 2>/dev/null || return 1;
   d=$PWD;
   cd "$OLDPWD" 2>/dev/null || cd /;
+  [ $i = 2 ] || [ "${d##*/}" = "${2##*/}" ] || return 1;
   [ -O "$d" ] || return 1;
   set --;
   if [ $i = 0 ]; then
@@ -87,7 +90,7 @@ w=;
 no() { w="$w$1 $2; "; false; };
 use() {
   [ -d "$1" ] || mkdir "$1" 2>/dev/null || no "$1" "cannot be made" || return;
-  safe 1 "$1" || no "$1" "is not of this user alone (owner, mode, or a directory above it)" || return;
+  safe 1 "$1" || no "$1" "is not of this user alone (owner, mode, a link, or a directory above it)" || return;
   x=$d/.try.$$;
   { echo : >"$x" && chmod 700 "$x"; } 2>/dev/null || no "$1" "cannot be written to" || return;
   "$x" 2>/dev/null; r=$?; rm -f "$x";

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_run import CHECKOUT, Project
+from ansible_run import CHECKOUT
 
 INFO = "oxistrano.deploy.release_info"
 SETUP = "oxistrano.deploy.release_setup"
@@ -180,10 +180,43 @@ def test_what_another_user_could_have_written_is_not_run(info, cache, what, spoi
 def test_a_linked_cache_directory_is_used_where_it_leads(info, cache):
     """Only this user can have made the link: each directory on the way is his or root's."""
     cache.parent.mkdir()
-    (cache.parent.parent / "other").mkdir(mode=0o700)
-    cache.symlink_to(cache.parent.parent / "other")
+    there = cache.parent.parent / "other/oxistrano"
+    there.parent.mkdir(mode=0o700)
+    there.mkdir(mode=0o700)
+    cache.symlink_to(there)
     result = info().good()
-    assert f"to {cache.parent.parent / 'other'} (" in result.output
+    assert f"to {there} (" in result.output
+
+
+def private(directory):
+    """A directory of this user alone, with a file that nobody has looked at for long."""
+    directory.mkdir(mode=0o700)
+    (directory / "precious").write_text("precious")
+    os.utime(directory / "precious", (time.time() - 100 * 86400,) * 2)
+    return directory
+
+
+@pytest.mark.needs("root")
+def test_a_link_of_somebody_else_does_not_lead_to_a_directory_of_this_user(project, info, var_tmp, tmp_path):
+    """All that is checked of the directory is right, and what is old in it would be removed as unused."""
+    Path(project.environment["HOME"]).chmod(0o777)
+    there = private(tmp_path / "private")
+    var_tmp.symlink_to(there)
+    os.chown(var_tmp, 65534, 65534, follow_symlinks=False)
+    try:
+        result = info().good()
+        assert f"{var_tmp} is not of this user alone" in result.output
+        assert os.listdir(there) == ["precious"]
+    finally:
+        var_tmp.unlink()
+
+
+def test_a_cache_that_leads_to_what_is_none_is_not_used(info, cache):
+    cache.parent.mkdir()
+    there = private(cache.parent.parent / "private")
+    cache.symlink_to(there)
+    assert f"{cache} is not of this user alone" in info().good().output
+    assert os.listdir(there) == ["precious"]
 
 
 def test_a_link_into_a_directory_of_others_is_not_used(info, cache):
