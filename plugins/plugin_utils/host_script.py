@@ -52,7 +52,7 @@ safe() {
   fi;
   p=$d;
   while [ "$p" ]; do set -- "$@" "$p"; p=${p%/*}; done;
-  LC_ALL=C ls -ldnr "$@" / 2>/dev/null | (
+  LC_ALL=C LS_BLOCK_SIZE=1 ls -ldnr "$@" / 2>/dev/null | (
     o=; c=0;
     while read -r m n u g z x; do
       o=${o:-$u};
@@ -78,8 +78,9 @@ run() {
   safe 0 "$1" || return;
   set -- "$d/$f";
   if [ "$e" ]; then IFS= read -r e; eval "$e"; fi;
-  # A shell stays: ssh would take a death by a signal for a lost connection.
-  "$1" -; exit;
+  # A shell stays: ssh would take a death by a signal for a lost connection. What does not end
+  # as a module does may be damaged: the next call brings it anew.
+  "$1" -; i=$?; [ $i -lt 2 ] || rm -f "$1"; exit $i;
 };
 if [ "$t" ]; then t=$t/oxistrano-$(id -u); run "$t"; fi;
 h=; case $HOME in /*) h=${HOME%/}; run "$h/.ansible/oxistrano";; esac;

@@ -239,6 +239,19 @@ def test_a_truncated_binary_is_replaced(info, cache, left):
     assert file.read_bytes() == (CHECKOUT / "library/release_info").read_bytes()
 
 
+@pytest.mark.parametrize("left", [0, 4096], ids=["all", "all but the header"])
+def test_a_binary_that_the_disk_has_damaged_is_replaced_by_the_next_call(info, cache, left):
+    info().good()
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    with file.open("r+b") as damaged:
+        damaged.seek(left)
+        damaged.write(bytes(len(whole) - left))
+    info().bad("and run it again")
+    info().good()
+    assert file.read_bytes() == whole
+
+
 def test_a_home_that_others_can_write_to_is_not_used(project, info, cache):
     home = Path(project.environment["HOME"])
     home.chmod(0o777)
@@ -313,6 +326,13 @@ def test_become_another_user_keeps_the_binary_with_that_user(project, play, conn
     file = Path("/var/tmp/oxistrano-65534") / re.search(r"on the host (release_info-\w+)", warm.output).group(1)
     for path in (file, file.parent):
         assert path.stat().st_uid == 65534 and stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("unit", ["1K", "human-readable"])
+def test_sizes_are_compared_whatever_unit_the_user_likes(project, info, unit):
+    project.environment["BLOCK_SIZE"] = unit
+    info().good()
+    assert len(operations(info().good())) == 1
 
 
 DEATHS = {
