@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sshd
 from ansible_run import CHECKOUT
 
 INFO = "oxistrano.deploy.release_info"
@@ -361,6 +362,14 @@ def test_a_host_that_cannot_be_reached_is_unreachable(info, over_ssh):
 def test_what_comes_before_the_result_does_no_harm(info, fake):
     fake("release_info", """echo 'Welcome to web1!'; echo '{"changed": false, "msg": "here I am"}'""")
     assert "here I am" in info().good().output
+
+
+def test_a_login_shell_may_say_something_without_a_line_feed(request, monkeypatch, info):
+    said = "ForceCommand printf Welcome; exec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n"
+    monkeypatch.setattr(sshd, "CONFIG", sshd.CONFIG + said)
+    request.getfixturevalue("over_ssh")
+    for _ in range(2):  # cold and warm
+        assert "nothing is deployed" in info().good().output
 
 
 ECHO = r"""
