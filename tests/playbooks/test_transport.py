@@ -336,6 +336,21 @@ def test_sizes_are_compared_whatever_unit_the_user_likes(project, info, unit):
     assert len(operations(info().good())) == 1
 
 
+@pytest.mark.needs("root", "sudo")
+@pytest.mark.parametrize("flags", ["-n -i", "-ni", "-n --login", "-n -s"])
+def test_a_sudo_that_starts_a_shell_goes_the_way_of_core(project, info, flags):
+    """It quotes the command for that shell, but not its dollars (sudo 1.9)."""
+    # Root becomes root: a system user has no login shell.
+    project.environment["ANSIBLE_BECOME_ALLOW_SAME_USER"] = "1"
+    project.variables |= {"ansible_become": True, "ansible_become_flags": flags}
+    assert "sudo starts a shell of its own" in info().good().output
+
+
+def test_a_refusal_before_the_module_is_told_from_its_end(project, info, over_ssh):
+    project.variables |= {"ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": "/no/sudo"}
+    info().bad("/no/sudo", "If sudo has refused, nothing was done")
+
+
 DEATHS = {
     "kill -KILL $$": "was killed by SIGKILL",
     "kill -SEGV $$": "was killed by SIGSEGV",
