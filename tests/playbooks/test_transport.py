@@ -198,18 +198,19 @@ def private(directory):
 
 
 @pytest.mark.needs("root")
-def test_a_link_of_somebody_else_does_not_lead_to_a_directory_of_this_user(project, info, var_tmp, tmp_path):
+def test_a_link_of_somebody_else_does_not_lead_to_a_directory_of_this_user(project, info, tmp_path):
     """All that is checked of the directory is right, and what is old in it would be removed as unused."""
-    Path(project.environment["HOME"]).chmod(0o777)
-    there = private(tmp_path / "private")
-    var_tmp.symlink_to(there)
-    os.chown(var_tmp, 65534, 65534, follow_symlinks=False)
-    try:
-        result = info().good()
-        assert f"{var_tmp} is not of this user alone" in result.output
-        assert os.listdir(there) == ["precious"]
-    finally:
-        var_tmp.unlink()
+    shared, there = tmp_path / "shared", private(tmp_path / "private")
+    shared.mkdir()
+    os.chown(shared, -1, 65534)
+    # As /var/tmp, but for fs.protected_symlinks, which looks at what the whole world can write to.
+    shared.chmod(0o1775)
+    link = shared / f"oxistrano-{os.getuid()}"
+    link.symlink_to(there)
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    project.variables["ansible_remote_tmp"] = str(shared)
+    assert f"{link} is not of this user alone" in info().good().output
+    assert os.listdir(there) == ["precious"]
 
 
 def test_a_cache_that_leads_to_what_is_none_is_not_used(info, cache):
