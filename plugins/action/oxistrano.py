@@ -58,8 +58,10 @@ class ActionModule(Delivery, Transport, ActionBase):
 
     def _call(self, module, arguments, task_vars):
         on_host = boolean(arguments.get("remote_src", False), strict=False)
-        if module == "release_unpack" and "src" in arguments and not on_host:
-            outcome = self.deliver(arguments, task_vars)
+        src = arguments.get("src")
+        # What is of another type is refused by the module, in its words.
+        if module == "release_unpack" and isinstance(src, (str, int, float)) and not on_host:
+            outcome = self.deliver({**arguments, "src": str(src)}, task_vars)
         else:
             outcome = self.run_binary(module, arguments, task_vars)
         # Plumbing, not something that the user wrote.

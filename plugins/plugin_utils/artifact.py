@@ -148,9 +148,9 @@ class Delivery:
             raise AnsibleError(
                 f"cannot unpack '{given}': there is no such file on the controller; name the"
                 f" archive in src (ansistrano_deploy_from). Nothing was changed. ({to_text(error)})"
-            ) from error
+            ) from None  # ansible-core 2.19 would append its message once more
         except OSError as error:
-            raise AnsibleError(f"cannot read '{given}' on the controller: {error}. Nothing was changed.") from error
+            raise AnsibleError(f"cannot read '{given}' on the controller: {error}. Nothing was changed.") from None
 
     def _deliver(self, arguments, archive, task_vars):
         if self._connection.transport == "local":

@@ -35,6 +35,8 @@ def _one_line(script):
 # Sets d to the directory's physical path, which nobody but this user and root can turn into
 # another one: each directory on it is root's or this user's, and others cannot write to it, or
 # it is sticky. (In a mode with an access list, the group's bits are the bound for all in it.)
+# A cache keeps its name there: a link in /var/tmp, made by somebody else, could lead to any
+# directory of this user's, and what is old in it would be removed.
 # ls sorts: -r begins with the longest path, the file or directory whose owner is known (-O).
 _SAFE = _one_line("""
 safe() {
@@ -42,6 +44,7 @@ safe() {
   cd -P "$2" 2>/dev/null || return 1;
   d=$PWD;
   cd "$OLDPWD" 2>/dev/null || cd /;
+  [ $i = 2 ] || [ "${d##*/}" = "${2##*/}" ] || return 1;
   [ -O "$d" ] || return 1;
   set --;
   if [ $i = 0 ]; then
@@ -50,7 +53,7 @@ safe() {
   fi;
   p=$d;
   while [ "$p" ]; do set -- "$@" "$p"; p=${p%/*}; done;
-  LC_ALL=C ls -ldnr "$@" / 2>/dev/null | (
+  LC_ALL=C LS_BLOCK_SIZE=1 ls -ldnr "$@" / 2>/dev/null | (
     o=; c=0;
     while read -r m n u g z x; do
       o=${o:-$u};
@@ -76,8 +79,9 @@ run() {
   safe 0 "$1" || return;
   set -- "$d/$f";
   if [ "$e" ]; then IFS= read -r e; eval "$e"; fi;
-  # A shell stays: ssh would take a death by a signal for a lost connection.
-  "$1" -; exit;
+  # A shell stays: ssh would take a death by a signal for a lost connection. What does not end
+  # as a module does may be damaged: the next call brings it anew.
+  "$1" -; i=$?; [ $i -lt 2 ] || rm -f "$1"; exit $i;
 };
 if [ "$t" ]; then t=$t/oxistrano-$(id -u); run "$t"; fi;
 h=; case $HOME in /*) h=${HOME%/}; run "$h/.ansible/oxistrano";; esac;
@@ -88,7 +92,7 @@ w=;
 no() { w="$w$1 $2; "; false; };
 use() {
   [ -d "$1" ] || mkdir "$1" 2>/dev/null || no "$1" "cannot be made" || return;
-  safe 1 "$1" || no "$1" "is not of this user alone (owner, mode, or a directory above it)" || return;
+  safe 1 "$1" || no "$1" "is not of this user alone (owner, mode, a link, or a directory above it)" || return;
   x=$d/.try.$$;
   { echo : >"$x" && chmod 700 "$x"; } 2>/dev/null || no "$1" "cannot be written to" || return;
   "$x" 2>/dev/null; r=$?; rm -f "$x";

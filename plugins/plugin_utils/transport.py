@@ -8,6 +8,7 @@ plugin, in a file of its own; it takes from C(ActionBase) what C(_execute_module
 from __future__ import annotations
 
 import json
+import re
 import signal
 
 from ansible import constants as C
@@ -107,6 +108,11 @@ class Transport:
             quiet = become.name.rpartition(".")[2] in ("su", "doas") and not self.get_become_option("become_pass")
             if not quiet:
                 raise Stock(f"{become.name} takes the standard input for itself")
+        if become and become.name == "sudo":
+            # It hands the command to one more shell, in which all is quoted but "$".
+            said = f"{self.get_become_option('become_exe') or ''} {self.get_become_option('become_flags') or ''}"
+            if re.search(r"\s-([A-Za-z]*[is]|-login|-shell)(\s|$)", said):
+                raise Stock("sudo starts a shell of its own (-i, -s)")
 
     def _under_mitogen(self):
         return any(kind.__module__ == "ansible_mitogen.connection" for kind in type(self._connection).__mro__)
@@ -173,7 +179,7 @@ class Transport:
         try:
             packed = bundle.pack(files, decompressor, C.DEFAULT_LOCAL_TMP)
         except (OSError, ValueError) as error:
-            raise AnsibleError(f"cannot send the binary of {binary.module}: {error}. Nothing was changed.") from error
+            raise AnsibleError(f"cannot send the binary of {binary.module}: {error}. Nothing was changed.") from None
         names = " ".join(file.file for file in files)
         self._tell(f"bringing {names} to {said['directory']} ({len(packed)} bytes, {decompressor})")
         command = host_script.install(
@@ -223,7 +229,8 @@ class Transport:
             raise Stock("sudo on the host insists on a terminal (requiretty)")
         result = self._parse_returned_data(answered, *_PROFILE)
         if not result.get("_ansible_parsed"):
-            result.update(failed=True, changed=False, msg=_how_it_died(module, answered))
+            method = self._connection.become and self._connection.become.name
+            result.update(failed=True, changed=False, msg=_how_it_died(module, answered, method))
         result.pop("_ansible_suppress_tmpdir_delete", None)
         remove_internal_keys(result)
         for stream in ("stdout", "stderr"):
@@ -232,19 +239,21 @@ class Transport:
         return _untrusted(result)
 
 
-def _how_it_died(module, answered):
+def _how_it_died(module, answered, become):
     code = answered["rc"]
+    # Before the module, something else may have refused.
+    look = f"If {become or 'the login shell'} has refused, nothing was done; else look"
     if code > 128 and code - 128 in signal.valid_signals():
-        end = f"was killed by {signal.Signals(code - 128).name}"
+        end, look = f"was killed by {signal.Signals(code - 128).name}", "Look"
     elif code < 0:
-        end = f"was killed by signal {-code}"
+        end, look = f"was killed by signal {-code}", "Look"
     elif code in (126, 127):
         end = f"could not be started (exit code {code})"
     else:
         end = f"ended with exit code {code}"
-    said = " ".join((answered["stderr"].strip() or answered["stdout"].strip()).split())[-500:]
+    said = " ".join((answered["stderr"].strip() or answered["stdout"].strip()).split())[-500:].rstrip(".")
     return (
         f"{COLLECTION}.{module} {end} and has not said what it did"
-        f"{f'; the host says: {said}' if said else ''}. Look at the host (memory, disk, kernel log)"
+        f"{f'; the host says: {said}' if said else ''}. {look} at the host (memory, disk, kernel log)"
         f" and run it again: what is left half done is recognised then."
     )

@@ -383,6 +383,15 @@ def test_what_is_no_archive_to_send(request, play, root, tmp_path, connection):
     assert root.releases() == []
 
 
+@pytest.mark.parametrize("src", [None, ["a.tar"], {"a": "b"}, 5], ids=["nothing", "list", "mapping", "number"])
+def test_what_is_no_path_is_refused_by_its_type(project, root, src):
+    given = {"deploy_to": str(root.path), "version": "1", "src": src}
+    book = project.directory / "play.yml"
+    book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [{UNPACK: given}]}]))
+    words = ["cannot unpack '5'", "no such file"] if src == 5 else ["src"]
+    project.run(book).bad("Nothing was changed", *words)
+
+
 @pytest.mark.needs("root", "mount")
 def test_a_disk_that_is_too_full_is_said_with_the_sizes(play, root, archive, over_ssh):
     place = root.state / "artifacts"

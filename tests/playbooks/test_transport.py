@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_run import CHECKOUT, Project
+import sshd
+from ansible_run import CHECKOUT
 
 INFO = "oxistrano.deploy.release_info"
 SETUP = "oxistrano.deploy.release_setup"
@@ -180,10 +181,44 @@ def test_what_another_user_could_have_written_is_not_run(info, cache, what, spoi
 def test_a_linked_cache_directory_is_used_where_it_leads(info, cache):
     """Only this user can have made the link: each directory on the way is his or root's."""
     cache.parent.mkdir()
-    (cache.parent.parent / "other").mkdir(mode=0o700)
-    cache.symlink_to(cache.parent.parent / "other")
+    there = cache.parent.parent / "other/oxistrano"
+    there.parent.mkdir(mode=0o700)
+    there.mkdir(mode=0o700)
+    cache.symlink_to(there)
     result = info().good()
-    assert f"to {cache.parent.parent / 'other'} (" in result.output
+    assert f"to {there} (" in result.output
+
+
+def private(directory):
+    """A directory of this user alone, with a file that nobody has looked at for long."""
+    directory.mkdir(mode=0o700)
+    (directory / "precious").write_text("precious")
+    os.utime(directory / "precious", (time.time() - 100 * 86400,) * 2)
+    return directory
+
+
+@pytest.mark.needs("root")
+def test_a_link_of_somebody_else_does_not_lead_to_a_directory_of_this_user(project, info, tmp_path):
+    """All that is checked of the directory is right, and what is old in it would be removed as unused."""
+    shared, there = tmp_path / "shared", private(tmp_path / "private")
+    shared.mkdir()
+    os.chown(shared, -1, 65534)
+    # As /var/tmp, but for fs.protected_symlinks, which looks at what the whole world can write to.
+    shared.chmod(0o1775)
+    link = shared / f"oxistrano-{os.getuid()}"
+    link.symlink_to(there)
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    project.variables["ansible_remote_tmp"] = str(shared)
+    assert f"{link} is not of this user alone" in info().good().output
+    assert os.listdir(there) == ["precious"]
+
+
+def test_a_cache_that_leads_to_what_is_none_is_not_used(info, cache):
+    cache.parent.mkdir()
+    there = private(cache.parent.parent / "private")
+    cache.symlink_to(there)
+    assert f"{cache} is not of this user alone" in info().good().output
+    assert os.listdir(there) == ["precious"]
 
 
 def test_a_link_into_a_directory_of_others_is_not_used(info, cache):
@@ -204,6 +239,19 @@ def test_a_truncated_binary_is_replaced(info, cache, left):
     os.truncate(file, left)
     assert "bringing" in info().good().output
     assert file.read_bytes() == (CHECKOUT / "library/release_info").read_bytes()
+
+
+@pytest.mark.parametrize("left", [0, 4096], ids=["all", "all but the header"])
+def test_a_binary_that_the_disk_has_damaged_is_replaced_by_the_next_call(info, cache, left):
+    info().good()
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    with file.open("r+b") as damaged:
+        damaged.seek(left)
+        damaged.write(bytes(len(whole) - left))
+    info().bad("and run it again")
+    info().good()
+    assert file.read_bytes() == whole
 
 
 def test_a_home_that_others_can_write_to_is_not_used(project, info, cache):
@@ -282,6 +330,28 @@ def test_become_another_user_keeps_the_binary_with_that_user(project, play, conn
         assert path.stat().st_uid == 65534 and stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("unit", ["1K", "human-readable"])
+def test_sizes_are_compared_whatever_unit_the_user_likes(project, info, unit):
+    project.environment["BLOCK_SIZE"] = unit
+    info().good()
+    assert len(operations(info().good())) == 1
+
+
+@pytest.mark.needs("root", "sudo")
+@pytest.mark.parametrize("flags", ["-n -i", "-ni", "-n --login", "-n -s"])
+def test_a_sudo_that_starts_a_shell_goes_the_way_of_core(project, info, flags):
+    """It quotes the command for that shell, but not its dollars (sudo 1.9)."""
+    # Root becomes root: a system user has no login shell.
+    project.environment["ANSIBLE_BECOME_ALLOW_SAME_USER"] = "1"
+    project.variables |= {"ansible_become": True, "ansible_become_flags": flags}
+    assert "sudo starts a shell of its own" in info().good().output
+
+
+def test_a_refusal_before_the_module_is_told_from_its_end(project, info, over_ssh):
+    project.variables |= {"ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": "/no/sudo"}
+    info().bad("/no/sudo", "If sudo has refused, nothing was done")
+
+
 DEATHS = {
     "kill -KILL $$": "was killed by SIGKILL",
     "kill -SEGV $$": "was killed by SIGSEGV",
@@ -308,6 +378,14 @@ def test_a_host_that_cannot_be_reached_is_unreachable(info, over_ssh):
 def test_what_comes_before_the_result_does_no_harm(info, fake):
     fake("release_info", """echo 'Welcome to web1!'; echo '{"changed": false, "msg": "here I am"}'""")
     assert "here I am" in info().good().output
+
+
+def test_a_login_shell_may_say_something_without_a_line_feed(request, monkeypatch, info):
+    said = "ForceCommand printf Welcome; exec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n"
+    monkeypatch.setattr(sshd, "CONFIG", sshd.CONFIG + said)
+    request.getfixturevalue("over_ssh")
+    for _ in range(2):  # cold and warm
+        assert "nothing is deployed" in info().good().output
 
 
 ECHO = r"""

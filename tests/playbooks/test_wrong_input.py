@@ -97,6 +97,24 @@ def test_a_deploy_root_that_is_a_file_is_refused_and_stays(project, artifacts):
     assert project.root.path.read_text() == "precious"
 
 
+def the_last_message(result):
+    return result.text.rpartition('"msg": "')[2]
+
+
+def test_what_two_modules_would_say_is_said_once(project, artifacts):
+    result = project.run(ROLE, **archive(artifacts), ansistrano_deploy_to="shop")
+    result.bad("'shop' is relative; write the whole path from /. Nothing was changed.")
+    assert the_last_message(result).count("is relative") == 1
+    assert the_last_message(project.run(ROLLBACK, ansistrano_deploy_to="shop").bad()).count("is relative") == 1
+
+
+def test_where_the_archive_was_looked_for_is_said_once(project, seed, artifacts):
+    project.seed(seed)
+    given = {"ansistrano_deploy_from": "missing.tar.gz"}
+    last = the_last_message(project.run(ROLE, **archive(artifacts) | given).bad("Live is 2"))
+    assert last.count("there is no such file") == last.count("Searched in") == 1
+
+
 def test_a_current_that_no_deploy_has_made_is_refused_and_stays(project, artifacts):
     (project.root / "current").mkdir(parents=True)
     (project.root / "current/precious").write_text("site")

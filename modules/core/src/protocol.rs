@@ -190,8 +190,8 @@ pub fn main<M: Module>() -> ExitCode {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
     }
     let failed = result.get("failed") == Some(&Value::Bool(true));
-    let mut text = Value::Object(result).to_string();
-    text.push('\n');
+    // What a login shell says at its start may lack its line feed; Ansible looks at the start of lines.
+    let text = format!("\n{}\n", Value::Object(result));
     let mut stdout = std::io::stdout().lock();
     // When the reader has gone, the exit code is all that is left to tell.
     let told = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
