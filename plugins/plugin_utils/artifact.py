@@ -56,7 +56,10 @@ class Archive:
 
     def piece(self, offset):
         """The bytes from there on. Raises C(AnsibleError) when the file is not as it was."""
-        content = os.pread(self._fd, PIECE, offset)
+        try:
+            content = os.pread(self._fd, PIECE, offset)
+        except OSError as error:
+            raise unreadable(self.name, error) from None
         self._check()
         return content
 
@@ -84,12 +87,19 @@ class Archive:
                 pass
             digest = hashlib.sha256()
             offset = 0
-            while content := os.pread(self._fd, 1 << 20, offset):
-                digest.update(content)
-                offset += len(content)
+            try:
+                while content := os.pread(self._fd, 1 << 20, offset):
+                    digest.update(content)
+                    offset += len(content)
+            except OSError as error:
+                raise unreadable(self.name, error) from None
             self._check()
             binaries.write(notes, json.dumps([*known, digest.hexdigest()]).encode())
         return digest.hexdigest()
+
+
+def unreadable(name, error):
+    return AnsibleError(f"cannot read '{name}' on the controller: {error}. Nothing was changed.")
 
 
 def changed(name):
@@ -150,7 +160,7 @@ class Delivery:
                 f" archive in src (ansistrano_deploy_from). Nothing was changed. ({to_text(error)})"
             ) from None  # ansible-core 2.19 would append its message once more
         except OSError as error:
-            raise AnsibleError(f"cannot read '{given}' on the controller: {error}. Nothing was changed.") from None
+            raise unreadable(given, error) from None
 
     def _deliver(self, arguments, archive, task_vars):
         if self._connection.transport == "local":

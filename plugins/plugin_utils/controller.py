@@ -68,12 +68,16 @@ def has_died(holder):
         return False
     if any(holder.get(key) != here[key] for key in ("host", "boot_id", "pid_namespace")):
         return False
+    # The lock's file may have been written by whoever owns the deploy root.
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or not 0 < pid < 1 << 31:
+        return False
     try:
-        os.kill(holder["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         pass  # somebody else's: it is there, and /proc may be hidden (hidepid)
-    state, started = _state(holder["pid"])
+    state, started = _state(pid)
     # A zombie has ended; nobody has asked how, and in a container perhaps nobody ever will.
     return state in (b"Z", b"X") or (started > 0 and started != holder["started"])

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 from ansible_run import DEPLOY, ROLLBACK, snapshot, wait_until
@@ -157,3 +158,18 @@ def test_a_lock_from_another_controller_holds_until_oxistrano_unlock(project, se
     project.run(ROLLBACK).bad(*told)
     project.run(ROLLBACK, oxistrano_unlock=True).good()
     project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
+@pytest.mark.parametrize("pid", [1 << 40, 0])
+def test_a_lock_of_a_process_that_there_cannot_be_is_not_taken_over(project, seed, artifacts, pid):
+    """Whoever owns the deploy root can have written it."""
+    project.seed(seed)
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    deployer = {
+        "host": socket.gethostname(), "user": "alice", "pid": pid, "started": 1, "boot_id": boot_id,
+        "pid_namespace": os.readlink("/proc/self/ns/pid"),
+    }
+    lock = {"kind": "deploy", "version": "9", "since": "2026-01-02T03:04:05Z", "user": "shop", "deployer": deployer}
+    (project.root.state / "lock.json").write_text(json.dumps(lock))
+    project.deploy(artifacts.archive("3"), "3").bad(f"deploy of 9 by alice@{socket.gethostname()}")
+    assert project.root.lock() == lock
