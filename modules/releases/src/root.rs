@@ -3,15 +3,14 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use oxistrano_core::{users, AbsPath, Dir, Failure, IoContext, RelPath};
+use oxistrano_core::{users, AbsPath, Dir, Failure, RelPath};
 
 use crate::Version;
 
@@ -96,7 +95,7 @@ pub struct Root {
     layout: Layout,
     dir: Dir,
     /// Held while a module that changes something runs.
-    mutex: Option<OwnedFd>,
+    mutex: Option<File>,
 }
 
 impl Root {
@@ -248,19 +247,11 @@ impl Root {
     pub fn exclusively(mut self) -> Result<Self, Failure> {
         let state = self.state()?;
         let path = state.at(MUTEX);
-        // NONBLOCK, and a look at what it is: not everybody here means well.
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         // For its owner only: whoever can open it can hold it.
-        let fd =
-            fs::openat(&state, MUTEX, flags, Mode::from_raw_mode(0o600)).or_fail("open", &path)?;
-        if !state.lookup(MUTEX)?.is_some_and(|info| info.is_file()) {
-            let error = std::io::Error::other("it is not a regular file");
-            return Err(Failure::io("lock", &path, error).remedy("remove it"));
-        }
+        let mut file = state.open_to_write(MUTEX, OFlags::empty(), 0o600)?;
         let started = Instant::now();
         loop {
-            match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {}
                 Err(error) => return Err(Failure::io("lock", &path, error)),
@@ -268,7 +259,7 @@ impl Root {
             oxistrano_core::interrupt::check()?;
             if started.elapsed() > PATIENCE {
                 let mut holder = String::new();
-                let _ = File::from(fd).take(20).read_to_string(&mut holder);
+                let _ = file.take(20).read_to_string(&mut holder);
                 return Err(Failure::new("busy", format!("{} is busy", self.describe()))
                     .cause(format!(
                         "another module of Oxistrano is at work there (process {})",
@@ -281,12 +272,11 @@ impl Root {
             sleep(Duration::from_millis(50));
         }
         // For the message above; of no other use.
-        let mut file = File::from(fd);
         let _ = file
             .set_len(0)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| write!(file, "{}", std::process::id()));
-        self.mutex = Some(file.into());
+        self.mutex = Some(file);
         Ok(self)
     }
 
@@ -359,7 +349,7 @@ pub(crate) mod tests {
             rustix::fs::CWD,
             &path,
             rustix::fs::FileType::Fifo,
-            Mode::from_raw_mode(0o666),
+            rustix::fs::Mode::from_raw_mode(0o666),
             0,
         );
         fifo.unwrap();
