@@ -49,7 +49,12 @@ pub(crate) fn clear(dir: &Dir, name: &str) {
         let mut parts = text.rsplit('.');
         let pid = parts.nth(1).and_then(|pid| pid.parse::<u32>().ok());
         let is_ours = text.contains(&format!("-{name}."));
-        if is_ours && pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        // In a container this process may have the number of the one that was killed.
+        let is_gone = |pid| match pid == std::process::id() {
+            true => !Dir::is_own_temporary(&left),
+            false => !Path::new(&format!("/proc/{pid}")).exists(),
+        };
+        if is_ours && pid.is_some_and(is_gone) {
             let _ = unlinkat(dir, &left, AtFlags::empty());
             let _ = unlinkat(dir, &left, AtFlags::REMOVEDIR);
         }

@@ -1,11 +1,14 @@
 //! Changing the names in a directory: each time with what makes the change visible in one
 //! step, where the kernel has something of the kind.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::fs::{Gid, Uid};
@@ -261,7 +264,13 @@ impl Dir {
         name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
     }
 
-    /// A name beside `name` that nobody else uses.
+    /// Whether it was made by this process.
+    pub fn is_own_temporary(name: &OsStr) -> bool {
+        name.to_string_lossy().contains(&format!(".{}-", mark()))
+    }
+
+    /// A name beside `name` that nobody else uses, and nobody can foresee: in a container the
+    /// next process may have the number of one that was killed.
     pub fn temporary(&self, name: impl AsRef<Path>) -> OsString {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -269,7 +278,14 @@ impl Dir {
         let name = name.as_ref().to_string_lossy().replace('/', "");
         // Short enough for NAME_MAX whatever `name` is.
         temporary.push(name.chars().take(40).collect::<String>());
-        temporary.push(format!(".{}.{count}", std::process::id()));
+        temporary.push(format!(".{}.{}-{count}", std::process::id(), mark()));
         temporary
     }
+}
+
+/// A random number of this process.
+fn mark() -> &'static str {
+    static MARK: OnceLock<String> = OnceLock::new();
+    // The keys of a new hash map are random.
+    MARK.get_or_init(|| format!("{:016x}", RandomState::new().build_hasher().finish()))
 }
