@@ -194,7 +194,9 @@ impl Root {
     /// or to a directory in the release. By handles, because a path may be too long. Not to know
     /// is an error: what is live must not be taken for what may be deleted.
     fn led_to(&self, releases: &[Release]) -> Result<Option<Version>, Failure> {
-        let path = self.layout().current_path();
+        let current = self.layout().current_path();
+        let target = self.dir().read_link(&self.layout().current_dir)?.unwrap_or_default();
+        let path = current.parent().unwrap_or(&current).join(target);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |dir: BorrowedFd<'_>, name: &OsStr| fs::openat(dir, name, flags, Mode::empty());
         let parent = self.current_parent()?;
