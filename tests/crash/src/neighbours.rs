@@ -174,6 +174,7 @@ fn beside(scene: &Scene, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
             give(&scene.root().join(".oxistrano"), 1);
             give(&scene.root().join("releases"), 1);
         }
+        mend(&scene.root().join(".oxistrano"));
         if Manifest::exact(&scene.outside()) != before {
             row.violations.push(format!("round {round}: something outside has changed"));
             break;
@@ -186,6 +187,15 @@ fn beside(scene: &Scene, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
     row.points = hostile.stop() as usize;
     row.remark = format!("points: swaps; {well} calls did their work, {refused} refused");
     row
+}
+
+/// What an administrator would do: a link in the place of the lock refuses every deploy.
+fn mend(state: &Path) {
+    for path in names(state).into_iter().map(|name| state.join(name)) {
+        if path.symlink_metadata().is_ok_and(|info| !info.is_file() && !info.is_dir()) {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 fn prepare(scene: &Scene, theirs: Theirs) {
