@@ -20,11 +20,12 @@ mod inside;
 
 pub use info::{noun, Info};
 
+/// The most that [`Dir::read`] reads, more than any version, lock or configuration has: the file
+/// may be in a directory of somebody who wants the memory full.
+const LARGEST: u64 = 16 << 20;
+/// How often a file is opened anew that others have exchanged meanwhile.
+const TRIES: usize = 100;
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-
-/// The most that [`Dir::read`] reads: the file may be in a directory of somebody who wants the
-/// memory full.
-const LARGEST: u64 = 64 << 20;
 
 /// An open directory.
 #[derive(Debug)]
@@ -78,20 +79,50 @@ impl Dir {
     /// Opens a regular file in this one for reading; a link is refused.
     ///
     /// # Errors
-    /// When it is not there or something else.
+    /// When it is not there, something else, or may be somebody else's.
     pub fn open_file(&self, name: impl AsRef<Path>) -> Result<File, Failure> {
-        let path = self.at(&name);
-        self.open_regular(name.as_ref()).or_fail("open", path)
+        let name = name.as_ref();
+        let file = self.open_own(name, OFlags::RDONLY, Mode::empty(), "open")?;
+        file.ok_or(Errno::NOENT).or_fail("open", self.at(name))
     }
 
-    fn open_regular(&self, name: &Path) -> io::Result<File> {
+    /// Opens a regular file for reading and writing, with these flags besides, and makes it with
+    /// this mode if it is missing.
+    ///
+    /// # Errors
+    /// When it is something else, or may be somebody else's.
+    pub fn open_to_write(
+        &self,
+        name: impl AsRef<Path>,
+        flags: OFlags,
+        mode: u32,
+    ) -> Result<File, Failure> {
+        let (name, flags) = (name.as_ref(), flags | OFlags::RDWR | OFlags::CREATE);
+        let file = self.open_own(name, flags, Mode::from_raw_mode(mode), "write")?;
+        file.ok_or(Errno::NOENT).or_fail("write", self.at(name))
+    }
+
+    /// `None` if it is not there.
+    fn open_own(
+        &self,
+        name: &Path,
+        flags: OFlags,
+        mode: Mode,
+        verb: &str,
+    ) -> Result<Option<File>, Failure> {
+        let path = self.at(name);
         // NONBLOCK: a FIFO must not hold us up.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = File::from(fs::openat(&self.fd, name, flags, Mode::empty())?);
-        match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(io::Error::other("it is not a regular file")),
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        for _ in 0..TRIES {
+            let fd = match fs::openat(&self.fd, name, flags, mode) {
+                Err(Errno::NOENT) => return Ok(None),
+                opened => opened.or_fail(verb, &path)?,
+            };
+            if self.is_own_file(name, &fd, verb)? {
+                return Ok(Some(File::from(fd)));
+            }
         }
+        Err(Failure::io(verb, &path, io::Error::other("it is exchanged all the time")))
     }
 
     /// Itself.
@@ -279,20 +310,67 @@ impl Dir {
     /// The contents of a regular file; `None` if it is not there.
     ///
     /// # Errors
-    /// When it is something else than a file, larger than 64 MiB, or unreadable.
+    /// When it is something else than a file, unreadable, or larger than what is read here
+    /// ever is.
     pub fn read(&self, name: impl AsRef<Path>) -> Result<Option<Vec<u8>>, Failure> {
-        let path = self.at(&name);
-        let file = match self.open_regular(name.as_ref()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.or_fail("read", &path)?,
+        self.read_up_to(name, LARGEST)
+    }
+
+    /// The same of a file that may have that many bytes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_up_to(
+        &self,
+        name: impl AsRef<Path>,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let name = name.as_ref();
+        let path = self.at(name);
+        let Some(file) = self.open_own(name, OFlags::RDONLY, Mode::empty(), "read")? else {
+            return Ok(None);
         };
         let mut contents = Vec::new();
-        file.take(LARGEST + 1).read_to_end(&mut contents).or_fail("read", &path)?;
-        if contents.len() as u64 > LARGEST {
-            let error = io::Error::other("it is larger than 64 MiB");
+        file.take(most + 1).read_to_end(&mut contents).or_fail("read", &path)?;
+        if contents.len() as u64 > most {
+            let error = io::Error::other(format!("it has more than {most} bytes"));
             return Err(Failure::io("read", &path, error));
         }
         Ok(Some(contents))
+    }
+
+    /// Whether an open file is a regular one that belongs here. Who may write to this
+    /// directory can link a file of another user into it, unless the kernel forbids it
+    /// (`fs.protected_hardlinks`); that one must neither be changed nor shown. `false`: the
+    /// name is another file's by now.
+    fn is_own_file(&self, name: &Path, fd: &OwnedFd, verb: &str) -> Result<bool, Failure> {
+        let path = self.at(name);
+        let stat = fs::fstat(fd).or_fail("examine", &path)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let error = io::Error::other("it is not a regular file");
+            return Err(Failure::io(verb, &path, error).remedy("remove it"));
+        }
+        let here = self.info()?;
+        let others_write = here.mode() & 0o022 != 0;
+        let trusted = [0, users::current()].contains(&here.uid()) && !others_write;
+        let shows_nothing = verb != "write" && stat.st_mode & 0o004 != 0;
+        if trusted || shows_nothing {
+            return Ok(true);
+        }
+        // By its name as well: its other name here may be gone since it was opened.
+        let named = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => named,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(Failure::io("examine", &path, error)),
+        };
+        if (named.st_dev, named.st_ino) != (stat.st_dev, stat.st_ino) {
+            return Ok(false);
+        }
+        if named.st_nlink == 1 || (named.st_uid == here.uid() && !others_write) {
+            return Ok(true);
+        }
+        let error = io::Error::other("it has a second name, and may be another user's file");
+        Err(Failure::io(verb, &path, error).remedy("remove it").path(path))
     }
 }
 
@@ -352,6 +430,56 @@ mod tests {
         dir.set_mode(0o755).unwrap();
         std::os::unix::fs::lchown(place.join("link"), Some(65534), None).unwrap();
         assert_eq!(dir.open_trusted_dir("link").unwrap_err().code(), "untrusted_link");
+    }
+
+    #[test]
+    fn a_file_that_others_have_linked_here_is_neither_shown_nor_changed() {
+        if !users::is_root() {
+            eprintln!("NOT CHECKED without root: hard links in directories of other users");
+            return;
+        }
+        use std::fs::Permissions;
+        use std::os::unix::fs::{chown, PermissionsExt};
+        let scratch = tempfile::tempdir().unwrap();
+        let theirs = scratch.path().join("theirs");
+        std::fs::create_dir(&theirs).unwrap();
+        let secret = scratch.path().join("secret");
+        std::fs::write(&secret, "s3cr3t").unwrap();
+        let mode = |mode| std::fs::set_permissions(&secret, Permissions::from_mode(mode)).unwrap();
+        // Where fs.protected_hardlinks is 0, they need no help with this.
+        std::fs::hard_link(&secret, theirs.join("file")).unwrap();
+        let dir = Dir::open(&theirs).unwrap();
+        let write = || dir.open_to_write("file", OFlags::APPEND, 0o600).map(drop);
+        mode(0o600);
+        assert_eq!(dir.read("file").unwrap().unwrap(), b"s3cr3t", "the directory is root's");
+        chown(&theirs, Some(65534), None).unwrap();
+        for refused in [dir.read("file").map(drop), dir.open_file("file").map(drop), write()] {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("it has a second name"), "{error}");
+        }
+        // What everybody can read is no secret.
+        mode(0o644);
+        assert_eq!(dir.read("file").unwrap().unwrap(), b"s3cr3t");
+        assert!(write().is_err());
+        // Their own file, and one with a single name, whoever owns it.
+        chown(&secret, Some(65534), None).unwrap();
+        write().unwrap();
+        chown(&secret, Some(0), None).unwrap();
+        std::fs::remove_file(&secret).unwrap();
+        write().unwrap();
+    }
+
+    #[test]
+    fn a_file_larger_than_any_is_not_read() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = Dir::open(scratch.path()).unwrap();
+        let file = File::create(dir.at("REVISION")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let error = dir.read("REVISION").unwrap_err().to_string();
+        assert!(error.contains("it has more than 16777216 bytes"), "{error}");
+        file.set_len(3).unwrap();
+        assert_eq!(dir.read_up_to("REVISION", 3).unwrap().unwrap(), [0; 3]);
+        assert!(dir.read_up_to("REVISION", 2).is_err());
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn remedy(error: &io::Error) -> Option<&'static str> {
     use io::ErrorKind as E;
     // ErrorKind::FilesystemLoop is not stable.
     if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-        return Some("a symbolic link stands where a directory should be");
+        return Some("a symbolic link stands where none should be");
     }
     Some(match error.kind() {
         E::PermissionDenied => "run as a user who may (become), or mend the permissions",

@@ -10,12 +10,15 @@ static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 /// From now on the signals only set a flag.
 pub fn install() {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     let flag = RECEIVED.get_or_init(Default::default);
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         // A failure leaves the default action: the process ends, which is no worse.
         let _ = signal_hook::flag::register_usize(signal, Arc::clone(flag), signal as usize);
     }
+    // A file beyond the limit (`ulimit -f`) is an error of its write then, and not the end.
+    // A handler, unlike SIG_IGN, is not passed on to the programs that are started.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Fails once a signal has come.

@@ -6,7 +6,7 @@
 
 mod docs;
 
-use oxistrano_core::{Context, Diff, Documentation, Failure, Literal, Module, Outcome};
+use oxistrano_core::{Context, Diff, Dir, Documentation, Failure, Literal, Module, Outcome};
 use oxistrano_releases::{
     release_options, trash, EventKind, Release, Releases, Root, State, Version,
 };
@@ -71,22 +71,38 @@ impl Module for ReleasePrune {
             return Ok(outcome.msg(would));
         }
         let dir = root.releases()?;
-        let mut trash = Vec::new();
-        for version in &doomed {
-            trash.push(trash::discard(&dir, version)?);
-            root.record(version, EventKind::Removed)?;
-        }
+        let (trash, stays) = set_aside(&root, &dir, &doomed);
         if options.wait {
             let state = "They are out of the way; the next deploy removes what is left.";
-            let removed = trash::empty(&dir, trash).map_err(|failure| failure.state(state))?;
+            let removed = trash::empty(&dir, trash).map_err(|failure| failure.state(state));
+            stays.map_or(Ok(()), Err)?;
+            let removed = removed?;
             outcome = outcome
                 .value("removed_files", removed.files)
                 .value("removed_directories", removed.directories);
         } else {
             outcome = outcome.warnings(trash::empty_later(&dir, &trash));
+            stays.map_or(Ok(()), Err)?;
         }
         Ok(outcome.msg(format!("removed {}", names.join(", "))))
     }
+}
+
+/// Renames releases out of the way. One that stays (somebody has mounted something there, or
+/// made it immutable) does not keep the others; the first of those is the failure.
+fn set_aside(root: &Root, dir: &Dir, doomed: &[Version]) -> (Vec<trash::Item>, Option<Failure>) {
+    let (mut trash, mut stays) = (Vec::new(), None);
+    for version in doomed {
+        let set_aside = trash::discard(dir, version).and_then(|item| {
+            trash.push(item);
+            root.record(version, EventKind::Removed)
+        });
+        if let Err(failure) = set_aside {
+            let state = "The others that had to go are out of the way.";
+            stays.get_or_insert(failure.state(state));
+        }
+    }
+    (trash, stays)
 }
 
 /// Chooses; the live release, the one in progress and (unless told) the previous one are

@@ -275,3 +275,38 @@ fn no_mount_point_is_crossed_and_the_rest_is_reported() {
     reply.failed("mount_point").says(["another file system is mounted there", "unmount"]);
     assert_eq!(root.live(), "5");
 }
+
+#[test]
+fn a_release_that_cannot_be_moved_keeps_no_other() {
+    if !is_root() {
+        return not_checked("a release that cannot be moved: this needs root");
+    }
+    let root = five();
+    let mounted = |what: &[&str]| {
+        let status = Command::new(what[0]).args(&what[1..]).arg(root.at("releases/2")).status();
+        assert!(status.expect("a program").success(), "{what:?}");
+    };
+    let place = root.at("releases/2");
+    mounted(&["mount", "--bind", place.to_str().unwrap()]);
+    for wait in [true, false] {
+        let arguments = json!({"keep": 2, "wait": wait});
+        let reply = root.run("release_prune", arguments).failed("io");
+        reply.says(["releases/2", "The others that had to go are out of the way."]);
+        assert_eq!(root.releases(), ["2", "4", "5"]);
+    }
+    mounted(&["umount"]);
+    let _ = root.run("release_prune", keep(2)).changed();
+    assert_eq!(root.releases(), ["4", "5"]);
+}
+
+#[test]
+fn what_is_live_by_way_of_another_link_stays() {
+    let root = Root::with(&["1", "2", "3"]);
+    root.link("live", "releases/1");
+    fs::remove_file(root.at("current")).unwrap();
+    root.link("current", "live");
+    let _ = root.run("release_prune", json!({"versions": ["1"]})).failed("release_in_use");
+    let reply = root.run("release_prune", json!({"keep": 1, "keep_previous": false})).changed();
+    assert_eq!(reply["removed"], json!(["3", "2"]));
+    assert_eq!((root.live().as_str(), root.read("current/index.php").as_str()), ("1", "1"));
+}

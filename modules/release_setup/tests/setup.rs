@@ -252,3 +252,31 @@ fn shared_directories_that_are_made_belong_to_whom_they_are_for() {
     let unknown = json!({"version": "2", "shared_owner": "nobody-at-all"});
     let _ = Root::fresh().run("release_setup", unknown).failed("no_such_user");
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_not_the_end() {
+    let root = Root::with(&["1"]);
+    let before = root.content();
+    let mut arguments = start("2");
+    arguments["deploy_to"] = root.path().to_str().into();
+    fs::write(root.beside("arguments"), arguments.to_string()).unwrap();
+    let mut limited = std::process::Command::new("prlimit");
+    limited.arg("--fsize=0").arg(oxistrano_harness::binary("release_setup"));
+    let output = limited.arg(root.beside("arguments")).output().expect("prlimit");
+    let reply = oxistrano_harness::Reply::of(&output).failed("io");
+    reply.says(["cannot write", "File too large"]);
+    before.assert_same(&root.content());
+    assert_eq!(root.lock(), Value::Null);
+}
+
+#[test]
+fn more_in_the_trash_than_one_command_line_can_name_goes_too() {
+    let root = Root::with(&["1"]);
+    for number in 0..9_000 {
+        let name = format!("releases/.oxistrano-trash-{}.{number}", "x".repeat(220));
+        fs::create_dir(root.at(name)).unwrap();
+    }
+    let reply = root.run("release_setup", start("2")).changed();
+    reply.has_no_warnings();
+    assert_eq!(root.releases(), ["1"]);
+}

@@ -1,11 +1,10 @@
 //! What happened in a deploy root: one JSON object per line, appended, never changed.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{self, Mode, OFlags};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use oxistrano_core::{clock, json, Failure, IoContext};
@@ -15,6 +14,8 @@ use crate::root::{local_user, Root};
 use crate::Version;
 
 const FILE: &str = "history.jsonl";
+/// A kilobyte for each deploy: a quarter of a million of them.
+const LARGEST: u64 = 256 << 20;
 
 /// One line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -282,7 +283,7 @@ impl Root {
     /// An I/O error.
     pub fn history(&self) -> Result<History, Failure> {
         let text = match self.state_if_there()? {
-            Some(state) => state.read(FILE)?,
+            Some(state) => state.read_up_to(FILE, LARGEST)?,
             None => None,
         };
         Ok(History::parse(&text.unwrap_or_default()))
@@ -299,11 +300,7 @@ impl Root {
         let event = Event { at: clock::now(), version: version.as_str().to_owned(), kind };
         let state = self.state()?;
         let path = state.at(FILE);
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd =
-            fs::openat(&state, FILE, flags, Mode::from_raw_mode(0o640)).or_fail("open", &path)?;
-        let mut file = File::from(fd);
+        let mut file = state.open_to_write(FILE, OFlags::APPEND, 0o640)?;
         let mut line = Vec::new();
         // A line that was cut off must not swallow this one.
         let length = file.metadata().or_fail("examine", &path)?.len();

@@ -1,13 +1,15 @@
 //! The releases that are there, and what each of them is.
 
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
 use oxistrano_core::dir::Info;
 use oxistrano_core::json::{json, Value};
-use oxistrano_core::{clock, Dir, Failure};
+use oxistrano_core::{clock, Dir, Failure, IoContext};
 
 use crate::history::{History, Record};
 use crate::lock::{Lock, LockKind};
@@ -164,13 +166,7 @@ impl Root {
             return Ok((None, None));
         };
         if current.is_symlink() {
-            let target = self.dir().read_link(&self.layout().current_dir)?.unwrap_or_default();
-            let named = target.file_name().and_then(|name| name.to_str()).and_then(known);
-            let active = match named {
-                Some(release) if self.leads_to(&target, &release.version)? => Some(release),
-                _ => None,
-            };
-            return Ok((Some(Via::Symlink), active.map(|release| release.version.clone())));
+            return Ok((Some(Via::Symlink), self.led_to(releases)?));
         }
         if !current.is_dir() {
             return Ok((None, None));
@@ -194,21 +190,38 @@ impl Root {
         Ok((Some(Via::Rsync), active.map(|release| release.version.clone())))
     }
 
-    /// Whether a link's target is that release's directory, however it is written. Not to know
+    /// The release that the link `current` leads to, however it is written, by way of other links
+    /// or to a directory in the release. By handles, because a path may be too long. Not to know
     /// is an error: what is live must not be taken for what may be deleted.
-    fn leads_to(&self, target: &Path, version: &Version) -> Result<bool, Failure> {
-        let Some(base) = self.layout().current_path().parent().map(Path::to_owned) else {
-            return Ok(false);
+    fn led_to(&self, releases: &[Release]) -> Result<Option<Version>, Failure> {
+        let current = self.layout().current_path();
+        let target = self.dir().read_link(&self.layout().current_dir)?.unwrap_or_default();
+        let path = current.parent().unwrap_or(&current).join(target);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |dir: BorrowedFd<'_>, name: &OsStr| fs::openat(dir, name, flags, Mode::empty());
+        let parent = self.current_parent()?;
+        let mut here = match open(parent.as_fd(), self.layout().current_dir.name()) {
+            Ok(here) => here,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
+                return Ok(None)
+            }
+            Err(error) => return Err(Failure::io("examine", &path, error)),
         };
-        let identity = |path: &Path| match path.metadata() {
-            Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
-            Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
-                _ => Err(Failure::io("examine", path, error)),
-            },
-        };
-        let target = identity(&base.join(target))?;
-        Ok(target.is_some() && target == identity(&self.layout().release_path(version))?)
+        let mut below = None;
+        loop {
+            let stat = fs::fstat(&here).or_fail("examine", &path)?;
+            let identity = (stat.st_dev, stat.st_ino);
+            if below == Some(identity) {
+                return Ok(None);
+            }
+            let is_here =
+                |release: &&Release| (release.info.device(), release.info.inode()) == identity;
+            if let Some(release) = releases.iter().find(is_here) {
+                return Ok(Some(release.version.clone()));
+            }
+            below = Some(identity);
+            here = open(here.as_fd(), "..".as_ref()).or_fail("examine", &path)?;
+        }
     }
 }
 
@@ -294,7 +307,7 @@ mod tests {
     use super::*;
     use crate::history::EventKind;
     use crate::lock::{Deployer, LockKind};
-    use crate::root::tests::scratch;
+    use crate::root::tests::{layout, scratch};
 
     fn version(name: &str) -> Version {
         Version::new(name).unwrap()
@@ -375,6 +388,40 @@ mod tests {
         place(&root, "etc");
         root.dir().replace_with_symlink("current", Path::new("/etc")).unwrap();
         assert!(root.all_releases().unwrap().active().is_none());
+    }
+
+    #[test]
+    fn a_link_may_lead_to_the_live_release_by_way_of_another_or_into_it() {
+        let (_scratch, root) = scratch();
+        for name in ["1", "2"] {
+            deployed(&root, name);
+        }
+        let releases = root.layout().releases_path();
+        std::fs::create_dir(releases.join("1/pub")).unwrap();
+        root.dir().make_symlink("live", &releases.join("1")).unwrap();
+        for target in ["live", "./live/.", "releases/1/pub", "releases/../live/pub"] {
+            root.dir().replace_with_symlink("current", Path::new(target)).unwrap();
+            let all = root.all_releases().unwrap();
+            assert_eq!(all.active().map(|r| r.version.as_str()), Some("1"), "{target}");
+        }
+        root.dir().replace_with_symlink("current", &releases).unwrap();
+        assert!(root.all_releases().unwrap().active().is_none());
+    }
+
+    #[test]
+    fn what_is_live_is_known_however_long_the_path_of_the_deploy_root_is() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut path = scratch.path().to_owned();
+        // A release's path has one byte less than a path may have, that of the link's target more.
+        let left = |path: &Path| 4083 - path.as_os_str().len() - 1;
+        while left(&path) > 250 {
+            path.push("d".repeat(200));
+        }
+        path.push("d".repeat(left(&path)));
+        std::fs::create_dir_all(path.join("releases")).unwrap();
+        let root = Root::open(layout(&path)).unwrap();
+        deployed(&root, "1");
+        assert_eq!(root.all_releases().unwrap().active().unwrap().version, version("1"));
     }
 
     #[test]

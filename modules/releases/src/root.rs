@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use oxistrano_core::{users, AbsPath, Dir, Failure, IoContext, RelPath};
+use oxistrano_core::{users, AbsPath, Dir, Failure, RelPath};
 
 use crate::Version;
 
@@ -247,17 +247,8 @@ impl Root {
     pub fn exclusively(mut self) -> Result<Self, Failure> {
         let state = self.state()?;
         let path = state.at(MUTEX);
-        // NONBLOCK, and a look at what it is: not everybody here means well.
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         // For its owner only: whoever can open it can hold it.
-        let mut file = fs::openat(&state, MUTEX, flags, Mode::from_raw_mode(0o600))
-            .map(File::from)
-            .or_fail("open", &path)?;
-        if !file.metadata().or_fail("examine", &path)?.is_file() {
-            let error = std::io::Error::other("it is not a regular file");
-            return Err(Failure::io("lock", &path, error).remedy("remove it"));
-        }
+        let mut file = state.open_to_write(MUTEX, OFlags::empty(), 0o600)?;
         let started = Instant::now();
         loop {
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -353,7 +344,7 @@ pub(crate) mod tests {
             rustix::fs::CWD,
             &path,
             rustix::fs::FileType::Fifo,
-            Mode::from_raw_mode(0o666),
+            rustix::fs::Mode::from_raw_mode(0o666),
             0,
         );
         fifo.unwrap();

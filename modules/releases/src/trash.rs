@@ -13,6 +13,8 @@ use oxistrano_core::{Dir, Failure, IoContext};
 const PREFIX: &str = ".oxistrano-trash-";
 /// How the process that removes is told to.
 const REAPER: &str = "--oxistrano-empty-trash";
+/// As many names as are sure to find room on one command line, which may have 128 KiB.
+const TOGETHER: usize = 400;
 
 /// Something in the trash, by its name in the directory of the releases.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,10 +95,9 @@ pub fn empty(dir: &Dir, items: Vec<Item>) -> Result<Removed, Failure> {
 /// not get done, the next deploy's setup does; so that no process could be started is a
 /// warning, not a failure.
 pub fn empty_later(dir: &Dir, items: &[Item]) -> Option<String> {
-    if items.is_empty() {
-        return None;
-    }
-    start_reaper(dir, items)
+    items
+        .chunks(TOGETHER)
+        .try_for_each(|items| start_reaper(dir, items))
         .err()
         .map(|failure| format!("{failure} The next deploy removes what is in the trash there."))
 }

@@ -8,6 +8,7 @@
 //! * [`short`]: reads and writes that do less than they were asked to.
 //! * [`verdict`]: what must hold afterwards.
 //! * [`sweep`]: every disturbance of every step, one after the other.
+//! * [`reborn`]: the same in a container where every process has the same number.
 //! * [`stage`], [`peers`], [`calls`], [`world`], [`again`]: the same for the modules for
 //!   Magento and php-fpm.
 //! * [`power`], [`neighbours`], [`races`], [`load`]: the others.
@@ -21,6 +22,7 @@ pub mod peers;
 pub mod power;
 pub mod programs;
 pub mod races;
+pub mod reborn;
 pub mod scene;
 pub mod short;
 pub mod stage;

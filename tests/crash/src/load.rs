@@ -292,6 +292,15 @@ fn many_files(scene: &Scene, files: usize) -> Vec<Row> {
         }
     }
     let mut rows = Vec::new();
+    let archive = scene.top().join("tree.tar.gz");
+    let mut tar = std::process::Command::new("tar");
+    tar.env("GZIP", "-1").arg("-czf").arg(&archive).arg("-C").arg(&tree).arg(".");
+    assert!(tar.status().is_ok_and(|status| status.success()), "tar");
+    scene.programs.must("release_setup", &with(scene, json!({"version": "m0"})));
+    let unpack = json!({"version": "m0", "src": archive.to_str(), "remote_src": true});
+    let what = format!("release_unpack of {files} files");
+    rows.push(measured(scene, &what, "release_unpack", &with(scene, unpack)));
+    scene.programs.must("release_setup", &with(scene, json!({"state": "unlocked"})));
     for (version, method) in [("m1", "copy"), ("m2", "hardlink")] {
         scene.programs.must("release_setup", &with(scene, json!({"version": version})));
         let copy = with(scene, json!({"version": version, "src": tree.to_str(), "method": method}));
@@ -302,7 +311,7 @@ fn many_files(scene: &Scene, files: usize) -> Vec<Row> {
     let prune = with(scene, json!({"keep": 1, "wait": true}));
     rows.push(measured(
         scene,
-        &format!("release_prune of 2 × {files} files"),
+        &format!("release_prune of 3 × {files} files"),
         "release_prune",
         &prune,
     ));

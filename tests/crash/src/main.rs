@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use oxistrano_crash::sweep::{self, Extent};
 use oxistrano_crash::table::{is_well, render};
-use oxistrano_crash::{again, disturb, load, neighbours, power, races, short};
+use oxistrano_crash::{again, disturb, load, neighbours, power, races, reborn, short};
 
 const HELP: &str =
     "crash [--modules DIRECTORY] [--on DIRECTORY] [--only TEXT] [--stride N] [--threads] [WHAT]...
@@ -107,6 +107,11 @@ fn main() -> ExitCode {
                 };
                 let mut rows = sweep::run(&modules, scratch.path(), &extent);
                 rows.extend(again::run(&modules, scratch.path(), &extent));
+                // Name spaces are root's.
+                let root = rustix::process::geteuid().is_root();
+                if what == "kills" && root && only.is_empty() {
+                    rows.extend(reborn::run(&modules, scratch.path(), &extent));
+                }
                 (title, rows)
             }
             "neighbours" => {

@@ -45,7 +45,7 @@ pub fn be_hostile(shop: &Path, outside: &Path, own: &Path, seed: u64) {
         if turn % 64 == 0 {
             targets = targets_in(shop);
             let _ = fs::write(own.join("count"), swaps.to_string());
-            foresee(shop, outside, &mut below);
+            forestall(shop, outside, &mut below);
         }
         let Some(target) = targets.get(below(targets.len())) else { continue };
         // A name beside it, because only there everything can be exchanged with it.
@@ -105,18 +105,16 @@ fn add_below(directory: &Path, depth: usize, targets: &mut Vec<PathBuf>) {
     }
 }
 
-/// Puts links to what is outside under the names that modules are about to use.
-fn foresee(shop: &Path, outside: &Path, below: &mut impl FnMut(usize) -> usize) {
-    let next = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let last: u32 = next.rsplit(' ').next().and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
+/// Puts links to what is outside in the place of what modules have just made under a temporary
+/// name. Nobody can guess those, but see them.
+fn forestall(shop: &Path, outside: &Path, below: &mut impl FnMut(usize) -> usize) {
     let places = ["shared", "shared/var", "shared/app/etc", ".", ".oxistrano", "releases"];
-    let name = ["REVISION", "current", "lock.json", "var", ".rsync-filter", "env.php"][below(6)];
     let place = shop.join(places[below(places.len())]);
-    let pid = last + below(20) as u32;
-    let path = place.join(format!(".oxistrano-tmp-{name}.{pid}.{}", below(3)));
-    let _ = symlink(outside.join("secret"), &path);
-    if below(3) == 0 {
-        let _ = fs::remove_file(&path);
+    for name in names(&place).into_iter().filter(|name| name.starts_with(".oxistrano-tmp-")) {
+        let path = place.join(name);
+        let _ = fs::remove_file(&path).or_else(|_| fs::rename(&path, place.join("evil-taken")));
+        let _ = symlink(outside.join("secret"), &path);
+        let _ = fs::remove_dir_all(place.join("evil-taken"));
     }
 }
 
@@ -176,6 +174,7 @@ fn beside(scene: &Scene, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
             give(&scene.root().join(".oxistrano"), 1);
             give(&scene.root().join("releases"), 1);
         }
+        mend(&scene.root().join(".oxistrano"));
         if Manifest::exact(&scene.outside()) != before {
             row.violations.push(format!("round {round}: something outside has changed"));
             break;
@@ -188,6 +187,15 @@ fn beside(scene: &Scene, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
     row.points = hostile.stop() as usize;
     row.remark = format!("points: swaps; {well} calls did their work, {refused} refused");
     row
+}
+
+/// What an administrator would do: a link in the place of the lock refuses every deploy.
+fn mend(state: &Path) {
+    for path in names(state).into_iter().map(|name| state.join(name)) {
+        if path.symlink_metadata().is_ok_and(|info| !info.is_file() && !info.is_dir()) {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 fn prepare(scene: &Scene, theirs: Theirs) {

@@ -24,6 +24,9 @@ pub struct Programs {
     /// Whether the programs that a module executes are disturbed as it is. What stands in for
     /// PHP is not: that what it does is done is what a module is asked about.
     pub with_children: bool,
+    /// Whether each module is run in a name space of its own, in which it has the same number
+    /// as all others.
+    pub in_container: bool,
 }
 
 /// What a program has left when it ended.
@@ -81,6 +84,7 @@ impl Programs {
             scratch: scratch.to_owned(),
             environment: Vec::new(),
             with_children: true,
+            in_container: false,
         }
     }
 
@@ -101,7 +105,15 @@ impl Programs {
         let files =
             ["args", "out", "err"].map(|name| self.scratch.join(format!("{name}-{number}")));
         fs::write(&files[0], arguments.to_string()).expect("the arguments");
-        let mut words: Vec<_> = wrap.iter().map(PathBuf::from).collect();
+        let mut words: Vec<PathBuf> = Vec::new();
+        if self.in_container {
+            let first = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+            words.extend(first.map(PathBuf::from));
+            // Number 1 is strace, or a shell.
+            let shell = ["sh", "-c", "\"$@\"; exit $?", "sh"];
+            words.extend(shell.iter().filter(|_| wrap.is_empty()).map(PathBuf::from));
+        }
+        words.extend(wrap.iter().map(PathBuf::from));
         words.push(self.path(module));
         words.push(files[0].clone());
         let create = |path| Stdio::from(File::create(path).expect("a file for the output"));

@@ -7,7 +7,7 @@ use oxistrano_crash::disturb::{reason_against, trace};
 use oxistrano_crash::scene::{Deploy, Scene, Via};
 use oxistrano_crash::sweep::{self, Extent};
 use oxistrano_crash::table::{is_well, render, Row};
-use oxistrano_crash::{again, load, neighbours, races, short};
+use oxistrano_crash::{again, load, neighbours, races, reborn, short};
 use oxistrano_harness::{binary, is_root};
 
 fn modules() -> PathBuf {
@@ -53,6 +53,22 @@ fn swept(title: &str, extent: &Extent) {
 fn a_module_may_be_killed_at_every_system_call() {
     let _alone = alone();
     swept("modules killed at system calls", &Extent { both: false, ..Extent::kills() });
+}
+
+#[test]
+fn the_next_process_may_have_the_number_of_the_one_that_was_killed() {
+    let _alone = alone();
+    let title = "killed in a container";
+    if let Some(why) = reason_against() {
+        return not_checked(title, &why);
+    }
+    if !is_root() {
+        return not_checked(title, "this needs root");
+    }
+    judge(
+        title,
+        &reborn::run(&modules(), scratch().path(), &Extent { stride: 2, ..Extent::kills() }),
+    );
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Changing the names in a directory: each time with what makes the change visible in one
 //! step, where the kernel has something of the kind.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::fs::{Gid, Uid};
@@ -282,8 +285,11 @@ impl Dir {
         for left in self.names().unwrap_or_default() {
             let text = left.to_string_lossy();
             let pid = text.strip_prefix(&beside).and_then(|rest| rest.split('.').next());
-            let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
-            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let is_gone = |pid| match pid == std::process::id() {
+                true => !Self::is_own_temporary(&left),
+                false => !Path::new(&format!("/proc/{pid}")).exists(),
+            };
+            if pid.and_then(|pid| pid.parse::<u32>().ok()).is_some_and(is_gone) {
                 let _ = fs::unlinkat(&self.fd, &left, AtFlags::empty());
                 let _ = fs::unlinkat(&self.fd, &left, AtFlags::REMOVEDIR);
             }
@@ -296,23 +302,36 @@ impl Dir {
         name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
     }
 
-    /// A name beside `name` that nobody else uses.
+    /// Whether it was made by this process.
+    pub fn is_own_temporary(name: &OsStr) -> bool {
+        name.to_string_lossy().contains(&format!(".{}-", mark()))
+    }
+
+    /// A name beside `name`, see [`Self::unused`].
     pub fn temporary(&self, name: impl AsRef<Path>) -> OsString {
         Self::unused(TEMPORARY, name)
     }
 
-    /// A name like `name`, behind this prefix, that nobody else uses.
+    /// A name like `name`, behind this prefix, that nobody else uses and nobody can foresee: in a container
+    /// the next process may have the number of one that was killed.
     pub fn unused(prefix: &str, name: impl AsRef<Path>) -> OsString {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = shortened(name.as_ref());
-        format!("{prefix}{name}.{}.{count}", std::process::id()).into()
+        format!("{prefix}{name}.{}.{}-{count}", std::process::id(), mark()).into()
     }
 }
 
 /// The beginning of a name, so that one that is made of it is shorter than NAME_MAX.
 fn shortened(name: &Path) -> String {
     name.to_string_lossy().chars().filter(|c| *c != '/').take(40).collect()
+}
+
+/// A random number of this process.
+fn mark() -> &'static str {
+    static MARK: OnceLock<String> = OnceLock::new();
+    // The keys of a new hash map are random.
+    MARK.get_or_init(|| format!("{:016x}", RandomState::new().build_hasher().finish()))
 }
 
 #[cfg(test)]
@@ -328,8 +347,11 @@ mod tests {
         // No process has this number: the largest is 2^22.
         std::fs::create_dir(scratch.path().join(".oxistrano-tmp-var.4194305.0")).unwrap();
         std::fs::write(scratch.path().join(".oxistrano-tmp-var.4194305.1"), "").unwrap();
-        let other = format!(".oxistrano-tmp-var.{}.beside", std::process::id());
-        std::fs::write(scratch.path().join(&other), "").unwrap();
+        // Of an earlier process with the number of this one; of one that runs.
+        let earlier = format!(".oxistrano-tmp-var.{}.0-0", std::process::id());
+        std::fs::write(scratch.path().join(earlier), "").unwrap();
+        let other = ".oxistrano-tmp-var.1.0-0";
+        std::fs::write(scratch.path().join(other), "").unwrap();
         let owner = users::is_root().then_some(65534);
         assert!(dir.make_dir_owned("var", owner, None).unwrap());
         assert!(!dir.make_dir_owned("var", owner, None).unwrap());
