@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
+import re
 import time
 import urllib.error
 import urllib.request
@@ -90,6 +90,16 @@ def variables(host):
 def root(host, variables):
     """The deploy root that the inventory names."""
     return DeployRoot(host, variables["ansistrano_deploy_to"])
+
+
+@pytest.fixture
+def said():
+    """What the last playbook of the scenario has printed."""
+    log = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "ansible.log").read_text()
+    log = re.sub(r"\x1b\[[\d;]*m", "", log)
+    # "2026-08-24 10:15:00,123 p=4711 u=root n=ansible INFO| PLAY [Deploy] ***", of one process after the other.
+    *_, process = re.findall(r"^\S+ \S+ (p=\d+) u=\S+ n=\S+ \w+\| PLAY \[", log, re.MULTILINE)
+    return log[re.search(rf"^\S+ \S+ {process} ", log, re.MULTILINE).start() :]
 
 
 @pytest.fixture

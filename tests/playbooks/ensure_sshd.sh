@@ -16,7 +16,7 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
-{ apt-get install -y -q --no-install-recommends openssh-server ||
-    { apt-get update -q && apt-get install -y -q --no-install-recommends openssh-server; }; } >&2 ||
+{ apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends openssh-server ||
+    { apt-get update -q && apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends openssh-server; }; } >&2 ||
     { echo "cannot install openssh-server, which the tests over SSH need" >&2; exit 1; }
 find_sshd || { echo "openssh-server is installed, but there is no sshd" >&2; exit 1; }

@@ -26,7 +26,6 @@ from conftest import DeployRoot  # noqa: E402
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 INVENTORY = os.environ["MOLECULE_INVENTORY_FILE"]
 ENGINE = SCENARIO.parent.parent / "scripts/molecule-engine"
-NETWORK = "oxistrano-failed-deploy"
 
 
 class Host(DeployRoot):
@@ -37,25 +36,30 @@ class Host(DeployRoot):
         variables = host.ansible.get_variables()
         super().__init__(host, variables["ansistrano_deploy_to"])
         self.name, self.address = name, variables["ansible_host"]
-        self.container = f"{NETWORK}-{name}"
+        self.container = f"oxistrano-failed-deploy-{name}"
 
     def ask(self):
-        """The page that a visitor gets; what went wrong, if he gets none."""
+        """The page that a visitor gets, with its picture; what went wrong, if he gets none."""
         try:
-            with urllib.request.urlopen(f"http://{self.address}/", timeout=5) as reply:
-                return reply.read().decode().strip()
+            page, picture = (self.get(path) for path in ("", "media/picture"))
         except (OSError, urllib.error.HTTPError) as error:
             return f"{type(error).__name__}: {error}"
+        return page if picture == "shared" else f"picture: {picture}"
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://{self.address}/{path}", timeout=5) as reply:
+            return reply.read().decode().strip()
+
+    def cable(self, state):
+        command = [ENGINE, "exec", "--privileged", self.container, "ip", "link", "set", "eth0", state]
+        subprocess.run(command, check=True, capture_output=True)
 
     def cut(self):
-        subprocess.run([ENGINE, "network", "disconnect", NETWORK, self.container], check=True, capture_output=True)
+        self.cable("down")
 
     def join(self):
         """Plugs the cable in again, and waits until it is reached."""
-        subprocess.run(
-            [ENGINE, "network", "connect", f"--ip={self.address}", f"--alias={self.name}", NETWORK, self.container],
-            check=True, capture_output=True,
-        )
+        self.cable("up")
         deadline = time.monotonic() + 60
         while True:
             # testinfra raises it when there is no connection.
@@ -144,10 +148,14 @@ class Shop:
 
     def recovers(self, version):
         """Deploying it is now as it always is: this release, the one before, and nothing else."""
-        deploy = self.deploy(version)
+        live = {host.name: host.live() for host in self.hosts}
+        with Visitors(self.hosts) as seen:
+            deploy = self.deploy(version)
         assert deploy.code == 0, deploy.text
         for host in self.hosts:
-            host.is_at_rest(live=version, releases=[str(int(version) - 1), version])
+            assert seen[host.name] == list(dict.fromkeys([f"shop {live[host.name]}", f"shop {version}"]))
+            before = str(int(version) - 1) if live[host.name] == version else live[host.name]
+            host.is_at_rest(live=version, releases=[before, version])
             assert host.ask() == f"shop {version}"
 
 

@@ -86,6 +86,17 @@ def name(variables):
 
 
 @pytest.fixture
+def last_words(name):
+    """A function: the last that a playbook which has failed (tasks/fails.yml) has said of the host."""
+
+    def last(log):
+        said = (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / log).read_text()
+        return [line for line in said.splitlines() if line.startswith(f"fatal: [{name}]")][-1]
+
+    return last
+
+
+@pytest.fixture
 def sql(host):
     """A function: rows of the shop's database, on its host."""
 

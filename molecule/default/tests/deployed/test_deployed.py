@@ -1,4 +1,7 @@
-"""Three deploys, the third one twice, with two releases kept."""
+"""Three deploys, with two releases kept."""
+
+import getpass
+import socket
 
 SHARED = {"var": "../../shared/var", "pub/media": "../../../shared/pub/media"}
 
@@ -44,6 +47,17 @@ def test_links_of_the_release_are_kept_and_not_followed(root, host):
 def test_the_history_tells_all_of_it(root):
     assert root.events("1") == ["started", "placed", "activated", "ended", "removed"]
     assert root.events("2") == ["started", "placed", "activated", "ended"]
+
+
+def test_the_history_says_who_has_deployed(root):
+    started = [(line["user"], line["by"]) for line in root.history() if line["event"] == "started"]
+    assert set(started) == {("root", f"{getpass.getuser()}@{socket.gethostname()}")}
+
+
+def test_the_programs_are_kept_on_the_host_for_root_alone(host):
+    kept = host.file("/root/.ansible/oxistrano")
+    assert (kept.user, kept.mode) == ("root", 0o700)
+    assert any(name.startswith("release_unpack") for name in kept.listdir())
 
 
 def test_nothing_outside_the_deploy_root_has_changed(root, changed_paths):

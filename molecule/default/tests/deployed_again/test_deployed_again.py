@@ -1,5 +1,11 @@
 """The same artifact under the same version, once more."""
 
+import re
+
+
+def test_only_taking_and_freeing_the_lock_count_as_a_change(said, variables):
+    assert re.search(rf"\b{variables['inventory_hostname']} +: ok=\d+ +changed=2 ", said), said
+
 
 def test_nothing_has_changed_but_the_history(root, changed_paths):
     assert changed_paths(but=[root / ".oxistrano"]) == []
