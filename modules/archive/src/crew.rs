@@ -19,6 +19,9 @@ use crate::earlier::Earlier;
 /// What may wait to be written: bounds memory, and with the directories of a batch how many
 /// are open.
 const WAITING: usize = 6;
+/// As many files whose names were taken may wait for the others: each has its contents, and
+/// keeps its directory open.
+const MOST_TAKEN: usize = 64;
 /// More writers than this only wait for the file system.
 const MOST_THREADS: usize = 4;
 
@@ -84,6 +87,11 @@ impl Crew {
             Some(failure) => Err(failure),
             None => Ok(state.spent.pop().unwrap_or_default()),
         }
+    }
+
+    /// Whether [`Crew::settle`] should not be put off.
+    pub(crate) fn has_many_taken(&self) -> bool {
+        self.shared.lock().taken.len() >= MOST_TAKEN
     }
 
     /// Helps until all is written; comes back with the files whose names were taken.

@@ -59,6 +59,8 @@ pub(crate) struct Directories<'a> {
     current: Vec<u8>,
     /// For directories that the archive does not mention.
     unmentioned: Wanted,
+    /// How many of those were made.
+    pub(crate) made_unmentioned: u64,
     /// How many places there have been.
     places: u64,
     /// Hashes of the paths of those that were left and may not be finished.
@@ -105,6 +107,7 @@ impl<'a> Directories<'a> {
             levels: Vec::new(),
             current: Vec::new(),
             unmentioned,
+            made_unmentioned: 0,
             places: 0,
             left: HashSet::new(),
             hasher: RandomState::new(),
@@ -266,6 +269,7 @@ impl<'a> Directories<'a> {
             Err(Errno::NOENT) => {
                 fs::mkdirat(&above, name, mode)
                     .map_err(|error| self.failed("create the directory", &above, name, error))?;
+                self.made_unmentioned += 1;
                 self.made(&above, name, self.unmentioned)
             }
             Err(error) => Err(self

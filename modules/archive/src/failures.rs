@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-use oxistrano_core::Failure;
+use oxistrano_core::{interrupt, Failure};
 
 /// Longer names are cut in messages: one from a hostile header may have a megabyte.
 const SHOWN: usize = 200;
@@ -52,8 +52,12 @@ pub(crate) fn empty(archive: &Path, cause: impl Display, remedy: &str) -> Failur
     about("empty_archive", archive, b"", cause).remedy(remedy)
 }
 
-/// What a decompressor says: the file could not be read, or it is damaged.
+/// What a decompressor says: the file could not be read, or it is damaged; or that it was
+/// interrupted.
 pub(crate) fn unreadable(archive: &Path, entry: &[u8], error: io::Error) -> Failure {
+    if let Err(interrupted) = interrupt::check() {
+        return interrupted;
+    }
     if error.raw_os_error().is_some() {
         return Failure::io("read", archive, error);
     }

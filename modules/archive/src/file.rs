@@ -6,8 +6,10 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use oxistrano_core::{interrupt, Failure, IoContext};
+use oxistrano_core::{interrupt, Failure};
 use sha2::{Digest, Sha256};
+
+use crate::failures;
 
 /// Bytes that are read at a time.
 const WINDOW: usize = 128 * 1024;
@@ -47,7 +49,6 @@ impl<'a> ArchiveFile<'a> {
                 0 => break,
                 n => self.consume(n),
             }
-            interrupt::check().map_err(io::Error::other)?;
         }
         Ok(self.hash.take().map(|hash| {
             use std::fmt::Write;
@@ -63,6 +64,8 @@ impl BufRead for ArchiveFile<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let offset = self.position.wrapping_sub(self.start);
         if offset >= self.filled as u64 {
+            // Of much of it nothing may come out, so that nobody else would ask.
+            interrupt::check().map_err(io::Error::other)?;
             self.filled = 0;
             self.start = self.position;
             self.filled = loop {
@@ -111,6 +114,5 @@ impl Seek for ArchiveFile<'_> {
 /// When it cannot be read.
 pub fn sha256(file: &File, path: &Path) -> Result<String, Failure> {
     let sum = ArchiveFile::hashing(file).finish_hash();
-    interrupt::check()?;
-    Ok(sum.or_fail("read", path)?.unwrap_or_default())
+    Ok(sum.map_err(|error| failures::unreadable(path, b"", error))?.unwrap_or_default())
 }

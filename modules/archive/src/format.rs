@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
-use oxistrano_core::{Failure, IoContext};
+use oxistrano_core::Failure;
 
 use crate::failures;
 use crate::file::ArchiveFile;
@@ -94,7 +94,7 @@ pub fn format_of(file: &File, path: &Path) -> Result<Format, Failure> {
 
 pub(crate) fn format_within(file: &File, path: &Path, limits: &Limits) -> Result<Format, Failure> {
     let mut input = ArchiveFile::new(file);
-    let start = input.fill_buf().or_fail("read", path)?;
+    let start = input.fill_buf().map_err(|error| failures::unreadable(path, b"", error))?;
     if start.is_empty() {
         return Err(failures::empty(path, "the file has no bytes", "transfer it again"));
     }

@@ -116,6 +116,8 @@ pub struct Summary {
 trait Sink {
     /// Takes an item; what is left of its contents is skipped.
     fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure>;
+    /// How many directories there are by now that no entry stood for when they were made.
+    fn unmentioned(&self) -> u64;
     /// After the last; `top` is what the archive says of the directory itself. Comes back
     /// with the number of files that are shared with an earlier release, and their bytes.
     fn finish(&mut self, top: Option<&Top>) -> Result<(u64, u64), Failure>;
@@ -196,7 +198,7 @@ fn run(
         let checksum = reader.join().map_err(|_| failures::bad(path, b"", "its reader stopped"));
         Ok::<_, Failure>((summary?, checksum?))
     })?;
-    summary.sha256 = checksum.or_fail("read", path)?;
+    summary.sha256 = checksum.map_err(|error| failures::unreadable(path, b"", error))?;
     Ok(summary)
 }
 
@@ -293,6 +295,7 @@ fn consume(
             }
         }
         sink.write(&item, &mut body)?;
+        selection.check(sink.unmentioned(), &item)?;
     }
     if summary.files + summary.directories + summary.links == 0 {
         return Err(match selection.seen {

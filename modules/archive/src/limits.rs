@@ -9,7 +9,7 @@ use crate::failures;
 /// What is too much.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Entries, also those that are left out.
+    /// Entries, also those that are left out, and the directories that none of them stands for.
     pub max_entries: u64,
     /// Bytes that come out of the decompressor, headers included; and the sizes of all
     /// files that are written, holes included.

@@ -91,6 +91,9 @@ impl<'a> Pending<'a> {
         self.batch.push(place, name, attributes);
         if self.batch.is_full() {
             self.hand_over()?;
+            if self.crew.as_ref().is_some_and(Crew::has_many_taken) {
+                self.settle()?;
+            }
         }
         Ok(())
     }

@@ -100,9 +100,7 @@ impl<'a> Selection<'a> {
     /// What becomes of an entry; `None` if it is left out.
     pub(crate) fn choose(&mut self, entry: Entry) -> Result<Option<Item>, Failure> {
         self.seen += 1;
-        if self.seen > self.options.limits.max_entries {
-            return Err(too_large(self.archive, &entry.name, "more entries than the limit"));
-        }
+        self.check_count(self.seen, &entry.name)?;
         // To match it would take long, and nothing of such a name could be written.
         if entry.name.len() > LONGEST_PATH {
             return Err(self.refuse(&entry.name, "its name is longer than 4095 bytes"));
@@ -147,6 +145,22 @@ impl<'a> Selection<'a> {
         let (uid, gid) = self.owner(entry.owner.as_ref());
         let mode = self.mode(entry.mode, is_dir);
         Ok(Some(Item { path, kind, mode, uid, gid, mtime: entry.mtime }))
+    }
+
+    /// Whether there may be so many directories that the archive does not mention: one entry's
+    /// name can have hundreds, so they count like entries.
+    pub(crate) fn check(&self, unmentioned: u64, item: &Item) -> Result<(), Failure> {
+        let name = item.path.as_path().as_os_str().as_bytes();
+        self.check_count(self.seen.saturating_add(unmentioned), name)
+    }
+
+    fn check_count(&self, count: u64, name: &[u8]) -> Result<(), Failure> {
+        if count > self.options.limits.max_entries {
+            let why =
+                "more entries than the limit (max_entries; directories above them count, too)";
+            return Err(too_large(self.archive, name, why));
+        }
+        Ok(())
     }
 
     /// Owner, group and permissions of a directory that the archive does not mention.

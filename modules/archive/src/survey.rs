@@ -1,7 +1,7 @@
 //! Owns check mode: finds what writing would refuse, and writes nothing. Remembers a
 //! number for each entry instead of its path.
 
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{self, RandomState};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::os::unix::ffi::OsStrExt;
@@ -23,11 +23,19 @@ enum Made {
     Filled,
 }
 
+/// A part of the hash of a path; with what was made there it takes eight bytes.
+type Key = [u8; 7];
+
+/// Maps in which what was made is spread, by the rest of the hash: they do not all grow at
+/// once, which takes half as much again.
+const PARTS: usize = 256;
+
 /// What would be there.
 pub(crate) struct Survey<'a> {
     archive: &'a Path,
-    made: HashMap<u64, Made>,
+    made: Vec<HashMap<Key, Made>>,
     hasher: RandomState,
+    unmentioned: u64,
     /// The directory that was looked at last: most entries lie in the same as the one before.
     parent: PathBuf,
 }
@@ -35,38 +43,57 @@ pub(crate) struct Survey<'a> {
 impl<'a> Survey<'a> {
     /// Begins with nothing.
     pub(crate) fn new(archive: &'a Path) -> Self {
-        Self { archive, made: HashMap::new(), hasher: RandomState::new(), parent: PathBuf::new() }
+        Self {
+            archive,
+            made: vec![HashMap::new(); PARTS],
+            hasher: RandomState::new(),
+            unmentioned: 0,
+            parent: PathBuf::new(),
+        }
     }
 
-    fn look(&self, path: &Path) -> (u64, Option<Made>) {
-        let key = self.hasher.hash_one(path.as_os_str().as_bytes());
-        (key, self.made.get(&key).copied())
+    fn slot(&mut self, path: &Path) -> hash_map::Entry<'_, Key, Made> {
+        let [part, key @ ..] = self.hasher.hash_one(path.as_os_str().as_bytes()).to_le_bytes();
+        self.made[usize::from(part)].entry(key)
+    }
+
+    fn look(&mut self, path: &Path) -> Option<Made> {
+        match self.slot(path) {
+            hash_map::Entry::Occupied(made) => Some(*made.get()),
+            hash_map::Entry::Vacant(_) => None,
+        }
     }
 
     /// The directories above `path` are made, unless something stands in their way.
     fn fill_parents(&mut self, path: &Path) -> Result<(), Failure> {
-        let entry = path.as_os_str().as_bytes();
         let parent = path.parent().unwrap_or(Path::new(""));
         if parent == self.parent {
             return Ok(());
         }
         for above in parent.ancestors().filter(|above| !above.as_os_str().is_empty()) {
-            let shown = failures::show(above.as_os_str().as_bytes());
-            let (key, made) = self.look(above);
-            match made {
-                Some(Made::Link) => {
-                    let why = format!("the archive made {shown}, above it, a symbolic link");
-                    return Err(failures::unsafe_entry(self.archive, entry, why));
+            match self.look(above) {
+                Some(made @ (Made::Link | Made::File)) => {
+                    return Err(self.in_the_way(above, made, path));
                 }
-                Some(Made::File) => {
-                    let why = format!("{shown}, above it, is a file");
-                    return Err(failures::bad(self.archive, entry, why));
-                }
-                _ => self.made.insert(key, Made::Filled),
-            };
+                // Then those above it are, too.
+                Some(Made::Filled) => break,
+                Some(Made::Directory) => {}
+                None => self.unmentioned += 1,
+            }
+            self.slot(above).insert_entry(Made::Filled);
         }
         self.parent = parent.to_owned();
         Ok(())
+    }
+
+    fn in_the_way(&self, above: &Path, made: Made, entry: &Path) -> Failure {
+        let shown = failures::show(above.as_os_str().as_bytes());
+        let entry = entry.as_os_str().as_bytes();
+        if made == Made::Link {
+            let why = format!("the archive made {shown}, above it, a symbolic link");
+            return failures::unsafe_entry(self.archive, entry, why);
+        }
+        failures::bad(self.archive, entry, format!("{shown}, above it, is a file"))
     }
 }
 
@@ -75,13 +102,13 @@ impl Sink for Survey<'_> {
         let path = item.path.as_path();
         let entry = path.as_os_str().as_bytes();
         self.fill_parents(path)?;
-        let (key, old) = self.look(path);
+        let old = self.look(path);
         let new = match &item.kind {
             ItemKind::Directory if old == Some(Made::Filled) => Made::Filled,
             ItemKind::Directory => Made::Directory,
             ItemKind::File(_) => Made::File,
             ItemKind::Symlink(_) => Made::Link,
-            ItemKind::HardLink(target) => match self.look(target.as_path()).1 {
+            ItemKind::HardLink(target) => match self.look(target.as_path()) {
                 Some(made @ (Made::File | Made::Link)) => made,
                 Some(_) => {
                     return Err(failures::bad(
@@ -100,8 +127,12 @@ impl Sink for Survey<'_> {
             let why = "the archive made it a directory before, with entries in it";
             return Err(failures::bad(self.archive, entry, why));
         }
-        self.made.insert(key, new);
+        self.slot(path).insert_entry(new);
         Ok(())
+    }
+
+    fn unmentioned(&self) -> u64 {
+        self.unmentioned
     }
 
     fn finish(&mut self, _: Option<&Top>) -> Result<(u64, u64), Failure> {

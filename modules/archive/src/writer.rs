@@ -341,6 +341,10 @@ impl Sink for Writer<'_> {
         }
     }
 
+    fn unmentioned(&self) -> u64 {
+        self.directories.made_unmentioned
+    }
+
     fn finish(&mut self, top: Option<&Top>) -> Result<(u64, u64), Failure> {
         self.directories.finish(&mut self.pending)?;
         let shared = self.earlier.as_ref().map_or((0, 0), |earlier| earlier.shared());

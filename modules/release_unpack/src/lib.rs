@@ -85,7 +85,8 @@ release_options! {
         /// Refuse archives that unpack to more than so many times their size, and to more than
         /// 64 MiB.
         max_ratio: u64, default = Some(Literal::Number(1000));
-        /// Refuse archives with more entries than this.
+        /// Refuse archives with more entries than this. Directories that no entry stands for count
+        /// as well.
         max_entries: u64, default = Some(Literal::Number(2_000_000));
         /// What O(src) on the controller is. The action plugin fills it in when it brings the
         /// archive; there is no need to set it.

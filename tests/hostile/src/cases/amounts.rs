@@ -80,6 +80,29 @@ pub(super) static CASES: &[Case] = &[
     )
     .with(&[("max_entries", 1000)]),
     case(
+        "directories that no entry stands for count, too",
+        |o| many(o, 30, |n| file(format!("{n}/{}x", "d/".repeat(40)))),
+        too_large("max_entries"),
+    )
+    .with(&[("max_entries", 1000)]),
+    case(
+        "files that are overwritten when it is not known any more that they were written",
+        |o| {
+            let large = vec![b'x'; 128 << 10];
+            zstd(o, &|out| {
+                let name = |number| format!("{}/{number}", number % 50);
+                (0..800).try_for_each(|n| out.write_all(&file(name(n)).bytes()))?;
+                // Whatever is a hard link waits until all is written.
+                out.write_all(&hard_link("again", name(0)).bytes())?;
+                (0..800)
+                    .try_for_each(|n| out.write_all(&file(name(n)).contents(&large).bytes()))?;
+                tar(out, &[])
+            })
+        },
+        Many(851),
+    )
+    .with(&[("max_ratio", 1_000_000)]),
+    case(
         "headers that never come to an entry",
         |o| {
             zstd(o, &|out| {
