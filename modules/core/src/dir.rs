@@ -386,18 +386,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_file_that_fills_the_memory_is_not_read() {
-        let scratch = tempfile::tempdir().unwrap();
-        let file = File::create(scratch.path().join("huge")).unwrap();
-        let dir = Dir::open(scratch.path()).unwrap();
-        file.set_len(LARGEST).unwrap();
-        assert_eq!(dir.read("huge").unwrap().map(|text| text.len() as u64), Some(LARGEST));
-        file.set_len(1 << 40).unwrap();
-        let failure = dir.read("huge").unwrap_err().to_string();
-        assert!(failure.ends_with("/huge': it is larger than 64 MiB."), "{failure}");
-    }
-
-    #[test]
     fn links_are_not_followed() {
         let scratch = tempfile::tempdir().unwrap();
         symlink("/etc", scratch.path().join("link")).unwrap();
