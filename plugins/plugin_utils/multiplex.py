@@ -4,8 +4,8 @@
 With C(ControlPersist), which ansible-core sets by default, one C(ssh) process (the master) holds
 the connection, and each further operation starts a second one that only hands its command and its
 standard streams to the master. Here this process does so itself, in the protocol that OpenSSH
-documents in C(PROTOCOL.mux). It saves the fork of a large Python and the start of a program, a
-tenth of a warm task.
+documents in C(PROTOCOL.mux). It saves the fork of a large Python and the start of a program;
+C(docs/transport.md) has the times.
 
 Whatever is unusual is left to C(ssh): C(run) returns C(None), and nothing was started.
 """
