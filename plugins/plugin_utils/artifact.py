@@ -18,7 +18,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import binaries
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import program
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Stock
 
 # Bytes that go over at a time. Each fork of the controller holds two copies of them.
@@ -80,7 +80,7 @@ class Archive:
         with open(f"{notes}.lock", "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                *noted, digest = json.loads(binaries.read(notes))
+                *noted, digest = json.loads(program.read(notes))
                 if noted == known:
                     return digest
             except (OSError, ValueError):
@@ -94,7 +94,7 @@ class Archive:
             except OSError as error:
                 raise unreadable(self.name, error) from None
             self._check()
-            binaries.write(notes, json.dumps([*known, digest.hexdigest()]).encode())
+            program.write(notes, json.dumps([*known, digest.hexdigest()]).encode())
         return digest.hexdigest()
 
 

@@ -1,12 +1,12 @@
 # Copyright the Oxistrano authors. MIT license, see LICENSE.
 """What runs on the host around a module: two scripts for any POSIX shell.
 
-* C(CALL) looks for the binary in this user's cache and runs it; or it says what is needed.
-* C(INSTALL) writes binaries there that come on standard input, and runs one of them.
+* C(CALL) looks for the program in this user's cache and runs it; or it says what is needed.
+* C(INSTALL) writes the program there, which comes on standard input, and runs it.
 
 They are sent as one line without single quotes, backslashes and exclamation marks, so that
 every login shell (csh and fish among them) hands them over as they are. They need ls, and for
-an installation cat, chmod, head, id, mkdir, mv, rm, tail, uname and wc, of GNU or busybox.
+an installation cat, chmod, id, mkdir, mv, rm, uname and wc, of GNU or busybox.
 What they trust and why: C(docs/transport.md).
 """
 
@@ -20,8 +20,7 @@ import shlex
 # start may lack its line feed. Those of a module begin with "{".
 MARK = "oxistrano-host:"
 _ANSWER = re.compile(rf"^{MARK} (.*?)\r?$", re.M)
-# Files that a cache keeps at most, and the days that one is kept unused.
-KEEP_FILES = 40
+# The days that a program is kept unused: other collections' users may have other versions.
 KEEP_DAYS = 30
 
 
@@ -71,21 +70,36 @@ safe() {
 };
 """)
 
-# Arguments: the file, its size, "e" if the environment comes first on standard input, Ansible's
-# directory for temporary files if the user has chosen it, the files that are wanted as well.
+# Arguments: the module, "e" if the environment comes first on standard input, Ansible's directory
+# for temporary files if the user has chosen it; then for each system that there is a program for,
+# the likely one first: what `uname -sm` says there, the file and its size.
+# uname is a process, which the usual call does without: that the first file is there says enough,
+# unless the kernel (since Linux 6.1) names another processor, as where two share a home directory.
 _CALL = _SAFE + " " + _one_line("""
-f=$1 s=$2 e=$3 t=$4; shift 4;
+m=$1 e=$2 t=$3; shift 3;
 run() {
   safe 0 "$1" || return;
-  set -- "$d/$f";
+  set -- "$d/$f" "$m";
   if [ "$e" ]; then IFS= read -r e; eval "$e"; fi;
   # A shell stays: ssh would take a death by a signal for a lost connection. What does not end
   # as a module does may be damaged: the next call brings it anew.
-  "$1" -; i=$?; [ $i -lt 2 ] || rm -f "$1"; exit $i;
+  "$@" -; i=$?; [ $i -lt 2 ] || rm -f "$1"; exit $i;
 };
-if [ "$t" ]; then t=$t/oxistrano-$(id -u); run "$t"; fi;
-h=; case $HOME in /*) h=${HOME%/}; run "$h/.ansible/oxistrano";; esac;
-v=/var/tmp/oxistrano-$(id -u); run "$v";
+look() {
+  f=$1 s=$2;
+  if [ "$t" ]; then run "$t"; fi;
+  if [ "$h" ]; then run "$h/.ansible/oxistrano"; fi;
+  v=${v:-/var/tmp/oxistrano-$(id -u)}; run "$v";
+};
+h=; case $HOME in /*) h=${HOME%/};; esac;
+v=; if [ "$t" ]; then t=$t/oxistrano-$(id -u); fi;
+k=; { read -r k </proc/sys/kernel/arch; } 2>/dev/null;
+case $1 in "Linux ${k:-${1#* }}") look "$2" "$3";; esac;
+u=$(uname -sm);
+while [ $# -gt 0 ]; do
+  if [ "$1" = "$u" ]; then look "$2" "$3"; fi;
+  shift 3;
+done;
 cat >/dev/null;
 umask 077;
 w=;
@@ -105,51 +119,39 @@ use_home() {
   use "$h/.ansible/oxistrano";
 };
 if { [ "$t" ] && use "$t"; } || use_home || use "$v"; then
-  k=; for x do [ -f "$d/$x" ] || k="$k $x"; done;
   for z in xz gzip cat; do command -v $z >/dev/null && break; done;
-  echo; echo "MARK need|$z|$(uname -sm)|$k|$d|$w";
+  echo; echo "MARK need|$z|$u|$d|$w";
 else
   echo; echo "MARK none|$w";
 fi
 """).replace("MARK", MARK)
 
-# Arguments: the directory, what decompresses, a random word, the file to run, its size, "e",
-# then name, size and SHA-256 of each file. Standard input: the environment (with "e") and the
-# arguments, a line each, and the files one after the other, compressed as one.
+# Arguments: the directory, what decompresses, a random word, the file, its size and SHA-256, the
+# module, "e". Standard input: the environment (with "e") and the arguments, a line each, and the
+# program, compressed.
 _INSTALL = _SAFE + " " + _one_line("""
-t=$1 z=$2 k=$3 f=$4 s=$5 e=$6; shift 6;
+t=$1 z=$2 k=$3 f=$4 s=$5 c=$6 m=$7 e=$8;
 if [ "$e" ]; then IFS= read -r e; fi;
 IFS= read -r a;
 write() {
   umask 077;
-  mkdir "$n" && case $z in cat) cat;; *) $z -dc;; esac >"$n/all" || return;
-  o=1;
-  while [ $# -gt 0 ]; do
-    tail -c "+$o" "$n/all" | head -c "$2" >"$n/$1" || return;
-    [ "$(wc -c <"$n/$1")" -eq "$2" ] || { echo "$1 came incomplete"; return 1; };
-    if command -v sha256sum >/dev/null; then
-      h=$(sha256sum <"$n/$1"); [ "${h%% *}" = "$3" ] || { echo "$1 came damaged"; return 1; };
-    fi;
-    chmod 700 "$n/$1" || return;
-    o=$((o+$2)); shift 3;
-  done;
-  "$n/$f" </dev/null >/dev/null; r=$?;
+  case $z in cat) cat;; *) $z -dc;; esac >"$n" || return;
+  [ "$(wc -c <"$n")" -eq "$s" ] || { echo "$f came incomplete"; return 1; };
+  if command -v sha256sum >/dev/null; then
+    h=$(sha256sum <"$n"); [ "${h%% *}" = "$c" ] || { echo "$f came damaged"; return 1; };
+  fi;
+  chmod 700 "$n" || return;
+  "$n" </dev/null >/dev/null; r=$?;
   [ $r = 1 ] || { echo "$f does not run here (exit code $r)"; return 1; };
-  rm "$n/all";
-  for x in "$n"/*; do mv -f "$x" "$d/" || return; done;
-};
-tidy() {
-  find "$d" -type f -atime +DAYS -exec rm -f {} +;
-  find "$d" -name ".new.*" -mtime +1 -exec rm -rf {} +;
-  ls -t "$d" | tail -n +FILES | while read -r x; do rm -f "$d/$x"; done;
+  mv -f "$n" "$d/$f";
 };
 if safe 1 "$t"; then
   n=$d/.new.$k;
-  w=$( (write "$@") 2>&1); r=$?;
-  rm -rf "$n";
-  (tidy) >/dev/null 2>&1;
+  w=$(write 2>&1); r=$?;
+  rm -f "$n";
+  find "$d" -type f -atime +DAYS -exec rm -f {} + >/dev/null 2>&1;
   if [ $r = 0 ] && safe 0 "$t"; then
-    printf %s "$a" | { set -- "$d/$f"; if [ "$e" ]; then eval "$e"; fi; exec "$1" -; };
+    printf %s "$a" | { set -- "$d/$f" "$m"; if [ "$e" ]; then eval "$e"; fi; exec "$@" -; };
     exit;
   fi;
 else
@@ -157,23 +159,24 @@ else
 fi;
 cat >/dev/null;
 echo; echo "MARK none|$t:" $w
-""").replace("MARK", MARK).replace("DAYS", str(KEEP_DAYS)).replace("FILES", str(KEEP_FILES + 1))
+""").replace("MARK", MARK).replace("DAYS", str(KEEP_DAYS))
 
 
 def _command(script, arguments):
     return shlex.join(["/bin/sh", "-c", script, "oxistrano", *map(str, arguments)])
 
 
-def call(file, size, environment, directory, wanted):
-    """The command that runs the cached C(file), or says what is needed."""
-    return _command(_CALL, [file, size, environment and "e", directory, *wanted])
+def call(module, environment, directory, programs):
+    """The command that runs C(module) by the cached one of C(programs), or says what is needed."""
+    told = [part for program in programs for part in (program.system, program.file, program.size)]
+    return _command(_CALL, [module, environment and "e", directory, *told])
 
 
-def install(directory, decompressor, file, size, environment, files):
-    """The command that installs C(files) (name, size, SHA-256) and runs C(file)."""
-    told = [part for each in files for part in each]
+def install(module, environment, directory, decompressor, program):
+    """The command that installs C(program) and runs C(module) by it."""
     word = secrets.token_hex(8)  # several may install at once, and hosts may share the directory
-    return _command(_INSTALL, [directory, decompressor, word, file, size, environment and "e", *told])
+    told = [program.file, program.size, program.sha256]
+    return _command(_INSTALL, [directory, decompressor, word, *told, module, environment and "e"])
 
 
 def export(environment):
@@ -195,17 +198,14 @@ def answer(stdout):
     """What a script has said: a dictionary, or None where a module has answered instead.
 
     C(kind) C(none): there is no place on the host; C(why) says why. C(need): the file is not
-    there; C(directory) is its place, C(decompressor), C(system) (C(uname -sm)) and C(missing)
-    what to know for bringing it, C(why) what spoke against better places.
+    there; C(directory) is its place, C(decompressor) and C(system) (C(uname -sm)) what to know
+    for bringing it, C(why) what spoke against better places.
     """
     said = _ANSWER.search(stdout)
     if not said:
         return None
     kind, *rest = (part.strip(" ;") for part in said.group(1).split("|"))
-    if kind == "need" and len(rest) == 5:
-        decompressor, system, missing, directory, why = rest
-        return {
-            "kind": kind, "decompressor": decompressor, "system": system,
-            "missing": missing.split(), "directory": directory, "why": why,
-        }
+    if kind == "need" and len(rest) == 4:
+        decompressor, system, directory, why = rest
+        return {"kind": kind, "decompressor": decompressor, "system": system, "directory": directory, "why": why}
     return {"kind": "none", "why": " ".join(rest)}

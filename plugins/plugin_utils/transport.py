@@ -1,5 +1,5 @@
 # Copyright the Oxistrano authors. MIT license, see LICENSE.
-"""How a module reaches a host: its binary is kept there, one remote operation runs it.
+"""How a module reaches a host: the program is kept there, one remote operation runs it.
 
 The design and what is trusted: C(docs/transport.md). C(Transport) is a part of the action
 plugin, in a file of its own; it takes from C(ActionBase) what C(_execute_module) takes.
@@ -16,7 +16,7 @@ from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 from ansible.vars.clean import remove_internal_keys
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import binaries, host_script, multiplex
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import host_script, multiplex, program
 
 try:  # ansible-core >= 2.19
     from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
@@ -63,13 +63,13 @@ class Transport:
         return result
 
     def run_kept(self, module, arguments, task_vars, content=b""):
-        """Runs it as the binary that is kept on the host, with C(content) after its arguments.
+        """Runs it by the program that is kept on the host, with C(content) after its arguments.
 
         Raises C(Stock) where that is not possible; the module has not been started, then.
-        Content may get lost: the binary is not there any more and has to be brought.
+        Content may get lost: the program is not there any more and has to be brought.
         """
         self._check_for_stock(task_vars)
-        return self._run_kept_binary(module, dict(arguments), task_vars, content)
+        return self._run_kept(module, dict(arguments), task_vars, content)
 
     def run_stock(self, module, arguments, task_vars, reason):
         """Runs it as ansible-core does, and says why."""
@@ -117,8 +117,7 @@ class Transport:
     def _under_mitogen(self):
         return any(kind.__module__ == "ansible_mitogen.connection" for kind in type(self._connection).__mro__)
 
-    def _run_kept_binary(self, module, arguments, task_vars, content):
-        binary = self._binary(module, binaries.FIRST_SYSTEM)
+    def _run_kept(self, module, arguments, task_vars, content):
         self._update_module_args(f"{COLLECTION}.{module}", arguments, task_vars)
         text = json.dumps(arguments, **_ENCODING)
         environment = {}
@@ -130,62 +129,46 @@ class Transport:
         from_user = self.get_shell_option("remote_tmp", "~/.ansible/tmp")
         directory = from_user if from_user.startswith("/") and "$" not in from_user else ""
 
-        wanted = self._followers(module, binary, task_vars)
-        self._tell(f"using the binary {binary.path}, on the host {binary.file}")
-        command = host_script.call(binary.file, binary.size, export, directory, [other.file for other in wanted])
+        programs = self._programs(module)
+        self._tell(f"using the program {', '.join(program.path for program in programs.values())}")
+        command = host_script.call(module, export, directory, programs.values())
         # One copy at a time: it may be some megabytes.
         answered = self._operate(command, b"".join(((export + text + "\n").encode(), content)))
         said = host_script.answer(answered["stdout"])
         if said and said["kind"] == "need":
-            answered = self._bring(binary, wanted, said, export, text)
+            answered = self._bring(module, programs, said, export, text)
             said = host_script.answer(answered["stdout"])
         if said:
-            raise Stock(f"no place on the host for its binary: {said['why']}")
+            raise Stock(f"no place on the host for its program: {said['why']}")
         return self._result(module, answered)
 
-    def _binary(self, module, system):
-        binary = binaries.find(module, system, C.DEFAULT_LOCAL_TMP)
-        if binary:
-            return binary
-        built = ", ".join(name for name in binaries.SYSTEMS if binaries.find(module, name, C.DEFAULT_LOCAL_TMP))
-        raise AnsibleError(
-            f"cannot run {COLLECTION}.{module}: there is no binary of it for {system}"
-            f" (in {binaries.LIBRARY}: {f'that for {built}' if built else 'none, make build makes them'})."
-            " Nothing was changed."
-        )
+    def _programs(self, module):
+        programs = program.built(C.DEFAULT_LOCAL_TMP)
+        if not programs:
+            raise AnsibleError(
+                f"cannot run {COLLECTION}.{module}: there is no program in {program.DIRECTORY};"
+                " in a checkout, make build makes it. Nothing was changed."
+            )
+        return programs
 
-    def _followers(self, module, binary, task_vars):
-        # Only a module that a play begins with has some; the rest need not load this file.
-        if module not in ("release_setup", "release_rollback", "magento_status"):
-            return []
-        from ansible_collections.oxistrano.deploy.plugins.plugin_utils import bundle
-
-        found = (
-            binaries.find(name, binaries.FIRST_SYSTEM, C.DEFAULT_LOCAL_TMP)
-            for name in bundle.followers(module, task_vars)
-        )
-        return [other for other in found if other]
-
-    def _bring(self, binary, others, said, export, text):
-        """Installs the binaries on the host and runs C(binary)."""
-        from ansible_collections.oxistrano.deploy.plugins.plugin_utils import bundle
-
+    def _bring(self, module, programs, said, export, text):
+        """Installs the program on the host and runs C(module)."""
         if said["why"]:
             self._tell(f"not used on the host: {said['why']}")
-        binary = self._binary(binary.module, said["system"])
-        files = [binary, *(other for other in others if other.file in said["missing"])]
+        if said["system"] not in programs:
+            raise AnsibleError(
+                f"cannot run {COLLECTION}.{module}: the host is {said['system'] or 'of a system that it does not tell'},"
+                f" and the program is built for {' and '.join(programs)} (in {program.DIRECTORY}). Nothing was changed."
+            )
+        wanted = programs[said["system"]]
         # On this machine compressing takes longer than copying.
         decompressor = "cat" if self._connection.transport == "local" else said["decompressor"]
         try:
-            packed = bundle.pack(files, decompressor, C.DEFAULT_LOCAL_TMP)
+            packed = program.pack(wanted, decompressor, C.DEFAULT_LOCAL_TMP)
         except (OSError, ValueError) as error:
-            raise AnsibleError(f"cannot send the binary of {binary.module}: {error}. Nothing was changed.") from None
-        names = " ".join(file.file for file in files)
-        self._tell(f"bringing {names} to {said['directory']} ({len(packed)} bytes, {decompressor})")
-        command = host_script.install(
-            said["directory"], decompressor, binary.file, binary.size, export,
-            [(file.file, file.size, file.sha256) for file in files],
-        )
+            raise AnsibleError(f"cannot send the program for {wanted.system}: {error}. Nothing was changed.") from None
+        self._tell(f"bringing {wanted.file} to {said['directory']} ({len(packed)} bytes, {decompressor})")
+        command = host_script.install(module, export, said["directory"], decompressor, wanted)
         return self._operate(command, (export + text + "\n").encode() + packed)
 
     def _operate(self, command, data):

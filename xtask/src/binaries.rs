@@ -1,48 +1,49 @@
-//! Building the modules as static binaries.
+//! Building the shipped program, static, and the links under the modules' names.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{modules, root, Outcome};
+use crate::{root, Outcome};
 
-const MUSL: &str = "x86_64-unknown-linux-musl";
-const GNU: &str = "x86_64-unknown-linux-gnu";
+/// Where the programs are, one for each system that they were built for.
+const PROGRAMS: &str = "plugins/plugin_utils/programs";
+/// What it can be built for, by the word of `uname -m`.
+pub const PROCESSORS: [&str; 2] = ["x86_64", "aarch64"];
+/// Where Ansible looks for modules.
+const MODULES: &str = "plugins/modules";
 
-/// Builds them for musl where the toolchain has it, else for glibc, and puts them into
-/// `library/`.
+/// Builds it for musl where the toolchain has it, else for glibc.
 pub fn build(_: &[String]) -> Outcome {
-    let target = if has_target(MUSL) { MUSL } else { GNU };
+    let target = targets()
+        .into_iter()
+        .find(|target| has_target(target))
+        .ok_or("the Rust toolchain has no target for Linux on this processor")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args([
-        "build",
-        "--release",
-        "--locked",
-        "--bins",
-        "--target",
-        target,
-    ]);
+    cargo.current_dir(root());
+    cargo.args(["build", "--release", "--locked", "--package", "oxistrano", "--bin", "oxistrano"]);
     // Apart from other builds, whose flags differ.
-    cargo.args(["--target-dir", "target/static"]);
+    cargo.args(["--target", &target, "--target-dir", "target/static"]);
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static");
-    let modules = modules::all();
-    for module in &modules {
-        cargo.args(["--package", module.name]);
-    }
     let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}"))?;
     if !status.success() {
         return Err("cargo build failed".to_owned());
     }
-    for module in &modules {
-        let built = root().join("target/static").join(target).join("release").join(module.name);
-        check_static(&built)?;
-        install(&built, &path_of(module.name))?;
-    }
-    Ok(())
+    let built = root().join("target/static").join(target).join("release/oxistrano");
+    check_static(&built)?;
+    let program = path_for(std::env::consts::ARCH);
+    install(&built, &program)?;
+    link(&program)
 }
 
-/// Where a built module is.
-pub fn path_of(name: &str) -> PathBuf {
-    root().join("library").join(name)
+/// Where the program for a processor is.
+pub fn path_for(processor: &str) -> PathBuf {
+    root().join(PROGRAMS).join(format!("oxistrano-linux-{processor}"))
+}
+
+/// What it can be built for here, the best first.
+fn targets() -> Vec<String> {
+    ["musl", "gnu"].map(|c| format!("{}-unknown-linux-{c}", std::env::consts::ARCH)).into()
 }
 
 fn has_target(target: &str) -> bool {
@@ -85,7 +86,26 @@ fn install(from: &Path, to: &Path) -> Outcome {
         return Ok(());
     }
     let new = to.with_extension("new");
-    std::fs::copy(from, &new)
+    std::fs::create_dir_all(root().join(PROGRAMS))
+        .and_then(|()| std::fs::copy(from, &new))
         .and_then(|_| std::fs::rename(&new, to))
         .map_err(|error| format!("cannot write {}: {error}", to.display()))
+}
+
+/// Each module is a link to the program, and no link is left of one that is gone.
+fn link(program: &Path) -> Outcome {
+    let directory = root().join(MODULES);
+    let failed = |error| format!("cannot make the links in {}: {error}", directory.display());
+    for entry in std::fs::read_dir(&directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_symlink() && path.extension().is_none() {
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+    }
+    let name = program.file_name().unwrap_or_default();
+    let target = Path::new("../plugin_utils/programs").join(name);
+    for module in oxistrano::MODULES {
+        symlink(&target, directory.join(module.name)).map_err(failed)?;
+    }
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! The project's own tools. `make` calls them; `cargo xtask` lists them.
 
 mod binaries;
+mod collection;
 mod documentation;
-mod modules;
+mod new;
 mod page;
 mod sizes;
 mod variables;
@@ -17,9 +18,10 @@ pub type Outcome = Result<(), String>;
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
 const TASKS: &[Task] = &[
-    ("build", "build the modules as static binaries into library/", binaries::build),
+    ("build", "build the shipped program, static, and link the modules to it", binaries::build),
     ("gen", "write generated documentation (--check: fail if it is not up to date)", generate),
-    ("sizes", "compare the binaries with xtask/sizes.txt (--write: note them there)", sizes::check),
+    ("new", "NAME: make a module that builds, is documented and tested", new::new),
+    ("sizes", "compare the program with xtask/sizes.txt (--write: note them there)", sizes::check),
 ];
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ pub fn root() -> PathBuf {
 fn generate(arguments: &[String]) -> Outcome {
     let mut files = documentation::sidecars();
     files.push(page::page());
+    files.push(collection::runtime());
     files.extend(variables::pages()?);
     let check = arguments.iter().any(|argument| argument == "--check");
     let mut stale = Vec::new();
@@ -65,6 +68,7 @@ fn generate(arguments: &[String]) -> Outcome {
             eprintln!("wrote {path}");
         }
     }
+    stale.extend(collection::action_plugins(check)?);
     if stale.is_empty() {
         Ok(())
     } else {

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use oxistrano_core::OptionSpec;
 
 use crate::documentation;
-use crate::modules;
 
 const PAGE: &str = "docs/modules.md";
 const HEAD: &str = "\
@@ -21,11 +20,11 @@ const HEAD: &str = "\
 /// The page.
 pub fn page() -> (String, String) {
     let mut out = HEAD.to_owned();
-    for module in modules::all() {
+    for module in oxistrano::MODULES {
         let (name, short) = (module.name, module.documentation.short);
         let _ = writeln!(out, "| [`{name}`](#{name}) | {short} |");
     }
-    for module in modules::all() {
+    for module in oxistrano::MODULES {
         let _ = write!(out, "\n## {}\n\n", module.name);
         for paragraph in module.documentation.description {
             let _ = writeln!(out, "{}\n", markdown(paragraph));

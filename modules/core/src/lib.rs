@@ -1,6 +1,6 @@
 //! What every Oxistrano module needs and none should write twice.
 //!
-//! * The **protocol**: [`main`] reads the arguments as Ansible hands them to a binary
+//! * The **protocol**: a [`Program`] reads the arguments as Ansible hands them to a binary
 //!   module, converts and checks them against the options declared with [`options!`],
 //!   runs the module and prints exactly one JSON object, whatever happens.
 //! * **File operations for a process that may be root in a tree that others can
@@ -19,6 +19,7 @@ pub mod mask;
 pub mod mode;
 pub mod net;
 mod options;
+pub mod program;
 mod protocol;
 mod relpath;
 pub mod remove;
@@ -31,9 +32,8 @@ pub use mode::Mode;
 #[doc(hidden)]
 pub use options::take;
 pub use options::{Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values};
-#[doc(hidden)]
-pub use protocol::read_options;
-pub use protocol::{main, Context, Diff, Documentation, Module, Outcome};
+pub use program::Program;
+pub use protocol::{refuse, Context, Diff, Documentation, Module, Outcome};
 pub use relpath::{AbsPath, RelPath};
 
 /// JSON values as they travel between Ansible and a module.

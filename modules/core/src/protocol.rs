@@ -1,6 +1,7 @@
 //! Ansible's binary-module protocol: arguments as JSON in the file named by `argv[1]`
 //! (`-`: standard input), one JSON object on standard output, always.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -149,8 +150,8 @@ impl Outcome {
     }
 }
 
-/// Runs a module as a program: the `main` of its crate.
-pub fn main<M: Module>() -> ExitCode {
+/// Runs a module: `argument` is the file with its arguments, or `-` for standard input.
+pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
     interrupt::install();
     static PANIC: Mutex<Option<String>> = Mutex::new(None);
     // Nothing on stderr: a connection with a terminal merges it into the JSON.
@@ -159,15 +160,10 @@ pub fn main<M: Module>() -> ExitCode {
             first.get_or_insert_with(|| info.to_string());
         }
     }));
-    let result = panic::catch_unwind(AssertUnwindSafe(|| {
-        let argument = std::env::args_os().nth(1);
-        match argument {
-            Some(argument) => {
-                read_arguments(&argument, M::READS_INPUT).map(|given| execute::<M>(given))
-            }
-            None => Err(Failure::new("usage", format!("{} is a module for Ansible", M::NAME))
-                .remedy("give it a file with its arguments as JSON, or - for standard input")),
-        }
+    let result = panic::catch_unwind(AssertUnwindSafe(|| match argument {
+        Some(argument) => read_arguments(argument, M::READS_INPUT).map(|given| execute::<M>(given)),
+        None => Err(Failure::new("usage", format!("{} is a module for Ansible", M::NAME))
+            .remedy("give it a file with its arguments as JSON, or - for standard input")),
     }));
     let result = match result {
         Ok(Ok(result)) => result,
@@ -185,10 +181,19 @@ pub fn main<M: Module>() -> ExitCode {
         Value::Object(result) => result,
         _ => Map::new(),
     };
-    if M::READS_INPUT && std::env::args_os().nth(1).is_some_and(|argument| argument == "-") {
+    if M::READS_INPUT && argument.is_some_and(|argument| argument == "-") {
         // Who is still sending must not find the pipe closed, or the result is not read.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
     }
+    print(result)
+}
+
+/// Prints a failure as a module does, where it is not known which module is meant.
+pub fn refuse(failure: Failure) -> ExitCode {
+    print(failure.into_result())
+}
+
+fn print(result: Map<String, Value>) -> ExitCode {
     let failed = result.get("failed") == Some(&Value::Bool(true));
     // What a login shell says at its start may lack its line feed; Ansible looks at the start of lines.
     let text = format!("\n{}\n", Value::Object(result));
@@ -198,10 +203,7 @@ pub fn main<M: Module>() -> ExitCode {
     ExitCode::from(u8::from(failed || told.is_err()))
 }
 
-fn read_arguments(
-    argument: &std::ffi::OsStr,
-    leave_rest: bool,
-) -> Result<Map<String, Value>, Failure> {
+fn read_arguments(argument: &OsStr, leave_rest: bool) -> Result<Map<String, Value>, Failure> {
     let unreadable = |error: std::io::Error| {
         Failure::new("usage", "cannot read the module's arguments").cause(error)
     };
@@ -238,8 +240,7 @@ fn read_arguments(
 ///
 /// # Errors
 /// What [`main`] would print.
-#[doc(hidden)]
-pub fn read_options<M: Module>(text: &[u8]) -> Result<M::Options, Map<String, Value>> {
+pub(crate) fn read_options<M: Module>(text: &[u8]) -> Result<M::Options, Map<String, Value>> {
     let failed = |failure: Failure| Err(failure.into_result());
     match first_value(&mut &*text) {
         Ok(Value::Object(given)) => {

@@ -48,6 +48,9 @@ magento_options! {
 /// The module.
 pub struct MagentoCache;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_core::Program::of::<MagentoCache>();
+
 impl Module for MagentoCache {
     type Options = Options;
     const NAME: &'static str = "magento_cache";

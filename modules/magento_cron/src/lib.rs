@@ -57,6 +57,9 @@ oxistrano_core::options! {
 /// The module.
 pub struct MagentoCron;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_core::Program::of::<MagentoCron>();
+
 impl Module for MagentoCron {
     type Options = Options;
     const NAME: &'static str = "magento_cron";

@@ -52,6 +52,9 @@ oxistrano_core::options! {
 /// The module.
 pub struct MagentoMaintenance;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_core::Program::of::<MagentoMaintenance>();
+
 impl Module for MagentoMaintenance {
     type Options = Options;
     const NAME: &'static str = "magento_maintenance";

@@ -25,6 +25,9 @@ magento_options! {
 /// The module.
 pub struct MagentoStatus;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_core::Program::of::<MagentoStatus>();
+
 impl Module for MagentoStatus {
     type Options = Options;
     const NAME: &'static str = "magento_status";

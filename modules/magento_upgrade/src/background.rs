@@ -8,11 +8,11 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use oxistrano_core::json::{self, Map, Value};
-use oxistrano_core::{clock, AbsPath, Dir, Failure, IoContext, RelPath};
+use oxistrano_core::{clock, program, AbsPath, Dir, Failure, IoContext, RelPath};
 use oxistrano_magento::running::{self, PREFIX, STATE, SUFFIX};
 use rustix::fs::{flock, FlockOperation};
 
@@ -48,8 +48,7 @@ fn start(output: File, arguments: &Map<String, Value>) -> std::io::Result<()> {
         File::from(rustix::fs::memfd_create("arguments", rustix::fs::MemfdFlags::CLOEXEC)?);
     input.write_all(Value::Object(arguments.clone()).to_string().as_bytes())?;
     input.rewind()?;
-    // /proc/self/exe works although Ansible may have deleted the module's file.
-    Command::new("/proc/self/exe")
+    program::again()
         .arg("-")
         .current_dir("/")
         .process_group(0)

@@ -106,6 +106,9 @@ const WIDTH: usize = 1000;
 /// The module.
 pub struct MagentoUpgrade;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_core::Program::of::<MagentoUpgrade>();
+
 impl Module for MagentoUpgrade {
     type Options = Options;
     const NAME: &'static str = "magento_upgrade";

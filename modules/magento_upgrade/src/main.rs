@@ -1,5 +1,5 @@
-//! The program. The module is in the library.
+//! This module alone; what is shipped is `modules/oxistrano`.
 
 fn main() -> std::process::ExitCode {
-    oxistrano_core::main::<magento_upgrade::MagentoUpgrade>()
+    magento_upgrade::PROGRAM.run()
 }

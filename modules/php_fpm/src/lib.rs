@@ -137,6 +137,9 @@ oxistrano_core::options! {
 /// The module.
 pub struct PhpFpm;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_core::Program::of::<PhpFpm>();
+
 impl Module for PhpFpm {
     type Options = Options;
     const NAME: &'static str = "php_fpm";

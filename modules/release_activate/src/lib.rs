@@ -30,6 +30,9 @@ release_options! {
 /// The module.
 pub struct ReleaseActivate;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_releases::program::<ReleaseActivate>();
+
 impl Module for ReleaseActivate {
     type Options = Options;
     const NAME: &'static str = "release_activate";

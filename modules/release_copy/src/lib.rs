@@ -71,6 +71,9 @@ release_options! {
 /// The module.
 pub struct ReleaseCopy;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_releases::program::<ReleaseCopy>();
+
 impl Module for ReleaseCopy {
     type Options = Options;
     const NAME: &'static str = "release_copy";

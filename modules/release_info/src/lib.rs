@@ -19,6 +19,9 @@ release_options! {
 /// The module.
 pub struct ReleaseInfo;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_releases::program::<ReleaseInfo>();
+
 impl Module for ReleaseInfo {
     type Options = Options;
     const NAME: &'static str = "release_info";

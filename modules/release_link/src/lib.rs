@@ -33,6 +33,9 @@ release_options! {
 /// The module.
 pub struct ReleaseLink;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_releases::program::<ReleaseLink>();
+
 impl Module for ReleaseLink {
     type Options = Options;
     const NAME: &'static str = "release_link";

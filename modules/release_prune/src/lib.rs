@@ -32,6 +32,9 @@ release_options! {
 /// The module.
 pub struct ReleasePrune;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_releases::program::<ReleasePrune>();
+
 impl Module for ReleasePrune {
     type Options = Options;
     const NAME: &'static str = "release_prune";

@@ -51,6 +51,9 @@ release_options! {
 /// The module.
 pub struct ReleaseRollback;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_releases::program::<ReleaseRollback>();
+
 impl Module for ReleaseRollback {
     type Options = Options;
     const NAME: &'static str = "release_rollback";

@@ -1,5 +1,5 @@
-//! The program; the module is the library beside it.
+//! This module alone; what is shipped is `modules/oxistrano`.
 
 fn main() -> std::process::ExitCode {
-    oxistrano_releases::main::<release_rollback::ReleaseRollback>()
+    release_rollback::PROGRAM.run()
 }

@@ -66,6 +66,9 @@ release_options! {
 /// The module.
 pub struct ReleaseSetup;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_releases::program::<ReleaseSetup>();
+
 impl Module for ReleaseSetup {
     type Options = Options;
     const NAME: &'static str = "release_setup";

@@ -97,6 +97,9 @@ release_options! {
 /// The module.
 pub struct ReleaseUnpack;
 
+/// The module as a program.
+pub const PROGRAM: oxistrano_core::Program = oxistrano_releases::program::<ReleaseUnpack>();
+
 impl Module for ReleaseUnpack {
     type Options = Options;
     const NAME: &'static str = "release_unpack";

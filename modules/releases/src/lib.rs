@@ -41,13 +41,10 @@ pub use version::Version;
 #[doc(hidden)]
 pub use oxistrano_core as core;
 
-use std::process::ExitCode;
+use oxistrano_core::{Module, Program};
 
-/// The `main` of a `release_*` module: the module itself, or, when this process was
+/// The program of a `release_*` module: the module itself, or, when this process was
 /// started to do so, the deletion of what stands in the trash.
-pub fn main<M: oxistrano_core::Module>() -> ExitCode {
-    match trash::reaper_arguments() {
-        Some(names) => trash::reap(names),
-        None => oxistrano_core::main::<M>(),
-    }
+pub const fn program<M: Module>() -> Program {
+    Program::of::<M>().with_job(trash::reap)
 }

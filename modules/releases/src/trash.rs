@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 
 use oxistrano_core::remove::{self, Removed};
-use oxistrano_core::{Dir, Failure, IoContext};
+use oxistrano_core::{program, Dir, Failure, IoContext};
 
 const PREFIX: &str = ".oxistrano-trash-";
 /// How the process that removes is told to.
@@ -103,10 +103,9 @@ pub fn empty_later(dir: &Dir, items: &[Item]) -> Option<String> {
 }
 
 fn start_reaper(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
-    // The directory goes as a handle, not as a path that may be somebody else's by then;
-    // /proc/self/exe works although Ansible deletes the module's file right away.
+    // The directory goes as a handle, not as a path that may be somebody else's by then.
     let handle = dir.as_fd().try_clone_to_owned().or_fail("reopen", dir.path())?;
-    Command::new("/proc/self/exe")
+    program::again()
         .arg(REAPER)
         .args(items.iter().map(Item::name))
         .current_dir("/")
@@ -118,20 +117,15 @@ fn start_reaper(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
         .or_fail("start a process that removes old releases in", dir.path())
 }
 
-/// The names to remove, if this process was started by [`empty_later`].
-pub(crate) fn reaper_arguments() -> Option<Vec<OsString>> {
-    let mut arguments = std::env::args_os().skip(1);
-    (arguments.next().as_deref() == Some(REAPER.as_ref())).then(|| arguments.collect())
-}
-
-/// Removes, in the process that [`empty_later`] started.
-pub(crate) fn reap(names: Vec<OsString>) -> ExitCode {
+/// Removes what is named, if this is a process that [`empty_later`] has started.
+pub(crate) fn reap(arguments: &[OsString]) -> Option<ExitCode> {
+    let names = arguments.split_first().filter(|(job, _)| *job == REAPER)?.1;
     // The end of the connection must not end it.
     let _ = rustix::process::setsid();
     remove::be_nice();
-    let items = names.into_iter().filter(is_trash).map(Item).collect();
+    let items = names.iter().filter(|name| is_trash(name)).cloned().map(Item).collect();
     let done = Dir::from_stdin().and_then(|dir| empty(&dir, items));
-    ExitCode::from(u8::from(done.is_err()))
+    Some(ExitCode::from(u8::from(done.is_err())))
 }
 
 #[cfg(test)]

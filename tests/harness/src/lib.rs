@@ -9,7 +9,7 @@ mod root;
 mod shop;
 
 pub use archive::{dir, file, gzip, hard_link, symlink, tar, tar_gz, Entry};
-pub use binary::{binary, MAGENTO_MODULES, MODULES};
+pub use binary::binary;
 pub use manifest::Manifest;
 pub use reply::Reply;
 pub use root::{app, run_program, Root, Running};

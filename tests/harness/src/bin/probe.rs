@@ -47,5 +47,5 @@ impl Module for Probe {
 }
 
 fn main() -> std::process::ExitCode {
-    oxistrano_core::main::<Probe>()
+    oxistrano_core::Program::of::<Probe>().run()
 }

@@ -1,0 +1,82 @@
+//! A module as a program. The same module is a program of its own (`cargo run -p release_unpack`)
+//! and a part of the shipped one, `oxistrano`, which holds all of them.
+
+use std::ffi::{OsStr, OsString};
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+
+use crate::options::{OptionSpec, Options};
+use crate::protocol::{self, Documentation, Module};
+
+/// Which module this process runs.
+static NAME: OnceLock<&'static str> = OnceLock::new();
+
+/// What the arguments are checked with, without running the module.
+type Check = fn(&[u8]) -> Result<(), Map<String, Value>>;
+/// A job for a process that the module starts itself; `None` if the arguments are not of one.
+type Job = fn(&[OsString]) -> Option<ExitCode>;
+
+/// A module: what is known of it without running it, and how it is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its name.
+    pub name: &'static str,
+    /// Its options.
+    pub options: &'static [OptionSpec],
+    /// The rest of its documentation.
+    pub documentation: Documentation,
+    main: fn(Option<&OsStr>) -> ExitCode,
+    check: Check,
+    job: Option<Job>,
+}
+
+impl Program {
+    /// The program of a module.
+    pub const fn of<M: Module>() -> Self {
+        Self {
+            name: M::NAME,
+            options: <M::Options as Options>::SPECS,
+            documentation: M::DOCUMENTATION,
+            main: protocol::main::<M>,
+            check: |text| protocol::read_options::<M>(text).map(drop),
+            job: None,
+        }
+    }
+
+    /// The same, and it starts itself [`again`] for another job.
+    #[must_use]
+    pub const fn with_job(mut self, job: Job) -> Self {
+        self.job = Some(job);
+        self
+    }
+
+    /// Runs it with this process's arguments. The module's name may stand before them: the
+    /// shipped program is told by it which module is meant.
+    pub fn run(&self) -> ExitCode {
+        NAME.get_or_init(|| self.name);
+        let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+        if arguments.first().is_some_and(|first| first == self.name) {
+            arguments.remove(0);
+        }
+        let done = self.job.and_then(|job| job(&arguments));
+        done.unwrap_or_else(|| (self.main)(arguments.first().map(OsString::as_os_str)))
+    }
+
+    /// Checks arguments as a call does and stops before the module runs. What fuzzing needs.
+    ///
+    /// # Errors
+    /// The result that the call would print.
+    pub fn check(&self, arguments: &[u8]) -> Result<(), Map<String, Value>> {
+        (self.check)(arguments)
+    }
+}
+
+/// This program once more, as the same module. It works although Ansible may have deleted
+/// the program's file.
+pub fn again() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(NAME.get());
+    command
+}

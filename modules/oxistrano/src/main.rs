@@ -1,0 +1,5 @@
+//! The shipped program.
+
+fn main() -> std::process::ExitCode {
+    oxistrano::main()
+}

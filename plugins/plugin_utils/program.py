@@ -1,0 +1,113 @@
+# Copyright the Oxistrano authors. MIT license, see LICENSE.
+"""The shipped program on the controller: one file for each system, which holds all modules."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from typing import NamedTuple
+
+DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
+# What `uname -sm` says on a host, and the file for it. Hosts of the first are looked for first.
+SYSTEMS = {"Linux x86_64": "oxistrano-linux-x86_64", "Linux aarch64": "oxistrano-linux-aarch64"}
+
+
+class Program(NamedTuple):
+    """The program for one system; sha256 in hexadecimal digits, size in bytes."""
+
+    system: str
+    path: str
+    size: int
+    sha256: str
+
+    @property
+    def file(self):
+        """Its name in the cache of a host."""
+        return f"oxistrano-{self.sha256[:32]}"
+
+
+def built(scratch):
+    """The programs that there are, by system.
+
+    C(scratch) is a directory of this run of Ansible: each task has a process of its own, which
+    would have to read the whole program for its hash.
+    """
+    found = ((system, _find(system, scratch)) for system in SYSTEMS)
+    return {system: program for system, program in found if program}
+
+
+def _find(system, scratch):
+    path = os.path.join(DIRECTORY, SYSTEMS[system])
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    known = [path, status.st_mtime_ns, status.st_size, status.st_ino]
+    notes = os.path.join(scratch, f"{SYSTEMS[system]}.json")
+    try:
+        with open(notes, encoding="utf-8") as file:
+            *noted, digest = json.load(file)
+        if noted == known:
+            return Program(system, path, status.st_size, digest)
+    except (OSError, ValueError):
+        pass
+    content = read(path)
+    digest = hashlib.sha256(content).hexdigest()
+    if len(content) == status.st_size:
+        write(notes, json.dumps([*known, digest]).encode())
+    return Program(system, path, len(content), digest)
+
+
+def _xz(content):
+    # The lowest level with a large dictionary is three times faster than the usual one. The host
+    # needs as much memory as the dictionary has. busybox knows no other checksum.
+    import lzma
+
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 22}]
+    return lzma.compress(content, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, filters=filters)
+
+
+def _gzip(content):
+    import gzip
+
+    return gzip.compress(content, 6, mtime=0)
+
+
+_COMPRESS = {"xz": _xz, "gzip": _gzip, "cat": bytes}
+
+
+def pack(program, decompressor, scratch):
+    """The program for the host's C(decompressor).
+
+    Raises C(ValueError) when it has changed since its hash was taken.
+    Compressed once in a run of Ansible, whatever the number of hosts.
+    """
+    path = os.path.join(scratch, f"{program.file}.{decompressor}")
+    with open(f"{path}.lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return read(path)
+        except FileNotFoundError:
+            pass
+        content = read(program.path)
+        if hashlib.sha256(content).hexdigest() != program.sha256:
+            raise ValueError(f"{program.path} has changed meanwhile")
+        packed = _COMPRESS[decompressor](content)
+        if decompressor != "cat":
+            write(path, packed)
+        return packed
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write(path, content):
+    """Atomically: other tasks' processes read it."""
+    new = f"{path}.{os.getpid()}"
+    with open(new, "wb") as file:
+        file.write(content)
+    os.replace(new, path)
