@@ -15,9 +15,11 @@ use rustix::io::Errno;
 use crate::{users, Failure, IoContext, RelPath};
 
 mod change;
+mod handle;
 mod info;
 mod inside;
 
+pub use handle::Handle;
 pub use info::{noun, Info};
 
 /// The most that [`Dir::read`] reads, more than any version, lock or configuration has: the file
@@ -274,7 +276,35 @@ impl Dir {
         let name = name.as_ref();
         fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode))
             .or_fail("create the directory", self.at(name))?;
-        self.open_dir(name)
+        let made = self.open_dir(name)?;
+        if self.is_ours_alone()? {
+            return Ok(made);
+        }
+        // It could only be opened by its name, and others may have put something else there.
+        // (A file system may know no owners, or give everything to that of the directory.)
+        let owners = [users::current(), self.info()?.uid()];
+        if owners.contains(&made.info()?.uid()) && made.names()?.is_empty() {
+            return Ok(made);
+        }
+        let error = io::Error::other("it was exchanged for another one while it was made");
+        Err(Failure::io("create the directory", &made.path, error)
+            .remedy("find out who writes there"))
+    }
+
+    /// Makes a directory under a temporary name in which nobody else can see or change anything,
+    /// wherever it stands.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn make_private_dir(&self, beside: impl AsRef<Path>) -> Result<(OsString, Dir), Failure> {
+        let name = self.temporary(beside);
+        let made = self.make_dir(&name, 0o700)?;
+        let info = made.info()?;
+        if info.uid() == users::current() && info.mode() & 0o077 == 0 {
+            return Ok((name, made));
+        }
+        let error = io::Error::other("it cannot be kept from others");
+        Err(Failure::io("create the directory", &made.path, error))
     }
 
     /// The names in it, sorted.
@@ -352,7 +382,7 @@ impl Dir {
         }
         let here = self.info()?;
         let others_write = here.mode() & 0o022 != 0;
-        let trusted = [0, users::current()].contains(&here.uid()) && !others_write;
+        let trusted = self.is_ours_alone()?;
         let shows_nothing = verb != "write" && stat.st_mode & 0o004 != 0;
         if trusted || shows_nothing {
             return Ok(true);

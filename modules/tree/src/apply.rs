@@ -11,12 +11,12 @@ use oxistrano_core::remove::remove_tree;
 use oxistrano_core::{interrupt, Dir, Failure};
 
 use crate::copy::{copy_tree, CopyOptions, Method};
-use crate::file::{changed, settle_file, special, vanished, Copier, Source};
+use crate::file::{changed, settle, special, vanished, Copier, Source};
 use crate::metadata::Rules;
 use crate::plan::{Plan, Step};
 use crate::pool::{Pool, Room};
 use crate::sync::SyncOptions;
-use crate::walk::{below, open_below};
+use crate::walk::{below, open_below, open_below_ours};
 
 /// Does all of it.
 pub fn apply(plan: &Plan, from: &Dir, to: &Dir, options: &SyncOptions) -> Result<(), Failure> {
@@ -81,7 +81,10 @@ impl Work<'_> {
     fn group(&self, group: Group<'_>) -> Result<(), Failure> {
         let Some((_, first)) = group.first() else { return Ok(()) };
         let parent = first.parent().unwrap_or(Path::new(""));
-        let to = open_below(self.to, parent)?;
+        let (to, ours) = match group.first() {
+            Some((Step::Settle, _)) => open_below_ours(self.to, parent)?,
+            _ => (open_below(self.to, parent)?, false),
+        };
         // A directory that only the live side has.
         let from = match group.first() {
             Some((Step::Delete, _)) => None,
@@ -94,6 +97,8 @@ impl Work<'_> {
                 None => {
                     remove_tree(&to, name)?;
                 }
+                // What others may have put there is not given away: it is replaced.
+                Some(from) if ours && self.settle((from, &to), name)? => {}
                 Some(from) => self.step(*step, rel, (from, &to), name)?,
             }
             self.done.fetch_add(1, Ordering::Relaxed);
@@ -108,7 +113,7 @@ impl Work<'_> {
         dirs: (&Dir, &Dir),
         name: &OsStr,
     ) -> Result<(), Failure> {
-        let (from, to) = dirs;
+        let (_, to) = dirs;
         match step {
             Step::Unlock => {
                 let dir = open_below(self.to, rel)?;
@@ -120,14 +125,7 @@ impl Work<'_> {
                 let dir = open_below(self.to, rel)?;
                 self.copier.rules.settle(dir.as_fd(), source.stat(), dir.path())
             }
-            Step::Settle => {
-                let source = self.source(from, name)?;
-                match source.is_symlink() {
-                    true => self.copier.rules.settle_link(to, name, source.stat()),
-                    false => settle_file(&self.copier.rules, to, name, source.stat()),
-                }
-            }
-            Step::NewDirectory | Step::New | Step::Update | Step::Replace => {
+            Step::NewDirectory | Step::New | Step::Update | Step::Replace | Step::Settle => {
                 let temporary = to.temporary(name);
                 let put = self
                     .build(rel, dirs, name, &temporary)
@@ -139,6 +137,10 @@ impl Work<'_> {
             }
             Step::Delete => remove_tree(to, name).map(|_| ()),
         }
+    }
+
+    fn settle(&self, (from, to): (&Dir, &Dir), name: &OsStr) -> Result<bool, Failure> {
+        settle(&self.copier.rules, to, name, &self.source(from, name)?)
     }
 
     fn source(&self, from: &Dir, name: &OsStr) -> Result<Info, Failure> {
@@ -217,5 +219,69 @@ impl Work<'_> {
             remove_tree(&dir, rel.file_name().unwrap_or_default())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{chown, lchown, symlink, MetadataExt, PermissionsExt};
+
+    use super::*;
+
+    /// A file or link outside of a live directory, and the directory's own in its place after the
+    /// plan was made: (uid, mode) of what is outside, before and after, and of what has the name.
+    fn swapped_in(is_link: bool, web_writes: bool) -> [(u32, u32); 3] {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        for directory in ["source", "live"] {
+            fs::create_dir(at(directory)).unwrap();
+            if is_link {
+                symlink("nowhere", at(directory).join("x")).unwrap();
+            } else {
+                fs::write(at(directory).join("x"), "x").unwrap();
+                fs::set_permissions(at("source/x"), fs::Permissions::from_mode(0o644)).unwrap();
+            }
+        }
+        lchown(at("source/x"), Some(33), Some(33)).unwrap();
+        if web_writes {
+            chown(at("live"), Some(33), Some(33)).unwrap();
+        }
+        let (from, to) = (Dir::open(&at("source")).unwrap(), Dir::open(&at("live")).unwrap());
+        let options = SyncOptions { root_metadata: false, ..SyncOptions::default() };
+        let plan = Plan::make(&from, &to, &options).unwrap();
+        assert_eq!(plan.steps, [(Step::Settle, PathBuf::from("x"))]);
+        fs::remove_file(at("live/x")).unwrap();
+        match is_link {
+            true => symlink("nowhere", at("outside")).unwrap(),
+            false => fs::write(at("outside"), "y").unwrap(),
+        }
+        fs::hard_link(at("outside"), at("live/x")).unwrap();
+        let look = |name: &str| {
+            let info = at(name).symlink_metadata().unwrap();
+            (info.uid(), info.mode() & 0o777)
+        };
+        if !is_link {
+            fs::set_permissions(at("outside"), fs::Permissions::from_mode(0o660)).unwrap();
+        }
+        let before = look("outside");
+        apply(&plan, &from, &to, &options).unwrap();
+        assert_eq!(to.names().unwrap(), ["x"]);
+        [before, look("outside"), look("live/x")]
+    }
+
+    #[test]
+    fn what_was_put_there_after_the_plan_is_not_given_away() {
+        if !oxistrano_core::users::is_root() {
+            eprintln!("NOT CHECKED without root: files that others put into a live directory");
+            return;
+        }
+        for web_writes in [true, false] {
+            let [before, after, live] = swapped_in(false, web_writes);
+            assert_eq!(before, after, "web_writes: {web_writes}");
+            assert_eq!(live, (33, 0o644), "web_writes: {web_writes}");
+            let [before, after, live] = swapped_in(true, web_writes);
+            assert_eq!((before.0, after.0, live.0), (0, 0, 33), "web_writes: {web_writes}");
+        }
     }
 }

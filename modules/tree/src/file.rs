@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use oxistrano_core::dir::Info;
+use oxistrano_core::remove::remove_tree;
 use oxistrano_core::{interrupt, Dir, Failure, IoContext};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{self, Errno};
@@ -106,8 +108,21 @@ impl Copier {
         (to, new): (&Dir, &OsStr),
     ) -> Result<(), Failure> {
         let target = from.read_link(name)?.ok_or_else(|| changed(&from.at(name)))?;
-        to.make_symlink(new, &target)?;
-        self.rules.finish_link(to, new, stat)
+        let make = |dir: &Dir, name: &OsStr| {
+            dir.make_symlink(name, &target)?;
+            let link = dir.handle(name)?.ok_or_else(|| changed(&dir.at(name)))?;
+            self.rules.finish_link(&link, stat)
+        };
+        if to.is_ours_alone()? {
+            return make(to, new);
+        }
+        // A link can only be held once it has a name. Here others could have put something of
+        // somebody else's under that name by then, which would be given away.
+        let (private, dir) = to.make_private_dir(new)?;
+        let name = OsStr::new("link");
+        let made = make(&dir, name).and_then(|()| dir.rename_to(name, to, new));
+        let removed = remove_tree(to, private);
+        made.and(removed.map(drop))
     }
 
     fn contents(
@@ -231,10 +246,19 @@ pub fn same_contents(a: &Source, b: &Source, path: &Path) -> Result<bool, Failur
     })
 }
 
-/// Sets owner and permissions of a regular file that stands there.
-pub fn settle_file(rules: &Rules, dir: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Failure> {
-    let file = Source::open(dir, name)?;
-    rules.settle(&file.fd, stat, &dir.at(name))
+/// Sets owner and permissions of a file or link that stands in a directory where nobody else can
+/// put anything. `false`: it has to be replaced, because it has other names, which are not ours to
+/// change, or is something else by now.
+pub fn settle(rules: &Rules, dir: &Dir, name: &OsStr, source: &Info) -> Result<bool, Failure> {
+    let Some(there) = dir.handle(name)? else { return Ok(false) };
+    let now = there.info()?;
+    if now.kind() != source.kind() || now.stat().st_nlink != 1 {
+        return Ok(false);
+    }
+    if source.is_symlink() {
+        return rules.settle_link(&there, source.stat()).map(|()| true);
+    }
+    rules.settle_file(&there, source.stat()).map(|()| true)
 }
 
 /// A second name for a file. `false` when that file can have no more names.
@@ -279,6 +303,6 @@ pub fn changed(path: &Path) -> Failure {
 fn moving(path: &Path, why: &str) -> Failure {
     Failure::new("source_changed", format!("cannot copy '{}'", path.display()))
         .cause(why)
-        .remedy("see to it that nothing writes there while it is copied")
+        .remedy("make sure that nothing writes there while it is copied")
         .path(path)
 }

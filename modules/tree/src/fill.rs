@@ -357,7 +357,12 @@ impl Task<'_> {
             return Ok(false);
         }
         match fs::linkat(from, name, to, name, AtFlags::empty()) {
-            Ok(()) => Ok(true),
+            // It went by its name, which may be another file's by now.
+            Ok(()) if to.lookup(name)?.is_some_and(|made| made.same_file(&info)) => Ok(true),
+            Ok(()) => {
+                to.remove_file(name)?;
+                Err(changed(&from.at(name)))
+            }
             Err(Errno::XDEV) => {
                 self.can_link.store(false, Ordering::Relaxed);
                 Ok(false)

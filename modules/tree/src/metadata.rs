@@ -1,12 +1,11 @@
 //! Owner, mode and times: what a copy should get, and giving it.
 
-use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use oxistrano_core::{users, Dir, Failure, IoContext};
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
-use rustix::io::Errno;
+use oxistrano_core::dir::Handle;
+use oxistrano_core::{users, Failure, IoContext};
+use rustix::fs::{self, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 use rustix::process::{getegid, getgroups};
 
 use crate::attributes::Attributes;
@@ -95,6 +94,20 @@ impl Rules {
         Ok(())
     }
 
+    /// The same for a file that is held.
+    pub fn settle_file(&self, file: &Handle, source: &Stat) -> Result<(), Failure> {
+        let info = file.info()?;
+        let (now, wanted) = (info.stat(), self.wanted(source));
+        let foreign = !wanted.fits_owner(now);
+        if foreign {
+            file.set_owner(wanted.uid, wanted.gid)?;
+        }
+        if mode(now) != wanted.mode || (foreign && wanted.mode & 0o6000 != 0) {
+            file.set_mode(wanted.mode)?;
+        }
+        Ok(())
+    }
+
     /// Gives a copy everything that is taken over, in the order in which nothing undoes
     /// what was before.
     pub fn finish(
@@ -118,26 +131,20 @@ impl Rules {
         Ok(())
     }
 
-    /// Gives a symbolic link the owner of its source.
-    pub fn settle_link(&self, dir: &Dir, name: &OsStr, source: &Stat) -> Result<(), Failure> {
-        let Some(now) = dir.lookup(name)? else { return Ok(()) };
+    /// Gives a symbolic link that is held the owner of its source.
+    pub fn settle_link(&self, link: &Handle, source: &Stat) -> Result<(), Failure> {
         let wanted = self.wanted(source);
-        if !wanted.fits_owner(now.stat()) {
-            let (uid, gid) = wanted.ids();
-            fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-                .or_fail("set the owner of", dir.at(name))?;
+        if !wanted.fits_owner(link.info()?.stat()) {
+            link.set_owner(wanted.uid, wanted.gid)?;
         }
         Ok(())
     }
 
-    /// Gives a symbolic link owner and time of its source.
-    pub fn finish_link(&self, dir: &Dir, name: &OsStr, source: &Stat) -> Result<(), Failure> {
-        self.settle_link(dir, name, source)?;
+    /// Gives a symbolic link that is held owner and time of its source.
+    pub fn finish_link(&self, link: &Handle, source: &Stat) -> Result<(), Failure> {
+        self.settle_link(link, source)?;
         if self.times {
-            match fs::utimensat(dir, name, &times(source), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                Err(error) => return Err(Failure::io("set the time of", &dir.at(name), error)),
-            }
+            link.set_times(&times(source))?;
         }
         Ok(())
     }

@@ -121,6 +121,17 @@ pub fn open_below(root: &Dir, path: &Path) -> Result<Dir, Failure> {
     path.iter().try_fold(root.duplicate()?, |dir, name| dir.open_dir(name))
 }
 
+/// The same, and whether nobody else can put anything under the names in it, nor put another
+/// directory in the place of one on the way.
+pub fn open_below_ours(root: &Dir, path: &Path) -> Result<(Dir, bool), Failure> {
+    let here = (root.duplicate()?, root.is_ours_alone()?);
+    path.iter().try_fold(here, |(dir, ours), name| {
+        let dir = dir.open_dir(name)?;
+        let ours = ours && dir.is_ours_alone()?;
+        Ok((dir, ours))
+    })
+}
+
 /// The last names of those paths that stand directly in the directory `rel` (empty: the
 /// root).
 pub fn names_in<'a>(paths: &'a [RelPath], rel: &Path) -> Vec<&'a OsStr> {
