@@ -59,6 +59,23 @@ impl Source {
         self.stat.st_size as u64
     }
 
+    fn is_sparse(&self) -> bool {
+        (self.stat.st_blocks as u64) * 512 < self.size()
+    }
+
+    /// Where the next bytes are that are no hole; the end if there are none, and `place` where
+    /// that cannot be told.
+    fn data_from(&self, place: u64) -> u64 {
+        if !self.is_sparse() {
+            return place;
+        }
+        match fs::seek(&self.fd, SeekFrom::Data(place)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => self.size(),
+            Err(_) => place,
+        }
+    }
+
     /// Whether it still is what it was when it was opened.
     fn check(&self, path: &Path) -> Result<(), Failure> {
         let now = fs::fstat(&self.fd).or_fail("examine", path)?;
@@ -146,8 +163,7 @@ impl Copier {
                 Err(_) => self.clone.store(false, Ordering::Relaxed),
             }
         }
-        let sparse = (source.stat.st_blocks as u64) * 512 < size;
-        if !sparse {
+        if !source.is_sparse() {
             return self.range(source, fd, (0, size), origin, target).map(|()| false);
         }
         let mut end = 0;
@@ -225,6 +241,8 @@ pub fn same_contents(a: &Source, b: &Source, path: &Path) -> Result<bool, Failur
         let mut place = 0;
         loop {
             interrupt::check()?;
+            // Where both have a hole, there may be terabytes of it.
+            place = a.data_from(place).min(b.data_from(place)).max(place);
             let read = retry(|| io::pread(&a.fd, &mut buffer[..], place)).or_fail("read", path)?;
             if read == 0 {
                 return Ok(place == a.size());

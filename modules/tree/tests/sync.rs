@@ -279,3 +279,22 @@ fn leftovers_of_a_broken_sync_go() {
     assert_eq!((done.deleted.count, done.unchanged), (1, 3));
     assert_eq!(temporary_names(&live), [] as [PathBuf; 0]);
 }
+
+#[test]
+fn holes_of_terabytes_are_compared_in_no_time() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (source, live) = both(scratch.path());
+    const LENGTH: u64 = 8 << 40;
+    let make = |path: &Path, last: &[u8]| {
+        let file = fs::File::create(path.join("sparse")).unwrap();
+        file.set_len(LENGTH).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, last, LENGTH - 1).unwrap();
+    };
+    for (ours, theirs, differs) in [(b"x", b"x", false), (b"x", b"y", true)] {
+        make(&source, ours);
+        make(&live, theirs);
+        let began = std::time::Instant::now();
+        assert_eq!(sync(&source, &live, &SyncOptions::default()).unwrap().changed(), differs);
+        assert!(began.elapsed().as_secs() < 20);
+    }
+}

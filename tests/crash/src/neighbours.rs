@@ -51,12 +51,19 @@ pub fn be_hostile(shop: &Path, outside: &Path, own: &Path, seed: u64) {
         // A name beside it, because only there everything can be exchanged with it.
         let Some(parent) = target.parent() else { continue };
         let evil = parent.join(format!("evil-{seed}"));
-        let made = match below(6) {
+        // So that it is to be given its owner and mode again, and not replaced.
+        if below(4) == 0 {
+            let _ = fs::set_permissions(target, fs::Permissions::from_mode(0o600));
+        }
+        let made = match below(9) {
             0 | 1 => symlink(outside.join("dir"), &evil).is_ok(),
             2 => symlink(outside.join("secret"), &evil).is_ok(),
             3 => symlink("../../../outside/dir", &evil).is_ok(),
             4 => mknodat(CWD, &evil, FileType::Fifo, Mode::from_raw_mode(0o666), 0).is_ok(),
-            _ => fs::create_dir(&evil).is_ok(),
+            5 => fs::create_dir(&evil).is_ok(),
+            // The kernel forbids it only where they may not write.
+            6 | 7 => fs::hard_link(outside.join("grouped"), &evil).is_ok(),
+            _ => fs::File::create(&evil).and_then(|file| file.set_len(200 << 30)).is_ok(),
         };
         if !made {
             // It may have been carried off, or be there from before.
@@ -82,6 +89,7 @@ fn targets_in(shop: &Path) -> Vec<PathBuf> {
     let mut targets = Vec::new();
     let mut add = |directory: &Path, depth: usize| add_below(directory, depth, &mut targets);
     add(&shop.join("shared"), 3);
+    add(&shop.join("current"), 3);
     for release in names(&shop.join("releases")) {
         add(&shop.join("releases").join(release), 2);
     }
@@ -108,12 +116,14 @@ fn add_below(directory: &Path, depth: usize, targets: &mut Vec<PathBuf>) {
 /// Puts links to what is outside in the place of what modules have just made under a temporary
 /// name. Nobody can guess those, but see them.
 fn forestall(shop: &Path, outside: &Path, below: &mut impl FnMut(usize) -> usize) {
-    let places = ["shared", "shared/var", "shared/app/etc", ".", ".oxistrano", "releases"];
+    let places =
+        ["shared", "shared/var", "shared/app/etc", ".", ".oxistrano", "releases", "current"];
     let place = shop.join(places[below(places.len())]);
+    let victim = outside.join(["secret", "grouped"][below(2)]);
     for name in names(&place).into_iter().filter(|name| name.starts_with(".oxistrano-tmp-")) {
         let path = place.join(name);
         let _ = fs::remove_file(&path).or_else(|_| fs::rename(&path, place.join("evil-taken")));
-        let _ = symlink(outside.join("secret"), &path);
+        let _ = fs::hard_link(&victim, &path).or_else(|_| symlink(&victim, &path));
         let _ = fs::remove_dir_all(place.join("evil-taken"));
     }
 }
@@ -205,6 +215,11 @@ fn prepare(scene: &Scene, theirs: Theirs) {
     }
     fs::write(outside.join("secret"), SECRET).expect("a secret");
     fs::set_permissions(outside.join("secret"), fs::Permissions::from_mode(0o600))
+        .expect("permissions");
+    // What they may write to, but do not own.
+    fs::write(outside.join("grouped"), "untouched").expect("a victim");
+    chown(outside.join("grouped"), Some(0), Some(WEB)).expect("a victim of their group");
+    fs::set_permissions(outside.join("grouped"), fs::Permissions::from_mode(0o660))
         .expect("permissions");
     // What would be seen if it were written to, removed or given away.
     for name in ["var", "etc", "media", "REVISION", "index.php"] {
