@@ -13,7 +13,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
          low priority, so that the play does not wait.",
     ],
     notes: &[
-        "Directories that no deploy has made are reported, not removed.",
+        "Directories that no deploy is known to have made are reported, not removed.",
         "No symbolic link is followed and no mount point crossed.",
     ],
     see_also: &["release_info", "release_rollback"],
@@ -33,7 +33,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         FILES,
         MATCHED,
         ReturnSpec { name: "removed", kind: "list", doc: "The releases that were removed.", returned: "success" },
-        ReturnSpec { name: "unrecognised", kind: "list", doc: "Directories that no deploy has made.", returned: "success" },
+        ReturnSpec { name: "unrecognised", kind: "list", doc: "Directories that no deploy is known to have made.", returned: "success" },
         ReturnSpec { name: "removed_files", kind: "int", doc: "Files and links removed.", returned: "O(wait=true)" },
         ReturnSpec { name: "removed_directories", kind: "int", doc: "Directories removed.", returned: "O(wait=true)" },
     ],

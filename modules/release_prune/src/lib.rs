@@ -60,11 +60,12 @@ impl Module for ReleasePrune {
             .diff(diff(&root, &releases, &doomed));
         if !unrecognised.is_empty() && options.keep > 0 {
             outcome = outcome.warning(format!(
-                "left alone in '{}', because no deploy has made them: {}",
+                "left alone in '{}', because no deploy is known to have made them: {}",
                 root.layout().releases_path().display(),
                 unrecognised.join(", ")
             ));
         }
+        outcome = outcome.warnings(releases.warning(&root));
         if context.check_mode || doomed.is_empty() {
             let would = if doomed.is_empty() {
                 "nothing to remove".into()
@@ -130,10 +131,13 @@ fn plan(options: &Options, releases: &Releases) -> Result<Vec<Version>, Failure>
         for release in releases.iter() {
             match release.state {
                 State::InProgress | State::Unrecognised => {}
+                // For what the rest of the history says, nothing is removed that it may be wrong of.
+                State::Broken | State::RolledBack if release.doubtful => {}
                 State::Broken | State::RolledBack => doomed.push(release.version.clone()),
                 State::Active | State::Complete
                     if is_live(release) || protected(&release.version) => {}
                 State::Active | State::Complete if kept < options.keep => kept += 1,
+                State::Active | State::Complete if release.doubtful => {}
                 State::Active | State::Complete => doomed.push(release.version.clone()),
             }
         }

@@ -185,7 +185,7 @@ fn what_no_deploy_has_made_is_reported_and_stays() {
     root.link("releases/latest", "5");
     let reply = root.run("release_prune", keep(2)).changed();
     assert_eq!(reply["unrecognised"], json!(["backup"]));
-    reply.warns("no deploy has made them: backup");
+    reply.warns("no deploy is known to have made them: backup");
     assert_eq!(root.releases(), ["4", "5", "backup", "latest", "notes.txt"]);
     assert_eq!(root.read("releases/backup/dump.sql"), "precious");
 }

@@ -76,6 +76,7 @@ impl Module for ReleaseRollback {
         let releases = root.all_releases()?;
         let named = options.version.as_deref().filter(|name| !name.is_empty());
         let target = choose(&root, &releases, named)?;
+        warnings.extend(releases.warning(&root));
         let from = releases.active().map(|release| release.version.clone());
         let result = facts(&root, &releases, from.as_ref(), target);
         let chosen = format!("going back to {}", target.version);
@@ -194,6 +195,11 @@ fn choose<'a>(
         })),
         Some(release) => match release.state {
             State::Active | State::Complete | State::RolledBack => Ok(release),
+            _ if release.doubtful => {
+                let failure =
+                    cannot(format!("it cannot be told whether release {version} was live"));
+                Err(releases.warning(root).into_iter().fold(failure, Failure::remedy))
+            }
             state => Err(cannot(format!(
                 "release {version} is {}: its deploy never reached the switch",
                 state.word()

@@ -140,9 +140,10 @@ fn clear_away(options: &Options, root: &Root, version: Option<&Version>) -> Resu
     left.put_back = restored.first().map(ToString::to_string);
     if let Some(version) = version {
         let all = root.all_releases()?;
-        let unfinished = all
-            .get(version)
-            .is_some_and(|release| matches!(release.state, State::InProgress | State::Broken));
+        let unfinished = all.get(version).is_some_and(|release| {
+            matches!(release.state, State::InProgress | State::Broken) && !release.doubtful
+        });
+        left.warnings.extend(all.warning(root));
         if unfinished {
             trash.push(trash::discard(&releases, version)?);
             left.removed = Some(version.to_string());

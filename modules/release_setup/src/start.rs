@@ -66,8 +66,9 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
             }
         }
     }
-    let broken = root.map_or_else(|| Ok(Vec::new()), left_behind)?;
-    let warnings = shared_links(&options.shared_paths, &options.shared_files).warnings;
+    let (broken, damage) = root.map_or_else(|| Ok((Vec::new(), None)), left_behind)?;
+    let mut warnings = shared_links(&options.shared_paths, &options.shared_files).warnings;
+    warnings.extend(damage);
     Ok(Plan { version, directories, broken, warnings })
 }
 
@@ -129,11 +130,14 @@ pub fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
 }
 
 /// Releases whose deploy did not reach the switch. Nobody else holds the lock, so what is
-/// in progress is what died under ours.
-fn left_behind(root: &Root) -> Result<Vec<Version>, Failure> {
-    let left = |release: &&Release| matches!(release.state, State::Broken | State::InProgress);
+/// in progress is what died under ours. And what a person should know of the history.
+fn left_behind(root: &Root) -> Result<(Vec<Version>, Option<String>), Failure> {
+    let left = |release: &&Release| {
+        matches!(release.state, State::Broken | State::InProgress) && !release.doubtful
+    };
     let releases = root.all_releases()?;
-    Ok(releases.iter().filter(left).map(|release| release.version.clone()).collect())
+    let versions = releases.iter().filter(left).map(|release| release.version.clone()).collect();
+    Ok((versions, releases.warning(root)))
 }
 
 /// Fails early, before anything is made, when somebody else deploys.
@@ -181,7 +185,7 @@ fn prepare(
     }
     switch::note_what_is_live(root, &releases)?;
     // Not those of the plan: that was made before the lock was ours.
-    let broken = left_behind(root)?;
+    let (broken, _) = left_behind(root)?;
     for version in &broken {
         trash::discard(&releases, version)?;
         root.record(version, EventKind::Removed)?;

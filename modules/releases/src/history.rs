@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use oxistrano_core::{clock, json, Failure, IoContext};
 
+use crate::damage::Damage;
 use crate::lock::Deployer;
 use crate::root::{local_user, Root};
 use crate::Version;
 
-const FILE: &str = "history.jsonl";
+pub(crate) const FILE: &str = "history.jsonl";
 /// A kilobyte for each deploy: a quarter of a million of them.
 const LARGEST: u64 = 256 << 20;
 
@@ -138,6 +139,12 @@ pub struct Record {
     /// The shared paths that it was activated with.
     #[serde(skip)]
     pub shared: Vec<String>,
+    /// The line with which it begins.
+    #[serde(skip)]
+    line: usize,
+    /// The line that says that it was rolled back from.
+    #[serde(skip)]
+    left: usize,
 }
 
 #[allow(clippy::ref_option, reason = "serde calls it so")]
@@ -155,20 +162,21 @@ pub struct History {
     activations: Vec<String>,
     /// The time of the latest event so far.
     now: i64,
-    unreadable: usize,
+    /// The line that is being read, from 1 on.
+    line: usize,
+    damage: Damage,
 }
 
 impl History {
-    /// Puts the lines together. The last line may have been cut off by a power failure;
-    /// other lines that are no event are counted.
+    /// Puts the lines together; those that are no event are counted.
     pub fn parse(text: &[u8]) -> Self {
         let mut history = Self::default();
-        let mut lines = text.split(|byte| *byte == b'\n').peekable();
-        while let Some(line) = lines.next() {
+        for line in text.split(|byte| *byte == b'\n') {
+            history.line += 1;
             match json::from_slice::<Event>(line) {
                 Ok(event) => history.apply(event),
-                Err(_) if line.is_empty() || lines.peek().is_none() => {}
-                Err(_) => history.unreadable += 1,
+                Err(_) if line.trim_ascii().is_empty() => {}
+                Err(_) => history.damage.add(history.line),
             }
         }
         history
@@ -189,6 +197,7 @@ impl History {
         if matches!(event.kind, EventKind::Activated { .. }) {
             self.activations.push(event.version.clone());
         }
+        let line = self.line;
         let record = self.record(&event.version);
         match event.kind {
             EventKind::Started { user, by } => {
@@ -206,7 +215,7 @@ impl History {
                 (record.ended, record.outcome, record.reason) = (at, Some(outcome), reason);
             }
             EventKind::RolledBack { reason, .. } => {
-                (record.rolled_back, record.reason) = (at, reason);
+                (record.rolled_back, record.reason, record.left) = (at, reason, line);
             }
             EventKind::Restored => (record.placed, record.source) = (false, None),
             EventKind::Removed => (record.removed, record.source) = (true, None),
@@ -215,10 +224,11 @@ impl History {
 
     fn begin(&mut self, version: &str) -> usize {
         let order = self.records.len();
-        let mut record = Record { version: version.to_owned(), ..Record::default() };
+        let line = self.line;
+        let mut record = Record { version: version.to_owned(), line, ..Record::default() };
         // Until a new deploy has put a directory there, the old one is what it was.
         if let Some(before) = self.newest(version).map(|index| &self.records[index]) {
-            record.rolled_back = before.rolled_back;
+            (record.rolled_back, record.left) = (before.rolled_back, before.left);
             record.source.clone_from(&before.source);
             record.reason.clone_from(&before.reason);
         }
@@ -265,9 +275,29 @@ impl History {
         self.activations.iter().rev().map(String::as_str).filter(move |version| *version != active)
     }
 
-    /// Lines that are no event: written by a newer Oxistrano, or damaged.
-    pub fn unreadable(&self) -> usize {
-        self.unreadable
+    /// Whether all is known of the deploy that made what the directory of a version holds: no
+    /// line that cannot be read comes after its beginning.
+    pub fn knows(&self, version: &Version) -> bool {
+        let known = |(_, record): (usize, &Record)| {
+            record.started.is_some() && record.line > self.damage.last
+        };
+        !self.damage.any() || self.maker(version).is_some_and(known)
+    }
+
+    /// Whether all is known of a deploy since its beginning.
+    pub fn knows_since(&self, record: Option<&Record>) -> bool {
+        !self.damage.any() || record.is_some_and(|record| record.line > self.damage.last)
+    }
+
+    /// Whether a version that was rolled back from has not been gone back to since, in a line that
+    /// cannot be read.
+    pub fn knows_as_left(&self, record: &Record) -> bool {
+        !self.damage.any() || record.left > self.damage.last
+    }
+
+    /// The lines that are no event.
+    pub fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     /// The release that `current` was led to last.
@@ -313,8 +343,12 @@ impl Root {
         }
         line.extend(json::to_vec(&event).unwrap_or_default());
         line.push(b'\n');
-        // In one write, so that no other line comes between.
-        file.write_all(&line).or_fail("write", &path)?;
+        // In one write, so that no other line comes between. One that finds no room must not leave
+        // a part of itself: it would count as damage from then on.
+        if let Err(error) = file.write_all(&line) {
+            let _ = file.set_len(length);
+            return Err(Failure::io("write", &path, error));
+        }
         if durable {
             file.sync_data().or_fail("sync", &path)?;
         }
@@ -361,10 +395,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_counted_unless_it_was_cut_off() {
+    fn what_is_no_event_is_counted() {
         let line = r#"{"at":"2026-01-02T00:00:00Z","version":"1","event":"removed"}"#;
         let history = History::parse(format!("{line}\nnonsense\n\n{line}\n{{\"at").as_bytes());
-        assert_eq!((history.records().len(), history.unreadable()), (1, 1));
+        assert_eq!((history.records().len(), history.damage().count), (1, 2));
+        assert_eq!(history.damage().lines(), "lines 2, 5");
+        assert_eq!(
+            History::parse(&b"x\n".repeat(9)).damage().lines(),
+            "lines 1, 2, 3, 4, 5 and 4 more"
+        );
+        assert!(!History::parse(format!("\n{line}\n \n").as_bytes()).damage().any());
+    }
+
+    #[test]
+    fn what_began_after_the_damage_is_known() {
+        let (_scratch, root) = scratch();
+        let (one, two) = (version("1"), version("2"));
+        let began = || Root::started_event(&Deployer::default());
+        root.record(&one, began()).unwrap();
+        root.record(&one, activated(None)).unwrap();
+        let path = root.state_path().join(FILE);
+        let mut text = std::fs::read(&path).unwrap();
+        text.extend([0; 9]);
+        std::fs::write(&path, text).unwrap();
+        root.record(&two, began()).unwrap();
+        root.record(&two, EventKind::Placed { source: None }).unwrap();
+        let history = root.history().unwrap();
+        assert_eq!(history.damage().lines(), "line 3");
+        assert!(!history.knows(&one) && history.knows(&two) && !history.knows(&version("3")));
+        let back = EventKind::RolledBack { to: "1".into(), reason: None, user: "x".into() };
+        root.record(&two, back).unwrap();
+        assert!(root
+            .history()
+            .unwrap()
+            .knows_as_left(root.history().unwrap().latest(&two).unwrap()));
+        // Deployed again, but nothing put there yet: what is there was made before.
+        root.record(&one, began()).unwrap();
+        assert!(!root.history().unwrap().knows(&one));
+        root.record(&one, EventKind::Placed { source: None }).unwrap();
+        assert!(root.history().unwrap().knows(&one));
     }
 
     #[test]

@@ -64,7 +64,9 @@ impl Placement<'_> {
         }
         match there.state {
             State::Active if !self.force => Err(self.exists("it is live")),
-            State::Unrecognised if !self.force => Err(self.exists("no deploy has made it")),
+            State::Unrecognised if !self.force => {
+                Err(self.exists("no deploy is known to have made it"))
+            }
             _ => Ok(Decision::Replace),
         }
     }

@@ -11,6 +11,7 @@ use oxistrano_core::dir::Info;
 use oxistrano_core::json::{json, Value};
 use oxistrano_core::{clock, Dir, Failure, IoContext};
 
+use crate::damage::Damage;
 use crate::history::{History, Record};
 use crate::lock::{Lock, LockKind};
 use crate::options::Via;
@@ -33,7 +34,8 @@ pub enum State {
     RolledBack,
     /// Its deploy ended before the switch.
     Broken,
-    /// Nothing is known of it, and it has no `REVISION`.
+    /// Nothing is known of it, and it has no `REVISION`; or a line of the history that cannot be
+    /// read may have said that it was active.
     Unrecognised,
 }
 
@@ -65,6 +67,9 @@ pub struct Release {
     /// Its place among the others: when the deploy that made it began, else when its
     /// directory was last changed. Within a second the one without a record is older.
     order: (i64, Option<usize>),
+    /// Lines of the history that cannot be read may have said more of it: it is not to be removed
+    /// for what the others say.
+    pub doubtful: bool,
 }
 
 impl Release {
@@ -108,6 +113,7 @@ pub struct Releases {
     releases: Vec<Release>,
     via: Option<Via>,
     predecessor: Option<Version>,
+    damage: Damage,
 }
 
 impl Root {
@@ -134,7 +140,12 @@ impl Root {
                 let maker = history.maker(&version);
                 let began = maker.and_then(|(_, record)| record.started);
                 let order = (began.unwrap_or(info.mtime()), maker.map(|(order, _)| order));
-                releases.push(Release { version, state, record, info, order });
+                let known = match (&record, state) {
+                    (Some(record), State::RolledBack) => history.knows_as_left(record),
+                    _ => history.knows(&version),
+                };
+                let doubtful = !known;
+                releases.push(Release { version, state, record, info, order, doubtful });
             }
         }
         releases.sort_by(|a, b| (b.order, &b.version).cmp(&(a.order, &a.version)));
@@ -152,7 +163,8 @@ impl Root {
             };
             history.before(active.as_str()).find(good).and_then(|name| Version::new(name).ok())
         });
-        Ok(Releases { releases, via, predecessor })
+        let damage = history.damage().clone();
+        Ok(Releases { releases, via, predecessor, damage })
     }
 
     /// The release that `current` leads to, and how.
@@ -240,6 +252,7 @@ fn state_of(
         Some(record) if record.rolled_back.is_some() => State::RolledBack,
         Some(_) if history.was_active(version) => State::Complete,
         Some(_) if locked => State::InProgress,
+        Some(_) if !history.knows(version) => State::Unrecognised,
         Some(_) => State::Broken,
         None if locked => State::InProgress,
         None => {
@@ -257,6 +270,16 @@ impl Releases {
     /// The newest first.
     pub fn iter(&self) -> impl Iterator<Item = &Release> {
         self.releases.iter()
+    }
+
+    /// What a person should know and do when lines of the history cannot be read.
+    pub fn warning(&self, root: &Root) -> Option<String> {
+        let stays = |release: &&Release| {
+            let safe = matches!(release.state, State::Active | State::Complete);
+            release.doubtful && release.record.is_some() && !safe
+        };
+        let stay: Vec<_> = self.iter().filter(stays).map(|r| r.version.to_string()).collect();
+        root.damage_warning(&self.damage, &stay)
     }
 
     /// The one with this name.

@@ -66,6 +66,10 @@ pub fn settle(root: &Root, releases: &Dir) -> Result<(Vec<trash::Item>, Vec<Vers
         let history = root.history()?;
         let record = history.latest(&kept.version);
         let activated = record.is_some_and(|record| record.activated.is_some());
+        // A line that cannot be read may have said so: then both trees stay as they are.
+        if !activated && !history.knows_since(record) {
+            continue;
+        }
         if kept.is_former && !activated {
             if releases.lookup(&kept.version)?.is_some() {
                 releases.put_in_place(&kept.name, &kept.version)?;
