@@ -14,7 +14,7 @@ const FILES: [(&str, &str); 5] = [
     ("src/main.rs", include_str!("new/main.rs.in")),
     ("src/lib.rs", include_str!("new/lib.rs.in")),
     ("src/docs.rs", include_str!("new/docs.rs.in")),
-    ("tests/NAME.rs", include_str!("new/test.rs.in")),
+    ("tests/it/NAME.rs", include_str!("new/test.rs.in")),
 ];
 
 /// Makes the module that `arguments` name.

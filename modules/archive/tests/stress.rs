@@ -2,6 +2,7 @@
 //! more when the others have given up. One test, because it limits the files of the whole
 //! process. `STRESS=100000 cargo test -p oxistrano-archive --test stress` tries for longer.
 
+#[path = "it/common/mod.rs"]
 mod common;
 
 use std::fs::{self, File};

@@ -1,6 +1,7 @@
 //! Many and deep directories with few file descriptors. The limit is that of the whole
 //! process, so this is the only test here.
 
+#[path = "it/common/mod.rs"]
 mod common;
 
 use common::{assert_same, empty, manifest, open, put, ALL, CONTENTS};

@@ -1,7 +1,5 @@
 //! `magento_status`: how PHP is run, and when it is not.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 
@@ -9,8 +7,8 @@ use oxistrano_harness::{is_root, json, not_checked, Manifest, Shop, NOBODY};
 
 fn up_to_date() -> Shop {
     let shop = Shop::new();
-    shop.answer("setup:db:status", &common::database()[0].script);
-    shop.answer("app:config:status", &common::configuration()[0].script);
+    shop.answer("setup:db:status", &crate::common::database()[0].script);
+    shop.answer("app:config:status", &crate::common::configuration()[0].script);
     shop
 }
 
@@ -91,7 +89,7 @@ fn the_environment_reaches_php() {
     shop.set("FROM_OUTSIDE", "kept");
     let script = "printf '%s|' \"$MAGE_MODE\" \"$NUMBER\" \"$YES\" \"${NO-unset}\" \"$EMPTY\" \
                   \"$FROM_OUTSIDE\" > \"$here/environment\"\n";
-    shop.answer("setup:db:status", &format!("{script}{}", common::database()[0].script));
+    shop.answer("setup:db:status", &format!("{script}{}", crate::common::database()[0].script));
     let environment = json!({
         "MAGE_MODE": "pro duction\n$HOME",
         "NUMBER": 7,
@@ -152,7 +150,7 @@ fn what_is_no_magento_is_refused() {
 #[test]
 fn it_only_asks_in_check_mode_too() {
     let shop = up_to_date();
-    shop.answer("setup:db:status", &common::database()[1].script);
+    shop.answer("setup:db:status", &crate::common::database()[1].script);
     let reply = shop.check("magento_status", json!({})).unchanged();
     assert_eq!(reply["upgrade_needed"], true, "{reply}");
 }
@@ -166,7 +164,7 @@ fn root_runs_it_as_the_shop_s_user() {
     fs::set_permissions(shop.directory(), fs::Permissions::from_mode(0o777)).unwrap();
     let script = "{ id -u; id -g; id -G; echo \"$HOME $USER $LOGNAME\"; } > \"$here/who\"\n\
                   umask > \"$here/umask\"\n";
-    shop.answer("setup:db:status", &format!("{script}{}", common::database()[0].script));
+    shop.answer("setup:db:status", &format!("{script}{}", crate::common::database()[0].script));
     for user in ["www-data", "33"] {
         let _ = fs::remove_file(shop.directory().join("who"));
         let reply = shop.run("magento_status", json!({"user": user})).unchanged();

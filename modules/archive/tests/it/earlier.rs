@@ -1,13 +1,11 @@
 //! Files that are as in an earlier release.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{noise, Raw};
+use crate::common::{noise, Raw};
 use oxistrano_archive::{unpack_sharing, Earlier, Summary, Unchanged, UnpackOptions};
 use oxistrano_core::Dir;
 

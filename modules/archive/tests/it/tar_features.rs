@@ -1,10 +1,8 @@
 //! What tar can say, and what becomes of it.
 
-mod common;
-
 use std::os::unix::fs::MetadataExt;
 
-use common::*;
+use crate::common::*;
 use oxistrano_archive::{Pattern, UnpackOptions};
 use oxistrano_core::{users, Mode};
 

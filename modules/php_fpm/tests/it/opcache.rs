@@ -1,12 +1,10 @@
 //! `php_fpm` on a real php-fpm: what opcache serves, and what the module makes of it.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::thread;
 
-use common::{get, Fpm, Setup, SECOND};
+use crate::common::{get, Fpm, Setup, SECOND};
 use oxistrano_harness::{json, not_checked, Value};
 
 fn ini(lines: &[&str]) -> Setup {

@@ -1,12 +1,10 @@
 //! What a copy keeps, leaves out and refuses.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{lchown, symlink, FileExt, MetadataExt};
 use std::path::Path;
 
-use common::{assert_same, attributes, chmod, empty, manifest, open, put, rel, root, ALL};
+use crate::common::{assert_same, attributes, chmod, empty, manifest, open, put, rel, root, ALL};
 use oxistrano_tree::{copy_tree, Copied, CopyOptions, Method};
 use rustix::fs::{lsetxattr, mkfifoat, Mode, XattrFlags, CWD};
 
@@ -26,7 +24,7 @@ fn sample(top: &Path) -> std::path::PathBuf {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let look = common::Look { root: false, ..ALL };
+    let look = crate::common::Look { root: false, ..ALL };
     manifest(dir, look).into_keys().map(|path| path.to_str().unwrap().to_owned()).collect()
 }
 

@@ -1,7 +1,5 @@
 //! `php_fpm` on a real php-fpm: reloads, restarts, and who is at the other end.
 
-mod common;
-
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use common::{get, module, Fpm, Setup, SECOND};
+use crate::common::{get, module, Fpm, Setup, SECOND};
 use oxistrano_harness::{is_root, json, not_checked, Reply, Value};
 
 fn global(lines: &str) -> Setup {
@@ -127,7 +125,7 @@ fn a_restart_is_done_by_the_service_manager_and_verified() {
          while [ -S {top}/fpm.sock ]; do sleep 0.02; done\n\
          {program} -y {top}/fpm.conf -g {top}/pid -D >/dev/null 2>&1 </dev/null\n",
         old = fpm.pid(),
-        program = common::program().unwrap().display(),
+        program = crate::common::program().unwrap().display(),
     );
     let reply = with_service(&fpm, &script, &arguments);
     let new = fs::read_to_string(fpm.scratch.path().join("pid")).unwrap();

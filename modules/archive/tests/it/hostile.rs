@@ -1,8 +1,6 @@
 //! Archives made to do harm, one trick at a time.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use oxistrano_archive::{Pattern, UnpackOptions};
 
 fn plain() -> UnpackOptions {

@@ -1,14 +1,12 @@
 //! `magento_status`: what is up to date, what is not, and what nobody can tell.
 
-mod common;
-
 use oxistrano_harness::{await_end, exception, fails, json, Manifest, Reply, Shop};
 
 /// A shop in which all is up to date.
 fn up_to_date() -> Shop {
     let shop = Shop::new();
-    shop.answer("setup:db:status", &common::database()[0].script);
-    shop.answer("app:config:status", &common::configuration()[0].script);
+    shop.answer("setup:db:status", &crate::common::database()[0].script);
+    shop.answer("app:config:status", &crate::common::configuration()[0].script);
     shop
 }
 
@@ -35,8 +33,8 @@ fn tells_nothing(script: &str) -> Reply {
 
 #[test]
 fn each_answer_of_one_command_with_each_of_the_other() {
-    for database in common::database() {
-        for configuration in common::configuration() {
+    for database in crate::common::database() {
+        for configuration in crate::common::configuration() {
             let shop = Shop::new();
             shop.answer("setup:db:status", &database.script);
             shop.answer("app:config:status", &configuration.script);
@@ -64,8 +62,8 @@ fn each_answer_of_one_command_with_each_of_the_other() {
 #[test]
 fn one_reason_of_both_is_said_once() {
     let shop = Shop::new();
-    shop.answer("setup:db:status", &common::database()[3].script);
-    shop.answer("app:config:status", &common::configuration()[2].script);
+    shop.answer("setup:db:status", &crate::common::database()[3].script);
+    shop.answer("app:config:status", &crate::common::configuration()[2].script);
     let reply = shop.run("magento_status", json!({})).failed("cannot_tell");
     reply.says(["setup:db:status and app:config:status: exit code 255: SQLSTATE"]);
     assert_eq!(reply.msg().matches("Connection refused").count(), 1, "{reply}");
@@ -73,7 +71,7 @@ fn one_reason_of_both_is_said_once() {
 
 #[test]
 fn the_result_has_texts_codes_and_times() {
-    let reply = database_answers(&common::database()[1].script).unchanged();
+    let reply = database_answers(&crate::common::database()[1].script).unchanged();
     assert_eq!(reply["database"]["rc"], 2);
     let text = reply["database"]["stdout"].as_str().unwrap();
     assert!(text.starts_with("Declarative Schema is not up to date\nData patches"), "{text}");

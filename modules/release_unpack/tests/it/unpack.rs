@@ -1,11 +1,9 @@
 //! `release_unpack`: an artifact becomes a release.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use common::{entries, formats, sample, sha256, started, unpack, with};
+use crate::common::{entries, formats, sample, sha256, started, unpack, with};
 use oxistrano_harness::{dir, file, is_root, json, not_checked, tar_gz, Manifest, Root, NOBODY};
 
 #[test]

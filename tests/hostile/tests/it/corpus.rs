@@ -2,11 +2,9 @@
 //! tests are root's: refused with the entry's name, or unpacked; nothing outside is touched,
 //! nothing is left behind, and neither time nor memory grows.
 
-mod common;
-
 use std::fs;
 
-use common::Attack;
+use crate::common::Attack;
 use oxistrano_hostile::cases::ALL;
 use oxistrano_hostile::{Case, Expected};
 

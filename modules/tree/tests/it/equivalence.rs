@@ -1,8 +1,6 @@
 //! Random trees: a copy is what `cp -a` makes of it, a synchronised directory is what
 //! the source is.
 
-mod common;
-
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{lchown, symlink};
@@ -10,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use common::{assert_same, chmod, empty, manifest, open, ALL, CONTENTS};
+use crate::common::{assert_same, chmod, empty, manifest, open, ALL, CONTENTS};
 use oxistrano_core::users;
 use oxistrano_tree::{copy_tree, sync_tree, CopyOptions, Method, SyncOptions};
 use proptest::prelude::*;

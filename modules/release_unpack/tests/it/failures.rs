@@ -1,11 +1,9 @@
 //! `release_unpack`: archives that are no good, and what is left of them: nothing.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 
-use common::{entries, formats, noise, sample, sha256, started, unpack, with};
+use crate::common::{entries, formats, noise, sample, sha256, started, unpack, with};
 use oxistrano_harness::{
     dir, file, gzip, hard_link, json, not_checked, symlink, tar, tar_gz, tmpfs, Entry, EntryType,
     Root,

@@ -1,10 +1,8 @@
 //! zip archives, made by the `zip` crate.
 
-mod common;
-
 use std::io::{Cursor, Write};
 
-use common::*;
+use crate::common::*;
 use oxistrano_archive::{Pattern, UnpackOptions};
 use zip::write::{SimpleFileOptions, ZipWriter};
 use zip::{CompressionMethod, DateTime};

@@ -1,9 +1,7 @@
 //! Every format, whole and damaged, made by other writers than our readers' authors where
 //! there is a crate that writes it.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use oxistrano_archive::{format_of, sha256, Format, Limits, UnpackOptions};
 use std::fs::File;
 

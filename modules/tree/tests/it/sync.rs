@@ -1,14 +1,12 @@
 //! A live directory while and after it is brought up to date.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use common::{
+use crate::common::{
     assert_same, chmod, empty, manifest, open, put, rel, root, temporary_names, ALL, CONTENTS,
 };
 use oxistrano_tree::{sync_tree, SyncOptions, Synced, LISTED};

@@ -1,14 +1,12 @@
 //! `release_unpack`: the archive comes from the controller, in pieces on standard input.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use common::{entries, formats, noise, sha256, started, with};
+use crate::common::{entries, formats, noise, sha256, started, with};
 use oxistrano_harness::{
     binary, file, json, not_checked, run_program, tar, tar_gz, tmpfs, Reply, Root, Value, NOBODY,
 };

@@ -1,12 +1,10 @@
 //! Clones on file systems that have them, and copies on those that have not.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{assert_same, empty, manifest, open, put, root, ALL};
+use crate::common::{assert_same, empty, manifest, open, put, root, ALL};
 use oxistrano_tree::{copy_tree, CopyOptions, Method};
 
 fn run(argv: &[&str]) -> bool {

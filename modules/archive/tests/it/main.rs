@@ -1,0 +1,8 @@
+//! The tests of this crate, in one program: each program more is one more to link.
+
+mod common;
+mod earlier;
+mod formats;
+mod hostile;
+mod tar_features;
+mod zip;

@@ -1,0 +1,4 @@
+//! The tests of this crate, in one program: each program more is one more to link.
+
+mod cron;
+mod processes;

@@ -1,0 +1,5 @@
+//! The tests of this crate, in one program: each program more is one more to link.
+
+mod command;
+mod common;
+mod status;

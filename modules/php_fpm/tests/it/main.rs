@@ -1,0 +1,6 @@
+//! The tests of this crate, in one program: each program more is one more to link.
+
+mod common;
+mod fake;
+mod opcache;
+mod reload;

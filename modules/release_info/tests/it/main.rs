@@ -1,0 +1,3 @@
+//! The tests of this crate, in one program: each program more is one more to link.
+
+mod info;

@@ -1,0 +1,7 @@
+//! The tests of this crate, in one program: each program more is one more to link.
+
+mod common;
+mod copy;
+mod equivalence;
+mod reflink;
+mod sync;
