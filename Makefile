@@ -86,4 +86,4 @@ clean: ## remove everything that was built
 	@# Molecule's hosts, if some are still there, have their files mounted from below .build.
 	@[ ! -d .build/molecule/podman ] || OXISTRANO_ENGINE=podman scripts/molecule-engine rm --force --all >/dev/null
 	rm -rf target .build
-	find library -type f ! -name '*.yml' -delete
+	rm -rf plugins/plugin_utils/programs; find plugins/modules -type l -delete

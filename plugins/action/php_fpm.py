@@ -1,1 +1,1 @@
-oxistrano.py
+../plugin_utils/action.py

@@ -1,4 +1,6 @@
-# Copyright the Oxistrano authors. MIT license, see LICENSE.
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How the archive of C(release_unpack) gets from the controller to a host.
 
 In pieces, each with a call of the module, which keeps what has come and says what is still

@@ -1,4 +1,6 @@
-# Copyright the Oxistrano authors. MIT license, see LICENSE.
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Who deploys: the ansible-playbook process on the controller.
 
 A lock names its holder by it. On Linux it is unique (host, boot, process id name space,

@@ -1,4 +1,6 @@
-# Copyright the Oxistrano authors. MIT license, see LICENSE.
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What runs on the host around a module: two scripts for any POSIX shell.
 
 * C(CALL) looks for the program in this user's cache and runs it; or it says what is needed.

@@ -1,4 +1,6 @@
-# Copyright the Oxistrano authors. MIT license, see LICENSE.
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A remote operation over a connection that OpenSSH keeps open, without another C(ssh) process.
 
 With C(ControlPersist), which ansible-core sets by default, one C(ssh) process (the master) holds

@@ -1,4 +1,6 @@
-# Copyright the Oxistrano authors. MIT license, see LICENSE.
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The shipped program on the controller: one file for each system, which holds all modules."""
 
 from __future__ import annotations
@@ -9,7 +11,10 @@ import json
 import os
 from typing import NamedTuple
 
-DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
+_HERE = os.path.dirname(os.path.abspath(__file__))
+DIRECTORY = os.path.join(_HERE, "programs")
+# Here a module is a link to one of them, for ansible-core's own way, beside its documentation.
+MODULES = os.path.join(os.path.dirname(_HERE), "modules")
 # What `uname -sm` says on a host, and the file for it. Hosts of the first are looked for first.
 SYSTEMS = {"Linux x86_64": "oxistrano-linux-x86_64", "Linux aarch64": "oxistrano-linux-aarch64"}
 

@@ -1,4 +1,6 @@
-# Copyright the Oxistrano authors. MIT license, see LICENSE.
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """How a module reaches a host: the program is kept there, one remote operation runs it.
 
 The design and what is trusted: C(docs/transport.md). C(Transport) is a part of the action
@@ -8,6 +10,7 @@ plugin, in a file of its own; it takes from C(ActionBase) what C(_execute_module
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 
@@ -74,6 +77,14 @@ class Transport:
     def run_stock(self, module, arguments, task_vars, reason):
         """Runs it as ansible-core does, and says why."""
         self._tell(f"{module} goes the way of ansible-core: {reason}")
+        # ansible-core would take the module's documentation for the module.
+        if not os.path.exists(os.path.join(program.MODULES, module)):
+            self._programs(module)
+            raise AnsibleError(
+                f"cannot run {COLLECTION}.{module}: {program.MODULES}/{module} is missing, a link to the program,"
+                f" and without it ansible-core cannot run the module ({reason}). Install the collection's archive"
+                " again, by ansible-galaxy; in a checkout, make build makes the link. Nothing was changed."
+            )
         return self._execute_module(
             module_name=f"{COLLECTION}.{module}",
             module_args=dict(arguments),

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{root, Outcome};
+use crate::{reproducible, root, Outcome};
 
 /// Where the programs are, one for each system that they were built for.
 const PROGRAMS: &str = "plugins/plugin_utils/programs";
@@ -24,7 +24,7 @@ pub fn build(_: &[String]) -> Outcome {
     cargo.args(["build", "--release", "--locked", "--package", "oxistrano", "--bin", "oxistrano"]);
     // Apart from other builds, whose flags differ.
     cargo.args(["--target", &target, "--target-dir", "target/static"]);
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static");
+    reproducible::prepare(&mut cargo, "-C target-feature=+crt-static -C relocation-model=static");
     let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}"))?;
     if !status.success() {
         return Err("cargo build failed".to_owned());

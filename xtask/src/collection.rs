@@ -10,7 +10,7 @@ use crate::root;
 const RUNTIME: &str = "meta/runtime.yml";
 const ACTIONS: &str = "plugins/action";
 /// All modules have the same one.
-const ACTION: &str = "oxistrano.py";
+const ACTION: &str = "../plugin_utils/action.py";
 
 /// The groups of `module_defaults`: the name, why its modules belong together, and which do.
 type Group = (&'static str, &'static str, fn(&str) -> bool);

@@ -5,6 +5,7 @@ mod collection;
 mod documentation;
 mod new;
 mod page;
+mod reproducible;
 mod sizes;
 mod variables;
 
@@ -50,7 +51,7 @@ pub fn root() -> PathBuf {
 }
 
 fn generate(arguments: &[String]) -> Outcome {
-    let mut files = documentation::sidecars();
+    let mut files = documentation::files();
     files.push(page::page());
     files.push(collection::runtime());
     files.extend(variables::pages()?);
