@@ -101,7 +101,7 @@ attributes:
     platforms: linux
 notes:
   - >-
-    Directories that no deploy has made are reported, not removed.
+    Directories that no deploy is known to have made are reported, not removed.
   - >-
     No symbolic link is followed and no mount point crossed.
   - >-
@@ -146,7 +146,7 @@ removed:
   type: list
 unrecognised:
   description: >-
-    Directories that no deploy has made.
+    Directories that no deploy is known to have made.
   returned: "success"
   type: list
 removed_files:
