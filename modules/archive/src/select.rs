@@ -112,7 +112,7 @@ impl<'a> Selection<'a> {
         let name = &entry.name;
         let Some(path) = self.place(name, name)? else {
             if is_root(name) && matches!(entry.kind, Kind::Directory) {
-                let (uid, gid) = self.owner(entry.owner.as_ref());
+                let (uid, gid) = self.owner(entry.owner.as_ref())?;
                 // Whoever unpacks still has to write into it.
                 let mode = self.mode(entry.mode, true) | 0o700;
                 self.top = Some(Top { mode, uid, gid });
@@ -142,7 +142,7 @@ impl<'a> Selection<'a> {
             Kind::Special(what) => return Err(self.refuse(name, &format!("it is {what}"))),
         };
         let is_dir = matches!(kind, ItemKind::Directory);
-        let (uid, gid) = self.owner(entry.owner.as_ref());
+        let (uid, gid) = self.owner(entry.owner.as_ref())?;
         let mode = self.mode(entry.mode, is_dir);
         Ok(Some(Item { path, kind, mode, uid, gid, mtime: entry.mtime }))
     }
@@ -208,19 +208,20 @@ impl<'a> Selection<'a> {
         Ok(RelPath::new(OsStr::from_bytes(rest)).ok())
     }
 
-    fn owner(&mut self, entry: Option<&Owner>) -> (Option<u32>, Option<u32>) {
-        let archived = entry.filter(|_| self.options.preserve_owner);
-        let uid = self.options.owner.or_else(|| {
-            let owner = archived?;
-            let look_up = |name: &str| users::by_name(name).map(|user| user.uid);
-            Some(known(&mut self.users, &owner.user, look_up).unwrap_or(owner.uid))
-        });
-        let gid = self.options.group.or_else(|| {
-            let owner = archived?;
+    fn owner(&mut self, entry: Option<&Owner>) -> Result<(Option<u32>, Option<u32>), Failure> {
+        let (mut uid, mut gid) = (self.options.owner, self.options.group);
+        let Some(owner) = entry.filter(|_| self.options.preserve_owner) else {
+            return Ok((uid, gid));
+        };
+        if uid.is_none() {
+            let look_up = |name: &str| Ok(users::by_name(name)?.map(|user| user.uid));
+            uid = Some(known(&mut self.users, &owner.user, look_up)?.unwrap_or(owner.uid));
+        }
+        if gid.is_none() {
             let look_up = users::group_by_name;
-            Some(known(&mut self.groups, &owner.group, look_up).unwrap_or(owner.gid))
-        });
-        (uid, gid)
+            gid = Some(known(&mut self.groups, &owner.group, look_up)?.unwrap_or(owner.gid));
+        }
+        Ok((uid, gid))
     }
 
     fn mode(&self, mode: u32, is_dir: bool) -> u32 {
@@ -255,20 +256,20 @@ fn is_root(name: &[u8]) -> bool {
 fn known(
     cache: &mut HashMap<Vec<u8>, Option<u32>>,
     name: &[u8],
-    look_up: impl Fn(&str) -> Option<u32>,
-) -> Option<u32> {
+    look_up: impl Fn(&str) -> Result<Option<u32>, Failure>,
+) -> Result<Option<u32>, Failure> {
     if name.is_empty() || name.len() > LONGEST_NAME {
-        return None;
+        return Ok(None);
     }
     if let Some(id) = cache.get(name) {
-        return *id;
+        return Ok(*id);
     }
     if cache.len() >= MOST_NAMES {
-        return None;
+        return Ok(None);
     }
-    let id = std::str::from_utf8(name).ok().and_then(look_up);
+    let id = std::str::from_utf8(name).ok().map(look_up).transpose()?.flatten();
     cache.insert(name.to_vec(), id);
-    id
+    Ok(id)
 }
 
 #[cfg(test)]

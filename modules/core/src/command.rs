@@ -1,11 +1,15 @@
-//! Running another program: as another user, with bounded output, a timeout that ends its
-//! whole process group, and an error that says how it ended.
+//! Running another program: as another user, without this one's terminal, with bounded output, a
+//! timeout that ends its whole process group, and an error that says how it ended.
+//!
+//! Every process that a module starts is started here.
 
 mod capture;
+mod detached;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,6 +22,7 @@ use rustix::process::{kill_process_group, Gid, Pid, Signal, Uid};
 use crate::users::{self, User};
 use crate::{interrupt, Failure};
 use capture::Capture;
+pub use detached::start_detached;
 
 /// The last bytes of standard error that a failure shows.
 const STDERR_TAIL: usize = 1024;
@@ -49,10 +54,11 @@ impl Output {
     }
 }
 
-/// A program to run, without standard input, in a process group of its own.
+/// A program to run, without standard input, in a session of its own.
 #[derive(Debug, Clone)]
 pub struct Program {
     argv: Vec<OsString>,
+    executable: Option<Arc<OwnedFd>>,
     directory: PathBuf,
     timeout: Duration,
     environment: Vec<(OsString, OsString)>,
@@ -68,6 +74,7 @@ impl Program {
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             argv: argv.into_iter().map(Into::into).collect(),
+            executable: None,
             directory: PathBuf::from("/"),
             timeout: Duration::from_secs(60),
             environment: Vec::new(),
@@ -77,6 +84,14 @@ impl Program {
             input_file: None,
             to_the_end: false,
         }
+    }
+
+    /// The file to execute, by its handle: whatever has its name by then, this is what runs. The
+    /// first word of the arguments is only what it is called.
+    #[must_use]
+    pub fn executable(mut self, file: Arc<OwnedFd>) -> Self {
+        self.executable = Some(file);
+        self
     }
 
     /// Where to run it.
@@ -190,14 +205,21 @@ impl Program {
     fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child, Failure> {
         let (program, arguments) =
             self.argv.split_first().ok_or_else(|| self.failed("no program was named"))?;
-        let mut command = Command::new(program);
+        let mut command = match &self.executable {
+            // As fexecve(3) does it. The handle is closed by the exec that it names.
+            Some(file) => {
+                let mut command = new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+                command.arg0(program);
+                command
+            }
+            None => new(program),
+        };
         command
             .args(arguments)
             .current_dir(&self.directory)
             .stdin(self.stdin()?)
             .stdout(stdout)
-            .stderr(stderr)
-            .process_group(0);
+            .stderr(stderr);
         if let Some(user) = &self.user {
             command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
             if user.uid != users::current() {
@@ -206,7 +228,7 @@ impl Program {
                         .failed(format!("only root can run it as {}", user.name))
                         .remedy("set become, or leave the user out"));
                 }
-                become_user(&mut command, user);
+                become_user(&mut command, user)?;
             }
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -217,6 +239,7 @@ impl Program {
             }
             io::ErrorKind::NotFound => self
                 .failed(format!("there is no program {}", program.to_string_lossy()))
+                .value("missing_program", true)
                 .remedy("install it, or give its whole path"),
             _ => self.failed(error),
         })
@@ -329,10 +352,21 @@ fn end(child: &mut Child) -> bool {
     ended_within(GRACE)
 }
 
+/// A command in a session of its own: it has no terminal, so that what runs as another user cannot
+/// type into that of who deploys (`TIOCSTI`). Its number is that of its process group as well.
+fn new(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    // SAFETY: between fork and exec one system call is made.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
+    }
+    command
+}
+
 /// The standard library drops the other groups of a user, and with them often the right to
 /// read the release.
-fn become_user(command: &mut Command, user: &User) {
-    let groups: Vec<Gid> = users::groups_of(user).into_iter().map(Gid::from_raw).collect();
+fn become_user(command: &mut Command, user: &User) -> Result<(), Failure> {
+    let groups: Vec<Gid> = users::groups_of(user)?.into_iter().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     // SAFETY: between fork and exec only system calls are made, with what was computed before.
     unsafe {
@@ -343,6 +377,7 @@ fn become_user(command: &mut Command, user: &User) {
             Ok(())
         });
     }
+    Ok(())
 }
 
 fn tail(bytes: &[u8]) -> String {
@@ -396,6 +431,23 @@ mod tests {
     }
 
     #[test]
+    fn it_has_a_session_of_its_own_and_no_terminal() {
+        // Session, process group and the terminal's number, 0 for none.
+        let script = "read -r _ _ _ _ group session tty _ < /proc/$$/stat; \
+                      [ $group = $$ ] && [ $session = $$ ] && [ $tty = 0 ] && ! : 2>/dev/null </dev/tty";
+        sh(script, 10).run_ok().unwrap();
+    }
+
+    #[test]
+    fn what_is_executed_is_the_handle_and_not_the_name() {
+        let sh = Program::new(["named", "-c", "echo $0; readlink /proc/$$/exe", "named"]);
+        let real = std::fs::canonicalize("/bin/sh").unwrap();
+        let handle = Arc::new(OwnedFd::from(File::open(&real).unwrap()));
+        let output = sh.executable(handle).run_ok().unwrap();
+        assert_eq!(output.stdout, format!("named\n{}\n", real.display()).as_bytes());
+    }
+
+    #[test]
     fn a_timeout_ends_the_whole_group() {
         let started = Instant::now();
         let error = sh("trap '' TERM; sleep 60 & sleep 60", 1).run().unwrap_err().to_string();
@@ -417,7 +469,7 @@ mod tests {
         if !users::is_root() {
             return;
         }
-        let nobody = users::by_name("nobody").unwrap();
+        let nobody = users::by_name("nobody").unwrap().unwrap();
         let output = sh("id -un; id -Gn; echo $HOME", 10).user(Some(nobody)).run().unwrap();
         assert_eq!(output.stdout, b"nobody\nnogroup\n/nonexistent\n");
     }

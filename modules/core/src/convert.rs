@@ -187,9 +187,9 @@ fn expand_user(text: &str) -> String {
     let home = if name.is_empty() {
         env::var_os("HOME")
             .map(PathBuf::from)
-            .or_else(|| users::by_id(users::current()).map(|user| user.home))
+            .or_else(|| users::by_id(users::current()).ok().flatten().map(|user| user.home))
     } else {
-        users::by_name(name).map(|user| user.home)
+        users::by_name(name).ok().flatten().map(|user| user.home)
     };
     match home {
         Some(home) => {

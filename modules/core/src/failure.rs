@@ -122,6 +122,11 @@ impl Failure {
         self.0.code
     }
 
+    /// Whether the program that was to be run is not on this host.
+    pub fn is_missing_program(&self) -> bool {
+        self.0.values.contains_key("missing_program")
+    }
+
     pub(crate) fn into_result(self) -> Map<String, Value> {
         let msg = self.to_string();
         let mut result = self.0.values;

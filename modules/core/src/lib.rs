@@ -19,11 +19,13 @@ pub mod mask;
 pub mod mode;
 pub mod net;
 mod options;
+pub mod process;
 pub mod program;
 mod protocol;
 mod relpath;
 pub mod remove;
 pub mod secrets;
+pub mod trusted;
 pub mod users;
 
 pub use dir::Dir;

@@ -2,7 +2,7 @@
 //! and a part of the shipped one, `oxistrano`, which holds all of them.
 
 use std::ffi::{OsStr, OsString};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
@@ -45,7 +45,7 @@ impl Program {
         }
     }
 
-    /// The same, and it starts itself [`again`] for another job.
+    /// The same, and it starts itself once more ([`crate::command::start_detached`]) for another job.
     #[must_use]
     pub const fn with_job(mut self, job: Job) -> Self {
         self.job = Some(job);
@@ -73,10 +73,7 @@ impl Program {
     }
 }
 
-/// This program once more, as the same module. It works although Ansible may have deleted
-/// the program's file.
-pub fn again() -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command.args(NAME.get());
-    command
+/// The name of the module that this process runs.
+pub(crate) fn name() -> Option<&'static str> {
+    NAME.get().copied()
 }

@@ -2,11 +2,14 @@
 //! first, then `getent`, which knows LDAP and the like.
 
 use std::fs;
-use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use crate::command::Program;
 use crate::Failure;
+
+/// A directory server that does not answer must not hold up a deploy.
+const LOOKUP: Duration = Duration::from_secs(10);
 
 /// One line of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,15 +34,23 @@ pub fn is_root() -> bool {
     current() == 0
 }
 
-/// The user with this name.
-pub fn by_name(name: &str) -> Option<User> {
-    lookup("passwd", name, |fields| fields.first() == Some(&name)).and_then(|line| user(&line))
+/// The user with this name; `None` if there is none.
+///
+/// # Errors
+/// When the system does not say in time, or a signal comes.
+pub fn by_name(name: &str) -> Result<Option<User>, Failure> {
+    let line = lookup("passwd", name, |fields| fields.first() == Some(&name))?;
+    Ok(line.and_then(|line| user(&line)))
 }
 
-/// The user with this id.
-pub fn by_id(uid: u32) -> Option<User> {
+/// The user with this id; `None` if there is none.
+///
+/// # Errors
+/// As [`by_name`].
+pub fn by_id(uid: u32) -> Result<Option<User>, Failure> {
     let id = uid.to_string();
-    lookup("passwd", &id, |fields| fields.get(2) == Some(&id.as_str())).and_then(|line| user(&line))
+    let line = lookup("passwd", &id, |fields| fields.get(2) == Some(&id.as_str()))?;
+    Ok(line.and_then(|line| user(&line)))
 }
 
 /// The user that a `user` argument means: a name or a number.
@@ -47,13 +58,18 @@ pub fn by_id(uid: u32) -> Option<User> {
 /// # Errors
 /// `no_such_user` when it is neither.
 pub fn resolve_user(name: &str) -> Result<User, Failure> {
-    by_name(name)
-        .or_else(|| name.parse().ok().and_then(by_id))
-        .ok_or_else(|| missing("no_such_user", "user", name))
+    if let Some(user) = by_name(name)? {
+        return Ok(user);
+    }
+    let numbered = name.parse().ok().map(by_id).transpose()?.flatten();
+    numbered.ok_or_else(|| missing("no_such_user", "user", name))
 }
 
 /// All groups of a user, the primary one included.
-pub fn groups_of(user: &User) -> Vec<u32> {
+///
+/// # Errors
+/// As [`by_name`].
+pub fn groups_of(user: &User) -> Result<Vec<u32>, Failure> {
     let mut groups = vec![user.gid];
     let text = fs::read("/etc/group").unwrap_or_default();
     for line in String::from_utf8_lossy(&text).lines() {
@@ -64,17 +80,20 @@ pub fn groups_of(user: &User) -> Vec<u32> {
         groups.extend(id.filter(|_| is_member));
     }
     // Elsewhere than in the files: `user 4 24 27`.
-    let elsewhere = getent("initgroups", &user.name).unwrap_or_default();
+    let elsewhere = getent("initgroups", &user.name)?.unwrap_or_default();
     groups.extend(elsewhere.split_whitespace().skip(1).filter_map(|id| id.parse::<u32>().ok()));
     groups.sort_unstable();
     groups.dedup();
-    groups
+    Ok(groups)
 }
 
-/// The id of a group with this name.
-pub fn group_by_name(name: &str) -> Option<u32> {
-    lookup("group", name, |fields| fields.first() == Some(&name))
-        .and_then(|line| line.split(':').nth(2)?.parse().ok())
+/// The id of a group with this name; `None` if there is none.
+///
+/// # Errors
+/// As [`by_name`].
+pub fn group_by_name(name: &str) -> Result<Option<u32>, Failure> {
+    let line = lookup("group", name, |fields| fields.first() == Some(&name))?;
+    Ok(line.and_then(|line| line.split(':').nth(2)?.parse().ok()))
 }
 
 /// The id that an `owner` argument means: a name or a number.
@@ -82,7 +101,7 @@ pub fn group_by_name(name: &str) -> Option<u32> {
 /// # Errors
 /// `no_such_user` when it is neither.
 pub fn resolve_owner(owner: &str) -> Result<u32, Failure> {
-    by_name(owner)
+    by_name(owner)?
         .map(|user| user.uid)
         .or_else(|| id(owner))
         .ok_or_else(|| missing("no_such_user", "user", owner))
@@ -93,7 +112,7 @@ pub fn resolve_owner(owner: &str) -> Result<u32, Failure> {
 /// # Errors
 /// `no_such_group` when it is neither.
 pub fn resolve_group(group: &str) -> Result<u32, Failure> {
-    group_by_name(group)
+    group_by_name(group)?
         .or_else(|| id(group))
         .ok_or_else(|| missing("no_such_group", "group", group))
 }
@@ -119,31 +138,36 @@ fn user(line: &str) -> Option<User> {
     })
 }
 
-fn lookup(database: &str, key: &str, matches: impl Fn(&[&str]) -> bool) -> Option<String> {
+fn lookup(
+    database: &str,
+    key: &str,
+    matches: impl Fn(&[&str]) -> bool,
+) -> Result<Option<String>, Failure> {
     if key.is_empty() || key.contains([':', '\n', '\0']) {
-        return None;
+        return Ok(None);
     }
     let text = fs::read(format!("/etc/{database}")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let found =
         text.lines().find(|line| matches(&line.split(':').collect::<Vec<_>>())).map(str::to_owned);
-    found.or_else(|| getent(database, key))
+    match found {
+        Some(line) => Ok(Some(line)),
+        None => getent(database, key),
+    }
 }
 
-fn getent(database: &str, key: &str) -> Option<String> {
-    let mut child = Command::new("getent")
-        .args([database, "--", key])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    // Not `Command::output`, which panics when the pipe cannot be read.
-    let mut text = Vec::new();
-    let read = child.stdout.take().map(|mut pipe| pipe.read_to_end(&mut text));
-    let ended = child.wait().is_ok_and(|status| status.success());
-    let answer = read.filter(|read| read.is_ok() && ended).map(|_| text)?;
-    String::from_utf8_lossy(&answer).lines().next().map(str::to_owned)
+/// The first line that `getent` prints; `None` if it knows nothing, or is not there.
+fn getent(database: &str, key: &str) -> Result<Option<String>, Failure> {
+    match Program::new(["getent", database, "--", key]).timeout(LOOKUP).run() {
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned))
+        }
+        Ok(_) => Ok(None),
+        Err(failure) if failure.is_missing_program() => Ok(None),
+        Err(failure) => Err(failure
+            .while_trying(format!("cannot look up '{}' ({database})", key.escape_debug()))
+            .remedy("look whether the services that /etc/nsswitch.conf names answer")),
+    }
 }
 
 #[cfg(test)]
@@ -152,8 +176,8 @@ mod tests {
 
     #[test]
     fn root_is_known_by_name_and_by_id() {
-        assert_eq!(by_name("root").unwrap().uid, 0);
-        assert_eq!(by_id(0).unwrap().name, "root");
+        assert_eq!(by_name("root").unwrap().unwrap().uid, 0);
+        assert_eq!(by_id(0).unwrap().unwrap().name, "root");
         assert_eq!(resolve_owner("0").unwrap(), 0);
         assert_eq!(resolve_group("root").unwrap(), 0);
     }

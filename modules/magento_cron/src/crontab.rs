@@ -128,7 +128,7 @@ impl Crontab {
         let output = match program(user.as_ref(), "-l").run() {
             Ok(output) => output,
             // Without the program there are no jobs.
-            Err(failure) if failure.to_string().contains("there is no program") => {
+            Err(failure) if failure.is_missing_program() => {
                 return Ok(Self { user, text: String::new() })
             }
             Err(failure) => return Err(failure),

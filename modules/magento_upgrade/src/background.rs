@@ -1,18 +1,18 @@
 //! An upgrade that goes on while the play does something else.
 //!
-//! It is this program once more, in a process group of its own, told to run to the end, with
+//! It is this program once more, in a session of its own, told to run to the end, with
 //! a file in the state directory as its standard output. A lock on that file (`flock`, held by
 //! the process's own handle) tells whether it still runs, whatever becomes of it; what it
 //! prints at its end is its result.
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use oxistrano_core::command::start_detached;
 use oxistrano_core::json::{self, Map, Value};
-use oxistrano_core::{clock, program, AbsPath, Dir, Failure, IoContext, RelPath};
+use oxistrano_core::{clock, AbsPath, Dir, Failure, IoContext, RelPath};
 use oxistrano_magento::running::{self, PREFIX, STATE, SUFFIX};
 use rustix::fs::{flock, FlockOperation};
 
@@ -48,15 +48,7 @@ fn start(output: File, arguments: &Map<String, Value>) -> std::io::Result<()> {
         File::from(rustix::fs::memfd_create("arguments", rustix::fs::MemfdFlags::CLOEXEC)?);
     input.write_all(Value::Object(arguments.clone()).to_string().as_bytes())?;
     input.rewind()?;
-    program::again()
-        .arg("-")
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::from(input))
-        .stdout(Stdio::from(output))
-        .stderr(Stdio::null())
-        .spawn()
-        .map(drop)
+    start_detached(["-"], Stdio::from(input), Stdio::from(output))
 }
 
 /// Waits for the end of what [`begin`] began, and returns its result.

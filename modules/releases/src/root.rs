@@ -284,7 +284,8 @@ impl Root {
 /// The name of this process' user, for the lock and the history.
 pub fn local_user() -> String {
     let uid = users::current();
-    users::by_id(uid).map_or_else(|| uid.to_string(), |user| user.name)
+    // A directory server that does not answer holds up nothing for a name that is only shown.
+    users::by_id(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Deletion in two steps: a rename, which takes a release out of everybody's sight, and
 //! the removal of what has been renamed, which may take its time in another process.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
+use oxistrano_core::command::start_detached;
 use oxistrano_core::remove::{self, Removed};
-use oxistrano_core::{program, Dir, Failure, IoContext};
+use oxistrano_core::{Dir, Failure, IoContext};
 
 const PREFIX: &str = ".oxistrano-trash-";
 /// How the process that removes is told to.
@@ -105,23 +106,16 @@ pub fn empty_later(dir: &Dir, items: &[Item]) -> Option<String> {
 fn start_reaper(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
     // The directory goes as a handle, not as a path that may be somebody else's by then.
     let handle = dir.as_fd().try_clone_to_owned().or_fail("reopen", dir.path())?;
-    program::again()
-        .arg(REAPER)
-        .args(items.iter().map(Item::name))
-        .current_dir("/")
-        .stdin(Stdio::from(handle))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(drop)
+    let names = items.iter().map(|item| item.name().as_os_str());
+    let arguments = [OsStr::new(REAPER)].into_iter().chain(names);
+    // In a session of its own: the end of the connection must not end it.
+    start_detached(arguments, Stdio::from(handle), Stdio::null())
         .or_fail("start a process that removes old releases in", dir.path())
 }
 
 /// Removes what is named, if this is a process that [`empty_later`] has started.
 pub(crate) fn reap(arguments: &[OsString]) -> Option<ExitCode> {
     let names = arguments.split_first().filter(|(job, _)| *job == REAPER)?.1;
-    // The end of the connection must not end it.
-    let _ = rustix::process::setsid();
     remove::be_nice();
     let items = names.iter().filter(|name| is_trash(name)).cloned().map(Item).collect();
     let done = Dir::from_stdin().and_then(|dir| empty(&dir, items));

@@ -572,6 +572,7 @@ fn what_a_killed_module_leaves_at_work_is_waited_for() {
             let pid = shop.await_left("pid");
             let killed = std::process::Command::new("kill").args(["-9", pid.trim()]).status();
             assert!(killed.unwrap().success());
+            oxistrano_harness::await_end(pid.trim());
         } else {
             let running = shop.start("magento_upgrade", how("upgrade"));
             shop.await_left("begun");

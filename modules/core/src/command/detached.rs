@@ -1,0 +1,30 @@
+//! This program once more, for what outlives the module.
+
+use std::ffi::OsStr;
+use std::io;
+use std::process::Stdio;
+
+use super::new;
+use crate::program;
+
+/// Starts this program, as the same module, with other arguments, in `/`, without a terminal and without standard
+/// error. Nobody waits for it, and it ends when it has done its work.
+///
+/// # Errors
+/// When it cannot start.
+pub fn start_detached(
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    stdin: Stdio,
+    stdout: Stdio,
+) -> io::Result<()> {
+    // /proc/self/exe works although Ansible may have deleted the module's file.
+    let mut command = new("/proc/self/exe");
+    command
+        .args(program::name())
+        .args(arguments)
+        .current_dir("/")
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(Stdio::null());
+    command.spawn().map(drop)
+}

@@ -1,0 +1,213 @@
+//! A process that is held: its number may be somebody else's the moment that it ends, a handle
+//! never is. Whatever is read of it is read through the handle, and a signal goes to it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fs::{fstatfs, openat, readlinkat, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{pidfd_open, pidfd_send_signal, Pid, PidfdFlags, Signal};
+
+/// `PROC_SUPER_MAGIC`: nothing else may stand in for `/proc`.
+const PROC: u64 = 0x9fa0;
+/// More than any file of the kernel's about a process has that is read here.
+const LARGEST: u64 = 1 << 20;
+
+/// A process.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    /// `/proc/PID`: what is looked up in it fails once the process has ended.
+    directory: OwnedFd,
+    /// None where the kernel has none, or keeps them from us.
+    pidfd: Option<OwnedFd>,
+}
+
+impl Process {
+    /// Takes hold of the process that has this number now.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, or an I/O error.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?;
+        if fstatfs(&directory)?.f_type as u64 != PROC {
+            return Err(io::Error::other("/proc is not the kernel's"));
+        }
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pidfd = match pidfd_open(raw.ok_or(Errno::SRCH)?, PidfdFlags::empty()) {
+            Ok(pidfd) => Some(pidfd),
+            Err(Errno::NOSYS | Errno::PERM) => None,
+            Err(Errno::SRCH) => return Err(io::ErrorKind::NotFound.into()),
+            Err(error) => return Err(error.into()),
+        };
+        let process = Self { pid, directory, pidfd };
+        // It lives still: so the number was its own when the second handle was taken.
+        match process.state()? {
+            b'Z' | b'X' => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(process),
+        }
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        match &self.pidfd {
+            Some(pidfd) => {
+                let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
+                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+                // Readable: it has ended.
+                poll(&mut polled, Some(&now)).is_ok_and(|ready| ready == 0)
+            }
+            None => self.state().is_ok_and(|state| !b"ZX".contains(&state)),
+        }
+    }
+
+    /// A file of the kernel's about it, its beginning if it is longer than any is.
+    ///
+    /// `cmdline` and `environ` are in the process's own memory: what they say is its own words.
+    ///
+    /// # Errors
+    /// When it has ended, or may not be read.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.directory, name, flags, Mode::empty())?);
+        let mut bytes = Vec::new();
+        file.take(LARGEST).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Where a link in its directory leads (`cwd`, `exe`, `ns/mnt`), as text.
+    ///
+    /// # Errors
+    /// When it has ended, or may not be read.
+    pub fn link(&self, name: &str) -> io::Result<PathBuf> {
+        let target = readlinkat(&self.directory, name, Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    /// What a link in its directory leads to, by a handle that only names it (`O_PATH`), whatever
+    /// the text of the link says.
+    ///
+    /// # Errors
+    /// When it has ended, or may not be seen.
+    pub fn follow(&self, name: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Ok(openat(&self.directory, name, flags, Mode::empty())?)
+    }
+
+    /// Real, effective and saved user, and that of its file accesses.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn users(&self) -> io::Result<[u32; 4]> {
+        let status = self.read("status")?;
+        users(&String::from_utf8_lossy(&status))
+            .ok_or_else(|| io::Error::other("its status names no users"))
+    }
+
+    /// When it was started, in ticks since the machine was: together with its number no other
+    /// process has that.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn started(&self) -> io::Result<u64> {
+        self.stat(19)
+    }
+
+    /// Sends a signal to it, and to nobody else.
+    ///
+    /// # Errors
+    /// When it has ended (`ESRCH`), may not be signalled (`EPERM`), or the kernel has no handles
+    /// of processes (`ENOSYS`).
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pidfd = self.pidfd.as_ref().ok_or(Errno::NOSYS)?;
+        Ok(pidfd_send_signal(pidfd, signal)?)
+    }
+
+    fn state(&self) -> io::Result<u8> {
+        let stat = self.read("stat")?;
+        fields(&stat).and_then(|mut rest| rest.next()?.bytes().next()).ok_or(malformed())
+    }
+
+    /// A number in `stat`, counted from the state, which is 0.
+    fn stat(&self, index: usize) -> io::Result<u64> {
+        let stat = self.read("stat")?;
+        fields(&stat).and_then(|mut rest| rest.nth(index)?.parse().ok()).ok_or(malformed())
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+/// The parent that `/proc/PID/stat` names.
+pub fn parent(stat: &[u8]) -> Option<u32> {
+    fields(stat)?.nth(1)?.parse().ok()
+}
+
+/// What stands in `/proc/PID/stat` behind the name, which may contain anything.
+fn fields(stat: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    Some(std::str::from_utf8(stat.get(end + 1..)?).ok()?.split_ascii_whitespace())
+}
+
+fn malformed() -> io::Error {
+    io::Error::other("its stat is not the kernel's")
+}
+
+fn users(status: &str) -> Option<[u32; 4]> {
+    // The name of the process comes before it, its line feeds escaped.
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let mut ids = line.split_ascii_whitespace().map(|id| id.parse().ok());
+    Some([ids.next()??, ids.next()??, ids.next()??, ids.next()??])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn this_process_is_who_it_is() {
+        let me = Process::open(std::process::id()).unwrap();
+        assert_eq!(me.pid(), std::process::id());
+        assert_eq!(me.users().unwrap(), [crate::users::current(); 4]);
+        assert_eq!(me.link("exe").unwrap(), std::env::current_exe().unwrap());
+        assert!(me.is_alive() && me.started().unwrap() > 0);
+        assert!(Process::open(4_194_999).is_err(), "no process has a number this high");
+    }
+
+    #[test]
+    fn of_one_that_has_ended_nothing_is_read_and_nobody_is_signalled() {
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let process = Process::open(child.id()).unwrap();
+        assert!(process.is_alive());
+        process.signal(Signal::TERM).unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_alive());
+        assert!(process.read("status").is_err() && process.follow("exe").is_err());
+        let error = process.signal(Signal::TERM).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::SRCH.raw_os_error()));
+    }
+
+    #[test]
+    fn all_four_users_are_read_and_a_name_hides_nothing() {
+        let status = "Name:\tx\\nUid:\t0\nUmask:\t0022\nUid:\t33\t0\t0\t0\nGid:\t33\n";
+        assert_eq!(users(status), Some([33, 0, 0, 0]));
+        assert_eq!(users("Uid:\t1\t2\t3\n"), None);
+        assert_eq!(parent(b"7 (a) S 1) S 42 7 7 0"), Some(42));
+        assert_eq!(parent(b"7 (a"), None);
+    }
+}
