@@ -5,11 +5,14 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use oxistrano_core::{command, Failure};
+use oxistrano_core::command::Program;
+use oxistrano_core::Failure;
 
-use crate::master::Master;
+use crate::deadline::Deadline;
+use crate::master::{Found, Master};
 use crate::php::{Answer, Opcache, Php};
 use crate::pool::{past, Pool};
+use crate::prove;
 use crate::Method;
 
 /// For `php-fpm -t`.
@@ -83,7 +86,7 @@ fn reset(pool: &Pool, php: &Php, before: &Answer) -> Result<(), Failure> {
 
 fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Failure> {
     let master = the_master(pool, "reload")?;
-    test_configuration(master)?;
+    test_configuration(master, pool.deadline)?;
     let started = php.map_or(0, |(_, answer)| started(answer));
     let warnings = pool.cut_off(started);
     let before = master.workers();
@@ -132,29 +135,34 @@ fn started(answer: &Answer) -> u64 {
 
 fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
     let systemd = Path::new("/run/systemd/system").is_dir();
-    let unit = pool.master.as_ref().and_then(Master::unit);
-    let Some(name) = service.map(str::to_owned).or(unit) else {
-        return Err(Failure::new("no_service", "cannot restart php-fpm")
-            .cause("the system does not tell which service it belongs to")
-            .remedy("name it with service, php8.2-fpm for example")
-            .state(NOTHING));
+    let failed = || Failure::new("no_service", "cannot restart php-fpm").state(NOTHING);
+    let name = match (service, pool.found.master()) {
+        (Some(service), _) => service.to_owned(),
+        (None, Some(master)) if systemd => prove::service(master, pool.deadline)?,
+        (None, _) => {
+            let why = pool.found.why().unwrap_or_else(|| "systemd does not run here".to_owned());
+            return Err(failed()
+                .cause(format!("which service it belongs to is not known: {why}"))
+                .remedy("name it with service, php8.2-fpm for example"));
+        }
     };
-    let odd = |c: char| !c.is_ascii_alphanumeric() && !"@._:-".contains(c);
+    let odd = |c: char| !c.is_ascii_alphanumeric() && !"@._:-\\".contains(c);
     if name.is_empty() || name.starts_with('-') || name.contains(odd) {
-        return Err(Failure::new("no_service", "cannot restart php-fpm")
-            .cause(format!("'{}' is no name of a service", name.escape_debug()))
-            .state(NOTHING));
+        return Err(failed().cause(format!("'{}' is no name of a service", name.escape_debug())));
     }
-    if let Some(master) = &pool.master {
-        test_configuration(master)?;
+    let mut warnings = Vec::new();
+    match pool.found.master() {
+        Some(master) => test_configuration(master, pool.deadline)?,
+        None => warnings.extend(pool.found.why().map(|why| {
+            format!("php-fpm's configuration was not tested before the restart: {why}.")
+        })),
     }
     let argv: [&str; 3] = if systemd {
         ["systemctl", "restart", &name]
     } else {
         ["service", name.trim_end_matches(".service"), "restart"]
     };
-    let argv = argv.map(OsString::from);
-    command::run(&argv, Path::new("/"), pool.deadline.left()).map_err(|failure| {
+    Program::new(argv).timeout(pool.deadline.left()).run_ok().map_err(|failure| {
         failure
             .while_trying("cannot restart php-fpm")
             .remedy("run as root (become), and look what the service's log says")
@@ -163,9 +171,9 @@ fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
     let mut trouble = None;
     let done = pool.wait(|| {
         // Without a master that we knew, an answer is all that can be asked for.
-        let new = match &pool.master {
+        let new = match pool.found.master() {
             Some(old) => Master::behind(&pool.address, pool.deadline.left())
-                .is_ok_and(|new| new.is_some_and(|new| new.pid != old.pid)),
+                .is_ok_and(|found| found.master().is_some_and(|new| !new.is(old))),
             None => true,
         };
         match (new, pool.answers()) {
@@ -178,7 +186,7 @@ fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
         }
     })?;
     if done {
-        return Ok(Vec::new());
+        return Ok(warnings);
     }
     let failure = Failure::new("restart_failed", format!("php-fpm was not restarted by '{name}'"));
     Err(match trouble {
@@ -191,31 +199,51 @@ fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
 }
 
 fn the_master<'a>(pool: &'a Pool, verb: &str) -> Result<&'a Master, Failure> {
-    pool.master.as_ref().ok_or_else(|| {
-        Failure::new("no_master", format!("cannot {verb} php-fpm"))
+    let what = format!("cannot {verb} php-fpm");
+    let failure = match &pool.found {
+        Found::Master(master) => return Ok(master),
+        Found::Doubtful(doubtful) => {
+            let cause = format!("its master process {} {}", doubtful.pid, doubtful.why);
+            if doubtful.is_roots {
+                Failure::new("not_permitted", what).cause(cause).remedy("run as root (become)")
+            } else {
+                Failure::new("untrusted_master", what).cause(cause).remedy(
+                    "run as the user whose php-fpm it is (become_user), use method=reset, or find \
+                     out who started that process",
+                )
+            }
+        }
+        Found::Nothing => Failure::new("no_master", what)
             .cause(format!(
                 "the system does not tell which master process made the socket '{}'; it may run \
                  in a container or on another host",
                 pool.address
             ))
-            .remedy("run where php-fpm runs, as root (become), or use method=reset")
-            .state(NOTHING)
-    })
+            .remedy("run where php-fpm runs, as root (become), or use method=reset"),
+    };
+    Err(failure.state(NOTHING))
 }
 
-/// `php-fpm -t`: with a broken configuration a reload ends in no php-fpm at all. Only the
-/// program of a user who is ours is run, and only where its files are ours.
-fn test_configuration(master: &Master) -> Result<(), Failure> {
+/// `php-fpm -t`: with a broken configuration a reload ends in no php-fpm at all. The program is
+/// executed by the handle by which it was proved, and the configuration is only root's to write.
+fn test_configuration(master: &Master, deadline: Deadline) -> Result<(), Failure> {
     let Some(config) = master.config.as_ref() else { return Ok(()) };
-    if master.uid != oxistrano_core::users::current() || !master.shares_root() {
+    if !master.shares_root() {
         return Ok(());
     }
-    let program = format!("/proc/{}/exe", master.pid);
+    let real = prove::configuration(config)?;
+    let (program, called) = master.program();
     // -R: whether root may be the pool's user is not what is asked.
     let argv = ["-t", "-R", "-y"].map(OsString::from);
-    let argv: Vec<OsString> =
-        [program.into()].into_iter().chain(argv).chain([config.into()]).collect();
-    let said = match command::run(&argv, Path::new("/"), TEST) {
+    let argv = [called.into()].into_iter().chain(argv).chain([real.into()]);
+    let test = Program::new(argv).executable(program).timeout(TEST.min(deadline.left()));
+    if !master.is_unchanged() {
+        return Err(Failure::new("no_master", "cannot test php-fpm's configuration")
+            .cause(format!("the master process {} has ended meanwhile", master.pid()))
+            .remedy("look whether php-fpm runs, and try again")
+            .state(NOTHING));
+    }
+    let said = match test.run_ok() {
         Ok(_) => return Ok(()),
         Err(failure) if failure.code() == "interrupted" => return Err(failure),
         Err(failure) => failure.to_string(),

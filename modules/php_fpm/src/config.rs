@@ -1,13 +1,20 @@
-//! What php-fpm's configuration says of a reload: `process_control_timeout`.
+//! What php-fpm's configuration says of a reload: `process_control_timeout`. Only files are
+//! believed that nobody but root (or who runs the module) can have written.
 
-use std::fs;
-use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use oxistrano_core::{interrupt, trusted};
+use rustix::fs::{open, Dir, Mode, OFlags};
 
 /// A configuration is a few kilobytes; more is something else.
 const LARGEST: u64 = 1 << 20;
+/// All of its files together.
+const ALL: u64 = 8 << 20;
 const MOST_FILES: usize = 1000;
+/// Names in the directories that a pattern leads to.
+const MOST_NAMES: usize = 50_000;
 /// Files that include files; php-fpm itself stops at 4.
 const DEEPEST: usize = 8;
 
@@ -33,23 +40,27 @@ pub struct PoolConfig {
     pub chroot: String,
 }
 
-/// Reads `path` and what it includes; `root` is where the process's file system is seen.
+/// Reads `path` and what it includes; `root` is the root directory of the process.
 ///
 /// # Errors
 /// Why it cannot be read.
-pub fn read(path: &Path, root: &Path) -> Result<Config, String> {
-    let mut reader = Reader { root: root.to_owned(), files: 0, found: Found::default() };
+pub fn read(path: &Path, root: BorrowedFd<'_>, deadline: Instant) -> Result<Config, String> {
+    let mut reader =
+        Reader { root, deadline, files: 0, bytes: 0, names: 0, found: Found::default() };
     reader.file(path, 0)?;
     Ok(reader.found.finish())
 }
 
-struct Reader {
-    root: PathBuf,
+struct Reader<'a> {
+    root: BorrowedFd<'a>,
+    deadline: Instant,
     files: usize,
+    bytes: u64,
+    names: usize,
     found: Found,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn file(&mut self, path: &Path, depth: usize) -> Result<(), String> {
         if depth > DEEPEST {
             return Err(format!("'{}' is included too deeply", path.display()));
@@ -58,33 +69,85 @@ impl Reader {
         if self.files > MOST_FILES {
             return Err(format!("it includes more than {MOST_FILES} files"));
         }
-        let here = below(&self.root, path);
-        let wrong = |error: std::io::Error| format!("cannot read '{}': {error}", path.display());
-        let meta = fs::metadata(&here).map_err(wrong)?;
-        if !meta.is_file() || meta.len() > LARGEST {
-            return Err(format!("'{}' is no ordinary configuration file", path.display()));
+        self.check()?;
+        let handle = trusted::look_up(self.root, path).map_err(|error| {
+            format!("cannot read '{}': {}", path.display(), std::io::Error::from(error))
+        })?;
+        let (text, stat) = trusted::read(handle.as_fd(), LARGEST, self.deadline)
+            .map_err(|doubt| format!("'{}' {doubt}", path.display()))?;
+        self.bytes += text.len() as u64;
+        if self.bytes > ALL {
+            return Err(format!("its files have more than {ALL} bytes"));
         }
-        let mut text = Vec::new();
-        fs::File::open(&here)
-            .and_then(|file| file.take(LARGEST).read_to_end(&mut text))
-            .map_err(wrong)?;
-        self.found.changed = self.found.changed.max(meta.modified().ok());
+        let changed = u64::try_from(stat.st_mtime).unwrap_or(0);
+        let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(changed));
+        self.found.changed = self.found.changed.max(changed);
         for line in String::from_utf8_lossy(&text).lines() {
             if let Some(pattern) = self.found.line(line) {
                 let pattern = Path::new(&pattern);
                 // php-fpm's own prefix; it is not in the title.
                 let pattern = Path::new("/usr").join(pattern);
-                for file in glob(&self.root, &pattern) {
+                for file in self.glob(&pattern)? {
                     self.file(&file, depth + 1)?;
                 }
             }
         }
         Ok(())
     }
-}
 
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+    /// The files that a pattern with `*` and `?` means, sorted, as the process has them.
+    fn glob(&mut self, pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        let mut found = vec![PathBuf::from("/")];
+        for component in pattern.components() {
+            let Component::Normal(part) = component else { continue };
+            let part = part.to_string_lossy();
+            let mut next = Vec::new();
+            for directory in found {
+                if !part.contains(['*', '?']) {
+                    next.push(directory.join(part.as_ref()));
+                    continue;
+                }
+                for name in self.list(&directory)? {
+                    if !name.starts_with('.') && matches(part.as_bytes(), name.as_bytes()) {
+                        next.push(directory.join(name));
+                    }
+                }
+            }
+            next.sort();
+            next.truncate(MOST_FILES);
+            found = next;
+        }
+        found.retain(|path| trusted::look_up(self.root, path).is_ok());
+        Ok(found)
+    }
+
+    /// The names in a directory; none if it cannot be listed.
+    fn list(&mut self, directory: &Path) -> Result<Vec<String>, String> {
+        self.check()?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = trusted::look_up(self.root, directory).and_then(|handle| {
+            let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
+            Dir::new(open(&name, flags, Mode::empty())?)
+        });
+        let Ok(entries) = opened else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for entry in entries.flatten() {
+            self.names += 1;
+            if self.names > MOST_NAMES {
+                return Err(format!("its patterns lead to more than {MOST_NAMES} names"));
+            }
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        interrupt::check().map_err(|failure| failure.to_string())?;
+        match Instant::now() < self.deadline {
+            true => Ok(()),
+            false => Err("there was no time to read all of it".to_owned()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -162,34 +225,6 @@ fn seconds(value: &str) -> Option<Duration> {
     number.trim().parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * unit))
 }
 
-/// The files that a pattern with `*` and `?` means, sorted, as `root` has them.
-fn glob(root: &Path, pattern: &Path) -> Vec<PathBuf> {
-    let mut found = vec![PathBuf::from("/")];
-    for component in pattern.components() {
-        let Component::Normal(part) = component else { continue };
-        let part = part.to_string_lossy();
-        let mut next = Vec::new();
-        for directory in found {
-            if !part.contains(['*', '?']) {
-                next.push(directory.join(part.as_ref()));
-                continue;
-            }
-            for entry in fs::read_dir(below(root, &directory)).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if !name.starts_with('.') && matches(part.as_bytes(), name.as_bytes()) {
-                    next.push(directory.join(name.as_ref()));
-                }
-            }
-        }
-        next.sort();
-        next.truncate(MOST_FILES);
-        found = next;
-    }
-    found.retain(|path| below(root, path).exists());
-    found
-}
-
 /// In linear space and bounded time: the last star is all that has to be tried again.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
@@ -217,6 +252,12 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
+
+    fn read_below(path: &str, root: &Path) -> Result<Config, String> {
+        let root = open(root, OFlags::PATH, Mode::empty()).unwrap();
+        read(Path::new(path), root.as_fd(), Instant::now() + Duration::from_secs(60))
+    }
 
     #[test]
     fn times_have_units() {
@@ -243,7 +284,7 @@ mod tests {
         fs::create_dir(at("pool.d")).unwrap();
         let text = "; process_control_timeout = 1\n[global]\npid = x\ninclude=/pool.d/*.conf\n";
         fs::write(at("php-fpm.conf"), text).unwrap();
-        let read = || read(Path::new("/php-fpm.conf"), scratch.path());
+        let read = || read_below("/php-fpm.conf", scratch.path());
         assert_eq!(read().unwrap().process_control_timeout, Duration::ZERO);
         // As some set it: in a file that sorts before the pools.
         fs::write(at("pool.d/a.conf"), "process_control_timeout = \"20s\" ; as nginx\n").unwrap();
@@ -263,9 +304,41 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_refused() {
-        let error = read(Path::new("/dev/null"), Path::new("/")).unwrap_err();
-        assert!(error.contains("no ordinary configuration"), "{error}");
-        assert!(read(Path::new("/none"), Path::new("/")).unwrap_err().contains("'/none'"));
+        let error = read_below("/dev/null", Path::new("/")).unwrap_err();
+        assert_eq!(error, "'/dev/null' is a device");
+        assert!(read_below("/none", Path::new("/")).unwrap_err().contains("'/none'"));
+    }
+
+    #[test]
+    fn an_included_fifo_or_file_of_somebody_else_is_named_and_holds_nobody_up() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fs::write(at("fpm.conf"), "include=/pool.conf\n").unwrap();
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, at("pool.conf"), rustix::fs::FileType::Fifo, mode, 0)
+            .unwrap();
+        assert_eq!(read_below("/fpm.conf", scratch.path()).unwrap_err(), "'/pool.conf' is a FIFO");
+        fs::remove_file(at("pool.conf")).unwrap();
+        fs::write(at("pool.conf"), "[www]\n").unwrap();
+        assert!(read_below("/fpm.conf", scratch.path()).is_ok());
+        if oxistrano_core::users::is_root() {
+            std::os::unix::fs::chown(at("pool.conf"), Some(33), None).unwrap();
+            let error = read_below("/fpm.conf", scratch.path()).unwrap_err();
+            assert_eq!(error, "'/pool.conf' belongs to user id 33");
+        }
+    }
+
+    #[test]
+    fn a_configuration_of_many_large_files_is_not_read_whole() {
+        let scratch = tempfile::tempdir().unwrap();
+        let line = "; a comment of sixty-four bytes, its line feed counted as well\n";
+        let large = line.repeat((1 << 20) / line.len() - 1);
+        for index in 0..9 {
+            fs::write(scratch.path().join(format!("{index}.conf")), &large).unwrap();
+        }
+        fs::write(scratch.path().join("fpm"), "include=/*.conf\n").unwrap();
+        let error = read_below("/fpm", scratch.path()).unwrap_err();
+        assert!(error.contains("more than 8388608 bytes"), "{error}");
     }
 
     proptest! {

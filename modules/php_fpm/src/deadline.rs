@@ -23,6 +23,11 @@ impl Deadline {
         self.end.saturating_duration_since(Instant::now()).max(Duration::from_millis(50))
     }
 
+    /// When that is.
+    pub fn end(&self) -> Instant {
+        self.end
+    }
+
     /// Whether it has passed.
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.end

@@ -5,7 +5,7 @@ use std::time::Duration;
 use oxistrano_core::Failure;
 use oxistrano_fastcgi::{holds, listening, Address};
 
-use crate::master::Master;
+use crate::master::{Found, Master};
 
 /// For asking a socket who made it.
 const QUICK: Duration = Duration::from_secs(2);
@@ -15,13 +15,18 @@ const QUICK: Duration = Duration::from_secs(2);
 /// # Errors
 /// `no_socket` when there is none, `several_sockets` with all of them.
 pub fn the_socket() -> Result<Address, Failure> {
-    let mut found = sockets();
+    let (mut found, doubtful) = sockets();
     found.sort();
     found.dedup();
     let listed: Vec<String> = found.iter().map(ToString::to_string).collect();
     match found.pop() {
         None => Err(Failure::new("no_socket", "cannot find a php-fpm pool on this host")
-            .cause("no process called 'php-fpm: master process' of root or of this user listens")
+            .cause(match doubtful {
+                None => "no process called 'php-fpm: master process' of root or of this user \
+                         listens"
+                    .to_owned(),
+                Some(why) => format!("{why}, so that it is not taken for php-fpm's master"),
+            })
             .remedy("start php-fpm, run as root (become), or name the pool with socket")
             .state("Nothing was changed.")),
         Some(address) if found.is_empty() => Ok(address),
@@ -35,10 +40,20 @@ pub fn the_socket() -> Result<Address, Failure> {
     }
 }
 
-fn sockets() -> Vec<Address> {
+/// Those that php-fpm listens on, and why something that says it is php-fpm is not among them.
+fn sockets() -> (Vec<Address>, Option<String>) {
     let all = listening();
     let held = holds(|inode| all.iter().any(|one| one.inode == inode));
-    let is_master = |pid: u32| Master::of(pid).is_some_and(|master| master.is_trusted());
+    let mut doubtful = None;
+    let mut is_master = |pid: u32| match Master::of(pid) {
+        Some(Ok(_)) => true,
+        Some(Err(one)) if one.is_roots => true,
+        Some(Err(one)) => {
+            doubtful = Found::Doubtful(one).why();
+            false
+        }
+        None => false,
+    };
     let of_fpm = all.iter().filter(|one| {
         let mut holders = held.iter().filter(|holder| holder.1 == one.inode).peekable();
         match (&one.address, holders.peek().is_some()) {
@@ -48,11 +63,11 @@ fn sockets() -> Vec<Address> {
             (Address::Unix(path), false) => {
                 let path = path.to_string_lossy();
                 (path.contains("php") || path.contains("fpm"))
-                    && Master::behind(&one.address, QUICK)
-                        .is_ok_and(|master| master.is_some_and(|master| master.is_trusted()))
+                    && Master::behind(&one.address, QUICK).is_ok_and(|found| found.is_likely())
             }
             _ => false,
         }
     });
-    of_fpm.map(|one| one.address.clone()).collect()
+    let addresses = of_fpm.map(|one| one.address.clone()).collect();
+    (addresses, doubtful)
 }

@@ -30,6 +30,9 @@ pub const DOCUMENTATION: Documentation = Documentation {
          until then PHP runs without opcache. PHP has a defect by which workers may crash in that \
          moment (C(php-src) issues 8739 and 14471, open in 2026). O(method=reload) does not have it, but \
          cuts requests in flight unless C(process_control_timeout) is set.",
+        "A master process is read, signalled and restarted only when it is proved: all of its user ids are \
+         root's (or all those of the user that the module runs as), its program is php-fpm's, and nobody \
+         else can have put that program or its configuration there.",
         "A reload or restart is refused when C(php-fpm -t) finds the configuration broken.",
         "In check mode O(state=status) and O(state=fresh) ask as well, and change nothing.",
         "The opcache of all pools of one master is the same: warm and reset one of them.",
@@ -72,7 +75,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
         value("pool", "str", "O(state=status)", "The pool's name, or null."),
         value("active", "int", "O(state=status)", "Requests that workers work on."),
         value("queue", "int", "O(state=status)", "Connections that wait for a worker."),
-        value("master_pid", "int", "success", "The master process, or null where the system does not tell."),
+        value("master_pid", "int", "success", "The master process, or null where there is none that is known beyond doubt."),
+        value("master_in_doubt", "str", "success", "Why the master process, if there is one, is neither read, signalled nor restarted; null if nothing speaks against it."),
         value("unit", "str", "success", "Its systemd unit, or null."),
         value("config", "path", "success", "Its configuration, or null."),
         value("process_control_timeout", "int", "success", "Seconds that a reload leaves to requests in flight; null if it cannot be read."),

@@ -14,6 +14,7 @@ mod fresh;
 mod master;
 mod php;
 mod pool;
+mod prove;
 mod requests;
 mod script;
 mod warm;
@@ -440,9 +441,10 @@ fn status(pool: &Pool) -> Result<Outcome, Failure> {
 
 /// With what is known of the pool's master.
 fn described(outcome: Outcome, pool: &Pool) -> Outcome {
-    let master = pool.master.as_ref();
+    let master = pool.found.master();
     outcome
-        .value("master_pid", master.map(|master| master.pid))
+        .value("master_pid", pool.found.pid())
+        .value("master_in_doubt", pool.found.why())
         .value("unit", master.and_then(master::Master::unit))
         .value("config", master.and_then(|m| m.config.as_ref()).map(|p| p.display().to_string()))
         .value("process_control_timeout", pool.process_control_timeout())

@@ -1,5 +1,6 @@
 //! The pool that a run is about: where it listens, its master, its PHP.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use oxistrano_core::{AbsPath, Failure};
@@ -7,7 +8,7 @@ use oxistrano_fastcgi::{ask, connections, Address, Connections};
 
 use crate::config::{self, Config, PoolConfig};
 use crate::deadline::Deadline;
-use crate::master::Master;
+use crate::master::{Found, Master};
 use crate::php::{params, Answer, Php};
 
 /// A pool.
@@ -15,8 +16,8 @@ use crate::php::{params, Answer, Php};
 pub struct Pool {
     /// Where it listens.
     pub address: Address,
-    /// The process that made the socket, where the system tells.
-    pub master: Option<Master>,
+    /// Who serves it.
+    pub found: Found,
     /// Its configuration, or why it cannot be read.
     pub config: Result<Config, String>,
     /// When the run has to end.
@@ -36,10 +37,10 @@ impl Pool {
         script_dir: Option<AbsPath>,
         deploy_to: Option<AbsPath>,
     ) -> Result<Self, Failure> {
-        let master = Master::behind(&address, deadline.left())
+        let found = Master::behind(&address, deadline.left())
             .map_err(|failure| failure.state("Nothing was changed."))?;
-        let config = read_config(master.as_ref());
-        Ok(Self { address, master, config, deadline, script_dir, deploy_to })
+        let config = read_config(&found, deadline);
+        Ok(Self { address, found, config, deadline, script_dir, deploy_to })
     }
 
     /// Opens a line to its PHP.
@@ -140,13 +141,10 @@ impl Pool {
     }
 }
 
-fn read_config(master: Option<&Master>) -> Result<Config, String> {
-    let master = master.ok_or("the system does not tell which process made the socket")?;
-    if !master.is_trusted() {
-        return Err(format!("the master process belongs to user id {}", master.uid));
-    }
+fn read_config(found: &Found, deadline: Deadline) -> Result<Config, String> {
+    let Some(master) = found.master() else { return Err(found.why().unwrap_or_default()) };
     let path = master.config.as_ref().ok_or("the master process does not name it")?;
-    config::read(path, &master.root())
+    config::read(path, master.root().as_fd(), deadline.end())
 }
 
 /// Seconds since the epoch.

@@ -2,5 +2,6 @@
 
 mod common;
 mod fake;
+mod impostor;
 mod opcache;
 mod reload;

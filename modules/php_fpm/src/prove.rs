@@ -1,0 +1,144 @@
+//! What has to be proved of a master before something is run for it: that nobody else can write
+//! its configuration, and that a service is its own.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use oxistrano_core::command::Program;
+use oxistrano_core::{trusted, Failure};
+use rustix::fs::{fstat, open, Mode, OFlags};
+
+use crate::deadline::Deadline;
+use crate::master::Master;
+
+/// For `systemctl show`.
+const ASK: Duration = Duration::from_secs(20);
+const NOTHING: &str = "Nothing was changed.";
+
+/// The path without links of a configuration that nobody else can write or exchange.
+///
+/// # Errors
+/// `untrusted_configuration`, `broken_configuration` when there is none.
+pub fn configuration(path: &Path) -> Result<PathBuf, Failure> {
+    let what = format!("not using php-fpm's configuration '{}'", path.display());
+    let untrusted = |why: String| {
+        Failure::new("untrusted_configuration", what.clone())
+            .cause(why)
+            .remedy(
+                "whoever can write it decides what php-fpm does as its master's user: give the \
+                 file, and the directories above it, to that user, and to nobody else to write",
+            )
+            .path(path)
+            .state(NOTHING)
+    };
+    let missing = |error| {
+        Failure::new("broken_configuration", what.clone())
+            .cause(std::io::Error::from(error))
+            .remedy("put it back; without it php-fpm would not come back")
+            .path(path)
+            .state(NOTHING)
+    };
+    let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(missing)?;
+    let file = trusted::look_up(root.as_fd(), path).map_err(missing)?;
+    let stat = fstat(&file).map_err(missing)?;
+    if let Some(doubt) = trusted::doubt_about_file(&stat) {
+        return Err(untrusted(format!("it {doubt}")));
+    }
+    let real = trusted::path_of(&file).map_err(missing)?;
+    let there = trusted::chain(root.as_fd(), &real).map_err(&untrusted)?;
+    let is_it = there.is_some_and(|there| {
+        fstat(&there).is_ok_and(|one| (one.st_dev, one.st_ino) == (stat.st_dev, stat.st_ino))
+    });
+    match is_it {
+        true => Ok(real),
+        false => Err(untrusted("another file has taken its place meanwhile".to_owned())),
+    }
+}
+
+/// The service whose main process this master is, by systemd's own word: the name of a control
+/// group alone says nothing, since users make those, too.
+///
+/// # Errors
+/// `no_service`.
+pub fn service(master: &Master, deadline: Deadline) -> Result<String, Failure> {
+    let failed = |cause: String| {
+        Failure::new("no_service", "cannot restart php-fpm")
+            .cause(cause)
+            .remedy("name its service with service, php8.2-fpm for example")
+            .state(NOTHING)
+    };
+    let group = master.control_group().unwrap_or_default();
+    let Some(unit) = master.unit() else {
+        return Err(failed(format!(
+            "the master process {} belongs to no system service (its control group is '{}')",
+            master.pid(),
+            group.escape_debug()
+        )));
+    };
+    let argv = ["systemctl", "show", "--property=MainPID,ControlGroup", "--", &unit];
+    let output = Program::new(argv)
+        .timeout(ASK.min(deadline.left()))
+        .run_ok()
+        .map_err(|failure| failure.while_trying("cannot restart php-fpm").state(NOTHING))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    match is_main(&said, master.pid(), &group) && master.is_unchanged() {
+        true => Ok(unit),
+        false => Err(failed(format!(
+            "the master process {} is in the control group of '{unit}', but is not the main process \
+             of that service",
+            master.pid()
+        ))),
+    }
+}
+
+/// Whether `systemctl show` says that this process is the main one of the service.
+fn is_main(said: &str, pid: u32, group: &str) -> bool {
+    let value = |name: &str| {
+        let mut lines = said.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        lines.next().unwrap_or_default()
+    };
+    let of_unit = value("ControlGroup");
+    let below = group.strip_prefix(of_unit).filter(|_| !of_unit.is_empty());
+    value("MainPID").parse() == Ok(pid)
+        && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_the_master_s_when_systemd_says_so() {
+        let group = "/system.slice/php8.2-fpm.service";
+        let said = format!("MainPID=7\nControlGroup={group}\n");
+        assert!(is_main(&said, 7, group));
+        assert!(is_main(&said, 7, &format!("{group}/main")));
+        assert!(!is_main(&said, 8, group), "a process that was put into its group");
+        assert!(!is_main(&said, 7, "/system.slice/ssh.service"));
+        assert!(!is_main(&said, 7, &format!("{group}2")));
+        assert!(!is_main("MainPID=0\nControlGroup=\n", 0, group));
+        assert!(!is_main("", 7, group));
+    }
+
+    #[test]
+    fn a_configuration_that_others_can_exchange_is_not_used() {
+        use std::fs::{self, Permissions};
+        use std::os::unix::fs::{symlink, PermissionsExt};
+        let scratch = tempfile::tempdir().unwrap();
+        let (at, link) = (scratch.path().join("fpm.conf"), scratch.path().join("link"));
+        fs::write(&at, "").unwrap();
+        symlink("fpm.conf", &link).unwrap();
+        let real = fs::canonicalize(&at).unwrap();
+        assert_eq!(configuration(&link).unwrap(), real);
+        fs::set_permissions(&at, Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(configuration(&link).unwrap_err().code(), "untrusted_configuration");
+        fs::set_permissions(&at, Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(scratch.path(), Permissions::from_mode(0o777)).unwrap();
+        let error = configuration(&link).unwrap_err().to_string();
+        assert!(error.contains("can be written by others (mode 0777)"), "{error}");
+        fs::set_permissions(scratch.path(), Permissions::from_mode(0o700)).unwrap();
+        fs::remove_file(&at).unwrap();
+        assert_eq!(configuration(&link).unwrap_err().code(), "broken_configuration");
+    }
+}
