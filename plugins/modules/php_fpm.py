@@ -165,6 +165,10 @@ notes:
     moment (C(php-src) issues 8739 and 14471, open in 2026). O(method=reload) does not have it,
     but cuts requests in flight unless C(process_control_timeout) is set.
   - >-
+    A master process is read, signalled and restarted only when it is proved: all of its user
+    ids are root's (or all those of the user that the module runs as), its program is php-fpm's,
+    and nobody else can have put that program or its configuration there.
+  - >-
     A reload or restart is refused when C(php-fpm -t) finds the configuration broken.
   - >-
     In check mode O(state=status) and O(state=fresh) ask as well, and change nothing.
@@ -291,9 +295,15 @@ queue:
   type: int
 master_pid:
   description: >-
-    The master process, or null where the system does not tell.
+    The master process, or null where there is none that is known beyond doubt.
   returned: "success"
   type: int
+master_in_doubt:
+  description: >-
+    Why the master process, if there is one, is neither read, signalled nor restarted; null if
+    nothing speaks against it.
+  returned: "success"
+  type: str
 unit:
   description: >-
     Its systemd unit, or null.

@@ -298,6 +298,8 @@ impl Files {
             let copy = directory.path().join(program.file_name().expect("a name"));
             // Not `fs::copy`: a child that another test forks meanwhile would hold it open
             // for writing, and then it cannot be executed.
+            // What it is a link to: the link leads nowhere from another directory.
+            program = fs::canonicalize(&program).expect("the program");
             if fs::hard_link(&program, &copy).is_err() {
                 let copied = Command::new("cp").arg(&program).arg(&copy).status();
                 assert!(copied.expect("cp").success());
