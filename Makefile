@@ -12,7 +12,7 @@ help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: build
-build: ## build the modules as static binaries, into library/
+build: ## build the program that holds the modules, static
 	@cargo xtask build
 	@scripts/collections
 
@@ -70,7 +70,7 @@ bench: build ## measure against Python modules, unarchive, tar, cp, upstream: 40
 
 .PHONY: crash
 crash: build ## kill, disturb, race and load the built modules: half an hour (ARGS=--help)
-	@cargo run --release --quiet --locked -p oxistrano-crash -- --modules library $(ARGS)
+	@cargo run --release --quiet --locked -p oxistrano-crash -- --modules plugins/modules $(ARGS)
 
 .PHONY: molecule
 molecule: build ## test the roles on hosts in containers: 20 minutes (SCENARIO=default: only that one)

@@ -87,19 +87,15 @@ class Bench:
         self.cache = BUILD / "artifacts"
 
 
-def binaries():
+def program():
     """Changes with the modules: their figures do not go together."""
-    whole = hashlib.sha256()
-    for path in sorted((CHECKOUT / "library").glob("release_*")):
-        if not path.suffix:
-            whole.update(path.read_bytes())
-    return whole.hexdigest()[:12]
+    return hashlib.sha256((CHECKOUT / "plugins/modules/release_setup").read_bytes()).hexdigest()[:12]
 
 
 def head(part, options, artifact):
     """What stands in the results of a part before the first run."""
     every = {
-        "modules": binaries(), "artifact": artifact.name, "tasks": options.tasks, "hosts": options.hosts,
+        "modules": program(), "artifact": artifact.name, "tasks": options.tasks, "hosts": options.hosts,
         "upstream": str(options.upstream or ""),
     }
     command = shlex.join(sys.argv[1:])
@@ -120,7 +116,7 @@ def what_runs():
     programs = ("tar", "bsdtar", "zstd", "gzip", "rsync", "cp", "rm", "chown", "ssh", "sshd")
     # Nothing of what else is installed there is used.
     standard = [each for each in Path(os.__file__).parent.iterdir() if each.name not in ("site-packages", "test")]
-    ours = [CHECKOUT / name for name in ("library", "plugins", "roles")]
+    ours = [CHECKOUT / name for name in ("plugins", "roles")]
     virtual = Path(sys.prefix) / "lib"
     return [*ours, virtual, *standard, *Path("/usr/lib").glob("python3*"), *filter(None, map(shutil.which, programs))]
 

@@ -91,15 +91,15 @@ class Task(Part):
     def profile(self):
         """Parts that can be measured alone, in ms."""
         sys.path.insert(0, str(self.ansible.home / "collections"))
-        from ansible_collections.oxistrano.deploy.plugins.plugin_utils import binaries, host_script
+        from ansible_collections.oxistrano.deploy.plugins.plugin_utils import host_script, program
 
-        binary = binaries.find("release_info", binaries.FIRST_SYSTEM, str(self.ansible.home))
+        programs = program.built(str(self.ansible.home)).values()
         data = json.dumps({"deploy_to": str(self.root)}).encode()
-        command = host_script.call(binary.file, binary.size, "", "", [])
+        command = host_script.call("release_info", "", "", programs)
 
         def here():
             started = time.perf_counter()
-            subprocess.run([binary.path, "-"], input=data, capture_output=True)
+            subprocess.run([next(iter(programs)).path, "release_info", "-"], input=data, capture_output=True)
             return time.perf_counter() - started
 
         def median(function, *arguments):

@@ -23,7 +23,7 @@ UNPACK = "oxistrano.deploy.release_unpack"
 
 def module(name, **arguments):
     """Runs a module of ours as the host does. Returns its figures; what it said is `told`."""
-    found = run([CHECKOUT / "library" / name, "-"], input=json.dumps(arguments, default=str))
+    found = run([CHECKOUT / "plugins/modules" / name, "-"], input=json.dumps(arguments, default=str))
     found["told"] = json.loads(found["output"])
     return found
 

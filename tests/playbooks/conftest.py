@@ -46,9 +46,8 @@ def pytest_configure(config):
         config.ansible = Ansible(config.getoption("--ansible"))
     except RuntimeError as error:
         raise pytest.UsageError(f"--ansible: {error}") from error
-    missing = [name for name in ("release_setup", "release_unpack") if not (CHECKOUT / "library" / name).is_file()]
-    if missing:
-        raise pytest.UsageError(f"library/ has no {' and no '.join(missing)}: build the modules first (make)")
+    if not (CHECKOUT / "plugins/modules/release_setup").is_file():
+        raise pytest.UsageError("plugins/modules has no programs: build them first (make build)")
     config.not_here = {}
 
 

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import sshd
@@ -20,11 +21,12 @@ from ansible_run import CHECKOUT
 
 INFO = "oxistrano.deploy.release_info"
 SETUP = "oxistrano.deploy.release_setup"
+PROGRAM = CHECKOUT / f"plugins/plugin_utils/programs/oxistrano-linux-{os.uname().machine}"
 
 
 @pytest.fixture(autouse=True)
 def var_tmp():
-    """Nothing is in the last place for binaries, whatever this machine has there otherwise."""
+    """Nothing is in the last place for programs, whatever this machine has there otherwise."""
     place = Path(f"/var/tmp/oxistrano-{os.getuid()}")
     aside = Path(tempfile.mkdtemp(prefix="oxistrano-aside-", dir="/var/tmp"))
     if place.exists():
@@ -56,28 +58,22 @@ def info(play, project):
 
 @pytest.fixture
 def cache(project):
-    """Where the binaries are kept in this project's HOME."""
+    """Where the program is kept in this project's HOME."""
     return project.directory / "home/.ansible/oxistrano"
 
 
 @pytest.fixture
 def fake(project, tmp_path):
-    """Puts a shell script in the place of a module, in a copy of the collection of this test's own."""
+    """Puts a shell script in the place of the program, in a copy of the collection of this test's own."""
     ours = tmp_path / "collections/ansible_collections/oxistrano/deploy"
 
-    def put(module, script):
-        if not ours.exists():
-            ours.mkdir(parents=True)
-            for name in ("meta", "roles", "galaxy.yml"):
-                (ours / name).symlink_to(CHECKOUT / name)
-            # A plugin finds library/ beside its own directory, so links to files would do no harm.
-            shutil.copytree(CHECKOUT / "plugins", ours / "plugins", symlinks=True)
-            (ours / "library").mkdir()
-            for name in (CHECKOUT / "library").iterdir():
-                (ours / "library" / name.name).symlink_to(name)
-        path = ours / "library" / module
-        path.unlink(missing_ok=True)
-        # As the modules do, it answers with 1 when it is called without an argument.
+    def put(script):
+        ours.mkdir(parents=True)
+        for name in ("meta", "roles", "galaxy.yml"):
+            (ours / name).symlink_to(CHECKOUT / name)
+        shutil.copytree(CHECKOUT / "plugins", ours / "plugins", symlinks=True)
+        path = ours / PROGRAM.relative_to(CHECKOUT)
+        # As the program does, it answers with 1 when it is called without an argument.
         path.write_text(f'#!/bin/sh\n[ "$1" ] || exit 1\n{script}\n')
         path.chmod(0o755)
         project.environment["ANSIBLE_COLLECTIONS_PATH"] = str(tmp_path / "collections")
@@ -97,30 +93,28 @@ def operations(result):
     return re.findall(r"^<\S+> (?:SSH: EXEC|EXEC|PUT|.*sftp) .*", result.output, re.M)
 
 
-def test_a_call_is_one_operation_when_the_binary_is_there(info, cache, connection):
+def test_a_call_is_one_operation_when_the_program_is_there(info, cache, connection):
     first = info().good()
-    assert len(operations(first)) == 2 and "oxistrano: bringing release_info-" in first.output
+    assert len(operations(first)) == 2 and "oxistrano: bringing oxistrano-" in first.output
     for _ in range(2):
         warm = info().good()
         assert len(operations(warm)) == 1, operations(warm)
         assert "bringing" not in warm.output
     (file,) = cache.iterdir()
     assert stat.S_IMODE(cache.stat().st_mode) == stat.S_IMODE(file.stat().st_mode) == 0o700
-    assert file.read_bytes() == (CHECKOUT / "library/release_info").read_bytes()
-    assert file.name == "release_info-" + hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+    assert file.read_bytes() == PROGRAM.read_bytes()
+    assert file.name == "oxistrano-" + hashlib.sha256(file.read_bytes()).hexdigest()[:32]
     # Nothing else has been left: no directory of Ansible's own has ever been made.
     assert os.listdir(cache.parent.parent / ".ansible") in (["oxistrano"], ["oxistrano", "tmp"], ["tmp", "oxistrano"])
 
 
-def test_the_first_call_of_a_deploy_brings_all_that_it_needs(project, artifacts, cache, over_ssh):
+def test_the_first_call_of_a_deploy_brings_all_that_follows(project, artifacts, cache, over_ssh):
     result = project.deploy(artifacts.archive("1"), "1", "-vvv").good()
     assert result.output.count("oxistrano: bringing") == 1
-    # Compressed as one, xz or gzip.
-    assert re.search(r"bringing .*\((\d+) bytes, (xz|gzip)\)", result.output)
-    wanted = {"release_setup", "release_unpack", "release_link", "release_activate", "release_prune", "release_info"}
-    assert {path.name.rpartition("-")[0] for path in cache.iterdir()} == wanted
-    for path in cache.iterdir():
-        assert path.read_bytes() == (CHECKOUT / "library" / path.name.rpartition("-")[0]).read_bytes()
+    size, tool = re.search(r"bringing .*\((\d+) bytes, (xz|gzip)\)", result.output).groups()
+    assert int(size) <= {"xz": 1_500_000, "gzip": 1_700_000}[tool]
+    (file,) = cache.iterdir()
+    assert file.read_bytes() == PROGRAM.read_bytes()
     project.root.is_at_rest(live="1", releases=["1"])
     # The archive is what the temporary directory was made for, and it is gone.
     assert not list(Path(project.environment["HOME"]).glob(".ansible/tmp/ansible-tmp-*"))
@@ -171,7 +165,7 @@ def test_what_another_user_could_have_written_is_not_run(info, cache, what, spoi
     assert not marker.exists()
     if what == "file":
         # The directory is safe, so the file is replaced.
-        assert file.read_bytes() == (CHECKOUT / "library/release_info").read_bytes()
+        assert file.read_bytes() == PROGRAM.read_bytes()
         assert not file.is_symlink() and stat.S_IMODE(file.stat().st_mode) == 0o700
         assert file.stat().st_uid == os.getuid()
     else:
@@ -233,16 +227,16 @@ def test_a_link_into_a_directory_of_others_is_not_used(info, cache):
 
 
 @pytest.mark.parametrize("left", [0, 1, 1000])
-def test_a_truncated_binary_is_replaced(info, cache, left):
+def test_a_truncated_program_is_replaced(info, cache, left):
     info().good()
     (file,) = cache.iterdir()
     os.truncate(file, left)
     assert "bringing" in info().good().output
-    assert file.read_bytes() == (CHECKOUT / "library/release_info").read_bytes()
+    assert file.read_bytes() == PROGRAM.read_bytes()
 
 
 @pytest.mark.parametrize("left", [0, 4096], ids=["all", "all but the header"])
-def test_a_binary_that_the_disk_has_damaged_is_replaced_by_the_next_call(info, cache, left):
+def test_a_program_that_the_disk_has_damaged_is_replaced_by_the_next_call(info, cache, left):
     info().good()
     (file,) = cache.iterdir()
     whole = file.read_bytes()
@@ -304,7 +298,7 @@ def test_without_any_place_the_call_goes_the_way_of_core(project, play, tmp_path
         }
         tmp_path.chmod(0o755)
         result = play({INFO: {"deploy_to": "/var/tmp/no-such-root"}}).good()
-        assert "goes the way of ansible-core: no place on the host for its binary:" in result.output
+        assert "goes the way of ansible-core: no place on the host for its program:" in result.output
         assert f"{theirs} is not of this user alone" in result.output
         assert not os.listdir(theirs)
     finally:
@@ -315,7 +309,7 @@ def test_without_any_place_the_call_goes_the_way_of_core(project, play, tmp_path
 
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("method", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("su", "sudo")])
-def test_become_another_user_keeps_the_binary_with_that_user(project, play, connection, method):
+def test_become_another_user_keeps_the_program_with_that_user(project, play, connection, method):
     project.variables |= {
         "ansible_become": True, "ansible_become_method": method, "ansible_become_user": "nobody",
     }
@@ -325,7 +319,8 @@ def test_become_another_user_keeps_the_binary_with_that_user(project, play, conn
     play(task).good()
     warm = play(task).good()
     assert len(operations(warm)) == 1, operations(warm)
-    file = Path("/var/tmp/oxistrano-65534") / re.search(r"on the host (release_info-\w+)", warm.output).group(1)
+    digest = hashlib.sha256(PROGRAM.read_bytes()).hexdigest()
+    file = Path("/var/tmp/oxistrano-65534") / f"oxistrano-{digest[:32]}"
     for path in (file, file.parent):
         assert path.stat().st_uid == 65534 and stat.S_IMODE(path.stat().st_mode) == 0o700
 
@@ -363,7 +358,7 @@ DEATHS = {
 
 @pytest.mark.parametrize("script", DEATHS)
 def test_a_module_that_dies_has_failed_and_the_host_is_not_unreachable(info, fake, connection, script):
-    fake("release_info", script)
+    fake(script)
     for _ in range(2):  # cold and warm
         result = info().bad("oxistrano.deploy.release_info", DEATHS[script])
         assert result.recap["web"]["failed"] == 1 and result.recap["web"]["unreachable"] == 0
@@ -376,7 +371,7 @@ def test_a_host_that_cannot_be_reached_is_unreachable(info, over_ssh):
 
 
 def test_what_comes_before_the_result_does_no_harm(info, fake):
-    fake("release_info", """echo 'Welcome to web1!'; echo '{"changed": false, "msg": "here I am"}'""")
+    fake("""echo 'Welcome to web1!'; echo '{"changed": false, "msg": "here I am"}'""")
     assert "here I am" in info().good().output
 
 
@@ -397,7 +392,7 @@ printf '{"changed": false, "deployer_given": %s, "said": "%s", "umask": "%s", "d
 
 
 def test_the_environment_reaches_the_module_and_no_command_line(play, fake, connection):
-    fake("release_info", ECHO)
+    fake(ECHO)
     secret = "it's \"a\" $HOME `x` \\ secret\n\nüñ\t!"
     task = {INFO: {"deploy_to": "/x"}, "environment": [{"OXI_TEST": secret}, {"d": "e", "PATH": os.environ["PATH"]}]}
     for _ in range(2):
@@ -409,8 +404,7 @@ def test_the_environment_reaches_the_module_and_no_command_line(play, fake, conn
 
 
 def test_only_the_release_modules_are_told_who_deploys(play, fake):
-    fake("release_info", ECHO)
-    fake("php_fpm", ECHO)
+    fake(ECHO)
     assert '"deployer_given": true' in play({INFO: {"deploy_to": "/x"}}).good().output
     assert '"deployer_given": false' in play({"oxistrano.deploy.php_fpm": {}}).good().output
 
@@ -436,26 +430,21 @@ def test_many_at_once_on_a_fresh_host(project, info, cache):
     assert all(counts["ok"] == 1 for counts in result.recap.values()) and len(result.recap) == 8
     assert result.output.count("oxistrano: bringing") > 1
     (file,) = cache.iterdir()
-    assert file.read_bytes() == (CHECKOUT / "library/release_info").read_bytes()
+    assert file.read_bytes() == PROGRAM.read_bytes()
 
 
 def test_what_has_not_been_used_for_long_goes_when_something_comes(info, cache):
     info().good()
     now = time.time()
-    for name, days in (("release_info-old", 40), ("release_info-recent", 20), (".new.of-a-broken-upload", 40)):
-        (cache / name).mkdir() if name.startswith(".") else (cache / name).touch()
+    (program,) = cache.iterdir()
+    for name, days in (("oxistrano-old", 40), ("oxistrano-recent", 20), (".new.of-a-broken-upload", 40)):
+        (cache / name).touch()
         os.utime(cache / name, (now - days * 86400,) * 2)
-    for number in range(50):
-        (cache / f"release_copy-{number:02}").touch()
-        os.utime(cache / f"release_copy-{number:02}", (now - 1000 + number,) * 2)
     info().good()
-    assert len(os.listdir(cache)) == 54, "only when something is brought"
-    os.truncate(next(cache.glob("release_info-*[0-9a-f][0-9a-f][0-9a-f][0-9a-f]")), 0)
+    assert len(os.listdir(cache)) == 4, "only when something is brought"
+    os.truncate(program, 0)
     info().good()
-    left = sorted(os.listdir(cache))
-    assert len(left) == 40
-    assert "release_info-old" not in left and ".new.of-a-broken-upload" not in left
-    assert "release_copy-49" in left and "release_copy-00" not in left
+    assert sorted(os.listdir(cache)) == sorted([program.name, "oxistrano-recent"])
 
 
 @pytest.mark.parametrize(
@@ -488,7 +477,7 @@ def test_an_unknown_machine_is_refused_with_what_there_is(info, project, tmp_pat
     (tmp_path / "bin/uname").write_text("#!/bin/sh\necho Linux riscv64\n")
     (tmp_path / "bin/uname").chmod(0o755)
     project.environment["PATH"] = f"{tmp_path}/bin:{project.environment['PATH']}"
-    info().bad("there is no binary of it for Linux riscv64", "that for Linux x86_64", "Nothing was changed")
+    info().bad("the host is Linux riscv64, and the program is built for Linux x86_64", "Nothing was changed")
 
 
 def test_async_tasks_run_to_their_end(project, play, artifacts):
@@ -523,6 +512,15 @@ def host_script():
     return module
 
 
+class Program(NamedTuple):
+    """What the scripts are told of a program."""
+
+    system: str
+    file: str
+    size: int
+    sha256: str
+
+
 def sh_of(shell, directory):
     """A directory for PATH in which sh is that shell; busybox is all there is, then."""
     program = shutil.which(shell)
@@ -541,7 +539,8 @@ def test_the_scripts_run_in_every_sh(host_script, tmp_path, shell):
     home.mkdir(mode=0o700)
     tools.mkdir()
     path = str(sh_of(shell, tools)) + ("" if shell == "busybox" else f":{os.environ['PATH']}")
-    program = b'#!/bin/sh\n[ "$1" ] || exit 1\nprintf "{\\"got\\": %s, \\"x\\": \\"%s\\"}" "$(/bin/cat)" "$X"\n'
+    program = b'#!/bin/sh\n[ "$1" ] || exit 1\nprintf "{\\"module\\": \\"%s\\", '
+    program += b'\\"got\\": %s, \\"x\\": \\"%s\\"}" "$1" "$(/bin/cat)" "$X"\n'
     digest = hashlib.sha256(program).hexdigest()
     export = host_script.export({"X": "a'b"})
 
@@ -552,21 +551,31 @@ def test_the_scripts_run_in_every_sh(host_script, tmp_path, shell):
             words, shell=True, input=data, capture_output=True, env=environment, cwd="/", timeout=30
         )
 
-    call = host_script.call("module-1", len(program), export, "", ["module-2"])
-    told = host_script.answer(run(call, export.encode() + b"7").stdout.decode())
-    assert told and told["kind"] == "need" and told["missing"] == ["module-2"], told
-    assert told["directory"] == str(home / ".ansible/oxistrano") and told["system"] == "Linux x86_64"
-    files = [("module-1", len(program), digest), ("module-2", len(program), digest)]
-    install = host_script.install(told["directory"], "cat", "module-1", len(program), export, files)
-    done = run(install, export.encode() + b'["\\\\n", 1]\n' + program * 2)
-    assert json.loads(done.stdout) == {"got": ["\\n", 1], "x": "a'b"}, done
-    warm = run(call, export.encode() + b"8")
-    assert json.loads(warm.stdout) == {"got": 8, "x": "a'b"} and warm.returncode == 0
+    def built(system, file):
+        return Program(" ".join(system), file, len(program), digest)
+
+    here = os.uname().sysname, os.uname().machine
+    first = [built(("Linux", "riscv64"), "other"), built(here, "file")]
+    orders = (first, first[::-1])
+    for programs in orders:
+        call = host_script.call("release_info", export, "", programs)
+        told = host_script.answer(run(call, export.encode() + b"7").stdout.decode())
+        assert told and told["kind"] == "need" and told["system"] == " ".join(here), told
+        assert told["directory"] == str(home / ".ansible/oxistrano")
+    install = host_script.install("release_info", export, told["directory"], "cat", built(here, "file"))
+    done = run(install, export.encode() + b'["\\\\n", 1]\n' + program)
+    assert json.loads(done.stdout) == {"module": "release_info", "got": ["\\n", 1], "x": "a'b"}, done
+    # Where two systems share a home directory, each takes its own.
+    shutil.copy2(home / ".ansible/oxistrano/file", home / ".ansible/oxistrano/other")
+    (home / ".ansible/oxistrano/other").write_bytes(b"#!/bin/false\n".ljust(len(program)))
+    for programs in orders:
+        warm = run(host_script.call("release_info", export, "", programs), export.encode() + b"8")
+        assert json.loads(warm.stdout) == {"module": "release_info", "got": 8, "x": "a'b"} and warm.returncode == 0
     # Damaged on the way, and cut off.
-    for data, why in ((program[:-2] + b"}\n" + program, "damaged"), (program, "incomplete")):
+    for data, why in ((program[:-2] + b"}\n", "damaged"), (program[:-1], "incomplete")):
         done = run(install, export.encode() + b"1\n" + data)
         assert why in host_script.answer(done.stdout.decode())["why"]
-    assert sorted(os.listdir(home / ".ansible/oxistrano")) == ["module-1", "module-2"]
+    assert sorted(os.listdir(home / ".ansible/oxistrano")) == ["file", "other"]
 
 
 @pytest.mark.parametrize(
@@ -575,6 +584,7 @@ def test_the_scripts_run_in_every_sh(host_script, tmp_path, shell):
 def test_every_login_shell_hands_the_scripts_over(host_script, tmp_path, shell):
     (tmp_path / "home").mkdir(mode=0o700)
     environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
-    call = host_script.call("module-1", 1, "", "", [])
+    programs = [Program("Linux x86_64", "file", 1, ""), Program("Linux aarch64", "other", 1, "")]
+    call = host_script.call("release_info", "", "", programs)
     told = subprocess.run([shutil.which(shell), "-c", call], input=b"{}", capture_output=True, env=environment)
     assert host_script.answer(told.stdout.decode())["kind"] == "need", told

@@ -19,7 +19,7 @@ pub fn check(arguments: &[String]) -> Outcome {
         .filter_map(|line| line.split_once(' '))
         .filter_map(|(name, size)| Some((name, size.parse().ok()?)))
         .collect();
-    let mut sizes = noted.clone();
+    let mut sizes = BTreeMap::new();
     let mut problems = Vec::new();
     let mut built = 0;
     for processor in binaries::PROCESSORS {

@@ -16,9 +16,8 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let called = arguments.next().unwrap_or_default();
     let first = arguments.next().unwrap_or_default();
-    let of = |name: &OsStr| MODULES.iter().find(|module| name == module.name);
-    let called = Path::new(&called).file_name().and_then(of);
-    match called.or_else(|| of(&first)) {
+    let called = Path::new(&called).file_name().unwrap_or_default();
+    match named(&[called, &first]) {
         Some(module) => module.run(),
         None => {
             let names: Vec<_> = MODULES.iter().map(|module| module.name).collect();
@@ -31,5 +30,29 @@ pub fn main() -> ExitCode {
                     .value("modules", names),
             )
         }
+    }
+}
+
+/// The module that one of the words names, by itself or, as ansible-core copies a module to a
+/// host, behind `AnsiballZ_`.
+fn named(words: &[&OsStr]) -> Option<&'static Program> {
+    words.iter().filter_map(|word| word.to_str()).find_map(|word| {
+        let word = word.strip_prefix("AnsiballZ_").unwrap_or(word);
+        MODULES.iter().find(|module| module.name == word)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_known_by_the_name_of_the_program_or_by_its_first_argument() {
+        let name = |words: [&str; 2]| named(&words.map(OsStr::new)).map(|module| module.name);
+        assert_eq!(name(["release_info", "-"]), Some("release_info"));
+        assert_eq!(name(["AnsiballZ_php_fpm", "/tmp/args"]), Some("php_fpm"));
+        assert_eq!(name(["oxistrano-0123", "magento_cron"]), Some("magento_cron"));
+        assert_eq!(name(["release_info", "release_setup"]), Some("release_info"));
+        assert_eq!(name(["oxistrano", "/tmp/release_info"]), None);
     }
 }

@@ -16,7 +16,7 @@ const HELP: &str =
 
 WHAT: kills, errors, shorts (these need strace), power, neighbours (both need root), races, load;
 without: all of them.
-  --modules  the built modules; default: library
+  --modules  the built modules; default: plugins/modules
   --on       a directory to work in, on the file system to try; default: the temporary directory
   --only     only the steps whose name contains this
   --stride   only every n-th point
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     if let Some(code) = short::if_asked() {
         return code;
     }
-    let mut modules = PathBuf::from("library");
+    let mut modules = PathBuf::from("plugins/modules");
     let mut on = std::env::temp_dir();
     let (mut only, mut stride, mut threads) = (String::new(), 1, false);
     let (mut rounds, mut pairs, mut switches, mut files) = (100, 200, 10_000, 1_000_000);

@@ -57,7 +57,7 @@ def test_the_history_says_who_has_deployed(root):
 def test_the_programs_are_kept_on_the_host_for_root_alone(host):
     kept = host.file("/root/.ansible/oxistrano")
     assert (kept.user, kept.mode) == ("root", 0o700)
-    assert any(name.startswith("release_unpack") for name in kept.listdir())
+    assert any(name.startswith("oxistrano-") for name in kept.listdir())
 
 
 def test_nothing_outside_the_deploy_root_has_changed(root, changed_paths):

@@ -23,11 +23,11 @@ def test_the_groups_of_the_deploy_root_are_inherited(root):
     assert root.run("find %s ! -group www-data ! -path '*/.oxistrano*'", root.path) == ""
 
 
-def test_the_programs_lie_where_they_can_be_run_and_nobody_else_can_write(host):
+def test_the_program_lies_where_it_can_be_run_and_nobody_else_can_write(host):
     user = host.user("deploy").uid
     kept = host.file(f"/var/tmp/oxistrano-{user}")
     assert (kept.user, kept.mode) == ("deploy", 0o700)
-    assert any(name.startswith("release_unpack") for name in kept.listdir())
+    assert any(name.startswith("oxistrano-") for name in kept.listdir())
 
 
 def test_nothing_else_has_changed(host, root, changed_paths):
