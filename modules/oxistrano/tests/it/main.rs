@@ -43,7 +43,8 @@ fn without_a_module_it_says_which_there_are() {
 #[test]
 fn what_a_module_starts_in_the_background_is_the_same_module() {
     let root = Root::with(&["1", "2", "3", "4"]);
-    let arguments = json!({"deploy_to": root.path().to_str(), "keep": 1, "keep_previous": true, "wait": false});
+    let arguments =
+        json!({"deploy_to": root.path().to_str(), "keep": 1, "keep_previous": true, "wait": false});
     let reply = Reply::of(&run(PROGRAM, &["release_prune", "-"], &arguments)).changed();
     assert_eq!(reply["removed"].as_array().map(Vec::len), Some(2), "{reply}");
     let trash = || {
