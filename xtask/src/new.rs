@@ -8,13 +8,13 @@ use crate::{root, Outcome};
 
 const LIST: &str = "modules/oxistrano/Cargo.toml";
 
-/// What every module's crate begins with; `NAME` and `TYPE` are replaced.
+/// What every module's crate begins with; `@name@` and `@Type@` are replaced.
 const FILES: [(&str, &str); 5] = [
     ("Cargo.toml", include_str!("new/Cargo.toml.in")),
     ("src/main.rs", include_str!("new/main.rs.in")),
     ("src/lib.rs", include_str!("new/lib.rs.in")),
     ("src/docs.rs", include_str!("new/docs.rs.in")),
-    ("tests/it/NAME.rs", include_str!("new/test.rs.in")),
+    ("tests/it/main.rs", include_str!("new/test.rs.in")),
 ];
 
 /// Makes the module that `arguments` name.
@@ -26,8 +26,8 @@ pub fn new(arguments: &[String]) -> Outcome {
         return Err(format!("{} is there already; nothing was changed", directory.display()));
     }
     for (path, text) in FILES {
-        let text = text.replace("NAME", name).replace("TYPE", &type_of(name));
-        write(&directory.join(path.replace("NAME", name)), &text)?;
+        let text = text.replace("@name@", name).replace("@Type@", &type_of(name));
+        write(&directory.join(path), &text)?;
     }
     let list = root().join(LIST);
     let text = fs::read_to_string(&list).map_err(|error| format!("{LIST}: {error}"))?;
