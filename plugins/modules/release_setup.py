@@ -238,7 +238,7 @@ switched:
   type: bool
 reason:
   description: >-
-    The option of that name, without the secrets that were in it. The action plugin adds it.
+    The option of that name, without the secrets that were in it.
   returned: "when it was given"
   type: str
 live:

@@ -18,7 +18,7 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import controller
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import controller, core_versions
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.artifact import Delivery
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Transport
 
@@ -31,8 +31,7 @@ class ActionModule(Delivery, Transport, ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp=None, task_vars=None):
-        # As an attribute of the class, older ansible-core (2.14) would not find it.
-        self._supports_async = True
+        core_versions.allow_async(self)
         result = super().run(tmp, task_vars)
         del tmp
         module = self._task.action.rpartition(".")[2]

@@ -118,17 +118,17 @@ class Delivery:
         """Runs C(release_unpack) with an archive of the controller; the result has C(sent), in bytes."""
         given = arguments["src"]
         archive = self._archive(given)
+        brought = archive.path
         try:
             outcome = self._deliver({**arguments, "src": archive.path}, archive, task_vars)
         except Stock as reason:
-            outcome = self._copy(arguments, archive, task_vars, reason)
+            outcome, brought = self._copy(arguments, archive, task_vars, reason)
         finally:
             archive.close()
             self._loader.cleanup_tmp_file(archive.readable)
         # By the name that the user has given it.
         shown = outcome.get("invocation", {}).get("module_args", {})
         shown.pop("artifact", None)
-        brought = shown.get("src", archive.path)
         if "src" in shown:
             shown["src"] = given
         if "remote_src" in shown:
@@ -207,7 +207,10 @@ class Delivery:
             artifact["offset"] = offset
 
     def _copy(self, arguments, archive, task_vars, reason):
-        """Copies the archive into a temporary directory of the host, as ansible-core does."""
+        """Copies the archive into a temporary directory of the host, as ansible-core does.
+
+        Returns the result and the archive's path there.
+        """
         arguments = dict(arguments)
         shell = self._connection._shell
         if shell.tmpdir is None:
@@ -219,4 +222,4 @@ class Delivery:
         self._fixup_perms2((shell.tmpdir, remote), execute=False)
         arguments.update(src=remote, remote_src=True)
         outcome = self.run_stock("release_unpack", arguments, task_vars, reason)
-        return {**outcome, "sent": archive.size}
+        return {**outcome, "sent": archive.size}, remote

@@ -10,8 +10,7 @@ of an inventory that is templated later, in a template. So the fact is a string 
 has the attributes of a registered command.
 
 Ansible lets a subclass of its own string type through a registered variable and
-C(set_fact). Up to ansible-core 2.18 that type is C(AnsibleUnsafeText); from 2.19 on it is
-the private C(_AnsibleTaggedStr), for which the class has to compare and hash like its
+C(set_fact): C(core_versions.Text). From ansible-core 2.19 on it is private, and the class has to compare and hash like its
 base, because core looks types up in sets and dictionaries. Nothing of Ansible is patched.
 C(tests/playbooks) runs both generations of hooks with the oldest and the newest
 supported ansible-core.
@@ -19,15 +18,7 @@ supported ansible-core.
 
 from __future__ import annotations
 
-try:  # ansible-core >= 2.19
-    from ansible.module_utils._internal._datatag import (
-        _EMPTY_INTERNAL_TAGS_MAPPING as _NO_TAGS,
-        _AnsibleTaggedStr as _Base,
-    )
-except ImportError:  # ansible-core <= 2.18
-    from ansible.utils.unsafe_proxy import AnsibleUnsafeText as _Base
-
-    _NO_TAGS = None
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.core_versions import NO_TAGS as _NO_TAGS, Text as _Base
 
 
 class _CountsAsBase(type(_Base)):

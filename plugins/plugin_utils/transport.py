@@ -17,27 +17,8 @@ import signal
 from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
-from ansible.vars.clean import remove_internal_keys
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import host_script, multiplex, program
-
-try:  # ansible-core >= 2.19
-    from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
-
-    _PROFILE = ("legacy",)  # of a binary module
-    # What it is made of is loaded now, in the process that those of the tasks are forked from.
-    get_module_decoder(*_PROFILE, Direction.MODULE_TO_CONTROLLER)
-    _ENCODING = {"cls": get_module_encoder("legacy", Direction.CONTROLLER_TO_MODULE)}
-
-    def _untrusted(result):
-        return result  # there, nothing is a template unless it is tagged as one
-
-except ImportError:
-    from ansible.module_utils.common.json import AnsibleJSONEncoder
-    from ansible.utils.unsafe_proxy import wrap_var as _untrusted
-
-    _PROFILE = ()
-    _ENCODING = {"cls": AnsibleJSONEncoder, "vault_to_text": True}
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, host_script, multiplex, program
 
 COLLECTION = "oxistrano.deploy"
 display = Display()
@@ -56,14 +37,9 @@ class Transport:
         Raises C(AnsibleConnectionFailure) when the host cannot be reached.
         """
         try:
-            result = self.run_kept(module, arguments, task_vars)
+            return self.run_kept(module, arguments, task_vars)
         except Stock as reason:
-            result = self.run_stock(module, arguments, task_vars, reason)
-        if module == "release_setup":
-            # For the role to repeat without its secrets; what is registered has no invocation.
-            shown = result.get("invocation", {}).get("module_args", {})
-            result.update({"reason": shown["reason"]} if shown.get("reason") else {})
-        return result
+            return self.run_stock(module, arguments, task_vars, reason)
 
     def run_kept(self, module, arguments, task_vars, content=b""):
         """Runs it by the program that is kept on the host, with C(content) after its arguments.
@@ -130,7 +106,7 @@ class Transport:
 
     def _run_kept(self, module, arguments, task_vars, content):
         self._update_module_args(f"{COLLECTION}.{module}", arguments, task_vars)
-        text = json.dumps(arguments, **_ENCODING)
+        text = json.dumps(arguments, **core_versions.ENCODING)
         environment = {}
         self._compute_environment_string(environment)
         try:
@@ -185,8 +161,8 @@ class Transport:
     def _operate(self, command, data):
         """One remote operation with C(data) on standard input."""
         connection = self._connection
-        # The command is a shell already. ansible-core would put it into one more, which also runs
-        # "sleep 0", lest sshd loses output at a terminal (ansible/ansible#13876): with data on
+        # The command is a shell already; ansible-core would put it into one more. Up to 2.20 that one also
+        # runs "sleep 0", so that sshd loses no output at a terminal (ansible/ansible#13876): with data on
         # standard input there is none.
         how = {"in_data": data, "executable": ""}
         if connection.transport == "ssh" and not self._under_mitogen():
@@ -207,8 +183,7 @@ class Transport:
         with_ssh = connection.exec_command
 
         def exec_command(command, in_data=None, sudoable=True):
-            done = multiplex.run(connection, command, in_data)
-            return done or with_ssh(command, in_data=in_data, sudoable=sudoable)
+            return multiplex.exec_command(connection, with_ssh, command, in_data, sudoable)
 
         # What stands around it in ansible-core, become for one, stays as it is.
         connection.exec_command = exec_command
@@ -221,16 +196,12 @@ class Transport:
         """The module's result, with the same steps as in C(_execute_module)."""
         if "must have a tty" in answered["stderr"] + answered["stdout"] and "{" not in answered["stdout"]:
             raise Stock("sudo on the host insists on a terminal (requiretty)")
-        result = self._parse_returned_data(answered, *_PROFILE)
-        if not result.get("_ansible_parsed"):
+        result, is_result = core_versions.parse_result(self, answered)
+        if not is_result:
             method = self._connection.become and self._connection.become.name
+            result.pop("exception", None)  # of ansible-core's parser
             result.update(failed=True, changed=False, msg=_how_it_died(module, answered, method))
-        result.pop("_ansible_suppress_tmpdir_delete", None)
-        remove_internal_keys(result)
-        for stream in ("stdout", "stderr"):
-            if stream in result:
-                result.setdefault(f"{stream}_lines", (result[stream] or "").splitlines())
-        return _untrusted(result)
+        return core_versions.untrusted(result)
 
 
 def _how_it_died(module, answered, become):

@@ -41,6 +41,12 @@ impl Mask {
         self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
+    /// What [`Self::add`] has taken in. What only looks like a secret is not among it: it is as good a guess
+    /// as this module's result needs, and too weak a one for all that a play shows.
+    pub(crate) fn no_log(&self) -> Vec<String> {
+        self.secrets.clone()
+    }
+
     /// Takes in what looks like a secret in an argument that is not `no_log`: a password in a
     /// URL, `DB_PASSWORD=…` in a command, a variable of that name.
     pub(crate) fn add_found(&mut self, value: &Value) {

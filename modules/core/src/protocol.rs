@@ -14,6 +14,9 @@ use crate::mask::{Mask, HIDDEN_PARAMETER};
 use crate::options::{Constraint, OptionSpec, Options, ReturnSpec, Values};
 use crate::{interrupt, Failure};
 
+/// The key of a result by which ansible-core 2.22 and later learn what to mask.
+const NEW_SECRETS: &str = "_ansible_new_secrets";
+
 /// What `ansible-doc` shows of a module beside its options.
 #[derive(Debug, Clone, Copy)]
 pub struct Documentation {
@@ -176,11 +179,14 @@ pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
                 .into_result()
         }
     };
+    let mut result = result;
+    let secrets = result.remove(NEW_SECRETS);
     // What has not come through `execute` has not been masked.
-    let result = match Mask::default().apply(Value::Object(result)) {
+    let mut result = match Mask::default().apply(Value::Object(result)) {
         Value::Object(result) => result,
         _ => Map::new(),
     };
+    result.extend(secrets.map(|secrets| (NEW_SECRETS.to_owned(), secrets)));
     if M::READS_INPUT && argument.is_some_and(|argument| argument == "-") {
         // Who is still sending must not find the pipe closed, or the result is not read.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
@@ -293,9 +299,24 @@ fn execute<M: Module>(given: Map<String, Value>) -> Map<String, Value> {
             list.extend(checked.warnings.into_iter().map(Value::from));
         }
     }
-    let shown = checked.mask.apply_to_arguments(Value::Object(checked.shown));
-    result.insert("invocation".into(), json!({ "module_args": shown }));
+    // ansible-core says since 2.21 whether it wants them; before, they were always there.
+    if settings.get("_ansible_inject_invocation") != Some(&Value::Bool(false)) {
+        let shown = checked.mask.apply_to_arguments(Value::Object(checked.shown));
+        result.insert("invocation".into(), json!({ "module_args": shown }));
+    }
+    // What it then masks in all that it shows. An older one would show them, in a warning.
+    let secrets = checked.mask.no_log();
+    if !secrets.is_empty() && is_version(settings.get("_ansible_version"), (2, 22)) {
+        result.insert(NEW_SECRETS.into(), secrets.into());
+    }
     result
+}
+
+/// Whether this is a version of ansible-core, and not an older one than `least`.
+fn is_version(version: Option<&Value>, least: (u32, u32)) -> bool {
+    let mut numbers = version.and_then(Value::as_str).unwrap_or_default().split('.');
+    let mut number = || numbers.next().and_then(|number| number.parse().ok());
+    number().zip(number()).is_some_and(|version| version >= least)
 }
 
 struct Checked<O> {
@@ -571,6 +592,31 @@ mod tests {
         let result = run(json!({"deploy_to": "/srv", "password": "s3cret", "paths": "a"}));
         assert_eq!(result["msg"], json!("/srv Some(\"********\")"));
         assert_eq!(result["invocation"]["module_args"]["password"], json!(HIDDEN_PARAMETER));
+    }
+
+    #[test]
+    fn invocation_is_left_out_where_ansible_does_not_want_it() {
+        let with =
+            |wanted: Value| run(json!({"deploy_to": "/srv", "_ansible_inject_invocation": wanted}));
+        assert_eq!(with(json!(true))["invocation"]["module_args"]["deploy_to"], json!("/srv"));
+        assert_eq!(with(json!(false)).get("invocation"), None);
+    }
+
+    #[test]
+    fn no_log_values_are_reported_to_an_ansible_that_masks_them_and_to_no_other() {
+        let told = |version: Value| {
+            let mut arguments = json!({"deploy_to": "/srv", "password": "s3cr3t"});
+            arguments["_ansible_version"] = version;
+            run(arguments).get("_ansible_new_secrets").cloned()
+        };
+        for version in ["2.22.0rc1", "2.22.0", "2.23", "3.0"] {
+            assert_eq!(told(json!(version)), Some(json!(["s3cr3t"])), "{version}");
+        }
+        for version in [json!("2.21.5"), json!("2.9.27"), json!("1.99"), json!("new"), json!(3)] {
+            assert_eq!(told(version.clone()), None, "{version}");
+        }
+        let none = run(json!({"deploy_to": "/srv", "_ansible_version": "2.22.0"}));
+        assert_eq!(none.get("_ansible_new_secrets"), None);
     }
 
     #[test]

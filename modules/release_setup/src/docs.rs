@@ -55,7 +55,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
             returned: "O(state=failed)",
         },
         ReturnSpec { name: "switched", kind: "bool", doc: "Whether the failed deploy's release is live.", returned: "O(state=failed)" },
-        ReturnSpec { name: "reason", kind: "str", doc: "The option of that name, without the secrets that were in it. The action plugin adds it.", returned: "when it was given" },
+        ReturnSpec { name: "reason", kind: "str", doc: "The option of that name, without the secrets that were in it.", returned: "when it was given" },
         ReturnSpec { name: "live", kind: "str", doc: "The release that is live.", returned: "O(state=failed)" },
         ReturnSpec { name: "lock", kind: "dict", doc: "The lock: kind, version, since, user, deployer.", returned: "when the lock is held by another, and with O(state=unlocked)" },
     ],

@@ -75,11 +75,17 @@ impl Module for ReleaseSetup {
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
-        match options.state {
+        let done = match options.state {
             Moment::Started => start::run(&options, context),
             Moment::Finished => end::finish(&options, context),
             Moment::Failed => end::fail(&options, context),
             Moment::Unlocked => end::unlock(&options, context),
+        };
+        // For the role to repeat; the protocol takes the secrets out.
+        match (options.reason.filter(|reason| !reason.is_empty()), done) {
+            (None, done) => done,
+            (Some(reason), Ok(outcome)) => Ok(outcome.value("reason", reason)),
+            (Some(reason), Err(failure)) => Err(failure.value("reason", reason)),
         }
     }
 }

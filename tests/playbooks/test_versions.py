@@ -1,0 +1,133 @@
+"""What changes from one ansible-core to the next; the whole file is run with each that is supported."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from ansible_run import CHECKOUT, ROLLBACK
+from test_transport import INFO, SETUP, fake, play, var_tmp  # noqa: F401
+
+SHARED = {"ansistrano_shared_paths": ["var"], "ansistrano_shared_files": ["app/etc/env.php"]}
+
+
+@pytest.fixture(params=["local", "ssh", "stock"])
+def reached(request, project):
+    """A project whose host is reached in one of these ways."""
+    if request.param == "ssh":
+        request.getfixturevalue("over_ssh")
+    if request.param == "stock":
+        project.variables["oxistrano_transport"] = "stock"
+    return project
+
+
+@pytest.fixture
+def version(ansible):
+    return tuple(int(part) for part in ansible.version.split(".")[:2])
+
+
+def warns(result):
+    """What it says of things that will go, and of results that are not as they should be."""
+    return re.findall(r"\[DEPRECATION WARNING\].*|\[WARNING\]: (?:Removed|Value for result key|Found internal).*", result.output)
+
+
+def test_no_run_prints_a_deprecation_warning(reached, artifacts):
+    reached.environment |= {"ANSIBLE_DEPRECATION_WARNINGS": "true"}
+    reached.variables |= SHARED | {"ansistrano_keep_releases": 2}
+    runs = [
+        reached.deploy(artifacts.archive("1"), "1", "--check", "--diff", "-v"),
+        reached.deploy(artifacts.archive("1"), "1", "-v"),
+        reached.deploy(artifacts.archive("1"), "1", "-v"),
+        reached.deploy(artifacts.archive("2"), "2", "--check", "--diff", "-v"),
+        reached.deploy(artifacts.archive("2"), "2", "-v"),
+        reached.run(ROLLBACK, "--check", "--diff", "-v"),
+        reached.run(ROLLBACK, "-v", reason="checkout answers 500"),
+    ]
+    for result in runs:
+        assert warns(result.good()) == [], result.output
+    reached.root.is_at_rest(live="1", releases=["1"])
+
+
+@pytest.mark.needs("shop")
+def test_no_run_of_magento_prints_a_deprecation_warning(magento):
+    magento.environment |= {"ANSIBLE_DEPRECATION_WARNINGS": "true"}
+    for result in (
+        magento.deploy("v3", None, "--check", "--diff"),
+        magento.deploy("v3"),
+        magento.deploy("v3"),
+        magento.deploy("v4"),
+    ):
+        assert warns(result.good()) == [], result.output
+    magento.is_open("v4")
+
+
+def test_facts_need_not_be_variables_and_are_never_read_as_such(project, artifacts):
+    project.environment["ANSIBLE_INJECT_FACT_VARS"] = "false"
+    for name in ("1", "2"):
+        project.deploy(artifacts.archive(name), name).good()
+    project.run(ROLLBACK).good()
+    project.root.is_at_rest(live="1", releases=["1"])
+    ours = [path for place in ("roles", "playbooks") for path in (CHECKOUT / place).rglob("*.yml")]
+    facts = r"\bansible_(?:all_ipv4|architecture|date_time|default_ipv4|distribution|domain|env|fqdn|hostname|kernel|nodename|os_family|pkg_mgr|python_version|service_mgr|system|user_id|user_dir)\w*"
+    assert [str(path) for path in ours if re.search(facts, path.read_text())] == []
+
+
+@pytest.mark.parametrize("wanted", [None, True, False])
+def test_invocation_is_in_the_result_where_ansible_wants_it(reached, play, version, wanted):  # noqa: F811
+    variables = {} if wanted is None else {"ansible_inject_invocation": wanted}
+    result = play({INFO: {"deploy_to": str(reached.root.path)}}, **variables).good()
+    expected = True if version < (2, 21) else bool(wanted)
+    assert ('"invocation": {' in result.output) == expected, result.output
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_reason_of_a_failure_comes_back_without_its_secrets_whatever_is_injected(reached, play, wanted):  # noqa: F811
+    tasks = [
+        {SETUP: {"deploy_to": str(reached.root.path), "version": "1"}},
+        {
+            SETUP: {"deploy_to": str(reached.root.path), "state": "failed", "reason": "no https://bob:s3cr3t@example.com/x"},
+            "register": "failed",
+        },
+        {"ansible.builtin.debug": {"msg": "<{{ failed.reason }}>"}},
+    ]
+    result = play(tasks, ansible_inject_invocation=wanted).good()
+    assert "<no https://bob:********@example.com/x>" in result.output
+
+
+def test_a_module_that_answers_no_json_fails_in_our_words(reached, play, fake):  # noqa: F811
+    if "oxistrano_transport" in reached.variables:
+        pytest.skip("there it is ansible-core that reads the answer")
+    fake("cat >/dev/null; echo 'no memory' >&2; exit 3")
+    result = play(
+        [
+            {INFO: {"deploy_to": str(reached.root.path)}, "register": "died", "failed_when": False},
+            {"ansible.builtin.debug": {"msg": "<{{ died.msg }}> {{ died.changed }} {{ died.rc }}"}},
+        ]
+    ).good()
+    assert "<oxistrano.deploy.release_info ended with exit code 3" in result.text and "no memory" in result.text
+    assert "> False 3" in result.text
+
+
+def test_a_module_that_answers_no_json_is_a_failure_without_being_guessed_from_rc(reached, play, fake):  # noqa: F811
+    if "oxistrano_transport" in reached.variables:
+        pytest.skip("there it is ansible-core that reads the answer")
+    fake("cat >/dev/null; exit 0")
+    result = play({INFO: {"deploy_to": str(reached.root.path)}}).bad("ended with exit code 0 and has not said")
+    assert warns(result) == []
+
+
+def test_secrets_that_a_module_reports_are_masked_from_then_on(project, play, fake, version):  # noqa: F811
+    """By ansible-core 2.22 and later; the modules report them to no older one (modules/core/src/protocol.rs)."""
+    if version < (2, 22):
+        pytest.skip("this ansible-core masks nothing")
+    answer = {"changed": False, "path": "/srv", "_ansible_new_secrets": ["correct-horse-battery"]}
+    fake(f"cat >/dev/null; echo '{json.dumps(answer)}'")
+    result = play(
+        [
+            {INFO: {"deploy_to": str(project.root.path)}, "register": "info"},
+            {"ansible.builtin.debug": {"msg": "it is correct-horse-battery"}},
+        ]
+    ).good()
+    assert "it is $REDACTED$" in result.output
+    assert warns(result) == []
