@@ -9,7 +9,9 @@ standard streams to the master. Here this process does so itself, in the protoco
 documents in C(PROTOCOL.mux). It saves the fork of a large Python and the start of a program;
 C(docs/transport.md) has the times.
 
-Whatever is unusual is left to C(ssh): C(run) returns C(None), and nothing was started.
+Whatever is unusual is left to C(ssh), and so is a master that does not answer within the connection's
+C(timeout): there, C(ssh) makes a connection of its own. A host that does not open a session within that time
+is unreachable.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import selectors
 import socket
 import stat
 import struct
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, contextmanager
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
@@ -35,12 +38,58 @@ NO_ESCAPE_CHARACTER = 0xFFFFFFFF
 CHUNK = 1 << 16
 
 
+class Stuck(Exception):
+    """The master does not answer; nothing was started."""
+
+
+def exec_command(connection, with_ssh, command, data, sudoable):
+    """As C(exec_command) of the C(ssh) plugin, which is C(with_ssh), and over the kept connection if that is possible.
+
+    What C(reconnection_retries) says is done with C(ssh), where it says that the first try is not the last.
+    """
+    options = {}
+    try:
+        done = run(connection, command, data)
+        if done:
+            return done
+    except Stuck as reason:
+        display.vv(f"SSH: {reason}; going on without it", host=connection.get_option("host"))
+        options = _past_the_master(connection)
+    except AnsibleConnectionFailure as reason:
+        retries = int(connection.get_option("reconnection_retries"))
+        if retries < 1:
+            raise
+        display.vv(f"ssh_retry: attempt: 1, {reason}, pausing for 0 seconds", host=connection.get_option("host"))
+        options = {**_past_the_master(connection), "reconnection_retries": retries - 1}
+    with _set(connection, options):
+        return with_ssh(command, in_data=data, sudoable=sudoable)
+
+
+def _past_the_master(connection):
+    """The options with which C(ssh) does not even ask it: before OpenSSH 9.2 it would wait for an answer for ever."""
+    arguments = connection.get_option("ssh_extra_args") or ""
+    return {"ssh_extra_args": f"{arguments} -o ControlPath=none".strip()}
+
+
+@contextmanager
+def _set(connection, options):
+    before = {name: connection.get_option(name) for name in options}
+    try:
+        for name, value in options.items():
+            connection.set_option(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            connection.set_option(name, value)
+
+
 def run(connection, command, data):
     """Runs C(command) with C(data) on its standard input over the kept connection.
 
     Returns its exit code, standard output and standard error as the C(ssh) plugin's
-    C(exec_command) does, or C(None) where C(ssh) has to do it. Raises
-    C(AnsibleConnectionFailure) when the connection is lost after the command has started.
+    C(exec_command) does, or C(None) where C(ssh) has to do it. Raises C(Stuck), and
+    C(AnsibleConnectionFailure) when the connection is lost after the command has started,
+    or the host does not let it start.
     """
     path = _control_path(connection)
     become = connection.become
@@ -50,12 +99,27 @@ def run(connection, command, data):
     host = connection.get_option("host")
     # What become says when the command has its rights, and how long that may take.
     sign = become.success.encode() if become and become.success else b""
-    patience = connection.get_option("timeout")
+    patience = max(1, connection.get_option("timeout"))
     with ExitStack() as resources:
         master = resources.enter_context(socket.socket(socket.AF_UNIX))
+        # Of each step.
+        master.settimeout(patience)
         try:
-            master.connect(path)
+            _connect(master, path, patience)
+            greeted = _greet(master)
+        except (socket.timeout, BlockingIOError):
+            raise Stuck(f"the process that keeps the connection ({path}) has not answered for {patience} s") from None
+        except (OSError, EOFError, struct.error):
+            return None
+        if not greeted:
+            return None
+        try:
             streams = _open_session(master, command.encode(errors="surrogateescape"), resources)
+        except socket.timeout:
+            raise AnsibleConnectionFailure(
+                f"Timeout ({patience}s) waiting for the host to open a session over the connection that is kept"
+                f" ({path}). Nothing was started."
+            ) from None
         except (OSError, EOFError, struct.error):
             return None
         if not streams:
@@ -66,9 +130,21 @@ def run(connection, command, data):
         return None  # refused: the command was not started, and the plugin knows the messages
     if code is None:
         raise AnsibleConnectionFailure(f'The connection to host "{host}" was lost: {stderr.decode(errors="replace")}')
-    if not connection._play_context.no_log:
-        display.vvv(str((code, stdout, stderr)), host=host)
+    # Not what it has said: there may be secrets in it that are masked only in the result.
+    display.vvv(f"rc={code}", host=host)
     return code, stdout, stderr
+
+
+def _connect(master, path, patience):
+    """Waits while the master has more callers than it takes; a stopped one takes none."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return master.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _control_path(connection):
@@ -93,11 +169,14 @@ def _control_path(connection):
     return path if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid() else None
 
 
+def _greet(master):
+    """Whether the master speaks the same protocol."""
+    _send(master, struct.pack(">II", HELLO, VERSION))
+    return struct.unpack_from(">II", _receive(master)) == (HELLO, VERSION)
+
+
 def _open_session(master, command, resources):
     """The command's stdin, stdout and stderr, to be closed by C(resources); None if it is refused."""
-    _send(master, struct.pack(">II", HELLO, VERSION))
-    if struct.unpack_from(">II", _receive(master)) != (HELLO, VERSION):
-        return None
     # No terminal, X11, agent or subsystem.
     head = struct.pack(">II", NEW_SESSION, 0) + _string(b"") + struct.pack(">5I", 0, 0, 0, 0, NO_ESCAPE_CHARACTER)
     _send(master, head + _string(b"") + _string(command))

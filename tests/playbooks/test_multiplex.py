@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 import socket
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from test_transport import INFO, fake, play, var_tmp  # noqa: F401
@@ -111,3 +117,92 @@ def test_arguments_are_not_taken_for_a_password(three, project):
     }
     assert three().code != 0
     assert set(heard.read_text().splitlines()) == {"<>"}
+
+
+@pytest.fixture
+def kept(three, project, over_ssh):
+    """The process id of the ssh that keeps the connection open, after the program has come to the host."""
+    project.variables["ansible_ssh_args"] = "-o ControlMaster=auto -o ControlPersist=60s"
+    three().good()
+    (path,) = over_ssh.home.glob("??????????")
+    told = subprocess.run(
+        ["ssh", "-F", "/dev/null", "-o", f"ControlPath={path}", "-O", "check", "x"], capture_output=True, text=True
+    )
+    pid = int(re.search(r"pid=(\d+)", told.stderr).group(1))
+    yield pid
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def stopped(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def below(pid):
+    """The processes that have come from it, itself included."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = [pid]
+    for parent in found:
+        found += parents.get(parent, [])
+    return found
+
+
+def test_a_connection_whose_keeper_is_stopped_is_not_waited_for(three, kept):
+    with stopped([kept]):
+        started = time.monotonic()
+        result = three(ansible_timeout=1).good()
+        took = time.monotonic() - started
+    assert result.recap["web"]["ok"] == 3 and result.over == [""] * 3
+    assert "has not answered for 1 s" in result.text
+    assert took < 30
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_host_that_is_stopped_is_unreachable_in_time(three, kept, over_ssh, retries):
+    with stopped(below(over_ssh.process.pid)):
+        started = time.monotonic()
+        result = three(ansible_timeout=2, ansible_ssh_retries=retries)
+        took = time.monotonic() - started
+    assert result.recap["web"]["unreachable"] == 1 and result.recap["web"]["failed"] == 0
+    assert ("Nothing was started" in result.text) == (retries == 0) or "ssh_retry: attempt: 1" in result.text
+    # With another try, it is ssh that gives up.
+    assert ("banner exchange" in result.text or "timed out" in result.text) == (retries == 1)
+    assert took < 30
+
+
+def test_a_lost_connection_is_tried_again_as_often_as_it_was_asked_for(three, fake, over_ssh):  # noqa: F811
+    three().good()
+    fake(f"""
+        cat >/dev/null
+        if mkdir {over_ssh.home}/been; then
+            for master in {over_ssh.home}/??????????; do ssh -F /dev/null -o ControlPath=$master -O exit x; done
+            sleep 3
+        fi
+        echo '{{"changed": false}}'
+    """)
+    result = three(ansible_ssh_retries=1).good()
+    assert result.recap["web"]["ok"] == 3
+    assert "ssh_retry: attempt: 1" in result.text
+
+
+def test_what_a_module_says_beside_its_result_is_not_shown(three, fake):  # noqa: F811
+    three().good()
+    fake("""
+        cat >/dev/null
+        echo 'said beside the result' >&2
+        echo '{"changed": false}'
+    """)
+    result = three().good()
+    assert result.recap["web"]["ok"] == 3 and "said beside the result" not in result.output
