@@ -3,10 +3,6 @@
 SHELL := /bin/sh
 VENV := .build/venv
 REQUIREMENTS := tests/requirements
-# The newest and the oldest ansible-core that the README names as supported.
-NEWEST := 2.19
-OLDEST := 2.14
-
 .PHONY: help
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,14 +30,13 @@ test-rust: ## run unit tests, property tests, and the tests of each module's bin
 
 .PHONY: test-playbooks
 test-playbooks: build ## test the roles on localhost and over SSH, with the newest and the oldest ansible-core
-	@# What does not depend on Ansible's version, and the deploy that is killed at each task, only once.
-	@for version in $(NEWEST) $(OLDEST); do \
-	    scripts/venv .build/test-$$version $(REQUIREMENTS)/test-$$version.txt && \
-	    .build/test-$$version/bin/python -m pytest -q tests/playbooks \
-	        $$(test $$version = $(NEWEST) || echo --ignore=tests/playbooks/test_magento_kill.py) \
-	        --ansible=$$PWD/.build/test-$$version/bin/ansible-playbook || exit 1; \
-	done
-	@.build/test-$(NEWEST)/bin/python -m pytest -q tests/shop tests/downtime tests/bench
+	@scripts/playbooks newest oldest
+	@scripts/venv .build/test-unit $(REQUIREMENTS)/unit.txt
+	@.build/test-unit/bin/python -m pytest -q tests/shop tests/downtime tests/bench
+
+.PHONY: test-matrix
+test-matrix: build ## test the roles with each supported ansible-core, 2.14 to 2.22: an hour and a half
+	@scripts/playbooks all
 
 .PHONY: lint
 lint: build ## check formatting, lints, generated files, and that the binaries are static and small
@@ -52,6 +47,7 @@ lint: build ## check formatting, lints, generated files, and that the binaries a
 	cargo xtask sizes
 	@scripts/venv .build/lint $(REQUIREMENTS)/lint.txt
 	@python3 scripts/crates
+	@scripts/newer-ansible
 	@scripts/lint
 
 .PHONY: fuzz

@@ -1,6 +1,6 @@
 """The figures' way from single runs to table and plot, and the readers of what is measured.
 
-    .build/test-2.19/bin/python -m pytest -q tests/bench
+    .build/test-unit/bin/python -m pytest -q tests/bench
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The roles, run by a real ansible-playbook.
 
-    .build/venv-2.19/bin/pytest tests/playbooks --ansible=.build/venv-2.19/bin/ansible-playbook
+    scripts/playbooks 2.22 -- tests/playbooks/test_deploy.py
 
 What this ansible-core or this machine has not is deselected, and the summary says what and
 why; nothing is passed or skipped in silence.
