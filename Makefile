@@ -3,6 +3,7 @@
 SHELL := /bin/sh
 VENV := .build/venv
 REQUIREMENTS := tests/requirements
+ARCHIVE = oxistrano-deploy-$(shell sed -n 's/^version: //p' galaxy.yml).tar.gz
 .PHONY: help
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,7 +76,26 @@ molecule: build ## test the roles on hosts in containers: 20 minutes (SCENARIO=d
 .PHONY: collection
 collection: build ## build the archive for ansible-galaxy collection install, into .build/
 	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt
-	@$(VENV)/bin/ansible-galaxy collection build --force --output-path .build
+	@PATH="$$PWD/$(VENV)/bin:$$PATH" scripts/archive .build
+
+.PHONY: sanity
+sanity: collection ## check the archive as Ansible and Galaxy do: ansible-test sanity, galaxy-importer (15 minutes)
+	@for version in 2.19 newest; do scripts/sanity $$version .build/$(ARCHIVE) $(ARGS) || exit 1; done
+	@scripts/importer .build/$(ARCHIVE)
+
+.PHONY: release
+release: ## make a release of this commit, for all processors, into .build/release
+	@scripts/release
+
+.PHONY: release-check
+release-check: build ## make the release of this commit twice, apart from each other, and compare
+	@scripts/release-check
+
+.PHONY: changelog
+changelog: ## take what is in changelogs/fragments into CHANGELOG.md
+	@scripts/collections
+	@scripts/venv .build/lint $(REQUIREMENTS)/lint.txt
+	@scripts/changelog
 
 .PHONY: clean
 clean: ## remove everything that was built

@@ -197,7 +197,7 @@ log:
   description: >-
     The file on the host with all output, or null.
   returned: "when a command ran"
-  type: path
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

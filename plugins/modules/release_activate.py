@@ -141,7 +141,7 @@ current_path:
   description: >-
     What leads to it.
   returned: "success"
-  type: path
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -177,7 +177,7 @@ release_path:
   description: >-
     The release.
   returned: "success"
-  type: path
+  type: str
 version:
   description: >-
     Its version.

@@ -128,12 +128,12 @@ releases_path:
   description: >-
     The directory of the releases.
   returned: "success"
-  type: path
+  type: str
 current_path:
   description: >-
     What leads to the active release.
   returned: "success"
-  type: path
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -174,12 +174,12 @@ release_path:
   description: >-
     The release to go to.
   returned: "success"
-  type: path
+  type: str
 releases_path:
   description: >-
     The directory of the releases.
   returned: "success"
-  type: path
+  type: str
 releases:
   description: >-
     All releases before the rollback, as M(oxistrano.deploy.release_info) shows them.

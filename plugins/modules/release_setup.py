@@ -195,27 +195,27 @@ release_path:
   description: >-
     Where the release will be.
   returned: "O(state=started)"
-  type: path
+  type: str
 releases_path:
   description: >-
     The directory of the releases.
   returned: "O(state=started)"
-  type: path
+  type: str
 shared_path:
   description: >-
     The directory of what releases share.
   returned: "O(state=started)"
-  type: path
+  type: str
 current_path:
   description: >-
     What leads to the active release.
   returned: "O(state=started)"
-  type: path
+  type: str
 staging_path:
   description: >-
     The directory to fetch into; M(oxistrano.deploy.release_copy) completes it.
   returned: "O(state=started)"
-  type: path
+  type: str
 removed_broken:
   description: >-
     Releases of interrupted deploys that were removed.

@@ -275,7 +275,7 @@ release_path:
   description: >-
     The release.
   returned: "success"
-  type: path
+  type: str
 version:
   description: >-
     Its version.

@@ -36,7 +36,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "lowered", kind: "bool", doc: "Whether the maintenance flag was lowered.", returned: "success" },
         ReturnSpec { name: "maintenance", kind: "list", doc: "The flags, as M(oxistrano.deploy.magento_maintenance) returns them.", returned: "success" },
         ReturnSpec { name: "maintenance_is_on", kind: "bool", doc: "Whether the shop is closed.", returned: "failure of a command" },
-        ReturnSpec { name: "log", kind: "path", doc: "The file on the host with all output, or null.", returned: "when a command ran" },
+        ReturnSpec { name: "log", kind: "str", doc: "The file on the host with all output, or null.", returned: "when a command ran" },
     ],
     action_plugin: true,
 };

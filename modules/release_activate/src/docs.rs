@@ -25,7 +25,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
     returns: &[
         ReturnSpec { name: "version", kind: "str", doc: "The release that is live.", returned: "success" },
         ReturnSpec { name: "previous", kind: "str", doc: "The release that was live before.", returned: "success" },
-        ReturnSpec { name: "current_path", kind: "path", doc: "What leads to it.", returned: "success" },
+        ReturnSpec { name: "current_path", kind: "str", doc: "What leads to it.", returned: "success" },
     ],
     action_plugin: true,
 };

@@ -31,7 +31,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
     revision: 6536d650137a868e7872d60d993dcc3188e933b3
 ",
     returns: &[
-        ReturnSpec { name: "release_path", kind: "path", doc: "The release.", returned: "success" },
+        ReturnSpec { name: "release_path", kind: "str", doc: "The release.", returned: "success" },
         ReturnSpec { name: "version", kind: "str", doc: "Its version.", returned: "success" },
         ReturnSpec { name: "revision", kind: "str", doc: "What C(REVISION) says.", returned: "success" },
         ReturnSpec { name: "files", kind: "int", doc: "Regular files in the release.", returned: "when a tree was copied" },

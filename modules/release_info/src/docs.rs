@@ -37,8 +37,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
             returned: "success",
         },
         ReturnSpec { name: "lock", kind: "dict", doc: "Who deploys: kind, version, since, user, deployer; or null.", returned: "success" },
-        ReturnSpec { name: "releases_path", kind: "path", doc: "The directory of the releases.", returned: "success" },
-        ReturnSpec { name: "current_path", kind: "path", doc: "What leads to the active release.", returned: "success" },
+        ReturnSpec { name: "releases_path", kind: "str", doc: "The directory of the releases.", returned: "success" },
+        ReturnSpec { name: "current_path", kind: "str", doc: "What leads to the active release.", returned: "success" },
     ],
     action_plugin: true,
 };

@@ -41,11 +41,11 @@ pub const DOCUMENTATION: Documentation = Documentation {
 ",
     returns: &[
         ReturnSpec { name: "version", kind: "str", doc: "The release that is being deployed.", returned: "O(state=started)" },
-        ReturnSpec { name: "release_path", kind: "path", doc: "Where the release will be.", returned: "O(state=started)" },
-        ReturnSpec { name: "releases_path", kind: "path", doc: "The directory of the releases.", returned: "O(state=started)" },
-        ReturnSpec { name: "shared_path", kind: "path", doc: "The directory of what releases share.", returned: "O(state=started)" },
-        ReturnSpec { name: "current_path", kind: "path", doc: "What leads to the active release.", returned: "O(state=started)" },
-        ReturnSpec { name: "staging_path", kind: "path", doc: "The directory to fetch into; M(oxistrano.deploy.release_copy) completes it.", returned: "O(state=started)" },
+        ReturnSpec { name: "release_path", kind: "str", doc: "Where the release will be.", returned: "O(state=started)" },
+        ReturnSpec { name: "releases_path", kind: "str", doc: "The directory of the releases.", returned: "O(state=started)" },
+        ReturnSpec { name: "shared_path", kind: "str", doc: "The directory of what releases share.", returned: "O(state=started)" },
+        ReturnSpec { name: "current_path", kind: "str", doc: "What leads to the active release.", returned: "O(state=started)" },
+        ReturnSpec { name: "staging_path", kind: "str", doc: "The directory to fetch into; M(oxistrano.deploy.release_copy) completes it.", returned: "O(state=started)" },
         ReturnSpec { name: "removed_broken", kind: "list", doc: "Releases of interrupted deploys that were removed.", returned: "O(state=started)" },
         ReturnSpec { name: "removed", kind: "str", doc: "The unfinished release that was removed.", returned: "O(state=failed)" },
         ReturnSpec {

@@ -47,7 +47,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
       - '*.md'
 ",
     returns: &[
-        ReturnSpec { name: "release_path", kind: "path", doc: "The release.", returned: "success" },
+        ReturnSpec { name: "release_path", kind: "str", doc: "The release.", returned: "success" },
         ReturnSpec { name: "version", kind: "str", doc: "Its version.", returned: "success" },
         ReturnSpec { name: "revision", kind: "str", doc: "What C(REVISION) says.", returned: "success" },
         ReturnSpec { name: "format", kind: "str", doc: "What the archive is, as C(tar.zst).", returned: "when the archive was read" },
