@@ -27,6 +27,7 @@ struct Parts {
     remedy: Option<String>,
     state: Option<String>,
     path: Option<PathBuf>,
+    errno: Option<i32>,
     values: Map<String, Value>,
 }
 
@@ -41,6 +42,7 @@ impl Failure {
             remedy: None,
             state: None,
             path: None,
+            errno: None,
             values: Map::new(),
         }))
     }
@@ -53,6 +55,7 @@ impl Failure {
             .cause(describe(&error))
             .path(path);
         failure.0.remedy = remedy(&error).map(str::to_owned);
+        failure.0.errno = error.raw_os_error();
         failure
     }
 
@@ -115,6 +118,11 @@ impl Failure {
         let values = std::mem::take(&mut self.0.values);
         self.0.values = values.into_iter().map(|(key, value)| (key, mask.apply(value))).collect();
         self
+    }
+
+    /// Whether it is this error of the operating system.
+    pub fn is(&self, error: rustix::io::Errno) -> bool {
+        self.0.errno == Some(error.raw_os_error())
     }
 
     /// The stable code.
@@ -192,7 +200,7 @@ fn remedy(error: &io::Error) -> Option<&'static str> {
         return Some("a symbolic link stands where none should be");
     }
     Some(match error.kind() {
-        E::PermissionDenied => "run as a user who may (become), or mend the permissions",
+        E::PermissionDenied => "run as a user who may (become), or correct the permissions",
         E::StorageFull => "free some space there",
         E::QuotaExceeded => "raise the quota or free some space",
         E::ReadOnlyFilesystem => "mount that file system writable",

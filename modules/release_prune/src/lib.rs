@@ -92,21 +92,46 @@ impl Module for ReleasePrune {
     }
 }
 
-/// Renames releases out of the way. One that stays (somebody has mounted something there, or
-/// made it immutable) does not keep the others; the first of those is the failure.
+/// Takes releases out of the way. One that stays (somebody has mounted something there, or made it
+/// immutable) does not keep the others; the first of those is the failure, which says of each what
+/// has become of it.
 fn set_aside(root: &Root, dir: &Dir, doomed: &[Version]) -> (Vec<trash::Item>, Option<Failure>) {
     let (mut trash, mut stays) = (Vec::new(), None);
+    let mut gone = Vec::new();
+    let mut unnoted = Vec::new();
+    let mut parts = Vec::new();
+    let mut left = Vec::new();
     for version in doomed {
-        let set_aside = trash::discard(dir, version).and_then(|item| {
-            trash.push(item);
-            root.record(version, EventKind::Removed)
-        });
-        if let Err(failure) = set_aside {
-            let state = "The others that had to go are out of the way.";
-            stays.get_or_insert(failure.state(state));
+        let noted = match trash::discard(dir, version) {
+            Ok(item) => {
+                trash.push(item);
+                root.record(version, EventKind::Removed)
+            }
+            Err(failure) => {
+                let in_part = trash::is_going(dir, version).unwrap_or(false);
+                if in_part { &mut parts } else { &mut left }.push(version.as_str());
+                stays.get_or_insert(failure);
+                continue;
+            }
+        };
+        match noted {
+            Ok(()) => gone.push(version.as_str()),
+            Err(failure) => {
+                unnoted.push(version.as_str());
+                stays.get_or_insert(failure);
+            }
         }
     }
-    (trash, stays)
+    let told: [(&str, Vec<&str>); 4] = [
+        ("Out of the way", gone),
+        ("Out of the way, but not noted as such in the history", unnoted),
+        ("Removed in part, the rest by the next deploy", parts),
+        ("Still there", left),
+    ];
+    let told = told.iter().filter(|(_, versions)| !versions.is_empty());
+    let told: Vec<_> =
+        told.map(|(what, versions)| format!("{what}: {}.", versions.join(", "))).collect();
+    (trash, stays.map(|failure| failure.instead_of_state(told.join(" "))))
 }
 
 /// Chooses; the live release, the one in progress and (unless told) the previous one are

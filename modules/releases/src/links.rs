@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use oxistrano_core::{remove, users, Dir, Failure, RelPath};
 
 use crate::root::Layout;
@@ -116,7 +118,14 @@ impl Link {
         // is live already never lacks it.
         let link = dir.temporary(name);
         dir.make_symlink(&link, &self.target)?;
-        dir.put_in_place(&link, name)?;
+        match dir.put_in_place(&link, name) {
+            // A lower layer of an overlayfs: it can go, but not be renamed.
+            Err(failure) if failure.is(Errno::XDEV) => {
+                remove::remove_tree(&dir, name)?;
+                return dir.rename(&link, name);
+            }
+            other => other?,
+        };
         remove::remove_tree(&dir, link).map(drop)
     }
 }

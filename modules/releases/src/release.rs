@@ -16,7 +16,7 @@ use crate::history::{History, Record};
 use crate::lock::{Lock, LockKind};
 use crate::options::Via;
 use crate::root::Root;
-use crate::Version;
+use crate::{trash, Version};
 
 /// The file that names what was deployed.
 pub const REVISION: &str = "REVISION";
@@ -248,6 +248,10 @@ fn state_of(
     let locked = lock.is_some_and(|lock| {
         lock.kind == LockKind::Deploy && lock.version.as_deref() == Some(version.as_str())
     });
+    // It is being removed, and the one who did so was killed.
+    if trash::is_going(releases, version)? {
+        return Ok(State::Broken);
+    }
     Ok(match record {
         Some(record) if record.rolled_back.is_some() => State::RolledBack,
         Some(_) if history.was_active(version) => State::Complete,

@@ -2,6 +2,8 @@
 //! the new one until the deploy has reached its switch; if it never does, the two are
 //! exchanged again.
 
+use rustix::io::Errno;
+
 use oxistrano_core::{Dir, Failure};
 
 use crate::history::EventKind;
@@ -29,7 +31,12 @@ pub fn exchange(releases: &Dir, made: &str, version: &Version) -> Result<(), Fai
     // First the name, then the exchange: at no moment is the former tree called something
     // that is swept away.
     releases.rename(made, &name)?;
-    releases.put_in_place(&name, version).map(drop)
+    releases.put_in_place(&name, version).map(drop).inspect_err(|failure| {
+        // Nothing was exchanged and never can be.
+        if failure.is(Errno::XDEV) {
+            let _ = releases.rename(&name, made);
+        }
+    })
 }
 
 /// Whether the former tree of a version is kept.

@@ -1,6 +1,8 @@
 //! A release that is being made: a directory beside the releases that takes its final
 //! name when it is whole.
 
+use rustix::io::Errno;
+
 use oxistrano_core::{remove, Dir, Failure};
 
 use crate::{replaced, trash, Version};
@@ -51,16 +53,34 @@ impl<'a> Staging<'a> {
     /// # Errors
     /// An I/O error; nothing is left behind then.
     pub fn commit(mut self, version: &Version, keep: bool) -> Result<Option<trash::Item>, Failure> {
+        trash::make_way(self.releases, version)?;
         if self.releases.rename_new(NAME, version)? {
             self.committed = true;
             return Ok(None);
         }
         if keep {
+            replaced::exchange(self.releases, NAME, version).map_err(|failure| {
+                match failure.is(Errno::XDEV) {
+                    true => failure.remedy(
+                        "it came with the image of a container (a lower layer of an overlayfs) and \
+                         cannot be replaced in one step: choose another version",
+                    ),
+                    false => failure,
+                }
+            })?;
             self.committed = true;
-            replaced::exchange(self.releases, NAME, version)?;
             return Ok(None);
         }
-        self.releases.put_in_place(NAME, version)?;
+        match self.releases.put_in_place(NAME, version) {
+            // It was never live, so it may be missing for a moment.
+            Err(failure) if failure.is(Errno::XDEV) => {
+                trash::discard(self.releases, version)?;
+                self.releases.rename(NAME, version)?;
+                self.committed = true;
+                return Ok(None);
+            }
+            other => other?,
+        };
         self.committed = true;
         let replaced = trash::discard(self.releases, NAME)?;
         Ok(Some(replaced))

@@ -7,11 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
+use rustix::io::Errno;
+
 use oxistrano_core::command::start_detached;
 use oxistrano_core::remove::{self, Removed};
 use oxistrano_core::{Dir, Failure, IoContext};
 
 const PREFIX: &str = ".oxistrano-trash-";
+/// Before the name of something that is removed where it is. The file of this name is there for as
+/// long as that takes, so that a part of a release is never taken for one.
+const IN_PLACE: &str = ".oxistrano-removing-";
 /// How the process that removes is told to.
 const REAPER: &str = "--oxistrano-empty-trash";
 /// As many names as are sure to find room on one command line, which may have 128 KiB.
@@ -28,7 +33,8 @@ impl Item {
     }
 }
 
-/// Renames what stands under `name` out of the way.
+/// Renames what stands under `name` out of the way. A directory that cannot be renamed, because it
+/// came with a lower layer of an overlayfs, is removed at once where it is.
 ///
 /// # Errors
 /// An I/O error.
@@ -36,10 +42,69 @@ pub fn discard(dir: &Dir, name: impl AsRef<Path>) -> Result<Item, Failure> {
     let name = name.as_ref();
     loop {
         let trash = Dir::unused(PREFIX, name);
-        if dir.rename_new(name, &trash)? {
-            return Ok(Item(trash));
+        match dir.rename_new(name, &trash) {
+            Ok(true) => return Ok(Item(trash)),
+            Ok(false) => {}
+            Err(failure) if failure.is(Errno::XDEV) => {
+                let mark = mark(name);
+                dir.write(&mark, b"", 0o600)?;
+                finish(dir, name, &mark)?;
+                // Nothing has this name; removing it is no error.
+                return Ok(Item(trash));
+            }
+            Err(failure) => return Err(failure),
         }
     }
+}
+
+fn mark(name: &Path) -> OsString {
+    let mut mark = OsString::from(IN_PLACE);
+    mark.push(name);
+    mark
+}
+
+fn finish(dir: &Dir, name: &Path, mark: &OsStr) -> Result<(), Failure> {
+    let removed = remove::remove_tree(dir, name).and_then(|_| remove::remove_tree(dir, mark));
+    removed.map(drop).map_err(|failure| {
+        failure.state(format!(
+            "'{}' is removed in part and no release any more; the next deploy removes the rest.",
+            dir.at(name).display()
+        ))
+    })
+}
+
+/// Whether something is being removed where it is, or was to be.
+///
+/// # Errors
+/// An I/O error.
+pub fn is_going(dir: &Dir, name: impl AsRef<Path>) -> Result<bool, Failure> {
+    Ok(dir.lookup(mark(name.as_ref()))?.is_some())
+}
+
+/// Removes the rest of one thing of the kind: before something new gets its name.
+///
+/// # Errors
+/// An I/O error.
+pub fn make_way(dir: &Dir, name: impl AsRef<Path>) -> Result<(), Failure> {
+    let name = name.as_ref();
+    match is_going(dir, name)? {
+        true => finish(dir, name, &mark(name)),
+        false => Ok(()),
+    }
+}
+
+/// Removes what could not be renamed and was not removed to the end: at once, because a new release
+/// may get its name.
+///
+/// # Errors
+/// An I/O error.
+pub fn finish_in_place(dir: &Dir) -> Result<(), Failure> {
+    dir.names()?.iter().try_for_each(|mark| {
+        match mark.as_bytes().strip_prefix(IN_PLACE.as_bytes()) {
+            Some(name) if !name.is_empty() => finish(dir, OsStr::from_bytes(name).as_ref(), mark),
+            _ => Ok(()),
+        }
+    })
 }
 
 /// Moves a directory from elsewhere in the deploy root into the trash of the releases.

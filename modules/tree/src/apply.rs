@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use oxistrano_core::dir::Info;
 use oxistrano_core::remove::remove_tree;
 use oxistrano_core::{interrupt, Dir, Failure};
+use rustix::io::Errno;
 
 use crate::copy::{copy_tree, CopyOptions, Method};
 use crate::file::{changed, settle, special, vanished, Copier, Source};
@@ -196,7 +197,14 @@ impl Work<'_> {
                     return Ok(());
                 }
                 let aside = to.temporary(name);
-                to.rename(name, &aside)?;
+                match to.rename(name, &aside) {
+                    // A lower layer of an overlayfs: it can go, but not be renamed.
+                    Err(failure) if failure.is(Errno::XDEV) => {
+                        remove_tree(to, name)?;
+                        return to.rename(temporary, name);
+                    }
+                    other => other?,
+                }
                 if let Err(failure) = to.rename(temporary, name) {
                     let _ = to.rename(&aside, name);
                     return Err(failure);

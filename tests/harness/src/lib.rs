@@ -64,6 +64,25 @@ pub fn tmpfs(at: &std::path::Path, size: &str) -> Option<Mount> {
     mounted.then_some(Mount(source))
 }
 
+/// Puts an empty layer over a directory, whose own files become the lower one of an overlayfs, as in
+/// a container what came with its image; `beside` is for what is written. `None` where that is not
+/// allowed.
+pub fn overlay(at: &std::path::Path, beside: &std::path::Path) -> Option<Mount> {
+    let source = format!("oxistrano-overlay-{}-{}", std::process::id(), beside.display());
+    let (upper, work) = (beside.join("upper"), beside.join("work"));
+    std::fs::create_dir_all(&upper).and_then(|()| std::fs::create_dir_all(&work)).ok()?;
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=off",
+        at.display(),
+        upper.display(),
+        work.display()
+    );
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "overlay", "-o", &options, &source]).arg(at);
+    let mounted = mount.output().is_ok_and(|output| output.status.success());
+    mounted.then_some(Mount(source))
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();

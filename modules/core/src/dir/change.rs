@@ -163,7 +163,8 @@ impl Dir {
         let (a, b) = (a.as_ref(), b.as_ref());
         match fs::renameat_with(&self.fd, a, &self.fd, b, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(true),
-            Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
+            // XDEV: a directory of a lower layer of an overlayfs.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::XDEV) => Ok(false),
             Err(error) => Err(Failure::io("exchange", &self.at(b), error)),
         }
     }
@@ -173,7 +174,8 @@ impl Dir {
     /// cannot exchange two names, it is missing between two renames.
     ///
     /// # Errors
-    /// An I/O error; both are as they were then.
+    /// An I/O error; both are as they were then. "On another file system" (`EXDEV`) is a directory
+    /// that came with a lower layer of an overlayfs: it cannot be renamed at all.
     pub fn put_in_place(
         &self,
         made: impl AsRef<Path>,

@@ -1,4 +1,6 @@
 //! The tests of this crate, in one program: each program more is one more to link.
 
+mod damage;
 mod lock;
+mod overlay;
 mod setup;
