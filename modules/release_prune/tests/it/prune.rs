@@ -291,7 +291,8 @@ fn a_release_that_cannot_be_moved_keeps_no_other() {
     for wait in [true, false] {
         let arguments = json!({"keep": 2, "wait": wait});
         let reply = root.run("release_prune", arguments).failed("io");
-        reply.says(["releases/2", "The others that had to go are out of the way."]);
+        reply.says(["releases/2", "Still there: 2."]);
+        assert_eq!(reply.msg().contains("Out of the way: 3, 1."), wait, "{reply}");
         assert_eq!(root.releases(), ["2", "4", "5"]);
     }
     mounted(&["umount"]);

@@ -353,7 +353,7 @@ fn what_no_deploy_has_made_is_replaced_only_by_force() {
     let before = root.content();
     let src = sample(&root);
     let reply = root.run("release_unpack", with(unpack(&src), "version", "9"));
-    reply.failed("release_exists").says(["no deploy has made it"]);
+    reply.failed("release_exists").says(["no deploy is known to have made it"]);
     let reply = root.run("release_unpack", with(unpack(&src), "version", "file"));
     reply.failed("release_exists").says(["it is not a directory"]);
     before.assert_same(&root.content());
