@@ -313,7 +313,7 @@ config:
   description: >-
     Its configuration, or null.
   returned: "success"
-  type: path
+  type: str
 process_control_timeout:
   description: >-
     Seconds that a reload leaves to requests in flight; null if it cannot be read.

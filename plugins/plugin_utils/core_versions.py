@@ -21,6 +21,8 @@ Not needed here: C(sleep 0), which up to 2.20 is added to each command, is not w
 
 from __future__ import annotations
 
+__all__ = ["ENCODING", "NO_TAGS", "Text", "allow_async", "parse_result", "untrusted"]
+
 try:  # since 2.19
     from ansible.module_utils._internal._datatag import (
         _EMPTY_INTERNAL_TAGS_MAPPING as NO_TAGS,

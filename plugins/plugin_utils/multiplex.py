@@ -180,7 +180,7 @@ def _open_session(master, command, resources):
     # No terminal, X11, agent or subsystem.
     head = struct.pack(">II", NEW_SESSION, 0) + _string(b"") + struct.pack(">5I", 0, 0, 0, 0, NO_ESCAPE_CHARACTER)
     _send(master, head + _string(b"") + _string(command))
-    stdin, stdout, stderr = (os.pipe() for _ in range(3))
+    stdin, stdout, stderr = (os.pipe() for dummy in range(3))
     theirs = (stdin[0], stdout[1], stderr[1])
     ours = (stdin[1], stdout[0], stderr[0])
     try:
@@ -212,7 +212,7 @@ def _exchange(master, stdin, stdout, stderr, data, sign, patience):
             events = selector.select(patience if waiting else None)
             if not events:
                 break
-            for stream in (key.fileobj for key, _ in events):
+            for stream in (key.fileobj for key, dummy in events):
                 if stream is stdin:
                     try:
                         left = left[stdin.write(left[:CHUNK]) or 0:]

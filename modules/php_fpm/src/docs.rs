@@ -78,7 +78,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         value("master_pid", "int", "success", "The master process, or null where there is none that is known beyond doubt."),
         value("master_in_doubt", "str", "success", "Why the master process, if there is one, is neither read, signalled nor restarted; null if nothing speaks against it."),
         value("unit", "str", "success", "Its systemd unit, or null."),
-        value("config", "path", "success", "Its configuration, or null."),
+        value("config", "str", "success", "Its configuration, or null."),
         value("process_control_timeout", "int", "success", "Seconds that a reload leaves to requests in flight; null if it cannot be read."),
     ],
     action_plugin: true,
