@@ -71,7 +71,7 @@ def test_what_was_left_of_a_connection_is_left_to_ssh(three, over_ssh, left):
 
 
 def test_much_output_on_both_streams_arrives(three, fake):  # noqa: F811
-    fake("release_info", """
+    fake("""
         cat >/dev/null
         printf '{"changed": false, "msg": "'
         head -c 3000000 /dev/zero | tr '\\0' e >&2
@@ -84,7 +84,7 @@ def test_much_output_on_both_streams_arrives(three, fake):  # noqa: F811
 
 def test_a_lost_connection_makes_the_host_unreachable(three, fake, over_ssh):  # noqa: F811
     three().good()
-    fake("release_info", f"""
+    fake(f"""
         for master in {over_ssh.home}/??????????; do ssh -F /dev/null -o ControlPath=$master -O exit x; done
         sleep 3
     """)
