@@ -35,7 +35,7 @@ class ActionModule(Delivery, Transport, ActionBase):
         result = super().run(tmp, task_vars)
         del tmp
         module = self._task.action.rpartition(".")[2]
-        arguments = dict(self._task.args)
+        arguments = {**self._task.args, "_ansible_oxistrano_defaults": self._defaults_of_groups()}
         task_vars = task_vars or {}
         if module.startswith("release_"):
             arguments.setdefault("deployer", controller.identify(task_vars.get("inventory_hostname", "")))
@@ -56,6 +56,16 @@ class ActionModule(Delivery, Transport, ActionBase):
             if self._connection._shell.tmpdir:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
+
+    def _defaults_of_groups(self):
+        """The options in C(module_defaults) for groups of modules, by name: not every module has all of them."""
+        groups = (
+            options
+            for defaults in self._task.module_defaults or []
+            for name, options in defaults.items()
+            if name.startswith("group/") and isinstance(options, dict)
+        )
+        return sorted({option for options in groups for option in options})
 
     def _call(self, module, arguments, task_vars):
         on_host = boolean(arguments.get("remote_src", False), strict=False)

@@ -417,6 +417,15 @@ def test_check_mode_and_diff_mode_are_passed_on(play, project):
         assert not project.root.path.exists()
 
 
+def test_defaults_for_a_group_of_modules_may_have_what_one_of_them_lacks(play, project):
+    defaults = {"group/oxistrano.deploy.release": {"deploy_to": str(project.root.path), "keep": 3}}
+    for transport in ("auto", "stock"):
+        variables = {"vars": {"oxistrano_transport": transport}, "module_defaults": defaults}
+        play({"block": [{INFO: {}}], **variables}).good()
+        # What the task itself says is looked at as ever.
+        play({"block": [{INFO: {"kep": 3}}], **variables}).bad("there is no option kep")
+
+
 def test_no_log_hides_arguments_and_result(play, project):
     secret = "a-secret-in-the-arguments"
     for _ in range(2):

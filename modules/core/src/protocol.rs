@@ -279,6 +279,8 @@ fn execute<M: Module>(given: Map<String, Value>) -> Map<String, Value> {
         given.into_iter().partition(|(name, _)| name.starts_with("_ansible_"));
     let flag = |name: &str| settings.get(name) == Some(&Value::Bool(true));
     let context = Context { check_mode: flag("_ansible_check_mode"), diff: flag("_ansible_diff") };
+    let arguments =
+        without_others::<M::Options>(arguments, settings.get("_ansible_oxistrano_defaults"));
     let checked = check::<M::Options>(M::NAME, arguments);
     let result = match checked.outcome {
         Err(failure) => failure.into_result(),
@@ -317,6 +319,23 @@ fn is_version(version: Option<&Value>, least: (u32, u32)) -> bool {
     let mut numbers = version.and_then(Value::as_str).unwrap_or_default().split('.');
     let mut number = || numbers.next().and_then(|number| number.parse().ok());
     number().zip(number()).is_some_and(|version| version >= least)
+}
+
+/// Leaves out what the play has set for a group of modules (`module_defaults`) and this one
+/// does not have.
+fn without_others<O: Options>(
+    mut arguments: Map<String, Value>,
+    of_groups: Option<&Value>,
+) -> Map<String, Value> {
+    let has =
+        |name: &str| O::SPECS.iter().any(|spec| spec.name == name || spec.aliases.contains(&name));
+    for name in of_groups.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    {
+        if !has(name) {
+            arguments.remove(name);
+        }
+    }
+    arguments
 }
 
 struct Checked<O> {
@@ -563,6 +582,16 @@ mod tests {
         assert_eq!(result["keep"], json!(5));
         assert_eq!(result["invocation"]["module_args"]["deploy_to"], json!("/srv"));
         assert_eq!(result["invocation"]["module_args"]["keep"], json!(5));
+    }
+
+    #[test]
+    fn an_option_for_a_group_of_modules_may_be_unknown_to_one_of_them() {
+        let mut arguments = json!({"deploy_to": "/srv", "keep": 3, "php": "php8.2"});
+        assert_eq!(run(arguments.clone())["code"], json!("invalid_arguments"));
+        arguments["_ansible_oxistrano_defaults"] = json!(["php", "keep"]);
+        let result = run(arguments);
+        assert_eq!((&result["keep"], result.get("failed")), (&json!(3), None));
+        assert_eq!(result["invocation"]["module_args"].get("php"), None);
     }
 
     #[test]
