@@ -434,7 +434,7 @@ mod tests {
     fn it_has_a_session_of_its_own_and_no_terminal() {
         // Session, process group and the terminal's number, 0 for none.
         let script = "read -r _ _ _ _ group session tty _ < /proc/$$/stat; \
-                      [ $group = $$ ] && [ $session = $$ ] && [ $tty = 0 ] && ! : 2>/dev/null </dev/tty";
+                      [ $group = $$ ] && [ $session = $$ ] && [ $tty = 0 ] && ! (: </dev/tty) 2>/dev/null";
         sh(script, 10).run_ok().unwrap();
     }
 
