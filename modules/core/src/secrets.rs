@@ -1,5 +1,6 @@
 //! Where secrets usually are in a text: `scheme://user:HERE@host`, `--db-password=HERE`,
-//! `DB_PASSWORD=HERE`, `'password' => 'HERE'`, `"api_key": "HERE"`, `Authorization: HERE`.
+//! `DB_PASSWORD=HERE`, `'password' => 'HERE'`, `"api_key": "HERE"`, `Authorization: HERE`,
+//! `mysql -pHERE`.
 //!
 //! A guess, in addition to `no_log`: it hides too much rather than too little, but only the
 //! value, so that what is left of a message still says what it is about.
@@ -13,6 +14,24 @@ const WORDS: [&str; 7] =
     ["password", "passwd", "passphrase", "secret", "token", "credential", "authorization"];
 /// Words that do so as a part of their own: `MYSQL_PWD`, `redis-auth`.
 const PARTS: [&str; 6] = ["pass", "pwd", "pw", "auth", "apikey", "cookie"];
+/// Words that do so where they stand alone between quotes, as the key of an array.
+const BARE: [&str; 4] = ["pass", "pwd", "pw", "auth"];
+/// Programs that take a password behind a flag, the flag, and whether it may be a word of its own.
+const CLIENTS: [(&str, &str, bool); 13] = [
+    ("mysql", "-p", false),
+    ("mysqldump", "-p", false),
+    ("mysqladmin", "-p", false),
+    ("mysqlcheck", "-p", false),
+    ("mysqlimport", "-p", false),
+    ("mysqlshow", "-p", false),
+    ("mariadb", "-p", false),
+    ("mariadb-dump", "-p", false),
+    ("mariadb-admin", "-p", false),
+    ("mydumper", "-p", true),
+    ("myloader", "-p", true),
+    ("sshpass", "-p", true),
+    ("redis-cli", "-a", true),
+];
 /// What may stand before `key` so that it is no key of an array or a database.
 const KEYS: [&str; 11] = [
     "api",
@@ -61,14 +80,31 @@ pub fn hide(text: &str) -> String {
 
 /// Where they are, in order, none in another. Linear in the length of the text.
 pub fn ranges(text: &str) -> Vec<Range<usize>> {
+    ranges_of(text, is_name)
+}
+
+/// The same with other names than those of secrets.
+pub fn ranges_of(text: &str, is_name: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
+    // The program whose arguments these are.
+    let mut client = None;
     while let Some(c) = text[at..].chars().next() {
         let range = match c {
             ':' if text[at..].starts_with("://") => in_url(text, at),
+            '\n' | ';' | '|' | '&' => {
+                client = None;
+                None
+            }
             c if is_of_name(c) => {
                 let end = at + run(&text[at..], is_of_name);
-                match is_name(&text[at..end]).then(|| value_after(text, at..end)).flatten() {
+                let name = &text[at..end];
+                let one = CLIENTS.iter().find(|(program, ..)| *program == name);
+                client = one.or(client);
+                let value = (is_name(name) || is_bare(text, at..end))
+                    .then(|| value_after(text, at..end))
+                    .flatten();
+                match value.or_else(|| after_flag(text, at..end, client?)) {
                     None => {
                         at = end;
                         continue;
@@ -98,6 +134,39 @@ fn run(text: &str, wanted: impl Fn(char) -> bool) -> usize {
     text.find(|c| !wanted(c)).unwrap_or(text.len())
 }
 
+/// Whether this is the whole of a key between quotes.
+fn is_bare(text: &str, name: Range<usize>) -> bool {
+    let quote = text[..name.start].chars().next_back().filter(|c| "'\"".contains(*c));
+    let word = text[name.clone()].to_ascii_lowercase();
+    BARE.contains(&word.as_str())
+        && quote.is_some_and(|quote| text[name.end..].trim_start_matches('\\').starts_with(quote))
+}
+
+/// The password behind the flag of such a program, if that flag begins here.
+fn after_flag(
+    text: &str,
+    word: Range<usize>,
+    (_, flag, apart): &(&str, &str, bool),
+) -> Option<Range<usize>> {
+    let before = text[..word.start].chars().next_back();
+    let begins = before.is_none_or(|c| c.is_whitespace() || "'\"[(,".contains(c));
+    if !begins || !text[word.clone()].starts_with(flag) {
+        return None;
+    }
+    let mut at = word.start + flag.len();
+    if *apart {
+        at += run(&text[at..], |c| c == ' ');
+    }
+    let quote = text[at..].chars().next().filter(|c| "'\"".contains(*c));
+    let range = match quote {
+        // One that ends a word of a list: `'-psecret'`.
+        Some(quote) if before == Some(quote) => return None,
+        Some(quote) => at + 1..at + 1 + quoted(&text[at + 1..], quote, false),
+        None => at..at + run(&text[at..], |c| !c.is_whitespace() && !"'\",;|&)]".contains(c)),
+    };
+    (!NOTHING.contains(&&text[range.clone()])).then_some(range)
+}
+
 /// The password in the URL whose `://` is `at`.
 fn in_url(text: &str, at: usize) -> Option<Range<usize>> {
     let start = at + "://".len();
@@ -118,7 +187,12 @@ fn value_after(text: &str, name: Range<usize>) -> Option<Range<usize>> {
     let is_header = text[name].eq_ignore_ascii_case("authorization");
     // The quote behind the name, and the backslash of one in JSON in a string.
     at += run(&text[at..], |c| "'\"\\]".contains(c)).min(3);
-    at += run(&text[at..], |c| c == ' ');
+    // In a file, an arrow may stand on a line of its own.
+    let blanks = run(&text[at..], char::is_whitespace);
+    at += match text[at + blanks..].starts_with("=>") {
+        true => blanks,
+        false => run(&text[at..], |c| c == ' '),
+    };
     let rest = &text[at..];
     let (operator, only_quoted) = if rest.starts_with("=>") {
         (2, true)
@@ -130,7 +204,9 @@ fn value_after(text: &str, name: Range<usize>) -> Option<Range<usize>> {
         return None;
     };
     at += operator;
-    if operator == 2 || rest.starts_with(':') {
+    if operator == 2 {
+        at += run(&text[at..], char::is_whitespace);
+    } else if rest.starts_with(':') {
         at += run(&text[at..], |c| c == ' ');
     }
     let inner = text[at..].starts_with('\\');
@@ -186,6 +262,16 @@ mod tests {
             (r#"{\"access_token\":\"abc\"}"#, r#"{\"access_token\":\"********\"}"#),
             ("Authorization: Bearer abc def\nHost: x", "Authorization: ********\nHost: x"),
             ("MYSQL_PWD='s3cr3t' mysql", "MYSQL_PWD='********' mysql"),
+            ("'password'=>'s3cr3t',", "'password'=>'********',"),
+            ("'password'\t=>\n\t's3cr3t',", "'password'\t=>\n\t'********',"),
+            ("'pass' => 's3cr3t', \"pwd\": \"x y\"", "'pass' => '********', \"pwd\": \"********\""),
+            ("mysql -uroot -ps3cr3t! shop", "mysql -uroot -p******** shop"),
+            ("/usr/bin/mysqldump -p's3c r3t' shop", "/usr/bin/mysqldump -p'********' shop"),
+            ("['mariadb', '-ps3cr3t', 'shop']", "['mariadb', '-p********', 'shop']"),
+            (
+                "sshpass -p s3cr3t ssh x; redis-cli -a abc",
+                "sshpass -p ******** ssh x; redis-cli -a ********",
+            ),
         ] {
             assert_eq!(hide(text), hidden);
         }
@@ -205,6 +291,10 @@ mod tests {
             "PWD=/var/www",
             "password_file=/etc/x",
             "the author: 'me'",
+            "mysql -p shop",
+            "mysql --port 3307 -u root",
+            "mysql is up; cp -pr a b",
+            "pass: 3, fail: 0",
             "password=",
         ] {
             assert_eq!(hide(text), text);

@@ -34,17 +34,13 @@ pub fn secrets(env: &Path) -> Mask {
         mask.add_secret(&unescaped(&text[range]));
     }
     // Magento keeps older keys in the same string, a line each.
-    for key in text.split("'key' =>").skip(1).filter_map(quoted) {
+    for range in secrets::ranges_of(&text, |name| name == "key") {
+        // To the closing quote, over all of its lines.
+        let key = text[range.start..].split(['\'', '"']).next().unwrap_or_default();
         key.lines().filter(|key| key.len() >= SHORTEST_KEY).for_each(|key| mask.add_secret(key));
     }
     mask.spare(&json!(status::WORDS));
     mask
-}
-
-/// The string with which `text` begins.
-fn quoted(text: &str) -> Option<&str> {
-    let text = text.trim_start().strip_prefix('\'')?;
-    text.split('\'').next()
 }
 
 /// As PHP reads what stands between single quotes.
@@ -55,6 +51,24 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_found_however_the_file_is_written() {
+        let scratch = tempfile::tempdir().unwrap();
+        let env = scratch.path().join("env.php");
+        for text in [
+            "'key'=>'0123456789abcdef0123456789abcdef'",
+            "\"key\" => \"0123456789abcdef0123456789abcdef\"",
+            "'key'\n =>\n  '0123456789abcdef0123456789abcdef'",
+            "'key' => 'fedcba9876543210fedcba9876543210\n0123456789abcdef0123456789abcdef'",
+            "'pass' => '0123456789abcdef0123456789abcdef'",
+            "'pass'=>\"0123456789abcdef0123456789abcdef\"",
+        ] {
+            std::fs::write(&env, format!("<?php return ['crypt' => [{text}]];")).unwrap();
+            let shown = secrets(&env).hide("of 0123456789abcdef0123456789abcdef.");
+            assert_eq!(shown, "of ********.", "{text}");
+        }
+    }
 
     #[test]
     fn passwords_and_keys_are_not_in_an_answer() {
