@@ -25,6 +25,7 @@ mod protocol;
 mod relpath;
 pub mod remove;
 pub mod secrets;
+pub mod show;
 pub mod trusted;
 pub mod users;
 

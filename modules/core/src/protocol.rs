@@ -183,7 +183,7 @@ pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
     let secrets = result.remove(NEW_SECRETS);
     // What has not come through `execute` has not been masked.
     let mut result = match Mask::default().apply(Value::Object(result)) {
-        Value::Object(result) => result,
+        Value::Object(result) => crate::show::result(result),
         _ => Map::new(),
     };
     result.extend(secrets.map(|secrets| (NEW_SECRETS.to_owned(), secrets)));
@@ -196,7 +196,7 @@ pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
 
 /// Prints a failure as a module does, where it is not known which module is meant.
 pub fn refuse(failure: Failure) -> ExitCode {
-    print(failure.into_result())
+    print(crate::show::result(failure.into_result()))
 }
 
 fn print(result: Map<String, Value>) -> ExitCode {

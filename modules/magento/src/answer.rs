@@ -5,6 +5,7 @@ use std::time::Duration;
 use oxistrano_core::command::Output;
 use oxistrano_core::json::{json, Value};
 use oxistrano_core::mask::Mask;
+use oxistrano_core::show;
 
 /// Symfony's console cuts exceptions at this width, in the middle of words: of 80 columns
 /// it leaves the last one free.
@@ -70,31 +71,18 @@ impl Answer {
             .map(|reason| format!("exit code {}: {reason}", self.rc))
             .unwrap_or_else(|| format!("exit code {} and no word", self.rc));
         let reason = reason.trim_end_matches('.');
-        match reason.char_indices().nth(REASON) {
-            Some((end, _)) => format!("{}…", &reason[..end]),
-            None => reason.to_owned(),
-        }
+        show::line(reason, REASON)
     }
 
     /// As a module returns it.
     pub fn to_json(&self) -> Value {
         json!({
             "rc": self.rc,
-            "stdout": shown(&self.stdout),
-            "stderr": shown(&self.stderr),
+            "stdout": show::text(&self.stdout, SHOWN),
+            "stderr": show::text(&self.stderr, SHOWN),
             "seconds": self.seconds(),
         })
     }
-}
-
-/// The beginning and the end of what is too long to be shown.
-fn shown(text: &str) -> String {
-    if text.len() <= SHOWN {
-        return text.to_owned();
-    }
-    let boundary = |at| (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(at);
-    let (head, tail) = (boundary(SHOWN / 2), boundary(text.len() - SHOWN / 2));
-    format!("{}\n[{} bytes left out]\n{}", &text[..head], tail - head, &text[tail..])
 }
 
 /// Seconds, to a thousandth.

@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use oxistrano_core::command::Program;
 use oxistrano_core::users::User;
-use oxistrano_core::{Failure, RelPath};
+use oxistrano_core::{show, Failure, RelPath};
 use sha2::{Digest, Sha256};
 
+/// Bytes of a job that are shown, and characters of what `crontab` says.
+const SHOWN: usize = 1000;
+/// A crontab is a few kilobytes; the user whose it is can make it as large as a disk.
+const LARGEST: usize = 1 << 20;
 /// What makes a comment of a line that is held back.
 const HELD: &str = "#oxistrano-held# ";
 const START: &str = "#~ MAGENTO START";
@@ -137,11 +141,18 @@ impl Crontab {
         // cron's own words, and those of BusyBox.
         let none = error.contains("no crontab for") || error.contains("No such file or directory");
         if !output.status.success() && !none {
-            return Err(Failure::new("crontab", "cannot read the crontab").cause(error.trim()));
+            let cause = show::line(error.trim(), SHOWN);
+            return Err(Failure::new("crontab", "cannot read the crontab").cause(cause));
         }
         if !output.complete {
             return Err(Failure::new("crontab", "cannot read the crontab")
                 .cause("it may not be all of it")
+                .state("Nothing was changed."));
+        }
+        if output.stdout.len() > LARGEST {
+            return Err(Failure::new("crontab", "cannot read the crontab")
+                .cause(format!("it has more than {LARGEST} bytes"))
+                .remedy("look what is in it (crontab -l)")
                 .state("Nothing was changed."));
         }
         let text = String::from_utf8(output.stdout).map_err(|_| {
@@ -209,7 +220,7 @@ impl Crontab {
                             *of_part = Some(now);
                         }
                     }
-                    jobs.push(running.to_owned());
+                    jobs.push(show::text(running.trim_end(), SHOWN));
                     lines.push(changed + end);
                 }
             }

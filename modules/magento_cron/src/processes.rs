@@ -1,13 +1,17 @@
 //! What the cron jobs of a shop have started.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::{interrupt, Failure};
-use rustix::process::{kill_process, Pid, Signal};
+use oxistrano_core::process::Process;
+use oxistrano_core::{interrupt, show, Failure};
+use rustix::process::Signal;
+
+/// Characters of a command line that are shown: it is as long as who started it wants.
+const SHOWN: usize = 200;
+/// How many of those that have not ended are named.
+const NAMED: usize = 20;
 
 /// What a process of the shop does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,19 +21,17 @@ enum Task {
 }
 
 #[derive(Debug)]
-struct Process {
-    pid: i32,
+struct Job {
+    process: Process,
     task: Task,
     line: String,
 }
 
 /// Asks the queue consumers to end.
 pub fn stop_consumers(uid: u32, roots: &[PathBuf]) {
-    for process in running(uid, roots).iter().filter(|process| process.task == Task::Consumer) {
-        if let Some(pid) = Pid::from_raw(process.pid) {
-            // It may have ended by itself.
-            let _ = kill_process(pid, Signal::TERM);
-        }
+    for job in running(uid, roots).iter().filter(|job| job.task == Task::Consumer) {
+        // It may have ended by itself; one that cannot be asked is told of as still running.
+        let _ = job.process.signal(Signal::TERM);
     }
 }
 
@@ -46,12 +48,15 @@ pub fn wait(
 ) -> Result<Vec<String>, Failure> {
     let deadline = Instant::now() + patience;
     loop {
-        let left: Vec<String> = running(uid, roots)
+        let mut left: Vec<String> = running(uid, roots)
             .into_iter()
-            .filter(|process| consumers || process.task == Task::Cron)
-            .map(|process| format!("{} ({})", process.line, process.pid))
+            .filter(|job| consumers || job.task == Task::Cron)
+            .map(|job| format!("{} ({})", job.line, job.process.pid()))
             .collect();
         if left.is_empty() || Instant::now() >= deadline {
+            let more = left.len().saturating_sub(NAMED);
+            left.truncate(NAMED);
+            left.extend((more > 0).then(|| format!("{more} more")));
             return Ok(left);
         }
         interrupt::check()?;
@@ -59,21 +64,23 @@ pub fn wait(
     }
 }
 
-fn running(uid: u32, roots: &[PathBuf]) -> Vec<Process> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+/// The jobs of the shop. Only what belongs to its user altogether is one: what a setuid program
+/// of root's is called with is not asked, and it gets no signal.
+fn running(uid: u32, roots: &[PathBuf]) -> Vec<Job> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            (entry.metadata().ok()?.uid() == uid).then_some(())?;
-            let words = fs::read(entry.path().join("cmdline")).ok()?;
+            let process = Process::open(entry.file_name().to_str()?.parse().ok()?).ok()?;
+            (process.users().ok()? == [uid; 4]).then_some(())?;
+            let words = process.read("cmdline").ok()?;
             let words: Vec<String> = words
                 .split(|byte| *byte == 0)
                 .map(|word| String::from_utf8_lossy(word).into_owned())
                 .filter(|word| !word.is_empty())
                 .collect();
-            let directory = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+            let directory = process.link("cwd").unwrap_or_default();
             let task = task(&words, &directory, roots)?;
-            Some(Process { pid, task, line: words.join(" ") })
+            Some(Job { process, task, line: show::line(&words.join(" "), SHOWN) })
         })
         .collect()
 }

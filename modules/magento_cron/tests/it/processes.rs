@@ -134,3 +134,35 @@ fn a_signal_ends_the_waiting_and_the_jobs_stay_held() {
     running.terminate().failed("interrupted").says(["SIGTERM", "The cron jobs are held back"]);
     assert!(started.elapsed() < Duration::from_secs(40));
 }
+
+#[test]
+fn what_a_job_was_called_with_is_shown_in_one_short_line() {
+    let shop = shop();
+    let release = shop.root.at("releases/1");
+    let long = "x".repeat(100_000);
+    let words = ["cron:run", "\u{1b}]0;title\u{7}\u{9b}2J\nTASK [done]\u{202e}", &long, &long];
+    let _job = Job::start(&shop, &release, "bin/magento", &words, "");
+    let reply = shop.run("magento_cron", json!({"state": "held", "wait": 0})).unchanged();
+    let shown = reply["left"][0].as_str().unwrap();
+    assert!(shown.starts_with("sh bin/magento cron:run \\u{1b}]0;title"), "{shown}");
+    assert!(!shown.contains(|c: char| c.is_control() || c == '\u{202e}'), "{shown:?}");
+    assert!(shown.chars().count() < 300, "{shown}");
+    assert!(reply.to_string().len() < 10_000);
+}
+
+#[test]
+fn a_user_database_that_does_not_answer_ends_and_hears_a_signal() {
+    let shop = shop();
+    shop.program("getent", "sleep 60");
+    let arguments = json!({"state": "held", "wait": 0, "user": "nobody-at-all"});
+    let started = Instant::now();
+    let reply = shop.run("magento_cron", arguments.clone()).failed("command_failed");
+    reply.says(["cannot look up 'nobody-at-all' (passwd)", "did not end within 10 s", "nsswitch"]);
+    assert!(started.elapsed() < Duration::from_secs(40));
+    let started = Instant::now();
+    let running = shop.start("magento_cron", arguments);
+    sleep(Duration::from_secs(2));
+    running.terminate().failed("interrupted").says(["SIGTERM"]);
+    // Before its time is over.
+    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+}
