@@ -18,9 +18,11 @@ mod change;
 mod handle;
 mod info;
 mod inside;
+mod mounts;
 
 pub use handle::Handle;
 pub use info::{noun, Info};
+pub use mounts::mounted_at;
 
 /// The most that [`Dir::read`] reads, more than any version, lock or configuration has: the file
 /// may be in a directory of somebody who wants the memory full.
@@ -145,7 +147,10 @@ impl Dir {
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Info { stat })),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(Failure::io("examine", &self.at(name), error)),
+            Err(error) => {
+                let path = self.at(name);
+                Err(Failure::io("examine", &path, error).name_mount(&path))
+            }
         }
     }
 
@@ -157,7 +162,8 @@ impl Dir {
         let name = name.as_ref();
         let path = self.at(name);
         let fd = fs::openat(&self.fd, name, OPEN_DIR | OFlags::NOFOLLOW, Mode::empty())
-            .or_fail("open the directory", &path)?;
+            .or_fail("open the directory", &path)
+            .map_err(|failure| failure.name_mount(&path))?;
         Ok(Dir { fd, path })
     }
 

@@ -66,6 +66,16 @@ impl Failure {
         self
     }
 
+    /// One more reason.
+    #[must_use]
+    pub fn also(mut self, cause: &str) -> Self {
+        self.0.cause = Some(match self.0.cause {
+            Some(first) => format!("{first}; {cause}"),
+            None => cause.to_owned(),
+        });
+        self
+    }
+
     /// What the user can do about it.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {

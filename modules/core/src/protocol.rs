@@ -1,6 +1,7 @@
 //! Ansible's binary-module protocol: arguments as JSON in the file named by `argv[1]`
 //! (`-`: standard input), one JSON object on standard output, always.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io::{BufRead, Read, Write};
 use std::panic::{self, AssertUnwindSafe};
@@ -14,6 +15,8 @@ use crate::mask::{Mask, HIDDEN_PARAMETER};
 use crate::options::{Constraint, OptionSpec, Options, ReturnSpec, Values};
 use crate::{interrupt, Failure};
 
+/// A longer argument is not shown to its end.
+const LONGEST_SHOWN: usize = 64 << 10;
 /// The key of a result by which ansible-core 2.22 and later learn what to mask.
 const NEW_SECRETS: &str = "_ansible_new_secrets";
 
@@ -363,12 +366,12 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
         }
         match given.get(spec.name) {
             Some(value) if spec.no_log => mask.add(value),
-            Some(value) => mask.add_found(value),
+            Some(value) => mask.add_found(&bounded(value)),
             None => {}
         }
     }
     let open = |name: &str| O::SPECS.iter().any(|spec| spec.name == name && !spec.no_log);
-    given.iter().filter(|(name, _)| open(name)).for_each(|(_, value)| mask.spare(value));
+    given.iter().filter(|(name, _)| open(name)).for_each(|(_, value)| mask.spare(&bounded(value)));
     let mut values = Values::new();
     let mut shown = Map::new();
     for (name, value) in given {
@@ -376,7 +379,11 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
             Some(spec) => {
                 shown.insert(
                     name.clone(),
-                    if spec.no_log { HIDDEN_PARAMETER.into() } else { value.clone() },
+                    if spec.no_log {
+                        HIDDEN_PARAMETER.into()
+                    } else {
+                        bounded(&value).into_owned()
+                    },
                 );
                 // As in Python, null is the same as not given.
                 if !value.is_null() {
@@ -405,7 +412,7 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
     }
     for spec in O::SPECS {
         if let (false, Some(value)) = (spec.no_log, values.get(spec.name)) {
-            shown.insert(spec.name.to_owned(), value.clone());
+            shown.insert(spec.name.to_owned(), bounded(value).into_owned());
         }
     }
     // Only a complete set of convertible values is worth looking at more closely.
@@ -418,6 +425,22 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
             .state("Nothing was changed.")),
     };
     Checked { outcome, mask, warnings, shown }
+}
+
+/// An argument as it is looked through for secrets and shown again: of a text of megabytes only the
+/// beginning.
+fn bounded(value: &Value) -> Cow<'_, Value> {
+    match value {
+        Value::String(text) if text.len() > LONGEST_SHOWN => {
+            let beginning: String = text.chars().take(LONGEST_SHOWN / 4).collect();
+            let left = text.len() - beginning.len();
+            Cow::Owned(format!("{beginning}… ({left} bytes more)").into())
+        }
+        Value::Array(items) if items.iter().any(|item| matches!(bounded(item), Cow::Owned(_))) => {
+            Cow::Owned(items.iter().map(|item| bounded(item).into_owned()).collect())
+        }
+        value => Cow::Borrowed(value),
+    }
 }
 
 fn convert_option(spec: &OptionSpec, value: Value) -> Result<Value, String> {

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::options::{FromValue, Kind, OptionSpec};
 
+/// With the NUL byte at its end no path is longer.
+const LONGEST: usize = 4096;
+
 /// A path below some directory: relative, not empty, without `..`; `.` and doubled
 /// slashes are gone. Names are kept byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +94,9 @@ impl fmt::Display for RelPath {
 impl FromValue for RelPath {
     const SPEC: OptionSpec = OptionSpec::of(Kind::Str);
     fn from_value(value: Option<Value>) -> Result<Self, String> {
-        RelPath::new(String::from_value(value)?)
+        let path = String::from_value(value)?;
+        short_enough(path.as_ref())?;
+        RelPath::new(path)
     }
 }
 
@@ -141,8 +146,22 @@ impl fmt::Display for AbsPath {
 impl FromValue for AbsPath {
     const SPEC: OptionSpec = OptionSpec::of(Kind::Path);
     fn from_value(value: Option<Value>) -> Result<Self, String> {
-        AbsPath::new(PathBuf::from_value(value)?)
+        let path = PathBuf::from_value(value)?;
+        short_enough(&path)?;
+        AbsPath::new(path)
     }
+}
+
+/// The kernel takes no longer path (`PATH_MAX`), and a much longer one takes its time here and in
+/// every message.
+fn short_enough(path: &Path) -> Result<(), String> {
+    let length = path.as_os_str().len();
+    if length < LONGEST {
+        return Ok(());
+    }
+    let beginning = String::from_utf8_lossy(&path.as_os_str().as_bytes()[..40]).into_owned();
+    let beginning = beginning.escape_debug();
+    Err(format!("'{beginning}…' is too long: it has {length} bytes, and no path has {LONGEST}"))
 }
 
 #[cfg(test)]

@@ -92,6 +92,7 @@ fn mount_point(path: &std::path::Path) -> Failure {
         .cause("another file system is mounted there")
         .remedy("unmount it first")
         .path(path)
+        .name_mount(path)
 }
 
 /// An open directory that goes when the last of its subdirectories has gone. Depth

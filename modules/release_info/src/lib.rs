@@ -54,7 +54,7 @@ impl Module for ReleaseInfo {
             Err(failure) => json!({ "unreadable": failure.to_string() }),
         };
         Ok(outcome
-            .warnings(releases.warning(&root))
+            .warnings(releases.warnings(&root))
             .msg(match &active {
                 Some(active) => format!("{active} is live"),
                 None => "nothing is live".to_owned(),

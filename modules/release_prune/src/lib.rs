@@ -65,7 +65,7 @@ impl Module for ReleasePrune {
                 unrecognised.join(", ")
             ));
         }
-        outcome = outcome.warnings(releases.warning(&root));
+        outcome = outcome.warnings(releases.warnings(&root));
         if context.check_mode || doomed.is_empty() {
             let would = if doomed.is_empty() {
                 "nothing to remove".into()

@@ -6,7 +6,7 @@
 
 mod docs;
 
-use oxistrano_core::{secrets, Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
+use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
 use oxistrano_releases::{
     release_options, shared_links, switch, trash, EventKind, Lock, LockKind, Release, Releases,
     Root, State, Version, Via,
@@ -76,7 +76,7 @@ impl Module for ReleaseRollback {
         let releases = root.all_releases()?;
         let named = options.version.as_deref().filter(|name| !name.is_empty());
         let target = choose(&root, &releases, named)?;
-        warnings.extend(releases.warning(&root));
+        warnings.extend(releases.warnings(&root));
         let from = releases.active().map(|release| release.version.clone());
         let result = facts(&root, &releases, from.as_ref(), target);
         let chosen = format!("going back to {}", target.version);
@@ -140,7 +140,7 @@ fn switch_back(
     // Noted first: who is killed in between has judged the release all the same, and it must
     // not be gone back to.
     let user = oxistrano_releases::local_user();
-    let (target, reason) = (to.version.to_string(), options.reason.as_deref().map(secrets::hide));
+    let (target, reason) = (to.version.to_string(), options.reason.as_deref().map(Root::reason));
     root.record(from, EventKind::RolledBack { to: target, reason, user })?;
     // A release that was live is on the disk; and a rollback must not wait for a slow one.
     plan.apply(root, false).inspect_err(|_| {
@@ -198,7 +198,7 @@ fn choose<'a>(
             _ if release.doubtful => {
                 let failure =
                     cannot(format!("it cannot be told whether release {version} was live"));
-                Err(releases.warning(root).into_iter().fold(failure, Failure::remedy))
+                Err(releases.warnings(root).into_iter().fold(failure, Failure::remedy))
             }
             state => Err(cannot(format!(
                 "release {version} is {}: its deploy never reached the switch",

@@ -1,7 +1,7 @@
 //! `state=finished`, `failed` and `unlocked`: closes a deploy.
 
 use oxistrano_core::json::json;
-use oxistrano_core::{clock, remove, secrets, Context, Failure, Outcome};
+use oxistrano_core::{clock, remove, Context, Failure, Outcome};
 use oxistrano_releases::{
     replaced, switch, trash, EventKind, Lock, LockKind, Outcome as Ending, Root, State, Version,
     STAGING_NAME,
@@ -143,12 +143,12 @@ fn clear_away(options: &Options, root: &Root, version: Option<&Version>) -> Resu
         let unfinished = all.get(version).is_some_and(|release| {
             matches!(release.state, State::InProgress | State::Broken) && !release.doubtful
         });
-        left.warnings.extend(all.warning(root));
+        left.warnings.extend(all.warnings(root));
         if unfinished {
             trash.push(trash::discard(&releases, version)?);
             left.removed = Some(version.to_string());
         }
-        let reason = options.reason.as_deref().map(secrets::hide);
+        let reason = options.reason.as_deref().map(Root::reason);
         root.record(version, EventKind::Ended { outcome: Ending::Failed, reason })?;
         if unfinished {
             root.record(version, EventKind::Removed)?;

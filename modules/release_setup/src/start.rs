@@ -66,7 +66,7 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
             }
         }
     }
-    let (broken, damage) = root.map_or_else(|| Ok((Vec::new(), None)), left_behind)?;
+    let (broken, damage) = root.map_or_else(|| Ok((Vec::new(), Vec::new())), left_behind)?;
     let mut warnings = shared_links(&options.shared_paths, &options.shared_files).warnings;
     warnings.extend(damage);
     Ok(Plan { version, directories, broken, warnings })
@@ -131,13 +131,13 @@ pub fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
 
 /// Releases whose deploy did not reach the switch. Nobody else holds the lock, so what is
 /// in progress is what died under ours. And what a person should know of the history.
-fn left_behind(root: &Root) -> Result<(Vec<Version>, Option<String>), Failure> {
+fn left_behind(root: &Root) -> Result<(Vec<Version>, Vec<String>), Failure> {
     let left = |release: &&Release| {
         matches!(release.state, State::Broken | State::InProgress) && !release.doubtful
     };
     let releases = root.all_releases()?;
     let versions = releases.iter().filter(left).map(|release| release.version.clone()).collect();
-    Ok((versions, releases.warning(root)))
+    Ok((versions, releases.warnings(root)))
 }
 
 /// Fails early, before anything is made, when somebody else deploys.

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use oxistrano_core::{clock, json, Failure, IoContext};
+use oxistrano_core::{clock, json, secrets, Failure, IoContext};
 
 use crate::damage::Damage;
 use crate::lock::Deployer;
@@ -17,6 +17,8 @@ use crate::Version;
 pub(crate) const FILE: &str = "history.jsonl";
 /// A kilobyte for each deploy: a quarter of a million of them.
 const LARGEST: u64 = 256 << 20;
+/// So many characters of a reason are kept.
+const REASON: usize = 1000;
 
 /// One line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -312,10 +314,18 @@ impl Root {
     /// # Errors
     /// An I/O error.
     pub fn history(&self) -> Result<History, Failure> {
-        let text = match self.state_if_there()? {
-            Some(state) => state.read_up_to(FILE, LARGEST)?,
-            None => None,
-        };
+        let Some(state) = self.state_if_there()? else { return Ok(History::default()) };
+        let there = state.lookup(FILE)?;
+        let text = state.read_up_to(FILE, LARGEST).map_err(|failure| match there {
+            Some(info) if !info.is_file() => failure
+                .cause(format!("it is {}", info.noun()))
+                .remedy("move it away, and put the history back in its place if you have it"),
+            Some(info) if info.size() > LARGEST => failure.remedy(
+                "move it away and keep its last lines, as many as there are of releases that are \
+                 still there (tail -n 1000)",
+            ),
+            _ => failure,
+        })?;
         Ok(History::parse(&text.unwrap_or_default()))
     }
 
@@ -358,6 +368,18 @@ impl Root {
             self.dir().sync()?;
         }
         Ok(())
+    }
+
+    /// A reason as the history keeps it: without secrets, and so short that a line is read in no
+    /// time.
+    pub fn reason(text: &str) -> String {
+        // A secret that is cut in two may not be known as one: the end of a longer beginning goes.
+        let beginning: String = text.chars().take(4 * REASON).collect();
+        let mut reason: String = secrets::hide(&beginning).chars().take(REASON).collect();
+        if text.chars().nth(REASON).is_some() {
+            reason.push('…');
+        }
+        reason
     }
 
     /// The event that a deploy began, as this process and this deployer.

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use oxistrano_core::json::{self, Value};
+use oxistrano_core::remove::remove_tree;
 use oxistrano_core::{clock, Failure, FromValue, Kind, Literal, OptionSpec};
 
 use crate::history::{EventKind, Outcome};
@@ -11,6 +12,8 @@ use crate::root::Root;
 use crate::{Version, LOCK_CODE};
 
 const FILE: &str = "lock.json";
+/// A lock has some hundred bytes.
+const LARGEST: u64 = 64 << 10;
 
 /// The process that controls a deploy: `ansible-playbook`, as the action plugin sees
 /// it. Equal means the same process.
@@ -137,17 +140,32 @@ impl Root {
     /// When it cannot be read. A lock that makes no sense is somebody's all the same.
     pub fn lock(&self) -> Result<Option<Lock>, Failure> {
         let Some(state) = self.state_if_there()? else { return Ok(None) };
-        let Some(contents) = state.read(FILE)? else { return Ok(None) };
-        json::from_slice(&contents).map(Some).map_err(|error| {
+        let senseless = |why: String| {
             Failure::new(LOCK_CODE, format!("{} is locked", self.describe()))
-                .cause(format!("the lock cannot be understood ({error})"))
+                .cause(format!("the lock cannot be understood ({why})"))
                 .remedy(
                     "if nobody deploys, release it with -e oxistrano_unlock=true \
                      (module: release_setup state=unlocked)",
                 )
                 .state("Nothing was changed.")
                 .path(self.state_path().join(FILE))
-        })
+        };
+        let there = state.lookup(FILE)?;
+        let contents = match state.read_up_to(FILE, LARGEST) {
+            Ok(Some(contents)) => contents,
+            Ok(None) => return Ok(None),
+            // A directory, a FIFO, a link, a file that nobody writes like this.
+            Err(failure) => match there {
+                Some(info) if !info.is_file() => {
+                    return Err(senseless(format!("it is {}", info.noun())))
+                }
+                Some(info) if info.size() > LARGEST => {
+                    return Err(senseless(format!("it has {} bytes", info.size())))
+                }
+                _ => return Err(failure),
+            },
+        };
+        json::from_slice(&contents).map(Some).map_err(|error| senseless(error.to_string()))
     }
 
     /// Fails if somebody else holds the lock.
@@ -265,7 +283,11 @@ impl Root {
     /// An I/O error.
     pub fn free_lock(&self) -> Result<bool, Failure> {
         match self.state_if_there()? {
-            Some(state) => state.remove_file(FILE),
+            Some(state) => match state.lookup(FILE)? {
+                Some(info) if info.is_dir() => remove_tree(&state, FILE).map(|_| true),
+                Some(_) => state.remove_file(FILE),
+                None => Ok(false),
+            },
             None => Ok(false),
         }
     }

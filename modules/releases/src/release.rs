@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
-use oxistrano_core::dir::Info;
+use oxistrano_core::dir::{mounted_at, Info};
 use oxistrano_core::json::{json, Value};
 use oxistrano_core::{clock, Dir, Failure, IoContext};
 
@@ -114,6 +114,8 @@ pub struct Releases {
     via: Option<Via>,
     predecessor: Option<Version>,
     damage: Damage,
+    /// Those that cannot be looked at.
+    hidden: Vec<String>,
 }
 
 impl Root {
@@ -126,15 +128,21 @@ impl Root {
         // A lock that cannot be read protects nothing here: those who change something
         // have been refused before.
         let lock = self.lock().unwrap_or(None);
-        let mut releases = Vec::new();
+        let (mut releases, mut hidden) = (Vec::new(), Vec::new());
         if let Some(dir) = self.releases_if_there()? {
             for name in dir.names()? {
                 let Some(version) = name.to_str().and_then(|name| Version::new(name).ok()) else {
                     continue;
                 };
-                let Some(info) = dir.lookup(&version)?.filter(|info| info.is_dir()) else {
-                    continue;
+                let info = match dir.lookup(&version) {
+                    // A user may keep root from one release, not from all of them.
+                    Err(failure) if mounted_at(&dir.at(&version)).is_some() => {
+                        hidden.push(format!("{failure} Until then that release stays as it is."));
+                        continue;
+                    }
+                    looked_at => looked_at?,
                 };
+                let Some(info) = info.filter(|info| info.is_dir()) else { continue };
                 let record = history.latest(&version).filter(|record| !record.removed).cloned();
                 let state = state_of(&version, record.as_ref(), &history, lock.as_ref(), &dir)?;
                 let maker = history.maker(&version);
@@ -164,7 +172,7 @@ impl Root {
             history.before(active.as_str()).find(good).and_then(|name| Version::new(name).ok())
         });
         let damage = history.damage().clone();
-        Ok(Releases { releases, via, predecessor, damage })
+        Ok(Releases { releases, via, predecessor, damage, hidden })
     }
 
     /// The release that `current` leads to, and how.
@@ -217,7 +225,10 @@ impl Root {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
                 return Ok(None)
             }
-            Err(error) => return Err(Failure::io("examine", &path, error)),
+            Err(error) => {
+                let failure = Failure::io("examine", &path, error);
+                return Err(failure.name_mount(&path));
+            }
         };
         let mut below = None;
         loop {
@@ -276,14 +287,16 @@ impl Releases {
         self.releases.iter()
     }
 
-    /// What a person should know and do when lines of the history cannot be read.
-    pub fn warning(&self, root: &Root) -> Option<String> {
+    /// What a person should know and do: lines of the history that cannot be read, releases that
+    /// cannot be looked at.
+    pub fn warnings(&self, root: &Root) -> Vec<String> {
         let stays = |release: &&Release| {
             let safe = matches!(release.state, State::Active | State::Complete);
             release.doubtful && release.record.is_some() && !safe
         };
         let stay: Vec<_> = self.iter().filter(stays).map(|r| r.version.to_string()).collect();
-        root.damage_warning(&self.damage, &stay)
+        let damage = root.damage_warning(&self.damage, &stay);
+        damage.into_iter().chain(self.hidden.iter().cloned()).collect()
     }
 
     /// The one with this name.

@@ -226,7 +226,18 @@ impl Root {
     /// An I/O error.
     pub fn state(&self) -> Result<Dir, Failure> {
         self.dir.make_dir_if_missing(STATE)?;
-        self.dir.open_dir(STATE)
+        self.open_state()
+    }
+
+    fn open_state(&self) -> Result<Dir, Failure> {
+        let there = self.dir.lookup(STATE)?;
+        self.dir.open_dir(STATE).map_err(|failure| match there {
+            Some(info) if !info.is_dir() => failure
+                .also(&format!("it is {}", info.noun()))
+                .remedy("it is the place for Oxistrano's own directory: move away what is there")
+                .state("Nothing was changed."),
+            _ => failure,
+        })
     }
 
     /// The state directory; `None` if nothing was deployed by Oxistrano yet.
@@ -236,7 +247,7 @@ impl Root {
     pub fn state_if_there(&self) -> Result<Option<Dir>, Failure> {
         match self.dir.lookup(STATE)? {
             None => Ok(None),
-            Some(_) => self.dir.open_dir(STATE).map(Some),
+            Some(_) => self.open_state().map(Some),
         }
     }
 
@@ -248,7 +259,15 @@ impl Root {
         let state = self.state()?;
         let path = state.at(MUTEX);
         // For its owner only: whoever can open it can hold it.
-        let mut file = state.open_to_write(MUTEX, OFlags::empty(), 0o600)?;
+        let there = state.lookup(MUTEX)?;
+        let opened = state.open_to_write(MUTEX, OFlags::empty(), 0o600);
+        let mut file = opened.map_err(|failure| match there {
+            Some(info) if !info.is_file() => failure
+                .also(&format!("it is {}", info.noun()))
+                .remedy("only Oxistrano needs a file of this name: remove what is there")
+                .state("Nothing was changed."),
+            _ => failure,
+        })?;
         let started = Instant::now();
         loop {
             match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

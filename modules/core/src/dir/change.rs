@@ -151,7 +151,10 @@ impl Dir {
                 }
                 self.rename(from, to).map(|()| true)
             }
-            Err(error) => Err(Failure::io("rename", &self.at(from), error)),
+            Err(error) => {
+                let path = self.at(from);
+                Err(Failure::io("rename", &path, error).name_mount(&path))
+            }
         }
     }
 

@@ -2,5 +2,6 @@
 
 mod damage;
 mod lock;
+mod odd;
 mod overlay;
 mod setup;

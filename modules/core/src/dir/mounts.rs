@@ -1,0 +1,98 @@
+//! What is mounted where, for messages: a file system that a user has mounted (FUSE) keeps root out
+//! with "Permission denied", and nothing that is mounted can be renamed.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::failure::quote;
+use crate::Failure;
+
+/// As much of the list of mounts is read.
+const MOST: u64 = 16 << 20;
+
+/// What is mounted at a path, in words.
+pub fn mounted_at(path: &Path) -> Option<String> {
+    // What is mounted there may not be looked at, what is above it may.
+    let real = path.parent()?.canonicalize().ok()?.join(path.file_name()?);
+    let mut list = Vec::new();
+    File::open("/proc/self/mountinfo").ok()?.take(MOST).read_to_end(&mut list).ok()?;
+    // The last one that was mounted there is the one that is seen.
+    list.split(|byte| *byte == b'\n').rev().find_map(|line| named(line, &real))
+}
+
+/// The mount of a line of `mountinfo`, if it is at this path: `36 35 98:0 / /mnt rw shared:1 - ext3
+/// /dev/root rw,user_id=33`.
+fn named(line: &[u8], path: &Path) -> Option<String> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    if unescaped(fields.nth(4)?) != path {
+        return None;
+    }
+    let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = String::from_utf8_lossy(rest.next()?).escape_debug().to_string();
+    let options = String::from_utf8_lossy(rest.nth(1)?).into_owned();
+    let user = options.split(',').find_map(|option| option.strip_prefix("user_id="));
+    Some(match user.and_then(|user| user.parse::<u32>().ok()) {
+        Some(user) => format!("user id {user} has mounted a file system there ({kind})"),
+        None => format!("a file system is mounted there ({kind})"),
+    })
+}
+
+/// As the kernel writes blanks and the like: `\\040`.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = (*first == b'\\').then(|| after.get(..3)).flatten();
+        let octal = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+impl Failure {
+    /// Names what is mounted at the path that the failure is about, if anything is: then that is why.
+    #[must_use]
+    pub fn name_mount(self, path: &Path) -> Self {
+        match mounted_at(path) {
+            Some(mount) if !path.as_os_str().as_bytes().is_empty() => {
+                self.also(&mount).remedy(format!("unmount it: umount -l {}", quote(path)))
+            }
+            _ => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_found_by_their_place_and_told_by_kind_and_user() {
+        let line = br"36 35 0:52 / /srv/a\040b rw,nosuid shared:1 - fuse.sshfs web@x:/ rw,user_id=33,group_id=33";
+        let told = named(line, Path::new("/srv/a b")).unwrap();
+        assert_eq!(told, "user id 33 has mounted a file system there (fuse.sshfs)");
+        assert_eq!(named(line, Path::new("/srv/a")), None);
+        let line = b"22 1 0:21 / /proc rw - proc proc rw";
+        assert_eq!(
+            named(line, Path::new("/proc")).unwrap(),
+            "a file system is mounted there (proc)"
+        );
+        for broken in [&b""[..], b"1 2 3", b"36 35 0:52 / /proc rw -", br"1 2 3 4 /proc\9 - a b"] {
+            assert_eq!(named(broken, Path::new("/proc")), None);
+        }
+        assert!(mounted_at(Path::new("/proc")).is_some());
+        assert!(mounted_at(Path::new("/proc/self")).is_none());
+    }
+}
