@@ -13,6 +13,7 @@ Each part says since when it is so, and what can go once no older version is sup
   C(_ansible_inject_invocation), and they obey (C(modules/core/src/protocol.rs)). So nothing here may rely on it.
 * 2.22 masks secrets in all that is shown, also those that a module reports in C(_ansible_new_secrets). Modules do so
   from that version on, which they know by C(_ansible_version); older ones would show them in a warning.
+  Values are registered by C(register_secret).
 * 2.22 no longer shows the raw output of a command at C(-vvv), as it has secrets that are not known yet. Nothing here
   does with any version.
 
@@ -50,6 +51,13 @@ try:  # can go with 2.20
     from ansible.vars.clean import remove_internal_keys
 except ImportError:  # since 2.21
     remove_internal_keys = None
+
+try:  # since 2.22
+    from ansible.module_utils.secrets import register_secret
+except ImportError:  # can go with 2.21
+
+    def register_secret(value):
+        return value
 
 
 def allow_async(action):
