@@ -1,11 +1,22 @@
 //! Names of hosts, without `getaddrinfo`, which a static program must not call: it loads the
-//! plugins of NSS.
+//! plugins of NSS. And connections that are not waited for longer than the caller has time.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{connect as begin, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::command::Program;
+use crate::interrupt;
+
+/// How long to wait at a time; a signal is noticed after that.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// A name server that does not answer must not hold up a deploy.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -25,9 +36,14 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let hosts = fs::read("/etc/hosts").unwrap_or_default();
     let mut found = in_hosts(&String::from_utf8_lossy(&hosts), host);
     if found.is_empty() {
-        if let Ok(output) = Program::new(["getent", "ahosts", "--", host]).timeout(LOOKUP).run_ok()
-        {
-            found = in_ahosts(&String::from_utf8_lossy(&output.stdout));
+        let getent = Program::new(["getent", "ahosts", "--", host]).timeout(LOOKUP);
+        match getent.run() {
+            // It fails for a name that it does not know.
+            Ok(output) if output.status.success() => {
+                found = in_ahosts(&String::from_utf8_lossy(&output.stdout));
+            }
+            Err(failure) if !failure.is_missing_program() => return Err(failure.to_string()),
+            _ => {}
         }
     }
     if found.is_empty() && host == "localhost" {
@@ -37,6 +53,48 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         return Err(format!("neither /etc/hosts nor getent knows '{host}'"));
     }
     Ok(at(found))
+}
+
+/// Connects, not beyond `deadline`. The socket does not block.
+///
+/// # Errors
+/// `TimedOut`, `Interrupted` by a signal to this process, or what the system says.
+pub fn connect(address: SocketAddr, deadline: Instant) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    match begin(&socket, &address) {
+        Ok(()) => return Ok(socket),
+        Err(Errno::INPROGRESS | Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    while wait(&socket, PollFlags::OUT, deadline)?.is_empty() {}
+    sockopt::socket_error(&socket)??;
+    Ok(socket)
+}
+
+/// Waits for a socket, one slice at most; empty if nothing happened in it.
+///
+/// # Errors
+/// As [`connect`].
+pub fn wait(socket: impl AsFd, wanted: PollFlags, deadline: Instant) -> io::Result<PollFlags> {
+    if interrupt::check().is_err() {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let timeout = Timespec { tv_sec: 0, tv_nsec: left.min(SLICE).subsec_nanos().into() };
+    let socket = socket.as_fd();
+    let mut polled = [PollFd::new(&socket, wanted)];
+    match poll(&mut polled, Some(&timeout)) {
+        Ok(_) | Err(Errno::INTR) => Ok(polled[0].revents()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {

@@ -1,10 +1,11 @@
 //! Asking.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::{net, Failure};
+use oxistrano_core::{interrupt, net, Failure};
 
 use crate::connection::{exchange, tcp, unix, Trouble};
 use crate::{holds, listening, Address, Decoder, Request, Response};
@@ -56,7 +57,7 @@ pub fn peers(address: &Address, timeout: Duration) -> Result<Vec<u32>, Failure> 
             Ok(maker(&socket).into_iter().collect())
         }
         Address::Tcp { host, port } => {
-            let targets = net::resolve(host, *port).map_err(|why| unreachable(address, why))?;
+            let targets = resolve(address, host, *port)?;
             let inodes: Vec<u64> = listening()
                 .into_iter()
                 .filter(|one| targets.iter().any(|target| one.takes(target)))
@@ -94,7 +95,7 @@ fn open(address: &Address, deadline: Instant, timeout: Duration) -> Result<Owned
     match address {
         Address::Unix(path) => unix(path, deadline).map_err(failed),
         Address::Tcp { host, port } => {
-            let targets = net::resolve(host, *port).map_err(|why| unreachable(address, why))?;
+            let targets = resolve(address, host, *port)?;
             let mut last = Trouble::Late;
             for target in targets {
                 match tcp(target, deadline) {
@@ -106,6 +107,11 @@ fn open(address: &Address, deadline: Instant, timeout: Duration) -> Result<Owned
             Err(failed(last))
         }
     }
+}
+
+fn resolve(address: &Address, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    net::resolve(host, port)
+        .map_err(|why| interrupt::check().err().unwrap_or_else(|| unreachable(address, why)))
 }
 
 fn what(address: &Address) -> String {

@@ -6,19 +6,16 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{
-    connect, recv, send, socket_with, sockopt, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix,
+    connect, recv, send, socket_with, AddressFamily, RecvFlags, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType,
 };
 
-use oxistrano_core::{interrupt, Failure};
+use oxistrano_core::{interrupt, net, Failure};
 
 use crate::{Decoder, Problem};
-
-/// How long to wait at a time; a signal is noticed after that.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -72,18 +69,7 @@ pub fn unix(path: &Path, deadline: Instant) -> Result<OwnedFd, Trouble> {
 /// # Errors
 /// As [`Trouble`] has them.
 pub fn tcp(address: SocketAddr, deadline: Instant) -> Result<OwnedFd, Trouble> {
-    let socket = open(match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    })?;
-    match connect(&socket, &address) {
-        Ok(()) => return Ok(socket),
-        Err(Errno::INPROGRESS | Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    while wait(&socket, PollFlags::OUT, deadline)?.is_empty() {}
-    sockopt::socket_error(&socket)??;
-    Ok(socket)
+    net::connect(address, deadline).map_err(trouble)
 }
 
 /// Sends `request` and reads until the answer has ended.
@@ -105,7 +91,7 @@ pub fn exchange(
             // Both: the other side may answer before it has read everything.
             PollFlags::IN | PollFlags::OUT
         };
-        let ready = wait(socket, wanted, deadline)?;
+        let ready = net::wait(socket, wanted, deadline).map_err(trouble)?;
         if ready.contains(PollFlags::OUT) {
             match send(socket, unsent, SendFlags::NOSIGNAL) {
                 Ok(count) => unsent = unsent.get(count..).unwrap_or_default(),
@@ -132,14 +118,11 @@ pub fn exchange(
     }
 }
 
-/// Waits one slice at most; empty if nothing happened in it.
-fn wait(socket: &OwnedFd, wanted: PollFlags, deadline: Instant) -> Result<PollFlags, Trouble> {
-    let slice = left(deadline)?.min(SLICE);
-    let timeout = Timespec { tv_sec: 0, tv_nsec: slice.subsec_nanos().into() };
-    let mut polled = [PollFd::new(socket, wanted)];
-    match poll(&mut polled, Some(&timeout)) {
-        Ok(_) | Err(Errno::INTR) => Ok(polled[0].revents()),
-        Err(error) => Err(error.into()),
+fn trouble(error: io::Error) -> Trouble {
+    match (error.kind(), interrupt::check()) {
+        (_, Err(failure)) => Trouble::Interrupted(failure),
+        (io::ErrorKind::TimedOut, _) => Trouble::Late,
+        _ => Trouble::System(error),
     }
 }
 

@@ -6,10 +6,13 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::json::Value;
-use oxistrano_core::{net, Failure, FromValue, Kind, OptionSpec};
+use oxistrano_core::{interrupt, net, show, Failure, FromValue, Kind, OptionSpec};
+use rustix::event::PollFlags;
 
 /// An answer is a line, not longer than this; the rest is of no interest.
 const ANSWER: usize = 4096;
+/// Characters of it that are shown.
+const SHOWN: usize = 200;
 
 /// Where a Varnish server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,35 +57,45 @@ impl Server {
             Failure::new("varnish", format!("Varnish at {self} did not forget its pages"))
                 .cause(cause)
         };
-        let answer = self.ask(timeout).map_err(|error| failed(error.to_string()))?;
+        let answer = self.ask(timeout).map_err(|error| match interrupt::check() {
+            Err(interrupted) => interrupted
+                .state(format!("Whether Varnish at {self} forgot its pages is not known.")),
+            Ok(()) if error.kind() == ErrorKind::TimedOut => {
+                failed(format!("it did not answer within {} s", timeout.as_secs()))
+            }
+            Ok(()) => failed(error.to_string()),
+        })?;
         let line = answer.lines().next().unwrap_or_default().trim();
         match line.split(' ').nth(1) {
             Some("200") => Ok(()),
-            Some("405") => Err(failed(format!("it answered '{line}'"))
+            Some("405") => Err(failed(format!("it answered '{}'", show::line(line, SHOWN)))
                 .remedy("allow this host in the VCL's acl purge")),
-            _ => Err(failed(format!("it answered '{}'", line.escape_debug()))
+            _ => Err(failed(format!("it answered '{}'", show::line(line, SHOWN)))
                 .remedy("is its VCL the one of Magento (bin/magento varnish:vcl:generate)?")),
         }
     }
 
+    /// The time is that of all of it, for all addresses: a server that sends a byte now and then
+    /// does not prolong it.
     fn ask(&self, timeout: Duration) -> std::io::Result<String> {
-        let mut stream = self.connect(timeout)?;
-        stream.set_write_timeout(Some(timeout))?;
+        let deadline = Instant::now() + timeout;
+        let mut stream = self.connect(deadline)?;
         let request = format!(
             "PURGE / HTTP/1.1\r\nHost: {}\r\nX-Magento-Tags-Pattern: .*\r\nConnection: close\r\n\r\n",
             self.host
         );
+        // A few bytes: the buffer of a new connection takes them at once.
         stream.write_all(request.as_bytes())?;
-        let answer = first_line(&mut stream, timeout)?;
+        let answer = first_line(&mut stream, deadline)?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// To the first of its addresses that takes the connection.
-    fn connect(&self, timeout: Duration) -> std::io::Result<TcpStream> {
+    fn connect(&self, deadline: Instant) -> std::io::Result<TcpStream> {
         let mut last = std::io::Error::other("it has no address");
         for address in net::resolve(&self.host, self.port).map_err(std::io::Error::other)? {
-            match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => return Ok(stream),
+            match net::connect(address, deadline) {
+                Ok(socket) => return Ok(TcpStream::from(socket)),
                 Err(error) => last = error,
             }
         }
@@ -90,28 +103,18 @@ impl Server {
     }
 }
 
-/// What comes up to the first line's end. The time is that of all of it: a server that
-/// sends a byte now and then does not prolong it.
-fn first_line(stream: &mut TcpStream, timeout: Duration) -> std::io::Result<Vec<u8>> {
-    let late =
-        || std::io::Error::other(format!("it did not answer within {} s", timeout.as_secs()));
-    let deadline = Instant::now() + timeout;
+/// What comes up to the first line's end.
+fn first_line(stream: &mut TcpStream, deadline: Instant) -> std::io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let mut buffer = [0; 512];
     while answer.len() < ANSWER && !answer.contains(&b'\n') {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(late());
-        }
-        stream.set_read_timeout(Some(left))?;
+        while net::wait(&*stream, PollFlags::IN, deadline)?.is_empty() {}
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => answer.extend(buffer.iter().take(count)),
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut => return Err(late()),
-                ErrorKind::Interrupted => {}
-                _ => return Err(error),
-            },
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(answer)
@@ -159,6 +162,23 @@ mod tests {
         result.unwrap();
         assert!(request.starts_with("PURGE / HTTP/1.1\r\n"), "{request}");
         assert!(request.contains("X-Magento-Tags-Pattern: .*\r\n"), "{request}");
+    }
+
+    #[test]
+    fn a_server_that_says_a_byte_now_and_then_does_not_prolong_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let started = Instant::now();
+        let server = Server { host: "127.0.0.1".into(), port };
+        let error = server.ban_all(Duration::from_secs(1)).unwrap_err().to_string();
+        assert!(error.contains("did not answer within 1 s"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
 
     #[test]
