@@ -14,6 +14,7 @@ pub mod command;
 mod convert;
 pub mod dir;
 mod failure;
+pub mod input;
 pub mod interrupt;
 pub mod mask;
 pub mod mode;

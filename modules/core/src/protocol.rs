@@ -13,7 +13,7 @@ use serde_json::{json, Map, Value};
 use crate::convert::{convert, show};
 use crate::mask::{Mask, HIDDEN_PARAMETER};
 use crate::options::{Constraint, OptionSpec, Options, ReturnSpec, Values};
-use crate::{interrupt, Failure};
+use crate::{input, interrupt, Failure};
 
 /// A longer argument is not shown to its end.
 const LONGEST_SHOWN: usize = 64 << 10;
@@ -192,7 +192,7 @@ pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
     result.extend(secrets.map(|secrets| (NEW_SECRETS.to_owned(), secrets)));
     if M::READS_INPUT && argument.is_some_and(|argument| argument == "-") {
         // Who is still sending must not find the pipe closed, or the result is not read.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = std::io::copy(&mut *input::lock(), &mut std::io::sink());
     }
     print(result)
 }
@@ -214,11 +214,12 @@ fn print(result: Map<String, Value>) -> ExitCode {
 
 fn read_arguments(argument: &OsStr, leave_rest: bool) -> Result<Map<String, Value>, Failure> {
     let unreadable = |error: std::io::Error| {
-        Failure::new("usage", "cannot read the module's arguments").cause(error)
+        let usage = || Failure::new("usage", "cannot read the module's arguments").cause(error);
+        interrupt::check().err().map_or_else(usage, |signal| signal.state("Nothing was changed."))
     };
     let arguments = if argument == "-" && leave_rest {
-        let mut input = std::io::stdin().lock();
-        let mut arguments = first_value(&mut input);
+        let mut input = input::lock();
+        let mut arguments = first_value(&mut *input);
         match input.fill_buf().map_err(unreadable)?.first() {
             None => {}
             Some(b'\n') => input.consume(1),
@@ -230,7 +231,7 @@ fn read_arguments(argument: &OsStr, leave_rest: bool) -> Result<Map<String, Valu
         arguments
     } else if argument == "-" {
         let mut text = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut text).map_err(unreadable)?;
+        input::lock().read_to_end(&mut text).map_err(unreadable)?;
         serde_json::from_slice(&text)
     } else {
         serde_json::from_slice(&std::fs::read(argument).map_err(unreadable)?)

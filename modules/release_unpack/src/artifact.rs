@@ -2,7 +2,6 @@
 //! this machine, or sent by the controller, in pieces, one with each call of the module.
 
 use std::fs::File;
-use std::io;
 
 use oxistrano_archive as archive;
 use oxistrano_core::{Context, Failure, Outcome};
@@ -57,7 +56,7 @@ pub fn find<'a>(
     let kept = Artifacts::open(root)?;
     if kept.whole(artifact)?.is_none() {
         if let Some(offset) = artifact.offset {
-            kept.receive(artifact, offset, &mut io::stdin().lock())?;
+            kept.receive(artifact, offset, &mut *oxistrano_core::input::lock())?;
         }
     }
     match kept.whole(artifact)? {

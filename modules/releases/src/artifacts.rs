@@ -213,7 +213,10 @@ impl Artifacts {
                 Ok(0) => break,
                 Ok(read) => (artifact.size - at).min(read as u64) as usize,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Failure::io("read", Path::new("/dev/stdin"), error)),
+                Err(error) => {
+                    interrupt::check()?;
+                    return Err(Failure::io("read", Path::new("/dev/stdin"), error));
+                }
             };
             let here = length()?;
             if here < at {

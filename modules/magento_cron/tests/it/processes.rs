@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_harness::{json, Shop};
+use oxistrano_harness::{binary, json, Reply, Shop, Signal};
 
 /// A process whose command line and directory look like one of Magento; ended with the test.
 struct Job(Child);
@@ -165,4 +165,22 @@ fn a_user_database_that_does_not_answer_ends_and_hears_a_signal() {
     running.terminate().failed("interrupted").says(["SIGTERM"]);
     // Before its time is over.
     assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_signal_ends_the_waiting_for_arguments_that_do_not_come() {
+    let mut command = Command::new(binary("magento_cron"));
+    let command = command.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut module = command.spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&module);
+    // The pipe stays open, and half of something has come.
+    let mut sender = module.stdin.take().unwrap();
+    std::io::Write::write_all(&mut sender, b"{\"state\": ").unwrap();
+    sleep(Duration::from_secs(1));
+    let started = Instant::now();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let reply = Reply::of(&module.wait_with_output().unwrap());
+    reply.failed("interrupted").says(["SIGTERM", "Nothing was changed."]);
+    assert!(started.elapsed() < Duration::from_secs(20));
+    drop(sender);
 }

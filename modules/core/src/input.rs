@@ -1,0 +1,43 @@
+//! Standard input, read so that a signal ends the waiting: who sends may stop without going away.
+
+use std::io::{self, BufReader, Read};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use crate::interrupt;
+
+/// A signal is noticed after that.
+const SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const BUFFER: usize = 64 << 10;
+
+/// Standard input. Reading fails once a signal has come.
+#[derive(Debug)]
+pub struct Input(());
+
+/// The one reader of it: what it holds has left the pipe.
+pub fn lock() -> MutexGuard<'static, BufReader<Input>> {
+    static INPUT: LazyLock<Mutex<BufReader<Input>>> =
+        LazyLock::new(|| Mutex::new(BufReader::with_capacity(BUFFER, Input(()))));
+    INPUT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stdin = rustix::stdio::stdin();
+        loop {
+            // Not `ErrorKind::Interrupted`, after which everybody tries again.
+            interrupt::check().map_err(|failure| io::Error::other(failure.to_string()))?;
+            match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&SLICE)) {
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+            match rustix::io::read(stdin, &mut *buffer) {
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                read => return Ok(read?),
+            }
+        }
+    }
+}
