@@ -24,7 +24,7 @@ use crate::entry::Time;
 use crate::failures;
 use crate::identity::Ids;
 use crate::pending::Pending;
-use crate::place::{self, give_back, kind, times, Finally, Owner, Place};
+use crate::place::{self, give_back, kind, Finally, Owner, Place};
 
 /// As much is kept, in bytes, of directories that get their permissions at the end.
 const MOST_KEPT: usize = 12 << 20;
@@ -228,10 +228,7 @@ impl<'a> Directories<'a> {
         let (above, name) = self.taken_off();
         match finally {
             Finally { mode: None, owner: None, mtime: None } => Ok(()),
-            Finally { mode: None, owner: None, mtime: Some(time) } => {
-                fs::utimensat(above, name, &times(time), AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(|error| self.failed("set the time of", above, name, error))
-            }
+            // Not by its name: the directory above may be another user's by now.
             _ => self.finish_by_name(above, name, finally),
         }
     }

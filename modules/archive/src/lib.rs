@@ -312,6 +312,7 @@ fn consume(
 }
 
 /// The umask of this process; asking the kernel for it would change it for a moment.
+#[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
 fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let shown = status.lines().find_map(|line| line.strip_prefix("Umask:"));

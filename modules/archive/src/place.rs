@@ -2,7 +2,7 @@
 //! written into it any more.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -117,6 +117,19 @@ pub(crate) fn finish(fd: &OwnedFd, finally: Finally) -> Result<(), (&'static str
         fs::futimens(fd, &times(mtime)).map_err(|error| ("set the time of", error))?;
     }
     Ok(())
+}
+
+/// The time of something that is only held (`O_PATH`).
+#[expect(clippy::disallowed_methods, reason = "of what is held, by an empty name or its number")]
+pub(crate) fn set_time(held: &OwnedFd, mtime: Time) -> Result<(), Errno> {
+    match fs::utimensat(held, "", &times(mtime), fs::AtFlags::EMPTY_PATH) {
+        // Before Linux 5.8.
+        Err(Errno::INVAL | Errno::NOENT) => {
+            let by_number = format!("/proc/self/fd/{}", held.as_raw_fd());
+            fs::utimensat(fs::CWD, by_number, &times(mtime), fs::AtFlags::empty())
+        }
+        other => other,
+    }
 }
 
 /// The time of modification; that of the last access stays.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use oxistrano_core::{Dir, Failure, IoContext};
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Uid};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::batch::{candidate, Attributes, CREATE};
@@ -20,7 +20,7 @@ use crate::earlier::{self, Earlier, Unchanged};
 use crate::failures;
 use crate::identity::{self, Identity};
 use crate::pending::Pending;
-use crate::place::{kind, times, Place};
+use crate::place::{self, kind, Place};
 use crate::select::{Item, ItemKind, Selection, Top};
 use crate::sparse::Map;
 use crate::stream::Body;
@@ -267,17 +267,30 @@ impl<'a> Writer<'a> {
                 Err(error) => return Err(self.failed("create the link", item, error)),
             }
         }
-        if let Some((uid, gid)) =
-            self.directories.owner_of_new(&place, name, (item.uid, item.gid))?
-        {
-            fs::chownat(&place, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        let owner = self.directories.owner_of_new(&place, name, (item.uid, item.gid))?;
+        if owner.is_none() && item.mtime.is_none() {
+            return Ok(());
+        }
+        // The directory may be another user's by now, and the name something else's.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let link = fs::openat(&place, name, flags, Mode::empty())
+            .map_err(|error| self.failed("examine the link", item, error))?;
+        let is_ours = fs::readlinkat(&link, "", Vec::new())
+            .is_ok_and(|leads_to| leads_to.as_bytes() == target)
+            && fs::fstat(&link).is_ok_and(|stat| stat.st_nlink == 1);
+        if !is_ours {
+            return Err(self.failed("create the link", item, Errno::STALE));
+        }
+        if let Some((uid, gid)) = owner {
+            #[expect(clippy::disallowed_methods, reason = "of what is held, by an empty name")]
+            fs::chownat(&link, "", uid, gid, AtFlags::EMPTY_PATH)
                 .map_err(|error| self.failed("change the owner of", item, error))?;
         }
-        if let Some(mtime) = item.mtime {
-            fs::utimensat(&place, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| self.failed("set the time of", item, error))?;
+        match item.mtime {
+            Some(mtime) => place::set_time(&link, mtime)
+                .map_err(|error| self.failed("set the time of", item, error)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// One more name of what was unpacked before. `linkat` without flags follows nothing.

@@ -247,6 +247,7 @@ impl Program {
 
     /// What it reads is in a file without a name: a program must not take the end of this
     /// process for the end of what it reads.
+    #[expect(clippy::disallowed_methods, reason = "a device of the system")]
     fn stdin(&self) -> Result<Stdio, Failure> {
         let made = || -> io::Result<File> {
             if let Some(file) = &self.input_file {

@@ -26,6 +26,7 @@ const LOOKUP: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Why the name leads nowhere.
+#[expect(clippy::disallowed_methods, reason = "a file of root")]
 pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let at = |addresses: Vec<IpAddr>| {
         addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()

@@ -33,6 +33,10 @@ impl Process {
     ///
     /// # Errors
     /// `NotFound` when there is none, or an I/O error.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a directory of the kernel, and that it is one is looked at"
+    )]
     pub fn open(pid: u32) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?;

@@ -212,6 +212,7 @@ fn print(result: Map<String, Value>) -> ExitCode {
     ExitCode::from(u8::from(failed || told.is_err()))
 }
 
+#[expect(clippy::disallowed_methods, reason = "the file that Ansible has written and named")]
 fn read_arguments(argument: &OsStr, leave_rest: bool) -> Result<Map<String, Value>, Failure> {
     let unreadable = |error: std::io::Error| {
         let usage = || Failure::new("usage", "cannot read the module's arguments").cause(error);

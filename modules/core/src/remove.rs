@@ -255,6 +255,7 @@ impl Work {
 
 /// Opens a directory in order to empty it; its owner may have taken away their own
 /// permission to do so (`chmod 500`), which is given back.
+#[expect(clippy::disallowed_methods, reason = "of what is held, by its number")]
 fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Option<Dir>, Failure> {
     let dir = match parent.open_dir_same_mount(name) {
         Ok(Some(dir)) => dir,

@@ -66,6 +66,7 @@ pub fn look_up(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// Whether that is the root directory of this process, too.
+#[expect(clippy::disallowed_methods, reason = "the root directory")]
 pub fn is_our_root(root: BorrowedFd<'_>) -> bool {
     let id = |stat: Stat| (stat.st_dev, stat.st_ino);
     let ours = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
@@ -78,6 +79,10 @@ pub fn is_our_root(root: BorrowedFd<'_>) -> bool {
 ///
 /// # Errors
 /// Why it is not read, with a verb: `belongs to user id 33`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "held first, and the very file that was examined is opened"
+)]
 pub fn read(
     handle: BorrowedFd<'_>,
     most: u64,

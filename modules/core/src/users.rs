@@ -69,6 +69,7 @@ pub fn resolve_user(name: &str) -> Result<User, Failure> {
 ///
 /// # Errors
 /// As [`by_name`].
+#[expect(clippy::disallowed_methods, reason = "a file of root")]
 pub fn groups_of(user: &User) -> Result<Vec<u32>, Failure> {
     let mut groups = vec![user.gid];
     let text = fs::read("/etc/group").unwrap_or_default();
@@ -138,6 +139,7 @@ fn user(line: &str) -> Option<User> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "files of root")]
 fn lookup(
     database: &str,
     key: &str,

@@ -103,6 +103,7 @@ struct Socket {
 const UNIX: &[&str] = &["/proc/net/unix"];
 const TCP: &[&str] = &["/proc/net/tcp", "/proc/net/tcp6"];
 
+#[expect(clippy::disallowed_methods, reason = "files of the kernel")]
 fn sockets(files: &[&str]) -> Vec<Socket> {
     let mut found = Vec::new();
     for file in files {

@@ -1,15 +1,12 @@
 //! The secrets of a shop's `app/etc/env.php`: an exception of PHP may have them in its
 //! stack trace, and a result is shown, logged and kept.
 
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use oxistrano_core::dir::read_followed;
 use oxistrano_core::json::json;
 use oxistrano_core::mask::Mask;
 use oxistrano_core::secrets;
-use rustix::fs::OFlags;
 
 use crate::status;
 
@@ -21,14 +18,8 @@ const SHORTEST_KEY: usize = 16;
 /// Passwords and keys in the file. What cannot be read has none: PHP cannot read it either.
 pub fn secrets(env: &Path) -> Mask {
     let mut mask = Mask::default();
-    let mut bytes = Vec::new();
-    // The web user may put a FIFO there at the last moment.
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(env);
-    let read = file.and_then(|file| file.take(MOST).read_to_end(&mut bytes));
-    if read.is_err() {
-        return mask;
-    }
+    // The web user may put anything there at the last moment.
+    let Ok(bytes) = read_followed(env, MOST) else { return mask };
     let text = String::from_utf8_lossy(&bytes);
     for range in secrets::ranges(&text) {
         mask.add_secret(&unescaped(&text[range]));

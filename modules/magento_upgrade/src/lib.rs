@@ -11,7 +11,9 @@ mod log;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::json::{json, Map, Value};
-use oxistrano_core::{AbsPath, Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
+use oxistrano_core::{
+    AbsPath, Context, Dir, Documentation, Failure, Literal, Module, Outcome, RelPath,
+};
 use oxistrano_magento::maintenance::{Flag, Places};
 use oxistrano_magento::running::{self, Held};
 use oxistrano_magento::{magento_options, Answer, Magento};
@@ -203,14 +205,14 @@ fn from_background(mut result: Map<String, Value>) -> Result<Outcome, Failure> {
 
 /// Does all of it, but for the flag.
 fn finish(options: &Options, magento: &Magento, held: &Held) -> Result<Outcome, Failure> {
-    let config = std::fs::read(magento.path().join("app/etc/config.php")).ok();
+    let config = config(magento);
     let mut log = Log::open(&options.deploy_to)?;
     let answers = upgrade(options, magento, &mut log, held)
         .map_err(|failure| closed(failure, options, log.path()))?;
     let changed = answers.iter().any(|answer| !answer.says("Nothing to import."))
         || options.how != How::Import;
     let seconds: f64 = answers.iter().map(Answer::seconds).sum();
-    let rewritten = config != std::fs::read(magento.path().join("app/etc/config.php")).ok();
+    let rewritten = config != crate::config(magento);
     Ok(Outcome::new(changed)
         .msg(format!("{} ({seconds:.1} s)", done(options.how, changed)))
         .value("seconds", (seconds * 1000.0).round() / 1000.0)
@@ -225,6 +227,13 @@ fn finish(options: &Options, magento: &Magento, held: &Held) -> Result<Outcome, 
              because its modules were not in Magento's order; commit the file as it is now"
                 .to_owned()
         })))
+}
+
+/// `app/etc/config.php` of the release, which may be the web user's to exchange; `None` where it is
+/// no file of a size that Magento writes.
+fn config(magento: &Magento) -> Option<Vec<u8>> {
+    let etc = RelPath::new("app/etc").ok()?;
+    Dir::open(magento.path()).ok()?.open_inside(&etc).ok()?.read("config.php").ok()?
 }
 
 /// Runs the commands until one fails.

@@ -276,6 +276,7 @@ impl Master {
 
 /// The path of a process's program, if only root (or we) can have put that there, and if it is
 /// called as php-fpm is.
+#[expect(clippy::disallowed_methods, reason = "the root directory")]
 fn program_path(process: &Process, root: &OwnedFd, program: &OwnedFd) -> Result<PathBuf, String> {
     let stat = fstat(program).map_err(|error| format!("cannot be looked at: {error}"))?;
     let path = process.link("exe").map_err(|error| format!("cannot be looked at: {error}"))?;

@@ -20,6 +20,7 @@ const NOTHING: &str = "Nothing was changed.";
 ///
 /// # Errors
 /// `untrusted_configuration`, `broken_configuration` when there is none.
+#[expect(clippy::disallowed_methods, reason = "the root directory")]
 pub fn configuration(path: &Path) -> Result<PathBuf, Failure> {
     let what = format!("not using php-fpm's configuration '{}'", path.display());
     let untrusted = |why: String| {

@@ -153,6 +153,7 @@ fn sweep(parent: &Dir) {
 }
 
 /// 128 bits as hexadecimal digits.
+#[expect(clippy::disallowed_methods, reason = "a device of the system")]
 fn random() -> Result<String, Failure> {
     let path = Path::new("/dev/urandom");
     let mut bytes = [0; 16];

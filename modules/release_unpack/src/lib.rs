@@ -11,6 +11,7 @@ mod tar_options;
 mod unchanged;
 
 use oxistrano_archive::{self as archive, Limits, Pattern, UnpackOptions};
+use oxistrano_core::dir::open_followed;
 use oxistrano_core::{
     users, AbsPath, Context, Diff, Dir, Documentation, Failure, IoContext, Literal, Mode, Module,
     Outcome, RelPath,
@@ -352,7 +353,7 @@ fn open(options: &Options, root: Option<&Root>) -> Result<File, Failure> {
     match root.filter(|_| src.starts_with(&options.deploy_to)) {
         // Where others may write, no link is followed.
         Some(root) => root.locate(src).and_then(|(dir, name)| dir.open_file(name)),
-        None => File::open(src).or_fail("open", src),
+        None => open_followed(src).or_fail("open", src),
     }
 }
 

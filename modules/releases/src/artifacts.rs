@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,7 @@ use rustix::fs::{self, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 use serde::Deserialize;
 
+use oxistrano_core::dir::open_followed;
 use oxistrano_core::json::{self, Value};
 use oxistrano_core::{interrupt, users, Dir, Failure, FromValue, IoContext, Kind, OptionSpec};
 
@@ -73,10 +74,7 @@ impl Artifact {
     /// and times it is the same one, whatever container or user this is.
     pub fn open_here(&self) -> Option<File> {
         let here = self.here.as_ref()?;
-        // NONBLOCK: a FIFO must not hold us up.
-        let flags = (OFlags::NONBLOCK | OFlags::CLOEXEC).bits();
-        let mut options = File::options();
-        let file = options.read(true).custom_flags(flags as i32).open(&here.path).ok()?;
+        let file = open_followed(&here.path).ok()?;
         self.is_unchanged(&file).then_some(file)
     }
 

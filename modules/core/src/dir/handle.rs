@@ -66,6 +66,7 @@ impl Handle {
     ///
     /// # Errors
     /// An I/O error.
+    #[expect(clippy::disallowed_methods, reason = "of what is held, by an empty name")]
     pub fn set_owner(&self, owner: Option<u32>, group: Option<u32>) -> Result<(), Failure> {
         let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
         fs::chownat(&self.fd, "", owner, group, AtFlags::EMPTY_PATH)
@@ -76,6 +77,7 @@ impl Handle {
     ///
     /// # Errors
     /// An I/O error.
+    #[expect(clippy::disallowed_methods, reason = "of what is held, by its number")]
     pub fn set_mode(&self, mode: u32) -> Result<(), Failure> {
         // Before Linux 6.6 there is no other way to name it without its name.
         fs::chmod(self.by_number(), Mode::from_raw_mode(mode))
@@ -86,6 +88,10 @@ impl Handle {
     ///
     /// # Errors
     /// An I/O error.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "of what is held, by an empty name or its number"
+    )]
     pub fn set_times(&self, times: &Timestamps) -> Result<(), Failure> {
         let set = match fs::utimensat(self.fd.as_fd(), "", times, AtFlags::EMPTY_PATH) {
             // Before Linux 5.8.

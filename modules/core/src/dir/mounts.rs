@@ -14,6 +14,7 @@ use crate::Failure;
 const MOST: u64 = 16 << 20;
 
 /// What is mounted at a path, in words.
+#[expect(clippy::disallowed_methods, reason = "a file of the kernel, read up to a bound")]
 pub fn mounted_at(path: &Path) -> Option<String> {
     // What is mounted there may not be looked at, what is above it may.
     let real = path.parent()?.canonicalize().ok()?.join(path.file_name()?);

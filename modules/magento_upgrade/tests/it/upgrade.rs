@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
+use std::time::{Duration, Instant};
 
 use oxistrano_harness::{
     await_end, exception, fails, is_root, json, not_checked, Manifest, Reply, Shop, Signal, Value,
@@ -599,4 +600,29 @@ fn a_lock_that_cannot_be_had_is_a_warning() {
     let reply = shop.run("magento_upgrade", how("upgrade")).changed();
     reply.warns("a second upgrade at the same time would not be noticed");
     assert!(is_open(&shop));
+}
+
+#[test]
+fn whatever_the_web_user_puts_in_the_place_of_config_php_is_neither_waited_for_nor_read() {
+    let kinds: [(&str, &[&str]); 4] = [
+        ("a FIFO", &["mkfifo"]),
+        ("an endless file", &["ln", "-s", "/dev/zero"]),
+        ("a file with a hole of 200 GB", &["truncate", "-s", "200G"]),
+        ("a directory", &["mkdir"]),
+    ];
+    for (what, command) in kinds {
+        let shop = closed();
+        shop.answer("setup:upgrade", UPGRADE);
+        for release in ["1", "2"] {
+            let config = shop.root.at(format!("releases/{release}/app/etc/config.php"));
+            fs::remove_file(&config).unwrap();
+            let mut make = std::process::Command::new(command[0]);
+            let made = make.args(&command[1..]).arg(&config).status().unwrap();
+            assert!(made.success(), "{what}");
+        }
+        let began = Instant::now();
+        let reply = shop.run("magento_upgrade", both()).changed();
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}: {:?}", began.elapsed());
+        assert!(!reply.to_string().contains("config.php"), "{what}: {reply}");
+    }
 }
