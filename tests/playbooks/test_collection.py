@@ -211,3 +211,22 @@ def test_readme_of_a_role_names_variables_that_there_are(role):
     named = set(re.findall(r"\b(?:ansistrano|oxistrano|magento2)_[a-z_]+\b(?!…)", text)) - {"ansistrano_"}
     known = set(re.findall(r"`((?:ansistrano|oxistrano|magento2)_[a-z_]+)`", (REPOSITORY / "docs/variables.md").read_text()))
     assert named <= known, named - known
+
+
+def test_sbom_names_what_is_linked_and_nothing_else():
+    def sbom(what):
+        return subprocess.run([REPOSITORY / "scripts/sbom", what], capture_output=True, text=True, check=True).stdout
+
+    text = sbom("bom")
+    bom = json.loads(text)
+    names = {component["name"] for component in bom["components"]}
+    assert {"oxistrano", *MODULES, "serde_json", "zstd-sys", "zstd", "xz", "rust-std", "libc"} <= names
+    # What tests, what builds, what runs in the compiler.
+    assert not names & {"proptest", "tempfile", "assert_cmd", "nix", "xtask", "yaml-rust2", "cc", "serde_derive"}
+    known = {component["bom-ref"] for component in bom["components"]} | {bom["metadata"]["component"]["bom-ref"]}
+    for entry in bom["dependencies"]:
+        assert {entry["ref"], *entry["dependsOn"]} <= known
+    assert sbom("bom") == text
+    licenses = sbom("licenses")
+    crates = {component["name"] for component in bom["components"] if component.get("purl", "").startswith("pkg:cargo/")}
+    assert all(re.search(rf"^{name} \d", licenses, re.M) for name in crates)
