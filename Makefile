@@ -27,7 +27,7 @@ test: lint test-rust test-playbooks ## test everything that can be tested on one
 
 .PHONY: test-rust
 test-rust: ## run unit tests, property tests, and the tests of each module's binary
-	cargo test --workspace --locked --quiet
+	@scripts/test-rust
 
 .PHONY: test-playbooks
 test-playbooks: build ## test the roles on localhost and over SSH, with the newest and the oldest ansible-core
@@ -39,16 +39,28 @@ test-playbooks: build ## test the roles on localhost and over SSH, with the newe
 test-matrix: build ## test the roles with each supported ansible-core, 2.14 to 2.22: an hour and a half
 	@scripts/playbooks all
 
-.PHONY: lint
-lint: build ## check formatting, lints, generated files, and that the binaries are static and small
+.PHONY: test-long
+test-long: ## test what CI has only a sample of: every point of each sweep, every planted fault: hours
+	@scripts/test-long $(ARGS)
+
+.PHONY: faults
+faults: ## plant each fault of tests/faults into a copy, and see that a test notices it: an hour (ARGS=--help)
+	@python3 tests/faults/plant.py $(ARGS)
+
+.PHONY: lint-quick
+lint-quick: ## check what needs no building: formatting, YAML
 	cargo fmt --all --check
+	@scripts/venv .build/lint $(REQUIREMENTS)/lint.txt
+	@scripts/lint --quick
+
+.PHONY: lint
+lint: lint-quick build ## check formatting, lints, generated files, and that the binaries are static and small
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings -A clippy::disallowed_methods
 	@# clippy.toml is for what is shipped.
 	cargo clippy --lib --bins --locked --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 	cargo xtask gen --check
 	cargo xtask sizes
-	@scripts/venv .build/lint $(REQUIREMENTS)/lint.txt
 	@python3 scripts/crates
 	@scripts/newer-ansible
 	@scripts/lint

@@ -38,10 +38,16 @@ def pytest_addoption(parser):
         default=os.environ.get("OXISTRANO_ANSIBLE") or Path(sys.executable).with_name("ansible-playbook"),
         help="the ansible-playbook to test with, in a virtual environment (or OXISTRANO_ANSIBLE)",
     )
+    parser.addoption("--sweep", action="store_true", help="everything that is a sweep in full, not a sample of it")
+    parser.addoption(
+        "--not-once", action="store_true", help="leave out what is the same whatever the version of ansible-core"
+    )
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(what): what must be there for the test to make sense")
+    config.addinivalue_line("markers", "once: the same whatever the version of ansible-core (--not-once)")
+    config.addinivalue_line("markers", "xdist_group(name): one after the other, also where several run at once")
     try:
         config.ansible = Ansible(config.getoption("--ansible"))
     except RuntimeError as error:
@@ -73,9 +79,23 @@ def reason_against(what, ansible):
     return None if shutil.which(what) else f"no {what} on this machine"
 
 
+def group_of(item):
+    """Tests of one group are not run at once. A file is one, for what its tests share is made once; those that
+    look at what a user without a home has below /var/tmp are one together."""
+    other_places = ("test_transport", "test_hosts", "test_multiplex")
+    if item.path.stem in other_places or "for_nobody" in item.fixturenames:
+        return "var_tmp"
+    return item.path.stem
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     kept, left = [], []
     for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+        if config.getoption("--not-once") and any(item.iter_markers("once")):
+            left.append(item)
+            continue
         needs = [what for marker in item.iter_markers("needs") for what in marker.args]
         reasons = [reason for reason in (reason_against(what, config.ansible) for what in needs) if reason]
         if reasons:
