@@ -3,6 +3,8 @@
 SHELL := /bin/sh
 VENV := .build/venv
 REQUIREMENTS := tests/requirements
+# Those of ansible-core that `make sanity` takes.
+VERSIONS = 2.19 newest
 ARCHIVE = oxistrano-deploy-$(shell sed -n 's/^version: //p' galaxy.yml).tar.gz
 .PHONY: help
 help: ## list the commands
@@ -94,7 +96,7 @@ collection: build ## build the archive for ansible-galaxy collection install, in
 
 .PHONY: sanity
 sanity: collection ## check the archive as Ansible and Galaxy do: ansible-test sanity, galaxy-importer (15 minutes)
-	@for version in 2.19 newest; do scripts/sanity $$version .build/$(ARCHIVE) $(ARGS) || exit 1; done
+	@for version in $(VERSIONS); do scripts/sanity $$version .build/$(ARCHIVE) $(ARGS) || exit 1; done
 	@scripts/importer .build/$(ARCHIVE)
 
 .PHONY: release

@@ -108,6 +108,17 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=left)
 
 
+def pytest_sessionfinish(session):
+    # Where several run at once, those that collect are others than the one that prints the summary.
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["not_here"] = session.config.not_here
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    node.config.not_here |= getattr(node, "workeroutput", {}).get("not_here", {})
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if config.not_here:
         terminalreporter.section("deselected: cannot be tested here")

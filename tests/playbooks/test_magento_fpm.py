@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from magento_run import Watch
 
-pytestmark = pytest.mark.needs("shop")
+pytestmark = [pytest.mark.needs("shop"), pytest.mark.once]
 DOCUMENT_ROOT = True
 
 

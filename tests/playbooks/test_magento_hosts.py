@@ -9,7 +9,7 @@ import pytest
 from ansible_run import PLAYBOOKS
 from magento_run import FILES, Watch, hook_file
 
-pytestmark = pytest.mark.needs("shop")
+pytestmark = [pytest.mark.needs("shop"), pytest.mark.once]
 WEB_HOSTS = 3
 HOSTS = ["web1", "web2", "web3"]
 NAMED = PLAYBOOKS / "magento-named.yml"

@@ -152,6 +152,7 @@ SPOILT = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("what, spoil", SPOILT)
 def test_what_another_user_could_have_written_is_not_run(info, cache, what, spoil):
     info().good()
@@ -172,6 +173,7 @@ def test_what_another_user_could_have_written_is_not_run(info, cache, what, spoi
         assert "oxistrano: not used on the host:" in result.output
 
 
+@pytest.mark.once
 def test_a_linked_cache_directory_is_used_where_it_leads(info, cache):
     """Only this user can have made the link: each directory on the way is his or root's."""
     cache.parent.mkdir()
@@ -191,6 +193,7 @@ def private(directory):
     return directory
 
 
+@pytest.mark.once
 @pytest.mark.needs("root")
 def test_a_link_of_somebody_else_does_not_lead_to_a_directory_of_this_user(project, info, tmp_path):
     """All that is checked of the directory is right, and what is old in it would be removed as unused."""
@@ -207,6 +210,7 @@ def test_a_link_of_somebody_else_does_not_lead_to_a_directory_of_this_user(proje
     assert os.listdir(there) == ["precious"]
 
 
+@pytest.mark.once
 def test_a_cache_that_leads_to_what_is_none_is_not_used(info, cache):
     cache.parent.mkdir()
     there = private(cache.parent.parent / "private")
@@ -215,6 +219,7 @@ def test_a_cache_that_leads_to_what_is_none_is_not_used(info, cache):
     assert os.listdir(there) == ["precious"]
 
 
+@pytest.mark.once
 def test_a_link_into_a_directory_of_others_is_not_used(info, cache):
     cache.parent.mkdir()
     elsewhere = cache.parent.parent / "elsewhere"
@@ -248,6 +253,7 @@ def test_a_program_that_the_disk_has_damaged_is_replaced_by_the_next_call(info, 
     assert file.read_bytes() == whole
 
 
+@pytest.mark.once
 def test_a_home_that_others_can_write_to_is_not_used(project, info, cache):
     home = Path(project.environment["HOME"])
     home.chmod(0o777)
@@ -256,6 +262,7 @@ def test_a_home_that_others_can_write_to_is_not_used(project, info, cache):
     assert f"{home} is not of this user alone" in result.output
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("home", ["/nonexistent", "", "relative"])
 def test_without_a_home_there_is_another_place(project, play, tmp_path, home):
     (tmp_path / "own").mkdir()
@@ -268,6 +275,7 @@ def test_without_a_home_there_is_another_place(project, play, tmp_path, home):
     assert len(operations(result)) == 1
 
 
+@pytest.mark.once
 @pytest.mark.needs("root", "mount")
 def test_a_home_without_programs_is_noticed(project, info, cache, var_tmp):
     home = project.environment["HOME"]
@@ -433,6 +441,7 @@ def test_no_log_hides_arguments_and_result(play, project):
         assert secret not in result.output and "censored" in result.output
 
 
+@pytest.mark.once
 def test_many_at_once_on_a_fresh_host(project, info, cache):
     project.hosts = {f"web{number}": {} for number in range(8)}
     result = info("--forks", "8").good()
@@ -442,6 +451,7 @@ def test_many_at_once_on_a_fresh_host(project, info, cache):
     assert file.read_bytes() == PROGRAM.read_bytes()
 
 
+@pytest.mark.once
 def test_what_has_not_been_used_for_long_goes_when_something_comes(info, cache):
     info().good()
     now = time.time()
@@ -507,6 +517,7 @@ def test_async_tasks_run_to_their_end(project, play, artifacts):
     assert not list(Path(project.environment["HOME"]).glob(".ansible/tmp/ansible-tmp-*"))
 
 
+@pytest.mark.once
 def test_each_module_has_its_action_plugin():
     """Ansible then loads the plugin once, in the process that all tasks are forked from."""
     links = {path.stem for path in (CHECKOUT / "plugins/action").iterdir() if path.is_symlink()}
@@ -540,6 +551,7 @@ def sh_of(shell, directory):
     return directory
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "shell", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("dash", "bash", "busybox", "zsh", "mksh")]
 )
@@ -587,6 +599,7 @@ def test_the_scripts_run_in_every_sh(host_script, tmp_path, shell):
     assert sorted(os.listdir(home / ".ansible/oxistrano")) == ["file", "other"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "shell", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("bash", "zsh", "fish", "tcsh", "mksh")]
 )
