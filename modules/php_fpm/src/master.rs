@@ -99,8 +99,8 @@ impl Master {
     pub fn of(pid: u32) -> Option<Result<Self, Doubtful>> {
         let process = Process::open(pid).ok()?;
         let doubtful = |why: String, is_roots| Some(Err(Doubtful { pid, why, is_roots }));
-        // First, and from the kernel's memory: the title is in the process's own, which can be
-        // made so that who reads it waits.
+        // First, and from the kernel's memory: the title is in the process's own, and its word only
+        // (kernels before 4.17 even wait for whatever it has put there).
         let ids = process.users().ok()?;
         let me = users::current();
         if !ids.iter().all(|id| *id == me) && ids != [0; 4] {
