@@ -8,11 +8,16 @@ VERSIONS = 2.19 newest
 ARCHIVE = oxistrano-deploy-$(shell sed -n 's/^version: //p' galaxy.yml).tar.gz
 .PHONY: help
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: build
 build: ## build the program that holds the modules, static
 	@cargo xtask build
+	@scripts/collections
+
+.PHONY: build-all
+build-all: ## build them for aarch64 as well, by tools of Debian that are unpacked below .build
+	@cargo xtask build --all
 	@scripts/collections
 
 .PHONY: gen
@@ -40,6 +45,18 @@ test-playbooks: build ## test the roles on localhost and over SSH, with the newe
 .PHONY: test-matrix
 test-matrix: build ## test the roles with each supported ansible-core, 2.14 to 2.22: an hour and a half
 	@scripts/playbooks all
+
+# Where system calls and structures of the kernel are. The decoders in C are in the deploys.
+ARM64_CRATES := oxistrano-core oxistrano-tree oxistrano-releases
+# Under the emulator, the kernel takes that for the program of the process.
+ARM64_SKIP := process::tests::this_process_is_who_it_is
+
+.PHONY: test-arm64
+test-arm64: build-all ## test on aarch64, emulated: unit tests, and deploys to such a host over SSH (as root)
+	@scripts/arm64
+	cargo xtask cross test --locked --quiet --lib $(ARM64_CRATES:%=-p %) -- $(ARM64_SKIP:%=--skip %)
+	@# Where it cannot run, it says why, and fails.
+	@OXISTRANO_ARM64=1 scripts/playbooks newest -- tests/playbooks/test_arm64.py
 
 .PHONY: test-long
 test-long: ## test what CI has only a sample of: every point of each sweep, every planted fault: hours
@@ -118,4 +135,4 @@ clean: ## remove everything that was built
 	@# Molecule's hosts, if some are still there, have their files mounted from below .build.
 	@[ ! -d .build/molecule/podman ] || OXISTRANO_ENGINE=podman scripts/molecule-engine rm --force --all >/dev/null
 	rm -rf target .build
-	rm -rf plugins/plugin_utils/programs; find plugins/modules -type l -delete
+	rm -rf plugins/plugin_utils/programs plugins/modules/linux_*; find plugins/modules -type l -delete

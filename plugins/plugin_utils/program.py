@@ -43,6 +43,14 @@ def built(scratch):
     return {system: program for system, program in found if program}
 
 
+def links(system):
+    """The directory of C(MODULES) with the links to the program for this system; None if there is
+    none: the links in C(MODULES) itself are for the machine that it was built on.
+    """
+    directory = system.lower().replace(" ", "_")
+    return directory if os.path.isdir(os.path.join(MODULES, directory)) else None
+
+
 def _find(system, scratch):
     path = os.path.join(DIRECTORY, SYSTEMS[system])
     try:

@@ -53,20 +53,33 @@ class Transport:
     def run_stock(self, module, arguments, task_vars, reason):
         """Runs it as ansible-core does, and says why."""
         self._tell(f"{module} goes the way of ansible-core: {reason}")
+        name = "/".join(filter(None, (self._links_for_host(module), module)))
         # ansible-core would take the module's documentation for the module.
-        if not os.path.exists(os.path.join(program.MODULES, module)):
-            self._programs(module)
+        if not os.path.exists(os.path.join(program.MODULES, name)):
             raise AnsibleError(
-                f"cannot run {COLLECTION}.{module}: {program.MODULES}/{module} is missing, a link to the program,"
+                f"cannot run {COLLECTION}.{module}: {program.MODULES}/{name} is missing, a link to the program,"
                 f" and without it ansible-core cannot run the module ({reason}). Install the collection's archive"
                 " again, by ansible-galaxy; in a checkout, make build makes the link. Nothing was changed."
             )
         return self._execute_module(
-            module_name=f"{COLLECTION}.{module}",
+            module_name=f"{COLLECTION}.{name.replace('/', '.')}",
             module_args=dict(arguments),
             task_vars=task_vars,
             wrap_async=self._task.async_val and not self._connection.has_native_async,
         )
+
+    def _links_for_host(self, module):
+        """The directory of the links for the host's system, where they are not the usual ones.
+
+        One more operation, where it matters. PowerShell has no uname, and cannot run the module.
+        """
+        programs = self._programs(module)
+        if len(programs) == 1 or getattr(self._connection._shell, "_IS_WINDOWS", False):
+            return None
+        said = self._low_level_execute_command("uname -sm")["stdout"].split("\n")
+        system = next((line.strip() for line in reversed(said) if line.strip()), "")
+        self._check_system(module, programs, system)
+        return program.links(system)
 
     def _tell(self, text):
         display.vvv(f"oxistrano: {text}", host=self._play_context.remote_addr)
@@ -142,11 +155,7 @@ class Transport:
         """Installs the program on the host and runs C(module)."""
         if said["why"]:
             self._tell(f"not used on the host: {said['why']}")
-        if said["system"] not in programs:
-            raise AnsibleError(
-                f"cannot run {COLLECTION}.{module}: the host is {said['system'] or 'of a system that it does not tell'},"
-                f" and the program is built for {' and '.join(programs)} (in {program.DIRECTORY}). Nothing was changed."
-            )
+        self._check_system(module, programs, said["system"])
         wanted = programs[said["system"]]
         # On this machine compressing takes longer than copying.
         decompressor = "cat" if self._connection.transport == "local" else said["decompressor"]
@@ -157,6 +166,14 @@ class Transport:
         self._tell(f"bringing {wanted.file} to {said['directory']} ({len(packed)} bytes, {decompressor})")
         command = host_script.install(module, export, said["directory"], decompressor, wanted)
         return self._operate(command, (export + text + "\n").encode() + packed)
+
+    def _check_system(self, module, programs, system):
+        """Raises C(AnsibleError) when there is no program for C(system), a host's C(uname -sm)."""
+        if system not in programs:
+            raise AnsibleError(
+                f"cannot run {COLLECTION}.{module}: the host is {system or 'of a system that it does not tell'},"
+                f" and the program is built for {' and '.join(programs)} (in {program.DIRECTORY}). Nothing was changed."
+            )
 
     def _operate(self, command, data):
         """One remote operation with C(data) on standard input."""

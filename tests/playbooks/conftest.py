@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).parent.parent))
 from ansible_run import CHECKOUT, DEPLOY, HERE, Ansible, Project  # noqa: E402
 from magento_run import Magento  # noqa: E402
 from shop import Missing, Shop, requirements  # noqa: E402
+import arm64  # noqa: E402
 import sshd as sshd_module  # noqa: E402
 from sshd import Sshd  # noqa: E402
 
@@ -65,6 +66,8 @@ def reason_against(what, ansible):
     """Why a test that needs this cannot run; None if it can."""
     if what == "root":
         return None if os.getuid() == 0 else "not run as root"
+    if what == "arm64":
+        return arm64.reason_against() if os.environ.get("OXISTRANO_ARM64") else "make test-arm64 runs it"
     if what == "moto":
         there = importlib.util.find_spec("moto") and {"boto3", "amazon.aws"} <= ansible.has
         return None if there else "no moto, boto3 and amazon.aws beside this ansible-core"

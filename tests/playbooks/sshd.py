@@ -31,6 +31,8 @@ Subsystem sftp internal-sftp
 class Sshd:
     """Runs from `start` to `stop`. `home` should be short: sockets of ssh lie there."""
 
+    PATIENCE = 10
+
     def __init__(self, home: Path):
         self.home = home
         self.log = home / "log"
@@ -56,9 +58,9 @@ class Sshd:
         (self.home / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [program, "-D", "-e", "-f", self.home / "config"], stdin=subprocess.DEVNULL, stderr=log
+                self.command(program), stdin=subprocess.DEVNULL, stderr=log
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + self.PATIENCE
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
@@ -67,6 +69,10 @@ class Sshd:
                 time.sleep(0.05)
         self.stop()
         raise RuntimeError(f"sshd did not start: {self.log.read_text()}")
+
+    def command(self, program):
+        """What runs it, with all files in place."""
+        return [program, "-D", "-e", "-f", self.home / "config"]
 
     def stop(self):
         if self.process and self.process.poll() is None:

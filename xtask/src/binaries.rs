@@ -4,36 +4,77 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{reproducible, root, Outcome};
+use crate::{cross, reproducible, root, Outcome};
 
 /// Where the programs are, one for each system that they were built for.
 const PROGRAMS: &str = "plugins/plugin_utils/programs";
 /// What it can be built for, by the word of `uname -m`.
 pub const PROCESSORS: [&str; 2] = ["x86_64", "aarch64"];
+/// How rustc makes a static program.
+pub const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 /// Where Ansible looks for modules.
 const MODULES: &str = "plugins/modules";
 
-/// Builds it for musl where the toolchain has it, else for glibc.
-pub fn build(_: &[String]) -> Outcome {
+/// Builds it for this machine's processor; with `--all` for the others as well.
+pub fn build(arguments: &[String]) -> Outcome {
+    let own = std::env::consts::ARCH;
     let target = targets()
         .into_iter()
         .find(|target| has_target(target))
         .ok_or("the Rust toolchain has no target for Linux on this processor")?;
+    let program = path_for(own);
+    let changed = install(&compile(&target, &[])?, &program)?;
+    link(&root().join(MODULES), "..", &program)?;
+    let all = arguments.iter().any(|argument| argument == "--all");
+    for processor in PROCESSORS.into_iter().filter(|processor| *processor != own) {
+        if all {
+            match cross::variables(processor) {
+                Ok(variables) => build_other(processor, &variables)?,
+                Err(why) => eprintln!("built for {own} alone, not for {processor}: {why}"),
+            }
+        } else if changed && path_for(processor).exists() {
+            // It would be sent to hosts, beside plugins that are newer.
+            remove(processor)?;
+            eprintln!("removed the program for {processor}, which is older: `cargo xtask build --all` makes it anew");
+        }
+    }
+    Ok(())
+}
+
+fn build_other(processor: &str, variables: &[(String, PathBuf)]) -> Outcome {
+    let program = path_for(processor);
+    install(&compile(&format!("{processor}-unknown-linux-gnu"), variables)?, &program)?;
+    let directory = links_of(processor);
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+    link(&directory, "../..", &program)
+}
+
+fn remove(processor: &str) -> Outcome {
+    let failed = |error| format!("cannot remove the program for {processor}: {error}");
+    std::fs::remove_file(path_for(processor)).map_err(failed)?;
+    match std::fs::remove_dir_all(links_of(processor)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Builds the program for a target, and returns where it is.
+fn compile(target: &str, variables: &[(String, PathBuf)]) -> Result<PathBuf, String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo.args(["build", "--release", "--locked", "--package", "oxistrano", "--bin", "oxistrano"]);
     // Apart from other builds, whose flags differ.
-    cargo.args(["--target", &target, "--target-dir", "target/static"]);
-    reproducible::prepare(&mut cargo, "-C target-feature=+crt-static -C relocation-model=static");
+    cargo.args(["--target", target, "--target-dir", "target/static"]);
+    cargo.envs(variables.iter().map(|(name, value)| (name, value)));
+    reproducible::prepare(&mut cargo, STATIC);
     let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}"))?;
     if !status.success() {
-        return Err("cargo build failed".to_owned());
+        return Err(format!("cargo build failed for {target}"));
     }
     let built = root().join("target/static").join(target).join("release/oxistrano");
     check_static(&built)?;
-    let program = path_for(std::env::consts::ARCH);
-    install(&built, &program)?;
-    link(&program)
+    Ok(built)
 }
 
 /// Where the program for a processor is.
@@ -41,7 +82,13 @@ pub fn path_for(processor: &str) -> PathBuf {
     root().join(PROGRAMS).join(format!("oxistrano-linux-{processor}"))
 }
 
-/// What it can be built for here, the best first.
+/// Where ansible-core's own way finds the modules for another processor
+/// (`oxistrano.deploy.linux_aarch64.release_info`).
+fn links_of(processor: &str) -> PathBuf {
+    root().join(MODULES).join(format!("linux_{processor}"))
+}
+
+/// What it can be built for on this processor, the best first: musl where the toolchain has it.
 fn targets() -> Vec<String> {
     ["musl", "gnu"].map(|c| format!("{}-unknown-linux-{c}", std::env::consts::ARCH)).into()
 }
@@ -80,30 +127,31 @@ fn check_static(path: &Path) -> Outcome {
     }
 }
 
-/// Replaces it in one step: a playbook may be running.
-fn install(from: &Path, to: &Path) -> Outcome {
+/// Replaces it in one step: a playbook may be running. Returns whether it was another one.
+fn install(from: &Path, to: &Path) -> Result<bool, String> {
     if std::fs::read(from).ok() == std::fs::read(to).ok() {
-        return Ok(());
+        return Ok(false);
     }
     let new = to.with_extension("new");
     std::fs::create_dir_all(root().join(PROGRAMS))
         .and_then(|()| std::fs::copy(from, &new))
         .and_then(|_| std::fs::rename(&new, to))
+        .map(|()| true)
         .map_err(|error| format!("cannot write {}: {error}", to.display()))
 }
 
-/// Each module is a link to the program, and no link is left of one that is gone.
-fn link(program: &Path) -> Outcome {
-    let directory = root().join(MODULES);
+/// In this directory, each module is a link to the program, and no link is left of one that is
+/// gone. `up` leads from there to `plugins`.
+fn link(directory: &Path, up: &str, program: &Path) -> Outcome {
     let failed = |error| format!("cannot make the links in {}: {error}", directory.display());
-    for entry in std::fs::read_dir(&directory).map_err(failed)? {
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if path.is_symlink() && path.extension().is_none() {
             std::fs::remove_file(path).map_err(failed)?;
         }
     }
     let name = program.file_name().unwrap_or_default();
-    let target = Path::new("../plugin_utils/programs").join(name);
+    let target = Path::new(up).join("plugin_utils/programs").join(name);
     for module in oxistrano::MODULES {
         symlink(&target, directory.join(module.name)).map_err(failed)?;
     }

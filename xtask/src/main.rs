@@ -2,6 +2,7 @@
 
 mod binaries;
 mod collection;
+mod cross;
 mod documentation;
 mod new;
 mod page;
@@ -19,7 +20,16 @@ pub type Outcome = Result<(), String>;
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
 const TASKS: &[Task] = &[
-    ("build", "build the shipped program, static, and link the modules to it", binaries::build),
+    (
+        "build",
+        "build the program, static, and the links to it (--all: for aarch64 as well)",
+        binaries::build,
+    ),
+    (
+        "cross",
+        "run cargo for aarch64, emulated: cargo xtask cross test -p oxistrano-core",
+        cross::cargo,
+    ),
     ("gen", "write generated documentation (--check: fail if it is not up to date)", generate),
     ("new", "NAME: make a module that builds, is documented and tested", new::new),
     ("sizes", "compare the program with xtask/sizes.txt (--write: note them there)", sizes::check),
