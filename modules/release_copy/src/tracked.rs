@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oxistrano_core::{command, Dir, Failure, RelPath};
+use oxistrano_core::{command, users, Dir, Failure, RelPath};
 
 /// Long enough for a repository of a million files on a slow disk.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -16,7 +16,9 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// # Errors
 /// When Git fails, or when nothing is tracked there.
 pub fn files(git: &Path, tree: &Dir, subtree: Option<&RelPath>) -> Result<Vec<RelPath>, Failure> {
-    let words = ["ls-files", "-z", "--recurse-submodules"].map(OsString::from);
+    require_trusted(tree)?;
+    let words = ["-c", "core.fsmonitor=false", "ls-files", "-z", "--recurse-submodules"];
+    let words = words.map(OsString::from);
     let argv: Vec<OsString> = std::iter::once(git.as_os_str().to_owned()).chain(words).collect();
     let output = command::run(&argv, tree.path(), TIMEOUT)?;
     let mut files = Vec::new();
@@ -50,4 +52,25 @@ pub fn files(git: &Path, tree: &Dir, subtree: Option<&RelPath>) -> Result<Vec<Re
         )
         .path(tree.path())),
     }
+}
+
+/// Git runs programs that a repository's configuration names. Since 2.35.2 it refuses that of
+/// somebody else by itself; Debian 11's does not.
+fn require_trusted(tree: &Dir) -> Result<(), Failure> {
+    // As Git has it: who became root by sudo may use what is theirs.
+    let by_sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
+    let by_sudo = by_sudo.filter(|_| users::is_root());
+    let trusted = |uid: u32| uid == 0 || uid == users::current() || Some(uid) == by_sudo;
+    for info in [Some(tree.info()?), tree.lookup(".git")?].into_iter().flatten() {
+        if !trusted(info.uid()) {
+            return Err(Failure::new(
+                "untrusted_repository",
+                format!("refusing to run git in '{}'", tree.path().display()),
+            )
+            .cause(format!("it belongs to user id {}, whose programs git would run", info.uid()))
+            .remedy("deploy as that user, or give the repository to the one who deploys")
+            .path(tree.path()));
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use oxistrano_harness::{json, Manifest, Root, Value};
+use oxistrano_harness::{is_root, json, not_checked, Manifest, Root, Value, NOBODY};
 
 /// A root in which the deploy of 2 has begun and 1 is live, and a tree beside it.
 fn started() -> Root {
@@ -357,4 +357,25 @@ fn what_is_no_work_tree_is_refused_with_what_git_says() {
     reply.says(["not a git repository"]);
     assert_ne!(reply["rc"], 0);
     before.assert_same(&root.content());
+}
+
+#[test]
+fn git_is_not_run_in_a_repository_of_somebody_else() {
+    if !is_root() {
+        return not_checked("repositories of other users");
+    }
+    let root = started();
+    let work = root.beside("work");
+    repository(&work, &[("index.php", "1")]);
+    let trace = root.beside("was-run");
+    git(&work, &["config", "core.fsmonitor", &format!("touch {};:", trace.display())]);
+    let arguments = json!({"version": "2", "src": work.to_str(), "git_tracked": true});
+    for theirs in [work.join(".git"), work.clone()] {
+        std::os::unix::fs::chown(&theirs, Some(NOBODY), Some(NOBODY)).unwrap();
+        let reply = root.run("release_copy", arguments.clone()).failed("untrusted_repository");
+        reply.says(["it belongs to user id 65534", "Nothing was changed."]);
+        std::os::unix::fs::chown(&theirs, Some(0), Some(0)).unwrap();
+    }
+    let _ = root.run("release_copy", arguments).changed();
+    assert!(!trace.exists(), "nor what the configuration names");
 }
