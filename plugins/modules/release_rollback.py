@@ -125,7 +125,7 @@ notes:
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
   - >-
-    Linux on x86_64.
+    Linux on x86_64 or aarch64.
 seealso:
   - module: oxistrano.deploy.release_activate
   - module: oxistrano.deploy.release_info

@@ -241,7 +241,7 @@ notes:
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
   - >-
-    Linux on x86_64.
+    Linux on x86_64 or aarch64.
 seealso:
   - module: oxistrano.deploy.release_setup
   - module: oxistrano.deploy.release_copy

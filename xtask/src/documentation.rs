@@ -123,7 +123,7 @@ fn documentation(module: &Program) -> String {
     let always = [
         "A static binary that runs on the host without Python. An action plugin runs for it on \
          the controller.",
-        "Linux on x86_64.",
+        "Linux on x86_64 or aarch64.",
     ];
     list(&mut out, 0, "notes", docs.notes.iter().copied().chain(always));
     if !docs.see_also.is_empty() {
