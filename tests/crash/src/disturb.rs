@@ -97,14 +97,14 @@ const TELLS: [&str; 8] = [
 const HEARS: [&str; 5] = ["socket", "recvfrom", "recvmsg", "poll", "pidfd_open"];
 
 /// The n-th call of a name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {
     /// The system call.
     pub call: &'static str,
     /// Which one, from 1.
     pub number: usize,
     /// Whether it makes a file, when it opens one.
-    creates: bool,
+    pub creates: bool,
     /// Whether it writes the result.
     pub prints: bool,
 }

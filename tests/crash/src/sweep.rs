@@ -167,6 +167,18 @@ impl Extent {
         chosen
     }
 
+    /// Every n-th of all disturbances at these points; where there are fewer than n, the one in
+    /// the middle: no call of a module is left out.
+    fn sample<'a>(&self, points: &'a [Point]) -> Vec<(Fault, &'a Point)> {
+        let at = |fault: &Fault| {
+            let fault = *fault;
+            points.iter().filter(move |point| fault.fits(point)).map(move |point| (fault, point))
+        };
+        let all: Vec<_> = self.faults.iter().flat_map(at).collect();
+        let first = self.stride.min(all.len()) / 2;
+        all.into_iter().skip(first).step_by(self.stride).collect()
+    }
+
     /// Tries every disturbance at these points, each with as many things that may follow it as
     /// there are: `try_one` gets the number of the one that follows, and returns what did not
     /// hold, and whether the run came to the point at all; `may_miss` in a hundred need not.
@@ -179,26 +191,20 @@ impl Extent {
         mut try_one: impl FnMut(Fault, &Point, usize) -> (Vec<String>, bool),
     ) -> Row {
         let mut row = Row::new(what);
-        let (mut index, mut missed) = (0_usize, 0);
-        for fault in &self.faults {
-            for point in points.iter().filter(|point| fault.fits(point)) {
-                index += 1;
-                if !index.is_multiple_of(self.stride) {
-                    continue;
-                }
-                row.points += 1;
-                let turns = match self.both {
-                    true => follow,
-                    false => 1,
-                };
-                for turn in 0..turns {
-                    row.runs += 1;
-                    let (wrong, met) = try_one(*fault, point, (turn + row.points) % follow);
-                    missed += usize::from(!met);
-                    row.violations.extend(wrong.into_iter().map(|wrong| {
-                        format!("{} at {} {}: {wrong}", fault.name(), point.call, point.number)
-                    }));
-                }
+        let mut missed = 0;
+        for (fault, point) in self.sample(points) {
+            row.points += 1;
+            let turns = match self.both {
+                true => follow,
+                false => 1,
+            };
+            for turn in 0..turns {
+                row.runs += 1;
+                let (wrong, met) = try_one(fault, point, (turn + row.points) % follow);
+                missed += usize::from(!met);
+                row.violations.extend(wrong.into_iter().map(|wrong| {
+                    format!("{} at {} {}: {wrong}", fault.name(), point.call, point.number)
+                }));
             }
         }
         if missed > 0 {
@@ -454,5 +460,27 @@ impl<'a> Swept<'a> {
             "the deploy after it ({then:?}) leaves something else: {}",
             differences.join(" or ")
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_leaves_no_row_empty() {
+        let point = |number: usize| Point { call: "openat", number, ..Point::default() };
+        for (count, stride, expected) in
+            [(1, 7, vec![1]), (4, 7, vec![3]), (7, 7, vec![4]), (18, 7, vec![4, 11, 18])]
+        {
+            let points: Vec<_> = (1..=count).map(point).collect();
+            let extent = Extent { stride, ..Extent::kills() };
+            let numbers: Vec<_> =
+                extent.sample(&points).iter().map(|(_, point)| point.number).collect();
+            assert_eq!(numbers, expected, "{count} points, stride {stride}");
+        }
+        let points: Vec<_> = (1..=4).map(point).collect();
+        assert_eq!(Extent::kills().sample(&points).len(), 4);
+        assert!(Extent::kills().sample(&[]).is_empty());
     }
 }
