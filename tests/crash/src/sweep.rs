@@ -469,7 +469,7 @@ mod tests {
 
     #[test]
     fn a_sample_leaves_no_row_empty() {
-        let point = |number: usize| Point { call: "openat", number, ..Point::default() };
+        let point = |number: usize| Point { call: "renameat", number, ..Point::default() };
         for (count, stride, expected) in
             [(1, 7, vec![1]), (4, 7, vec![3]), (7, 7, vec![4]), (18, 7, vec![4, 11, 18])]
         {
