@@ -2,7 +2,7 @@
 //! bounded, and without anything that a terminal takes for a command or that turns the order of
 //! what stands around it.
 //!
-//! [`result`] is the last step of every module, so that nothing gets past it; [`line`] is for what
+//! `result` is the last step of every module, so that nothing gets past it; [`line()`] is for what
 //! becomes part of a sentence.
 
 use serde_json::{Map, Value};
