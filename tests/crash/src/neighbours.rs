@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use oxistrano_harness::{json, Manifest};
-use rustix::fs::{mknodat, renameat_with, FileType, Mode, RenameFlags, CWD};
+use rustix::fs::{
+    mknodat, renameat_with, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid, CWD,
+};
 
 use crate::programs::Said;
 use crate::scene::{names, Deploy, How, Scene, Via};
@@ -63,7 +66,7 @@ pub fn be_hostile(shop: &Path, outside: &Path, own: &Path, seed: u64) {
             5 => fs::create_dir(&evil).is_ok(),
             // The kernel forbids it only where they may not write.
             6 | 7 => fs::hard_link(outside.join("grouped"), &evil).is_ok(),
-            _ => fs::File::create(&evil).and_then(|file| file.set_len(200 << 30)).is_ok(),
+            _ => fs::File::create_new(&evil).and_then(|file| file.set_len(200 << 30)).is_ok(),
         };
         if !made {
             // It may have been carried off, or be there from before.
@@ -180,9 +183,9 @@ fn beside(scene: &Scene, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
                 .extend(wrong_with(&said).map(|why| format!("round {round}, {module}: {why}")));
         }
         if theirs == Theirs::Everything {
-            give(&scene.root(), 1);
-            give(&scene.root().join(".oxistrano"), 1);
-            give(&scene.root().join("releases"), 1);
+            give(scene, &scene.root(), 1);
+            give(scene, &scene.root().join(".oxistrano"), 1);
+            give(scene, &scene.root().join("releases"), 1);
         }
         mend(&scene.root().join(".oxistrano"));
         if Manifest::exact(&scene.outside()) != before {
@@ -236,18 +239,31 @@ fn prepare(scene: &Scene, theirs: Theirs) {
     }
     fs::write(scene.root().join("shared/app/etc/env.php"), "x").expect("a file");
     match theirs {
-        Theirs::Contents => give(&scene.root().join("shared"), 9),
-        Theirs::Everything => give(&scene.root(), 9),
+        Theirs::Contents => give(scene, &scene.root().join("shared"), 9),
+        Theirs::Everything => give(scene, &scene.root(), 9),
     }
 }
 
-/// Gives a tree to the web user, so many levels of it.
-fn give(path: &Path, levels: usize) {
-    let _ = std::os::unix::fs::lchown(path, Some(WEB), Some(WEB));
-    let is_dir = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-    if levels > 0 && is_dir {
-        for name in names(path) {
-            give(&path.join(name), levels - 1);
+/// Gives something in a scene to the web user, so many levels of it. The neighbour may be at work
+/// meanwhile: what it has put there from outside is not given to it by this test.
+fn give(scene: &Scene, path: &Path, levels: usize) {
+    let outside = ["secret", "grouped"].map(|name| scene.outside().join(name).symlink_metadata());
+    give_all_but(&outside.map(|file| file.map_or(0, |file| file.ino())), path, levels);
+}
+
+fn give_all_but(inodes: &[u64], path: &Path, levels: usize) {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(held) = rustix::fs::open(path, flags, Mode::empty()) else { return };
+    let Ok(stat) = rustix::fs::fstat(&held) else { return };
+    if inodes.contains(&stat.st_ino) {
+        return;
+    }
+    let web = (Some(Uid::from_raw(WEB)), Some(Gid::from_raw(WEB)));
+    let _ = rustix::fs::chownat(&held, "", web.0, web.1, AtFlags::EMPTY_PATH);
+    if levels > 0 && FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let here = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+        for name in names(&here) {
+            give_all_but(inodes, &here.join(name), levels - 1);
         }
     }
 }
