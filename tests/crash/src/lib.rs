@@ -11,11 +11,14 @@
 //! * [`reborn`]: the same in a container where every process has the same number.
 //! * [`stage`], [`peers`], [`calls`], [`world`], [`again`]: the same for the modules for
 //!   Magento and php-fpm.
+//! * [`hostile`]: a process of the web user's that swaps what it can.
+//! * [`strangers`], [`titles`]: hostile neighbours of those.
 //! * [`power`], [`neighbours`], [`races`], [`load`]: the others.
 
 pub mod again;
 pub mod calls;
 pub mod disturb;
+pub mod hostile;
 pub mod load;
 pub mod neighbours;
 pub mod peers;
@@ -26,7 +29,9 @@ pub mod reborn;
 pub mod scene;
 pub mod short;
 pub mod stage;
+pub mod strangers;
 pub mod sweep;
 pub mod table;
+pub mod titles;
 pub mod verdict;
 pub mod world;

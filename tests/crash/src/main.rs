@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use oxistrano_crash::sweep::{self, Extent};
 use oxistrano_crash::table::{is_well, render};
-use oxistrano_crash::{again, disturb, load, neighbours, power, races, reborn, short};
+use oxistrano_crash::{again, disturb, hostile, load, neighbours, power, races, reborn, short};
 
 const HELP: &str =
     "crash [--modules DIRECTORY] [--on DIRECTORY] [--only TEXT] [--stride N] [--threads] [WHAT]...
@@ -36,9 +36,9 @@ fn main() -> ExitCode {
     let (mut only, mut stride, mut threads) = (String::new(), 1, false);
     let (mut rounds, mut pairs, mut switches, mut files) = (100, 200, 10_000, 1_000_000);
     let mut what: Vec<String> = Vec::new();
-    if let Some([shop, outside, own, seed]) = neighbours::hostile_arguments() {
+    if let Some([shop, outside, own, seed]) = hostile::hostile_arguments() {
         let seed = seed.parse().unwrap_or(1);
-        neighbours::be_hostile(shop.as_ref(), outside.as_ref(), own.as_ref(), seed);
+        hostile::be_hostile(shop.as_ref(), outside.as_ref(), own.as_ref(), seed);
     }
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {

@@ -17,8 +17,10 @@ pub const OPCACHE: &str = r#"{"compiled":[],"resets":0}"#;
 const SCRIPTS: [&str; 3] = ["pub/index.php", "lib.php", "src/Class.php"];
 
 /// A pool that answers at `socket` as the module's script would. It is gone with this process.
-pub fn pool(socket: &Path, file: PathBuf, entry: PathBuf) {
+/// Returns what it listens on: who calls `listen()` on that is taken for its maker.
+pub fn pool(socket: &Path, file: PathBuf, entry: PathBuf) -> UnixListener {
     let listener = UnixListener::bind(socket).expect("the pool's socket");
+    let same = listener.try_clone().expect("a second handle");
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let Some((params, body)) = request(&stream) else { continue };
@@ -31,6 +33,7 @@ pub fn pool(socket: &Path, file: PathBuf, entry: PathBuf) {
             let _ = stream.write_all(&[1, 3, 0, 1, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         }
     });
+    same
 }
 
 /// Waits until the pool has done what it was asked for before.

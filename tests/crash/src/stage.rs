@@ -2,6 +2,7 @@
 //! database would in files, with a crontab, a pool and a Varnish server of its own.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -46,6 +47,8 @@ const JOBS: &str = "MAILTO=ops@example.com\n\
 /// What is put back before each run: the deploy root, what stands for the database, for the
 /// crontab, for opcache and Varnish, and what nobody may touch.
 const WORLD: [&str; 5] = ["shop", "php", "cron", "peers", "outside"];
+/// Where the pool listens.
+const SOCKET: &str = "pool.sock";
 /// The user of the web, to whom releases and `shared` belong.
 const WEB: &str = "33:33";
 
@@ -57,6 +60,7 @@ pub struct Stage {
     shop: Shop,
     top: PathBuf,
     port: u16,
+    listener: UnixListener,
 }
 
 impl Stage {
@@ -98,8 +102,9 @@ impl Stage {
         }
         let port = peers::varnish(beside("peers/varnish"));
         let opcache = beside("peers/opcache");
-        let stage = Self { programs, shop, top: top.to_owned(), port };
-        peers::pool(&stage.socket(), opcache, stage.root().join("current/pub/index.php"));
+        let entry = shop.root.path().join("current/pub/index.php");
+        let listener = peers::pool(&beside(SOCKET), opcache, entry);
+        let stage = Self { programs, shop, top: top.to_owned(), port, listener };
         if is_root() {
             for directory in ["releases", "shared"] {
                 run("chown", &["-Rh", WEB], &[], &[stage.root().join(directory)]);
@@ -155,7 +160,17 @@ impl Stage {
     }
 
     fn socket(&self) -> PathBuf {
-        self.beside("pool.sock")
+        self.beside(SOCKET)
+    }
+
+    /// What the pool listens on.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// Puts a program in front of all others of its name.
+    pub fn program(&self, name: &str, script: &str) {
+        self.shop.program(name, script);
     }
 
     /// Runs a module to its end, and all that it has begun.
@@ -216,6 +231,15 @@ impl Stage {
     pub fn restore(&self) {
         let kept = WORLD.map(|part| self.top.join("kept").join(part));
         run("rm", &["-rf"], &[], &WORLD.map(|part| self.beside(part)));
+        run("cp", &["-a", "-t"], &[self.everything()], &kept);
+    }
+
+    /// Puts the deploy root, the database and the crontab back, and nothing else: the rest is what
+    /// nobody may touch.
+    pub fn put_back_shop(&self) {
+        let parts = ["shop", "php", "cron"];
+        let kept = parts.map(|part| self.top.join("kept").join(part));
+        run("rm", &["-rf"], &[], &parts.map(|part| self.beside(part)));
         run("cp", &["-a", "-t"], &[self.everything()], &kept);
     }
 }
