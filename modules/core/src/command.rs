@@ -6,10 +6,11 @@
 mod capture;
 mod detached;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -214,12 +215,8 @@ impl Program {
             }
             None => new(program),
         };
-        command
-            .args(arguments)
-            .current_dir(&self.directory)
-            .stdin(self.stdin()?)
-            .stdout(stdout)
-            .stderr(stderr);
+        command.args(arguments).stdin(self.stdin()?).stdout(stdout).stderr(stderr);
+        let mut enters_as_user = false;
         if let Some(user) = &self.user {
             command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
             if user.uid != users::current() {
@@ -229,7 +226,15 @@ impl Program {
                         .remedy("set become, or leave the user out"));
                 }
                 become_user(&mut command, user)?;
+                enters_as_user = true;
             }
+        }
+        // A directory that root enters for somebody who could not opens what is below it to them,
+        // whatever the directories above it say; and the link to it may be theirs.
+        if enters_as_user {
+            enter_afterwards(&mut command, &self.directory).map_err(|error| self.failed(error))?;
+        } else {
+            command.current_dir(&self.directory);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.spawn().map_err(|error| match error.kind() {
@@ -241,6 +246,12 @@ impl Program {
                 .failed(format!("there is no program {}", program.to_string_lossy()))
                 .value("missing_program", true)
                 .remedy("install it, or give its whole path"),
+            io::ErrorKind::PermissionDenied if enters_as_user => {
+                self.failed(error).remedy(format!(
+                    "look whether that user may enter '{}', and start the program",
+                    self.directory.display()
+                ))
+            }
             _ => self.failed(error),
         })
     }
@@ -381,6 +392,16 @@ fn become_user(command: &mut Command, user: &User) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Its directory, entered as whom it has become.
+fn enter_afterwards(command: &mut Command, directory: &Path) -> io::Result<()> {
+    let directory = CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: between fork and exec one system call is made, with what was made before.
+    unsafe {
+        command.pre_exec(move || Ok(rustix::process::chdir(directory.as_c_str())?));
+    }
+    Ok(())
+}
+
 fn tail(bytes: &[u8]) -> String {
     let start = bytes.len().saturating_sub(STDERR_TAIL);
     String::from_utf8_lossy(&bytes[start..]).trim().to_owned()
@@ -473,6 +494,36 @@ mod tests {
         let nobody = users::by_name("nobody").unwrap().unwrap();
         let output = sh("id -un; id -Gn; echo $HOME", 10).user(Some(nobody)).run().unwrap();
         assert_eq!(output.stdout, b"nobody\nnogroup\n/nonexistent\n");
+    }
+
+    #[test]
+    fn its_directory_is_entered_as_that_user() {
+        if !users::is_root() {
+            return;
+        }
+        use std::os::unix::fs::{chown, symlink, PermissionsExt};
+        let nobody = users::by_name("nobody").unwrap().unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(scratch.path(), mode(0o711)).unwrap();
+        std::fs::create_dir_all(at("roots/open")).unwrap();
+        std::fs::write(at("roots/open/file"), "of root's").unwrap();
+        std::fs::set_permissions(at("roots"), mode(0o700)).unwrap();
+        std::fs::set_permissions(at("roots/open"), mode(0o755)).unwrap();
+        std::fs::create_dir(at("theirs")).unwrap();
+        chown(at("theirs"), Some(nobody.uid), None).unwrap();
+        symlink(at("roots/open"), at("theirs/release")).unwrap();
+        let cat = |user: Option<&User>, directory: &str| {
+            sh("cat file", 10).user(user.cloned()).directory(at(directory)).run_ok()
+        };
+        let error = cat(Some(&nobody), "theirs/release").unwrap_err().to_string();
+        assert!(error.contains("look whether that user may enter"), "{error}");
+        assert_eq!(cat(None, "theirs/release").unwrap().stdout, b"of root's");
+        std::fs::set_permissions(at("roots"), mode(0o711)).unwrap();
+        assert_eq!(cat(Some(&nobody), "theirs/release").unwrap().stdout, b"of root's");
+        let error = cat(Some(&nobody), "theirs/none").unwrap_err().to_string();
+        assert!(error.contains("there is no directory"), "{error}");
     }
 
     #[test]

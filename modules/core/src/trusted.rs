@@ -148,7 +148,8 @@ pub fn chain(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, Strin
     while let Some(one) = name {
         let stat = fstat(&here).map_err(|error| cannot(&at, error))?;
         let doubt = match FileType::from_raw_mode(stat.st_mode) {
-            // In a sticky directory others can add names, not replace ours.
+            // In a sticky directory others can add names, not replace ours. A directory of ours has
+            // no second name; a file of ours can have been given one there, by whomever.
             FileType::Directory if stat.st_mode & STICKY != 0 && is_owner(stat.st_uid) => None,
             FileType::Directory => doubt(&stat),
             kind => Some(format!("is {}", noun(kind))),
@@ -156,12 +157,20 @@ pub fn chain(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, Strin
         if let Some(doubt) = doubt {
             return Err(format!("'{}' {doubt}", at.display()));
         }
+        let others_add = stat.st_mode & STICKY != 0 && self::doubt(&stat).is_some();
+        let above = at.clone();
         at.push(one);
         name = names.next();
         here = match openat(&here, one, flags, Mode::empty()) {
-            Err(Errno::NOENT) if name.is_none() => return Ok(None),
+            Err(Errno::NOENT) if name.is_none() && !others_add => return Ok(None),
             opened => opened.map_err(|error| cannot(&at, error))?,
         };
+        if others_add && name.is_none() {
+            let stat = fstat(&here).map_err(|error| cannot(&at, error))?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                return Err(format!("'{}' is for everybody to add names to", above.display()));
+            }
+        }
     }
     Ok(Some(here))
 }
@@ -262,6 +271,10 @@ mod tests {
         assert_eq!(error, "'/a' can be written by others (mode 0777)");
         fs::set_permissions(at("a"), Permissions::from_mode(0o1777)).unwrap();
         assert!(chain("/a/b/c").is_ok(), "sticky, as /tmp");
+        fs::hard_link(at("a/b/c"), at("a/named")).unwrap();
+        let error = chain("/a/named").unwrap_err();
+        assert_eq!(error, "'/a' is for everybody to add names to");
+        assert!(chain("/a/gone").is_err(), "it may have been there");
         symlink("b", at("a/link")).unwrap();
         assert!(chain("/a/link/c").unwrap_err().contains("a symbolic link"));
         if users::is_root() {
