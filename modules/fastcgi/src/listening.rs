@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oxistrano_core::net;
+use rustix::fs::fstat;
+use rustix::net::{getsockname, SocketAddrUnix};
+use rustix::process::{pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags};
 
 use crate::Address;
 
@@ -27,6 +31,33 @@ impl Listening {
                 && (bound.ip() == target.ip() || bound.ip().is_unspecified())
         })
     }
+}
+
+/// Whether a process that [`holds`] it listens there, by the kernel's word where it can be had. The
+/// list shows names as they are: one with a line feed in it is a line about any socket, at any place.
+pub fn listens(pid: u32, one: &Listening) -> bool {
+    match &one.address {
+        Address::Unix(path) => name_of(pid, one.inode)
+            .is_none_or(|name| String::from_utf8_lossy(&name) == path.to_string_lossy()),
+        Address::Tcp { .. } => true,
+    }
+}
+
+/// The name that a process's socket has. `None` where that is not told: before Linux 5.6, or to one
+/// who may not trace the process.
+fn name_of(pid: u32, inode: u64) -> Option<Vec<u8>> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let path = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    for (fd, _) in descriptors_of(&path).filter(|(_, found)| *found == inode) {
+        let socket = pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok()?;
+        // The number may be another process's by now, and the descriptor another file.
+        if fstat(&socket).is_ok_and(|stat| stat.st_ino == inode) {
+            let name = SocketAddrUnix::try_from(getsockname(&socket).ok()?).ok()?;
+            return Some(name.path_bytes().unwrap_or_default().to_vec());
+        }
+    }
+    None
 }
 
 /// The connections that others have to a listener.
@@ -168,7 +199,7 @@ pub fn holds(wanted: impl Fn(u64) -> bool) -> Vec<(u32, u64)> {
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
         let Some(pid) = pid else { continue };
-        for inode in sockets_of(&process.path()) {
+        for (_, inode) in descriptors_of(&process.path()) {
             if wanted(inode) && !found.contains(&(pid, inode)) {
                 found.push((pid, inode));
             }
@@ -177,12 +208,14 @@ pub fn holds(wanted: impl Fn(u64) -> bool) -> Vec<(u32, u64)> {
     found
 }
 
-fn sockets_of(process: &Path) -> impl Iterator<Item = u64> {
+/// The sockets of a process: descriptor, inode.
+fn descriptors_of(process: &Path) -> impl Iterator<Item = (RawFd, u64)> {
     fs::read_dir(process.join("fd")).into_iter().flatten().flatten().filter_map(|fd| {
         let target = fs::read_link(fd.path()).ok()?;
         let name = target.as_os_str().as_bytes();
         let inode = name.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
-        std::str::from_utf8(inode).ok()?.parse().ok()
+        let inode = std::str::from_utf8(inode).ok()?.parse().ok()?;
+        Some((fd.file_name().to_str()?.parse().ok()?, inode))
     })
 }
 
@@ -233,5 +266,26 @@ mod tests {
         let _one = listener.accept().unwrap();
         let address = Address::new(&target.to_string()).unwrap();
         assert_eq!(connections(&address), Connections { accepted: 1, queued: 2 });
+    }
+
+    #[test]
+    fn a_name_with_a_line_feed_makes_nobody_listen_elsewhere() {
+        let scratch = tempfile::tempdir().unwrap();
+        let real = scratch.path().join("real");
+        let _real = UnixListener::bind(&real).unwrap();
+        let at = |path: &Path| {
+            let mut all = listening().into_iter();
+            all.find(|one| one.address == Address::Unix(path.to_owned()))
+        };
+        let me = std::process::id();
+        let found = at(&real).unwrap();
+        assert!(listens(me, &found));
+        let line = format!("x\n0: 2 0 00010000 0001 01 {} ", found.inode);
+        fs::create_dir(scratch.path().join(&line)).unwrap();
+        let _other = UnixListener::bind(scratch.path().join(&line).join("forged")).unwrap();
+        let forged = at(Path::new("/forged")).expect("the kernel shows it as it is");
+        assert!(holds(|inode| inode == forged.inode).contains(&(me, forged.inode)));
+        assert!(!listens(me, &forged));
+        assert!(listens(me, &found));
     }
 }

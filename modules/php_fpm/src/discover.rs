@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oxistrano_core::Failure;
-use oxistrano_fastcgi::{holds, listening, Address};
+use oxistrano_fastcgi::{holds, listening, listens, Address};
 
 use crate::master::{Found, Master};
 
@@ -57,7 +57,7 @@ fn sockets() -> (Vec<Address>, Option<String>) {
     let of_fpm = all.iter().filter(|one| {
         let mut holders = held.iter().filter(|holder| holder.1 == one.inode).peekable();
         match (&one.address, holders.peek().is_some()) {
-            (_, true) => holders.any(|holder| is_master(holder.0)),
+            (_, true) => holders.any(|holder| is_master(holder.0) && listens(holder.0, one)),
             // Who is not root does not see what root's processes hold; but the socket tells.
             // Only those are asked whose name says that they are PHP's.
             (Address::Unix(path), false) => {

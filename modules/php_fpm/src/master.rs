@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use oxistrano_core::process::{self, Process};
 use oxistrano_core::{trusted, users, Failure};
-use oxistrano_fastcgi::{holds, listening, peers, Address};
+use oxistrano_fastcgi::{holds, listening, listens, peers, Address};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -162,13 +162,13 @@ impl Master {
         // Who made the socket is asked of it, and may be gone: php-fpm that makes a daemon of
         // itself is another process after a reload, and who calls listen() is its maker. Who
         // holds it does so now.
-        let here: Vec<u64> = listening()
+        let here: Vec<_> = listening().into_iter().filter(|one| one.address == *address).collect();
+        let held = holds(|inode| here.iter().any(|one| one.inode == inode));
+        let holders: Vec<u32> = held
             .into_iter()
-            .filter(|one| one.address == *address)
-            .map(|one| one.inode)
+            .filter(|(pid, inode)| here.iter().any(|one| one.inode == *inode && listens(*pid, one)))
+            .map(|(pid, _)| pid)
             .collect();
-        let holders: Vec<u32> =
-            holds(|inode| here.contains(&inode)).into_iter().map(|(pid, _)| pid).collect();
         let both = peers.iter().filter(|pid| holders.contains(pid));
         let order = both.chain(&holders).chain(&peers);
         let mut doubtful: Option<Doubtful> = None;
