@@ -14,6 +14,7 @@ What they trust and why: C(docs/transport.md).
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shlex
@@ -21,7 +22,14 @@ import shlex
 # Lines of the scripts' own begin with it, after an empty one: what a login shell says at its
 # start may lack its line feed. Those of a module begin with "{".
 MARK = "oxistrano-host:"
+DECOMPRESSORS = ("xz", "gzip", "cat")
 _ANSWER = re.compile(rf"^{MARK} (.*?)\r?$", re.M)
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f"
+    "\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+# In JSON, what may stand for one of them (a tag of U+E0000 is two).
+_ESCAPE = re.compile(r"\\(\\|[bfr]|u[dD][bB]40\\u[dD][cC][0-7][0-9a-fA-F]|u[0-9a-fA-F]{4})")
 # The days that a program is kept unused: other collections' users may have other versions.
 KEEP_DAYS = 30
 
@@ -121,12 +129,12 @@ use_home() {
   use "$h/.ansible/oxistrano";
 };
 if { [ "$t" ] && use "$t"; } || use_home || use "$v"; then
-  for z in xz gzip cat; do command -v $z >/dev/null && break; done;
+  for z in DECOMPRESSORS; do command -v $z >/dev/null && break; done;
   echo; echo "MARK need|$z|$u|$d|$w";
 else
   echo; echo "MARK none|$w";
 fi
-""").replace("MARK", MARK)
+""").replace("MARK", MARK).replace("DECOMPRESSORS", " ".join(DECOMPRESSORS))
 
 # Arguments: the directory, what decompresses, a random word, the file, its size and SHA-256, the
 # module, "e". Standard input: the environment (with "e") and the arguments, a line each, and the
@@ -196,6 +204,27 @@ def export(environment):
     return f'l="$(echo; echo .)"; l=${{l%.}}; export {" ".join(words)}\n' if words else ""
 
 
+def visible(text):
+    """The same without anything that is a command to a terminal, or turns the order of what stands around it.
+
+    A module sees to that itself (C(modules/core/src/show.rs)). But where become's user is not to be trusted,
+    something else may answer in its place: the kept program is that user's.
+    """
+    return _HIDDEN.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def visible_json(text):
+    """The same of JSON, which is still JSON: newer versions of ansible-core make objects of messages at once."""
+
+    def written_out(found):
+        escape = found.group()
+        shown = json.loads(f'"{escape}"')
+        return escape.replace("\\", "\\\\") if shown != "\\" and (shown == "\r" or _HIDDEN.match(shown)) else escape
+
+    text = _ESCAPE.sub(written_out, text)
+    return _HIDDEN.sub(lambda found: "\\" + found.group().encode("unicode_escape").decode(), text)
+
+
 def answer(stdout):
     """What a script has said: a dictionary, or None where a module has answered instead.
 
@@ -206,8 +235,9 @@ def answer(stdout):
     said = _ANSWER.search(stdout)
     if not said:
         return None
-    kind, *rest = (part.strip(" ;") for part in said.group(1).split("|"))
-    if kind == "need" and len(rest) == 4:
+    kind, *rest = (visible(part.strip(" ;")) for part in said.group(1).split("|"))
+    # Become's user may have answered in place of the script: nothing of it is more than a word.
+    if kind == "need" and len(rest) == 4 and rest[0] in DECOMPRESSORS:
         decompressor, system, directory, why = rest
         return {"kind": kind, "decompressor": decompressor, "system": system, "directory": directory, "why": why}
     return {"kind": "none", "why": " ".join(rest)}

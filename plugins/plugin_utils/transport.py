@@ -77,7 +77,7 @@ class Transport:
         if len(programs) == 1 or getattr(self._connection._shell, "_IS_WINDOWS", False):
             return None
         said = self._low_level_execute_command("uname -sm")["stdout"].split("\n")
-        system = next((line.strip() for line in reversed(said) if line.strip()), "")
+        system = host_script.visible(next((line.strip() for line in reversed(said) if line.strip()), ""))
         self._check_system(module, programs, system)
         return program.links(system)
 
@@ -211,6 +211,8 @@ class Transport:
 
     def _result(self, module, answered):
         """The module's result, with the same steps as in C(_execute_module)."""
+        for stream, visible in (("stdout", host_script.visible_json), ("stderr", host_script.visible)):
+            answered = {**answered, stream: visible(answered[stream])}
         if "must have a tty" in answered["stderr"] + answered["stdout"] and "{" not in answered["stdout"]:
             raise Stock("sudo on the host insists on a terminal (requiretty)")
         result, is_result = core_versions.parse_result(self, answered)

@@ -361,6 +361,8 @@ DEATHS = {
     "echo oh no >&2; exit 3": "ended with exit code 3 and has not said what it did; the host says: oh no",
     "exit 0": "ended with exit code 0 and has not said",
     "echo no JSON": "the host says: no JSON",
+    # What it says may be somebody else's words.
+    r"printf 'no \033[8m\342\200\256gnihtyna' >&2; exit 3": "u202egnihtyna",
 }
 
 
@@ -381,6 +383,12 @@ def test_a_host_that_cannot_be_reached_is_unreachable(info, over_ssh):
 def test_what_comes_before_the_result_does_no_harm(info, fake):
     fake("""echo 'Welcome to web1!'; echo '{"changed": false, "msg": "here I am"}'""")
     assert "here I am" in info().good().output
+
+
+def test_what_answers_in_place_of_the_program_gives_the_terminal_no_commands(info, fake):
+    fake(r"""echo '{"failed": true, "msg": "no \u001b[8mone", "warnings": ["look \u009b8m\u202eereh"]}'""")
+    result = info().bad("u001b[8mone", "u009b8m", "u202eereh")
+    assert not set("\x9b\u202e") & set(result.output) and "\x1b[8m" not in result.output
 
 
 def test_a_login_shell_may_say_something_without_a_line_feed(request, monkeypatch, info):
