@@ -63,7 +63,10 @@ pub fn peers(address: &Address, timeout: Duration) -> Result<Vec<u32>, Failure> 
                 .filter(|one| targets.iter().any(|target| one.takes(target)))
                 .map(|one| one.inode)
                 .collect();
-            Ok(holds(|inode| inodes.contains(&inode)).into_iter().map(|(pid, _)| pid).collect())
+            Ok(holds(|inode| inodes.contains(&inode), Instant::now() + timeout)
+                .into_iter()
+                .map(|(pid, _)| pid)
+                .collect())
         }
     }
 }

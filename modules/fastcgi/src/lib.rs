@@ -17,6 +17,6 @@ mod response;
 pub use address::Address;
 pub use client::{ask, peers, NO_ANSWER, TIMEOUT, UNREACHABLE};
 pub use decoder::{Decoder, End, Problem};
-pub use listening::{connections, holds, listening, listens, Connections, Listening};
+pub use listening::{connections, has, holds, listening, listens, Connections, Listening};
 pub use request::Request;
 pub use response::Response;

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use oxistrano_core::net;
+use oxistrano_core::{interrupt, net};
 use rustix::fs::fstat;
 use rustix::net::{getsockname, SocketAddrUnix};
 use rustix::process::{pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags};
@@ -193,19 +194,28 @@ fn tcp(line: &str) -> Option<Socket> {
     Some(Socket { inode: fields.get(9)?.parse().ok()?, state, path: None, bound })
 }
 
-/// Which process holds which of these sockets, as far as this one may look: pid, inode.
-pub fn holds(wanted: impl Fn(u64) -> bool) -> Vec<(u32, u64)> {
+/// Which process holds which of these sockets, as far as this one may look: pid, inode. Everybody
+/// may have millions of descriptors: at the deadline, or at a signal, what has been found is all.
+pub fn holds(wanted: impl Fn(u64) -> bool, deadline: Instant) -> Vec<(u32, u64)> {
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
         let Some(pid) = pid else { continue };
         for (_, inode) in descriptors_of(&process.path()) {
+            if Instant::now() >= deadline || interrupt::check().is_err() {
+                return found;
+            }
             if wanted(inode) && !found.contains(&(pid, inode)) {
                 found.push((pid, inode));
             }
         }
     }
     found
+}
+
+/// Whether a process holds this socket.
+pub fn has(pid: u32, inode: u64) -> bool {
+    descriptors_of(Path::new(&format!("/proc/{pid}"))).any(|(_, found)| found == inode)
 }
 
 /// The sockets of a process: descriptor, inode.
@@ -224,6 +234,11 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::Duration;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
 
     #[test]
     fn our_own_listeners_are_found_with_their_holder() {
@@ -246,7 +261,7 @@ mod tests {
         assert!(of(tcp("::1", target.port())).takes(&target));
         let me = std::process::id();
         for inode in [found.inode, second.inode] {
-            assert!(holds(|one| one == inode).contains(&(me, inode)));
+            assert!(holds(|one| one == inode, soon()).contains(&(me, inode)) && has(me, inode));
         }
     }
 
@@ -284,8 +299,22 @@ mod tests {
         fs::create_dir(scratch.path().join(&line)).unwrap();
         let _other = UnixListener::bind(scratch.path().join(&line).join("forged")).unwrap();
         let forged = at(Path::new("/forged")).expect("the kernel shows it as it is");
-        assert!(holds(|inode| inode == forged.inode).contains(&(me, forged.inode)));
+        assert!(holds(|inode| inode == forged.inode, soon()).contains(&(me, forged.inode)));
         assert!(!listens(me, &forged));
         assert!(listens(me, &found));
+    }
+
+    #[test]
+    fn nobody_has_so_many_descriptors_that_a_deadline_passes() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let copies: Vec<_> = (0..500).map(|_| port.try_clone().unwrap()).collect();
+        let looked_at = std::cell::Cell::new(0);
+        let count = |_| {
+            looked_at.set(looked_at.get() + 1);
+            std::thread::sleep(Duration::from_millis(10));
+            false
+        };
+        holds(count, Instant::now() + Duration::from_millis(100));
+        assert!(looked_at.get() < copies.len() / 10, "{}", looked_at.get());
     }
 }

@@ -1,12 +1,14 @@
 //! The php-fpm sockets of this host, when the play has named none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oxistrano_core::Failure;
 use oxistrano_fastcgi::{holds, listening, listens, Address};
 
 use crate::master::{Found, Master};
 
+/// For looking who holds what: anybody may have millions of descriptors.
+const LOOK: Duration = Duration::from_secs(5);
 /// For asking a socket who made it.
 const QUICK: Duration = Duration::from_secs(2);
 
@@ -43,7 +45,7 @@ pub fn the_socket() -> Result<Address, Failure> {
 /// Those that php-fpm listens on, and why something that says it is php-fpm is not among them.
 fn sockets() -> (Vec<Address>, Option<String>) {
     let all = listening();
-    let held = holds(|inode| all.iter().any(|one| one.inode == inode));
+    let held = holds(|inode| all.iter().any(|one| one.inode == inode), Instant::now() + LOOK);
     let mut doubtful = None;
     let mut is_master = |pid: u32| match Master::of(pid) {
         Some(Ok(_)) => true,

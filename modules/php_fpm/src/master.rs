@@ -5,11 +5,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oxistrano_core::process::{self, Process};
-use oxistrano_core::{trusted, users, Failure};
-use oxistrano_fastcgi::{holds, listening, listens, peers, Address};
+use oxistrano_core::{interrupt, trusted, users, Failure};
+use oxistrano_fastcgi::{has, holds, listening, listens, peers, Address};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -158,23 +158,32 @@ impl Master {
     /// # Errors
     /// When nobody listens there.
     pub fn behind(address: &Address, timeout: Duration) -> Result<Found, Failure> {
+        let deadline = Instant::now() + timeout;
         let peers = peers(address, timeout)?;
+        let here: Vec<_> = listening().into_iter().filter(|one| one.address == *address).collect();
+        // Who has made it and has it still needs not be looked for among all processes.
+        for pid in &peers {
+            if here.iter().any(|one| has(*pid, one.inode) && listens(*pid, one)) {
+                if let Some(Ok(master)) = Self::of(*pid) {
+                    return Ok(Found::Master(Box::new(master)));
+                }
+            }
+        }
         // Who made the socket is asked of it, and may be gone: php-fpm that makes a daemon of
         // itself is another process after a reload, and who calls listen() is its maker. Who
         // holds it does so now.
-        let here: Vec<_> = listening().into_iter().filter(|one| one.address == *address).collect();
-        let held = holds(|inode| here.iter().any(|one| one.inode == inode));
-        let holders: Vec<u32> = held
-            .into_iter()
-            .filter(|(pid, inode)| here.iter().any(|one| one.inode == *inode && listens(*pid, one)))
-            .map(|(pid, _)| pid)
-            .collect();
-        let both = peers.iter().filter(|pid| holders.contains(pid));
-        let order = both.chain(&holders).chain(&peers);
+        let held = holds(|inode| here.iter().any(|one| one.inode == inode), deadline);
+        interrupt::check()?;
         let mut doubtful: Option<Doubtful> = None;
-        for pid in order {
+        for pid in held.iter().map(|(pid, _)| pid).chain(&peers) {
+            let mut its = held.iter().filter(|one| one.0 == *pid).peekable();
+            let is_there = |(pid, inode): &(u32, u64)| {
+                here.iter().any(|one| one.inode == *inode && listens(*pid, one))
+            };
             match Self::of(*pid) {
-                Some(Ok(master)) => return Ok(Found::Master(Box::new(master))),
+                Some(Ok(master)) if its.peek().is_none() || its.any(is_there) => {
+                    return Ok(Found::Master(Box::new(master)))
+                }
                 Some(Err(one)) if doubtful.is_none() || one.is_roots => doubtful = Some(one),
                 _ => {}
             }
