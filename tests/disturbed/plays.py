@@ -3,7 +3,10 @@
 one task, chosen by a seed, is killed or fails; then a good deploy.
 
     tests/disturbed/plays.py --ansible .build/test-2.22/bin/ansible-playbook --seeds 20
-    tests/disturbed/plays.py --ansible … --on xfs --seeds 1 --first 1234      # that one again
+    tests/disturbed/plays.py --ansible … --on xfs --seeds 1 --first 1234      # the like again
+
+What a seed means depends on the system calls of the undisturbed play, which are not the same each time; so each
+line names the operation on the host, the fault, the call and its number in its thread ("+": from there on).
 
 What Ansible takes for the shell of the host is a wrapper that runs the chosen task below `strace -f` with its
 injection; so what brings the program to the host is disturbed as well. Needs root, strace, mkfs of the file systems
@@ -157,8 +160,7 @@ def points(directory):
             if match:
                 thread, call = match.groups()
                 seen[thread][call] += 1
-                if call != "openat" or "O_CREAT" in line or "oxistrano-" not in line:
-                    found.append((int(file.suffix[1:]), call, seen[thread][call]))
+                found.append((int(file.suffix[1:]), call, seen[thread][call]))
     return sorted(set(found))
 
 
@@ -170,8 +172,13 @@ class Plays:
         (collections / "deploy").symlink_to(CHECKOUT)
         root = str(place.at / "root")
         self.project = Project(
-            ansible, top / "project", top / "collections", {"web": {"ansistrano_deploy_to": root}},
-            ansistrano_keep_releases=2, ansistrano_shared_paths=["var"], ansistrano_shared_files=["app/etc/env.php"],
+            ansible,
+            top / "project",
+            top / "collections",
+            {"web": {"ansistrano_deploy_to": root}},
+            ansistrano_keep_releases=2,
+            ansistrano_shared_paths=["var"],
+            ansistrano_shared_files=["app/etc/env.php"],
         )
         self.project.root.path = place.at / "root"
         self.root = self.project.root
@@ -228,7 +235,12 @@ class Plays:
         choose = random.Random(f"{self.place.kind} {seed}")
         first = choose.random() < 0.25
         fault = choose.choice(sorted(FAULTS))
-        number, call, count = choose.choice([p for p in self.points[first] if p[1] in FAULTS[fault].split()])
+        # First the operation and the call: else most of them would be the calls that are made most often.
+        left = [point for point in self.points[first] if point[1] in FAULTS[fault].split()]
+        for part in (0, 1):
+            chosen = choose.choice(sorted({point[part] for point in left}))
+            left = [point for point in left if point[part] == chosen]
+        number, call, count = choose.choice(left)
         ever = "+" if fault.startswith("E") and choose.random() < 0.5 else ""
         what = "signal=KILL" if fault in ("KILL", "play") else f"error={fault}"
         self.place.put_back(first)
@@ -335,7 +347,9 @@ def main():
                 place.close()
             shutil.rmtree(top, ignore_errors=True)
         failed = failed or bool(bad)
-    print("\n| file system | plays | went on | failed | killed | violations |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+    print(
+        "\n| file system | plays | went on | failed | killed | violations |\n| --- | ---: | ---: | ---: | ---: | ---: |"
+    )
     for row in rows:
         print("| " + " | ".join(str(cell) for cell in row) + " |")
     return int(failed or not rows)
