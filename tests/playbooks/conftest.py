@@ -8,6 +8,7 @@ why; nothing is passed or skipped in silence.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import http.server
 import importlib.util
@@ -48,7 +49,6 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(what): what must be there for the test to make sense")
     config.addinivalue_line("markers", "once: the same whatever the version of ansible-core (--not-once)")
-    config.addinivalue_line("markers", "xdist_group(name): one after the other, also where several run at once")
     try:
         config.ansible = Ansible(config.getoption("--ansible"))
     except RuntimeError as error:
@@ -82,20 +82,23 @@ def reason_against(what, ansible):
     return None if shutil.which(what) else f"no {what} on this machine"
 
 
-def group_of(item):
-    """Tests of one group are not run at once. A file is one, for what its tests share is made once; those that
-    look at what a user without a home has below /var/tmp are one together."""
+@pytest.fixture(autouse=True)
+def alone(request):
+    """Tests that look at what a user without a home has below /var/tmp are not run at once. (Those of a file are not
+    either, for what they share is made once: --dist=loadfile.)"""
     other_places = ("test_transport", "test_hosts", "test_multiplex")
-    if item.path.stem in other_places or "for_nobody" in item.fixturenames:
-        return "var_tmp"
-    return item.path.stem
+    if request.path.stem not in other_places and "for_nobody" not in request.fixturenames:
+        yield
+        return
+    with open(Path(tempfile.gettempdir()) / f"oxistrano-tests-{os.getuid()}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     kept, left = [], []
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
         if config.getoption("--not-once") and any(item.iter_markers("once")):
             left.append(item)
             continue

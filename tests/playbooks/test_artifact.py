@@ -39,6 +39,12 @@ def tar_of(path, **members):
     return path
 
 
+@pytest.fixture(autouse=True)
+def arguments_are_shown(project):
+    """As they always were before ansible-core 2.21."""
+    project.environment["ANSIBLE_INJECT_INVOCATION"] = "1"
+
+
 @pytest.fixture
 def archive(tmp_path):
     """An archive of three pieces and a bit."""
@@ -132,9 +138,7 @@ def kill(pids):
             pass  # it has ended meanwhile
 
 
-def test_over_ssh_an_archive_is_sent_once(project, play, root, archive, over_ssh):
-    # The arguments are shown, as they always were before ansible-core 2.21.
-    project.environment["ANSIBLE_INJECT_INVOCATION"] = "1"
+def test_over_ssh_an_archive_is_sent_once(play, root, archive, over_ssh):
     size = archive.stat().st_size
     first = play(archive, "1").good()
     assert sent(first) == [size]
