@@ -105,7 +105,8 @@ def test_a_call_is_one_operation_when_the_program_is_there(info, cache, connecti
     assert file.read_bytes() == PROGRAM.read_bytes()
     assert file.name == "oxistrano-" + hashlib.sha256(file.read_bytes()).hexdigest()[:32]
     # Nothing else has been left: no directory of Ansible's own has ever been made.
-    assert os.listdir(cache.parent.parent / ".ansible") in (["oxistrano"], ["oxistrano", "tmp"], ["tmp", "oxistrano"])
+    # (The controller shares the home directory: its tmp, and debug of 2.22.)
+    assert set(os.listdir(cache.parent)) - {"tmp", "debug"} == {"oxistrano"}
 
 
 def test_the_first_call_of_a_deploy_brings_all_that_follows(project, artifacts, cache, over_ssh):
