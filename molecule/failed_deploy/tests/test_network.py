@@ -1,5 +1,7 @@
 """A host disappears: its cable is pulled. The other one comes to the end of its deploy."""
 
+import re
+
 import pytest
 
 
@@ -50,5 +52,7 @@ def test_an_upload_breaks_off(shop, visitors, noise):
     # What has come is not sent once more.
     deploy = shop.deploy(new, "-vvv", "--limit=web2")
     assert deploy.code == 0, deploy.text
-    assert f"sent {size - came} of the {size} bytes" in deploy.text
+    # (What was on its way when the host was cut off may have come after it was counted.)
+    sent = re.search(rf"sent (\d+) of the {size} bytes", deploy.text)
+    assert sent and int(sent.group(1)) <= size - came, deploy.text
     shop.recovers(str(int(new) + 1))
