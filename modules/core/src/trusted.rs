@@ -1,9 +1,11 @@
 //! Files that only root, or who runs the module, can have made as they are: what is executed, and
 //! what decides what is done as root.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use crate::{interrupt, users};
 /// How often a path is looked up again in which somebody renames directories.
 const TRIES: usize = 20;
 const STICKY: u32 = 0o1000;
+/// Links on one path, as the kernel has it.
+const MOST_LINKS: usize = 40;
 
 /// Whether this user's word counts: root's, and that of whoever runs the module.
 pub fn is_owner(uid: u32) -> bool {
@@ -121,58 +125,133 @@ pub fn read(
 /// # Errors
 /// What the system says.
 pub fn path_of(handle: impl AsFd) -> Result<PathBuf, Errno> {
-    use std::os::unix::ffi::OsStringExt;
     let name = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
     let target = readlinkat(CWD, &name, Vec::new())?;
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(target.into_bytes())))
+    Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
 }
 
-/// Whether nobody else can put something at this path, which has no links in it: all directories
-/// on the way are root's or ours, and closed to others or sticky. The handle is what stands at its
-/// end, `None` if nothing does.
+/// Whether nobody else can put something at this path, in which no links are followed: all
+/// directories on the way are root's or ours, and closed to others or sticky. The handle is what
+/// stands at its end, `None` if nothing does.
 ///
 /// # Errors
 /// The directory of which that is not so, and why.
 pub fn chain(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, String> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = PathBuf::from("/");
-    let cannot = |at: &Path, error: Errno| {
-        format!("'{}' cannot be examined: {}", at.display(), std::io::Error::from(error))
-    };
-    let mut here = root.try_clone_to_owned().map_err(|error| error.to_string())?;
-    let mut names = path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name),
-        _ => None,
-    });
-    let mut name = names.next();
-    while let Some(one) = name {
-        let stat = fstat(&here).map_err(|error| cannot(&at, error))?;
-        let doubt = match FileType::from_raw_mode(stat.st_mode) {
-            // In a sticky directory others can add names, not replace ours. A directory of ours has
-            // no second name; a file of ours can have been given one there, by whomever.
-            FileType::Directory if stat.st_mode & STICKY != 0 && is_owner(stat.st_uid) => None,
-            FileType::Directory => doubt(&stat),
-            kind => Some(format!("is {}", noun(kind))),
-        };
-        if let Some(doubt) = doubt {
-            return Err(format!("'{}' {doubt}", at.display()));
-        }
-        let others_add = stat.st_mode & STICKY != 0 && self::doubt(&stat).is_some();
-        let above = at.clone();
-        at.push(one);
-        name = names.next();
-        here = match openat(&here, one, flags, Mode::empty()) {
-            Err(Errno::NOENT) if name.is_none() && !others_add => return Ok(None),
-            opened => opened.map_err(|error| cannot(&at, error))?,
-        };
-        if others_add && name.is_none() {
-            let stat = fstat(&here).map_err(|error| cannot(&at, error))?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                return Err(format!("'{}' is for everybody to add names to", above.display()));
+    Walk { root, stack: Vec::new(), links: None }.to(path)
+}
+
+/// The same of a path with links, each of which has to be root's or ours as well: whoever made
+/// one has chosen what the path leads to. The root directory has to be that of this process.
+///
+/// # Errors
+/// The directory or link of which that is not so, and why.
+pub fn chain_with_links(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, String> {
+    Walk { root, stack: Vec::new(), links: Some(MOST_LINKS) }.to(path)
+}
+
+/// On the way along a path, one name after the other.
+struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    /// The directories below the root that it is in, with their names.
+    stack: Vec<(OsString, OwnedFd)>,
+    /// How many links may still be followed; `None`: they are not followed.
+    links: Option<usize>,
+}
+
+impl Walk<'_> {
+    fn to(mut self, path: &Path) -> Result<Option<OwnedFd>, String> {
+        let mut left: Vec<OsString> = names_backwards(path);
+        while let Some(name) = left.pop() {
+            let (here, at) = (self.here(), self.at());
+            let stat = fstat(here).map_err(|error| cannot(&at, error))?;
+            let doubt = match FileType::from_raw_mode(stat.st_mode) {
+                // In a sticky directory others can add names, not replace ours. A directory of ours
+                // has no second name; a file of ours can have been given one there, by whomever.
+                FileType::Directory if is_sticky(&stat) && is_owner(stat.st_uid) => None,
+                FileType::Directory => doubt(&stat),
+                kind => Some(format!("is {}", noun(kind))),
+            };
+            if let Some(doubt) = doubt {
+                return Err(format!("'{}' {doubt}", at.display()));
+            }
+            if name == ".." {
+                self.stack.pop();
+                continue;
+            }
+            let others_add = is_sticky(&stat) && self::doubt(&stat).is_some();
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let there = match openat(here, &name, flags, Mode::empty()) {
+                Err(Errno::NOENT) if left.is_empty() && !others_add => return Ok(None),
+                opened => opened.map_err(|error| cannot(&at.join(&name), error))?,
+            };
+            let stat = fstat(&there).map_err(|error| cannot(&at.join(&name), error))?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            let is_link = kind == FileType::Symlink && self.links.is_some();
+            if others_add && (is_link || left.is_empty() && kind != FileType::Directory) {
+                return Err(format!("'{}' is for everybody to add names to", at.display()));
+            }
+            if is_link {
+                self.follow(&there, &stat, &at.join(&name), &mut left)?;
+            } else {
+                self.stack.push((name, there));
             }
         }
+        match self.stack.pop() {
+            Some((_, there)) => Ok(Some(there)),
+            None => self.root.try_clone_to_owned().map(Some).map_err(|error| error.to_string()),
+        }
     }
-    Ok(Some(here))
+
+    fn follow(
+        &mut self,
+        link: &OwnedFd,
+        stat: &Stat,
+        at: &Path,
+        left: &mut Vec<OsString>,
+    ) -> Result<(), String> {
+        // Its mode says nothing: nobody can write one.
+        if !is_owner(stat.st_uid) {
+            return Err(format!("the link '{}' belongs to user id {}", at.display(), stat.st_uid));
+        }
+        self.links = self.links.and_then(|links| links.checked_sub(1));
+        if self.links.is_none() {
+            return Err(format!("'{}' is one link too many", at.display()));
+        }
+        let target = readlinkat(link, "", Vec::new()).map_err(|error| cannot(at, error))?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            self.stack.clear();
+        }
+        left.extend(names_backwards(&target));
+        Ok(())
+    }
+
+    fn here(&self) -> BorrowedFd<'_> {
+        self.stack.last().map_or(self.root, |(_, here)| here.as_fd())
+    }
+
+    fn at(&self) -> PathBuf {
+        Path::new("/").join(self.stack.iter().map(|(name, _)| name).collect::<PathBuf>())
+    }
+}
+
+fn names_backwards(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    let mut names: Vec<_> = names.collect();
+    names.reverse();
+    names
+}
+
+fn is_sticky(stat: &Stat) -> bool {
+    stat.st_mode & STICKY != 0
+}
+
+fn cannot(at: &Path, error: Errno) -> String {
+    format!("'{}' cannot be examined: {}", at.display(), std::io::Error::from(error))
 }
 
 #[cfg(test)]
@@ -280,6 +359,41 @@ mod tests {
         if users::is_root() {
             chown(at("a"), Some(65534), None).unwrap();
             assert_eq!(chain("/a/b/c").unwrap_err(), "'/a' belongs to user id 65534");
+        }
+    }
+
+    #[test]
+    fn a_path_with_links_is_as_good_as_who_made_them() {
+        let (scratch, root) = scratch();
+        let at = |name: &str| scratch.path().join(name);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::create_dir(at("tmp")).unwrap();
+        fs::write(at("a/b/c"), "found").unwrap();
+        let id = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).unwrap();
+        let there = id(&chain(root.as_fd(), Path::new("/a/b/c")).unwrap().unwrap());
+        let led = |path: &str| chain_with_links(root.as_fd(), Path::new(path));
+        for (link, target) in [
+            ("a/relative", "b/../../a/b"),
+            ("absolute", "/a/relative"),
+            ("out", "../../../../../a"),
+            ("tmp/link", "/a"),
+        ] {
+            symlink(target, at(link)).unwrap();
+        }
+        for path in ["/a/relative/c", "/absolute/c", "/out/b/c", "/../a/./b/../relative/c"] {
+            assert_eq!(id(&led(path).unwrap().unwrap()), there, "{path}");
+        }
+        assert!(led("/absolute/none").unwrap().is_none());
+        symlink("round", at("round")).unwrap();
+        assert_eq!(led("/round").unwrap_err(), "'/round' is one link too many");
+        fs::set_permissions(at("tmp"), Permissions::from_mode(0o1777)).unwrap();
+        assert_eq!(led("/tmp/link/b").unwrap_err(), "'/tmp' is for everybody to add names to");
+        fs::set_permissions(at("a"), Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(led("/out/b/c").unwrap_err(), "'/a' can be written by others (mode 0777)");
+        fs::set_permissions(at("a"), Permissions::from_mode(0o755)).unwrap();
+        if users::is_root() {
+            std::os::unix::fs::lchown(at("out"), Some(65534), None).unwrap();
+            assert_eq!(led("/out/b/c").unwrap_err(), "the link '/out' belongs to user id 65534");
         }
     }
 }

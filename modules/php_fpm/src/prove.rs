@@ -8,6 +8,7 @@ use std::time::Duration;
 use oxistrano_core::command::Program;
 use oxistrano_core::{trusted, Failure};
 use rustix::fs::{fstat, open, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::deadline::Deadline;
 use crate::master::Master;
@@ -41,19 +42,13 @@ pub fn configuration(path: &Path) -> Result<PathBuf, Failure> {
             .state(NOTHING)
     };
     let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(missing)?;
-    let file = trusted::look_up(root.as_fd(), path).map_err(missing)?;
+    // Whoever made a link on the way could have it lead elsewhere in a moment.
+    let file = trusted::chain_with_links(root.as_fd(), path).map_err(&untrusted)?;
+    let file = file.ok_or(Errno::NOENT).map_err(missing)?;
     let stat = fstat(&file).map_err(missing)?;
-    if let Some(doubt) = trusted::doubt_about_file(&stat) {
-        return Err(untrusted(format!("it {doubt}")));
-    }
-    let real = trusted::path_of(&file).map_err(missing)?;
-    let there = trusted::chain(root.as_fd(), &real).map_err(&untrusted)?;
-    let is_it = there.is_some_and(|there| {
-        fstat(&there).is_ok_and(|one| (one.st_dev, one.st_ino) == (stat.st_dev, stat.st_ino))
-    });
-    match is_it {
-        true => Ok(real),
-        false => Err(untrusted("another file has taken its place meanwhile".to_owned())),
+    match trusted::doubt_about_file(&stat) {
+        Some(doubt) => Err(untrusted(format!("it {doubt}"))),
+        None => trusted::path_of(&file).map_err(missing),
     }
 }
 
@@ -139,7 +134,14 @@ mod tests {
         let error = configuration(&link).unwrap_err().to_string();
         assert!(error.contains("can be written by others (mode 0777)"), "{error}");
         fs::set_permissions(scratch.path(), Permissions::from_mode(0o700)).unwrap();
+        if oxistrano_core::users::is_root() {
+            // What it leads to is root's, and its owner can lead it to another such file.
+            std::os::unix::fs::lchown(&link, Some(33), None).unwrap();
+            let error = configuration(&link).unwrap_err().to_string();
+            assert!(error.contains("link' belongs to user id 33"), "{error}");
+            assert!(configuration(&at).is_ok());
+        }
         fs::remove_file(&at).unwrap();
-        assert_eq!(configuration(&link).unwrap_err().code(), "broken_configuration");
+        assert_eq!(configuration(&at).unwrap_err().code(), "broken_configuration");
     }
 }
