@@ -57,7 +57,6 @@ pub fn be_hostile(shop: &Path, outside: &Path, own: &Path, seed: u64) {
     for turn in 0_usize.. {
         if turn % 64 == 0 {
             targets = targets_in(shop);
-            let _ = fs::write(own.join("count"), swaps.to_string());
             forestall(shop, outside, &mut below);
         }
         let Some(target) = targets.get(below(targets.len())) else { continue };
@@ -92,8 +91,12 @@ pub fn be_hostile(shop: &Path, outside: &Path, own: &Path, seed: u64) {
         let exchange = || renameat_with(CWD, &evil, CWD, target, RenameFlags::EXCHANGE).is_ok();
         if exchange() {
             swaps += 1;
-            let most = if below(30) == 0 { 10_000 } else { 400 };
-            let until = Instant::now() + Duration::from_micros(below(most) as u64);
+            let _ = fs::write(own.join("count"), swaps.to_string());
+            if below(12) == 0 {
+                // As long as a module works: else it hardly ever meets one of them.
+                sleep(Duration::from_millis(below(120) as u64));
+            }
+            let until = Instant::now() + Duration::from_micros(below(400) as u64);
             while Instant::now() < until {
                 std::hint::spin_loop();
             }

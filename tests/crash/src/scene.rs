@@ -306,7 +306,8 @@ impl Scene {
     /// Waits until processes that remove old releases have ended.
     pub fn settle(&self) {
         let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(5) {
+        // They have the lowest priority: beside other tests they take their time.
+        while started.elapsed() < Duration::from_secs(60) {
             let names = names(&self.root().join("releases"));
             // What is left by a process that was killed stays until the next deploy.
             if !names.iter().any(|name| name.starts_with(".oxistrano-trash-")) || !self.is_used() {

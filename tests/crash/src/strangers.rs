@@ -140,8 +140,10 @@ fn story(stage: &Stage) -> Vec<(&'static str, &'static str, Value)> {
         story.push((call.name, call.module, (call.arguments)(stage)));
     }
     let reloaded = |more: Value| ("php_fpm, reloaded", "php_fpm", stage.with_pool(more));
-    // Those that run something for a master: many times.
+    // Those that run something for a master, or send signals: many times.
     for _ in 0..6 {
+        let held = stage.with(json!({"state": "held"}));
+        story.push(("magento_cron, held", "magento_cron", held));
         story.push(reloaded(json!({"state": "reloaded"})));
         story.push(("php_fpm, status", "php_fpm", stage.with_pool(json!({"state": "status"}))));
         story.push(reloaded(json!({"state": "fresh", "method": "reload", "when_full": "reload"})));
@@ -162,7 +164,7 @@ fn bounded(module: &str, mut arguments: Value) -> Value {
         "magento_cron" => {
             arguments["user"] = WEB.to_string().into();
             if arguments["state"] == "held" {
-                arguments["wait"] = 1.into();
+                arguments["wait"] = 0.into();
             }
         }
         _ => {}

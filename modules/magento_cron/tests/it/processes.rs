@@ -126,10 +126,20 @@ fn what_is_not_of_this_shop_or_does_something_else_goes_on() {
 #[test]
 fn a_signal_ends_the_waiting_and_the_jobs_stay_held() {
     let shop = shop();
+    let asked = shop.root.beside("asked");
+    shop.program(
+        "crontab",
+        &format!(": > '{}'; echo 'no crontab for you' >&2; exit 1", asked.display()),
+    );
     let release = shop.root.at("releases/1");
     let _job = Job::start(&shop, &release, "bin/magento", &["cron:run"], "");
     let started = Instant::now();
     let running = shop.start("magento_cron", json!({"state": "held", "wait": 100}));
+    while !asked.exists() {
+        assert!(started.elapsed() < Duration::from_secs(30), "it does not look at the crontab");
+        sleep(Duration::from_millis(5));
+    }
+    // From there to the waiting it has nothing to do.
     sleep(Duration::from_millis(500));
     running.terminate().failed("interrupted").says(["SIGTERM", "The cron jobs are held back"]);
     assert!(started.elapsed() < Duration::from_secs(40));
