@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{chown, symlink, PermissionsExt};
+use std::os::unix::fs::{chown, symlink, FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -54,6 +54,7 @@ pub fn be_hostile(shop: &Path, outside: &Path, own: &Path, seed: u64) {
         (random >> 11) as usize % limit.max(1)
     };
     let (mut swaps, mut targets) = (0_u64, Vec::new());
+    let counter = fs::File::create(own.join("count")).expect("a file in its own directory");
     for turn in 0_usize.. {
         if turn % 64 == 0 {
             targets = targets_in(shop);
@@ -91,7 +92,8 @@ pub fn be_hostile(shop: &Path, outside: &Path, own: &Path, seed: u64) {
         let exchange = || renameat_with(CWD, &evil, CWD, target, RenameFlags::EXCHANGE).is_ok();
         if exchange() {
             swaps += 1;
-            let _ = fs::write(own.join("count"), swaps.to_string());
+            // Over the one before: never half there.
+            let _ = counter.write_all_at(format!("{swaps:020}").as_bytes(), 0);
             if below(12) == 0 {
                 // As long as a module works: else it hardly ever meets one of them.
                 sleep(Duration::from_millis(below(120) as u64));
@@ -202,9 +204,11 @@ impl Hostile {
     pub(crate) fn stop(mut self) -> u64 {
         let mut swaps = 0;
         for (child, own) in &mut self.children {
+            let ended = child.try_wait().expect("its state");
+            assert!(ended.is_none(), "a hostile process has ended: {ended:?}");
             let _ = child.kill();
             let _ = child.wait();
-            let count = fs::read_to_string(own.join("count")).unwrap_or_default();
+            let count = fs::read_to_string(own.join("count")).expect("its count");
             swaps += count.parse::<u64>().unwrap_or(0);
         }
         swaps

@@ -106,6 +106,9 @@ fn beside(scene: &Scene, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
         }
     }
     row.points = hostile.stop() as usize;
+    if row.points == 0 {
+        row.violations.push("nothing was swapped, so nothing was tried".to_owned());
+    }
     row.remark = format!("points: swaps; {well} calls did their work, {refused} refused");
     row
 }

@@ -121,6 +121,9 @@ fn beside(stage: &Stage, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
         Err(why) => format!("NOT CHECKED, {why}: processes with titles"),
     };
     row.points = hostile.stop() as usize;
+    if row.points == 0 {
+        row.violations.push("nothing was swapped, so nothing was tried".to_owned());
+    }
     row.remark = format!("points: swaps; {well} calls did their work, {refused} refused; {said}");
     row
 }
