@@ -36,6 +36,9 @@ fn every_state_has_its_name() {
     root.unpack("broken", &app("x"));
     root.write("releases/by-hand/file", "");
     root.write("releases/upstream/REVISION", "abc");
+    // Older than all others: a release without a record is put among them by its time, in seconds.
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::File::open(root.at("releases/upstream")).unwrap().set_modified(long_ago).unwrap();
     let by = json!({"host": "ci", "user": "alice", "pid": 7});
     // Without a staging directory: setup would remove the broken one.
     root.write(
