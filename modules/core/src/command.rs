@@ -3,14 +3,14 @@
 //!
 //! Every process that a module starts is started here.
 
+mod as_user;
 mod capture;
 mod detached;
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{kill_process_group, Gid, Pid, Signal, Uid};
+use rustix::process::{kill_process_group, Pid, Signal};
 
 use crate::users::{self, User};
 use crate::{interrupt, Failure};
@@ -117,7 +117,7 @@ impl Program {
     }
 
     /// As whom, with the groups and the `HOME` of that user. Only root can become somebody
-    /// else.
+    /// else; of its environment that process gets what is named in `as_user.rs`.
     #[must_use]
     pub fn user(mut self, user: Option<User>) -> Self {
         self.user = user;
@@ -218,21 +218,23 @@ impl Program {
         command.args(arguments).stdin(self.stdin()?).stdout(stdout).stderr(stderr);
         let mut enters_as_user = false;
         if let Some(user) = &self.user {
-            command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
             if user.uid != users::current() {
                 if !users::is_root() {
                     return Err(self
                         .failed(format!("only root can run it as {}", user.name))
                         .remedy("set become, or leave the user out"));
                 }
-                become_user(&mut command, user)?;
+                as_user::hand_on_less(&mut command);
+                as_user::become_user(&mut command, user)?;
                 enters_as_user = true;
             }
+            command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         }
         // A directory that root enters for somebody who could not opens what is below it to them,
         // whatever the directories above it say; and the link to it may be theirs.
         if enters_as_user {
-            enter_afterwards(&mut command, &self.directory).map_err(|error| self.failed(error))?;
+            as_user::enter_afterwards(&mut command, &self.directory)
+                .map_err(|error| self.failed(error))?;
         } else {
             command.current_dir(&self.directory);
         }
@@ -375,33 +377,6 @@ fn new(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The standard library drops the other groups of a user, and with them often the right to
-/// read the release.
-fn become_user(command: &mut Command, user: &User) -> Result<(), Failure> {
-    let groups: Vec<Gid> = users::groups_of(user)?.into_iter().map(Gid::from_raw).collect();
-    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    // SAFETY: between fork and exec only system calls are made, with what was computed before.
-    unsafe {
-        command.pre_exec(move || {
-            rustix::thread::set_thread_groups(&groups)?;
-            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-            rustix::thread::set_thread_res_uid(uid, uid, uid)?;
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-/// Its directory, entered as whom it has become.
-fn enter_afterwards(command: &mut Command, directory: &Path) -> io::Result<()> {
-    let directory = CString::new(directory.as_os_str().as_bytes())?;
-    // SAFETY: between fork and exec one system call is made, with what was made before.
-    unsafe {
-        command.pre_exec(move || Ok(rustix::process::chdir(directory.as_c_str())?));
-    }
-    Ok(())
-}
-
 fn tail(bytes: &[u8]) -> String {
     let start = bytes.len().saturating_sub(STDERR_TAIL);
     String::from_utf8_lossy(&bytes[start..]).trim().to_owned()
@@ -484,46 +459,6 @@ mod tests {
         let output = sh("echo done; sleep 20 &", 10).run().unwrap();
         assert_eq!(output.stdout, b"done\n");
         assert!(started.elapsed() < Duration::from_secs(10));
-    }
-
-    #[test]
-    fn root_can_run_it_as_somebody_else() {
-        if !users::is_root() {
-            return;
-        }
-        let nobody = users::by_name("nobody").unwrap().unwrap();
-        let output = sh("id -un; id -Gn; echo $HOME", 10).user(Some(nobody)).run().unwrap();
-        assert_eq!(output.stdout, b"nobody\nnogroup\n/nonexistent\n");
-    }
-
-    #[test]
-    fn its_directory_is_entered_as_that_user() {
-        if !users::is_root() {
-            return;
-        }
-        use std::os::unix::fs::{chown, symlink, PermissionsExt};
-        let nobody = users::by_name("nobody").unwrap().unwrap();
-        let scratch = tempfile::tempdir().unwrap();
-        let at = |name: &str| scratch.path().join(name);
-        let mode = |mode| std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(scratch.path(), mode(0o711)).unwrap();
-        std::fs::create_dir_all(at("roots/open")).unwrap();
-        std::fs::write(at("roots/open/file"), "of root's").unwrap();
-        std::fs::set_permissions(at("roots"), mode(0o700)).unwrap();
-        std::fs::set_permissions(at("roots/open"), mode(0o755)).unwrap();
-        std::fs::create_dir(at("theirs")).unwrap();
-        chown(at("theirs"), Some(nobody.uid), None).unwrap();
-        symlink(at("roots/open"), at("theirs/release")).unwrap();
-        let cat = |user: Option<&User>, directory: &str| {
-            sh("cat file", 10).user(user.cloned()).directory(at(directory)).run_ok()
-        };
-        let error = cat(Some(&nobody), "theirs/release").unwrap_err().to_string();
-        assert!(error.contains("look whether that user may enter"), "{error}");
-        assert_eq!(cat(None, "theirs/release").unwrap().stdout, b"of root's");
-        std::fs::set_permissions(at("roots"), mode(0o711)).unwrap();
-        assert_eq!(cat(Some(&nobody), "theirs/release").unwrap().stdout, b"of root's");
-        let error = cat(Some(&nobody), "theirs/none").unwrap_err().to_string();
-        assert!(error.contains("there is no directory"), "{error}");
     }
 
     #[test]
