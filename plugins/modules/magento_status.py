@@ -65,7 +65,9 @@ options:
   environment:
     description:
       - >-
-        Environment variables for O(php), beside those of the module.
+        Environment variables for O(php), beside those of the module. Of these, another O(user)
+        gets only C(PATH), language, time zone, proxies, C(PHPRC), C(PHP_*), C(MAGE_*),
+        C(MAGENTO_*) and C(CONFIG__*).
     type: dict
     default: {}
 attributes:

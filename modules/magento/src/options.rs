@@ -25,7 +25,9 @@ macro_rules! magento_options {
                 /// The user to run O(php) as, by name or number; if it is not given, the user that the
                 /// module runs as. Only root can run it as another.
                 user: Option<String>;
-                /// Environment variables for O(php), beside those of the module.
+                /// Environment variables for O(php), beside those of the module. Of these, another
+                /// O(user) gets only C(PATH), language, time zone, proxies, C(PHPRC), C(PHP_*), C(MAGE_*),
+                /// C(MAGENTO_*) and C(CONFIG__*).
                 environment: $crate::core::Values, default = Some($crate::core::Literal::EmptyDict);
             }
             $($rest)*
