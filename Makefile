@@ -80,7 +80,7 @@ lint: lint-quick build ## check formatting, lints, generated files, and that the
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 	cargo xtask gen --check
 	cargo xtask sizes
-	@python3 scripts/crates
+	@scripts/deny bans licenses sources
 	@scripts/newer-ansible
 	@scripts/lint
 

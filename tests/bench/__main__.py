@@ -49,6 +49,7 @@ def arguments():
     parser.add_argument("--tree", type=Path, help="a release of your own, as a directory")
     parser.add_argument("--archive", type=Path, help="a release of your own, as .tar, .tar.gz or .tar.zst")
     parser.add_argument("--upstream", type=Path, help="a checkout of ansistrano.deploy, for the parts deploy and hosts")
+    parser.add_argument("--before", type=Path, help="a built checkout of another commit, for the part task")
     parser.add_argument("--disk", type=Path, default=BUILD / "disk", help="a directory on the disk that is measured")
     parser.add_argument("--budget", type=float, default=6, help="GB that may lie there at once (default: 6)")
     parser.add_argument("--tasks", type=int, default=21, help="tasks in the longer play of the part task (default: 21)")
@@ -63,8 +64,9 @@ def arguments():
     options.hosts = sorted(set(options.hosts or [1, 5, 20]))
     if not all(1 <= count <= 20 for count in options.hosts):
         parser.error("--hosts: 1 to 20")
-    if options.upstream:
-        options.upstream = options.upstream.absolute()
+    for name in ("upstream", "before"):
+        if path := getattr(options, name):
+            setattr(options, name, path.absolute())
     return options
 
 
@@ -96,7 +98,7 @@ def head(part, options, artifact):
     """What stands in the results of a part before the first run."""
     every = {
         "modules": program(), "artifact": artifact.name, "tasks": options.tasks, "hosts": options.hosts,
-        "upstream": str(options.upstream or ""),
+        "upstream": str(options.upstream or ""), "before": str(options.before or ""),
     }
     command = shlex.join(sys.argv[1:])
     return {

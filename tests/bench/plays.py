@@ -74,9 +74,7 @@ class Ansible:
         self.home = Path(tempfile.mkdtemp(prefix="oxb-", dir="/tmp"))
         (self.home / "ansible.cfg").touch()
         (self.home / "controller").mkdir()
-        namespace = self.home / "collections/ansible_collections/oxistrano"
-        namespace.mkdir(parents=True)
-        (namespace / "deploy").symlink_to(CHECKOUT)
+        self.collections = self.collection_of(CHECKOUT, "collections")
         found = subprocess.run(
             [sys.executable, "-c", "import os, ansible_mitogen as m; print(os.path.dirname(m.__file__))"],
             capture_output=True, text=True,
@@ -84,15 +82,22 @@ class Ansible:
         self.mitogen = found.stdout.strip() if found.returncode == 0 else None
         self.number, self.sshd, self.second = 0, None, None
 
+    def collection_of(self, checkout, name):
+        """A directory of collections in which oxistrano.deploy is that of a checkout."""
+        namespace = self.home / name / "ansible_collections/oxistrano"
+        namespace.mkdir(parents=True)
+        (namespace / "deploy").symlink_to(checkout)
+        return self.home / name
+
     def absent(self, way):
         """Why this way cannot be measured; None if it can."""
         if way == "Mitogen" and not self.mitogen:
             return "no Mitogen beside this Python (tests/bench/requirements.txt)"
         return None
 
-    def environment(self, way, forks=5):
+    def environment(self, way, forks=5, collections=None):
         found = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")} | {
-            "ANSIBLE_COLLECTIONS_PATH": str(self.home / "collections"),
+            "ANSIBLE_COLLECTIONS_PATH": str(collections or self.collections),
             "ANSIBLE_CONFIG": str(self.home / "ansible.cfg"),
             "ANSIBLE_FORKS": str(forks),
             "ANSIBLE_LIBRARY": str(self.home / "library"),
@@ -112,7 +117,7 @@ class Ansible:
                       "ANSIBLE_STRATEGY_PLUGINS": f"{self.mitogen}/plugins/strategy"}
         return found
 
-    def play(self, playbook, hosts, way="plain", forks=5, **variables):
+    def play(self, playbook, hosts, way="plain", forks=5, collections=None, **variables):
         """Runs a playbook (a path, or plays) against `hosts` (name: variables). Returns Played or raises Failed."""
         self.number += 1
         if not isinstance(playbook, Path):
@@ -128,8 +133,8 @@ class Ansible:
         command = [self.program, "-i", inventory, playbook, "-e", json.dumps(variables, default=str)]
         started = time.perf_counter()
         with subprocess.Popen(
-            command, cwd=self.home, env=self.environment(way, forks), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+            command, cwd=self.home, env=self.environment(way, forks, collections), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
         ) as process:
             try:
                 lines = [(time.perf_counter(), line) for line in process.stdout]

@@ -35,11 +35,12 @@ WAYS = {
     "debug (needs no host)": ("debug", "plain", {}),
 }
 GROUP = "one task over SSH"
+BEFORE = "Oxistrano of --before"
 
 
 class Task(Part):
     name, title, rounds = "task", "A task over SSH", 5
-    depends_on = ("modules", "tasks")
+    depends_on = ("modules", "tasks", "before")
 
     def __init__(self, bench):
         super().__init__(bench)
@@ -49,21 +50,24 @@ class Task(Part):
         library = self.ansible.home / "library"
         library.mkdir(exist_ok=True)
         (library / "bench.py").write_text(PYTHON_MODULE)
-        self.warm = set()
+        self.warm, self.ways, self.collections = set(), dict(WAYS), {}
+        if before := bench.options.before:
+            self.ways[BEFORE] = WAYS["Oxistrano"]
+            self.collections[BEFORE] = self.ansible.collection_of(before, "before")
 
     def contestants(self):
         return [
             Contestant(GROUP, name, lambda name=name: self.measure(name), self.ansible.absent(way))
-            for name, (_, way, _) in WAYS.items()
+            for name, (_, way, _) in self.ways.items()
         ]
 
     def play(self, name, count):
         """Seconds of a play with `count` tasks."""
-        task, way, variables = WAYS[name]
+        task, way, variables = self.ways[name]
         arguments = {"raw": "true", "debug": {"msg": "x"}}.get(task, {"deploy_to": str(self.root)})
         tasks = [{task: arguments} for _ in range(count)]
         plays = [{"hosts": "all", "gather_facts": False, "vars": variables, "tasks": tasks}]
-        played = self.ansible.play(plays, self.hosts, way)
+        played = self.ansible.play(plays, self.hosts, way, collections=self.collections.get(name))
         if played.executed != count:
             raise Failed(f"{played.executed} of {count} tasks were executed")
         return played.seconds
