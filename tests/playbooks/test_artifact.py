@@ -179,13 +179,14 @@ def interrupted(play, root, large, victims):
         running = play.start(large, "1", exclude=["noise"])
         wait_until(lambda: part() > PIECE or kept(root).get(digest(large)), "the second piece")
         kill(victims(running))
+        running.process.wait()
         there = -1
         while there != (there := part()):
             time.sleep(0.5)  # what was on its way still arrives
         if digest(large) not in kept(root):
             break
-        # All of it was there before this busy machine came to kill anything.
-        running.process.wait()
+        # All of it was there before this busy machine came to kill anything; or the kill came between two
+        # pieces, when no operation ran, and the next one connected anew.
         for name in ("releases", ".oxistrano"):
             shutil.rmtree(root / name)
         (root / "releases").mkdir()
