@@ -124,6 +124,12 @@ lock:
     Who deploys: kind, version, since, user, deployer; or null.
   returned: "success"
   type: dict
+disk:
+  description: >-
+    The file system of the deploy root, as df counts it: total and available bytes, inodes and
+    inodes_available (0 where it has no such number); or null.
+  returned: "success"
+  type: dict
 releases_path:
   description: >-
     The directory of the releases.

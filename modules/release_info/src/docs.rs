@@ -37,6 +37,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
             returned: "success",
         },
         ReturnSpec { name: "lock", kind: "dict", doc: "Who deploys: kind, version, since, user, deployer; or null.", returned: "success" },
+        ReturnSpec {
+            name: "disk",
+            kind: "dict",
+            doc: "The file system of the deploy root, as df counts it: total and available bytes, inodes and \
+                  inodes_available (0 where it has no such number); or null.",
+            returned: "success",
+        },
         ReturnSpec { name: "releases_path", kind: "str", doc: "The directory of the releases.", returned: "success" },
         ReturnSpec { name: "current_path", kind: "str", doc: "What leads to the active release.", returned: "success" },
     ],

@@ -39,7 +39,8 @@ impl Module for ReleaseInfo {
                 .value("previous", Value::Null)
                 .value("releases", json!([]))
                 .value("history", json!([]))
-                .value("lock", Value::Null));
+                .value("lock", Value::Null)
+                .value("disk", Value::Null));
         };
         let releases = root.all_releases()?;
         let limit = if options.history == 0 { usize::MAX } else { options.history as usize };
@@ -64,6 +65,7 @@ impl Module for ReleaseInfo {
             .value("current_via", releases.via().map(|via| via.word()))
             .value("releases", releases.iter().map(|release| release.to_json()).collect::<Vec<_>>())
             .value("history", history)
-            .value("lock", lock))
+            .value("lock", lock)
+            .value("disk", root.disk()))
     }
 }

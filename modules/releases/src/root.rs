@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
 
+use oxistrano_core::json::{json, Value};
 use oxistrano_core::{users, AbsPath, Dir, Failure, RelPath};
 
 use crate::Version;
@@ -158,6 +159,17 @@ impl Root {
     /// The root directory.
     pub fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// Room where it is, as df(1) counts it; null if the file system does not tell.
+    pub fn disk(&self) -> Value {
+        let Ok(disk) = fs::fstatvfs(&self.dir) else { return Value::Null };
+        json!({
+            "total": disk.f_blocks.saturating_mul(disk.f_frsize),
+            "available": disk.f_bavail.saturating_mul(disk.f_frsize),
+            "inodes": disk.f_files,
+            "inodes_available": disk.f_favail,
+        })
     }
 
     /// For people.
