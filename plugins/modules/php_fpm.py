@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: php_fpm
-short_description: "Ask, warm, reset or reload a php-fpm pool around a deploy"
+short_description: "Ask, warm, reset, reload or hold a php-fpm pool around a deploy"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
@@ -39,9 +39,13 @@ options:
       - >-
         V(reset) empties opcache, V(reloaded) replaces the workers gracefully, V(restarted)
         restarts the service.
+      - >-
+        V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds
+        at most, and then go on to php-fpm; those in flight are waited for. For code and schema
+        that must change together, without anybody being refused.
     type: str
     default: "fresh"
-    choices: [status, warmed, fresh, reset, reloaded, restarted]
+    choices: [status, warmed, fresh, reset, reloaded, restarted, held, released]
   socket:
     description:
       - >-
@@ -138,6 +142,20 @@ options:
         web must not serve it. By default C(.oxistrano) in O(deploy_to), else C(/dev/shm), else
         C(/tmp).
     type: path
+  hold:
+    description:
+      - >-
+        With O(state=held), for how many seconds at most. Mind the web server's own limit
+        (C(fastcgi_read_timeout), 60 s).
+    type: int
+    default: 25
+  hold_most:
+    description:
+      - >-
+        With O(state=held), how many requests wait at most. What comes beyond is answered 503
+        with C(Retry-After).
+    type: int
+    default: 500
   timeout:
     description:
       - >-
@@ -175,6 +193,16 @@ notes:
   - >-
     The opcache of all pools of one master is the same: warm and reset one of them.
   - >-
+    O(state=held) starts a process that waits at the socket's name in the place of php-fpm, and
+    one that watches it. Whatever becomes of them, of the play or of php-fpm, the name leads to
+    php-fpm again: after O(hold) seconds, within a second when one of them is killed, and by the
+    next run of this module, with any O(state), when both are (a warning says so).
+    C(docs/hold.md) has the design.
+  - >-
+    O(state=held) needs a unix socket that php-fpm has made itself, in a directory of root's (or
+    of the user whose php-fpm it is). Debian's C(/run/php) belongs to the web user. Connections
+    that the web server keeps open (C(fastcgi_keep_conn)) are not held.
+  - >-
     To see the workers' sockets, the configuration and to signal, run as root (become).
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
@@ -198,6 +226,17 @@ EXAMPLES = r"""
     state: fresh
     deploy_to: /var/www/shop
     method: reload
+
+- name: Let visitors wait
+  oxistrano.deploy.php_fpm:
+    state: held
+    socket: /run/shop/php-fpm.sock
+    hold: 20
+
+- name: Let them go on
+  oxistrano.deploy.php_fpm:
+    state: released
+    socket: /run/shop/php-fpm.sock
 
 - name: Ask
   oxistrano.deploy.php_fpm:
@@ -293,6 +332,21 @@ queue:
     Connections that wait for a worker.
   returned: "O(state=status)"
   type: int
+held:
+  description: >-
+    Whether requests are held now.
+  returned: "O(state=status), O(state=held) and O(state=released)"
+  type: bool
+waiting:
+  description: >-
+    How many wait, or have waited until now.
+  returned: "O(state=status), O(state=held) and O(state=released)"
+  type: int
+in_flight:
+  description: >-
+    Connections to php-fpm that are still in use; 0: all that was asked before has its answer.
+  returned: "O(state=held), when it was not held before"
+  type: int
 master_pid:
   description: >-
     The master process, or null where there is none that is known beyond doubt.
@@ -329,7 +383,7 @@ def main():
         "state": {
             "type": "str",
             "default": "fresh",
-            "choices": ["status", "warmed", "fresh", "reset", "reloaded", "restarted"],
+            "choices": ["status", "warmed", "fresh", "reset", "reloaded", "restarted", "held", "released"],
         },
         "socket": {
             "type": "str",
@@ -387,6 +441,14 @@ def main():
         },
         "script_dir": {
             "type": "path",
+        },
+        "hold": {
+            "type": "int",
+            "default": 25,
+        },
+        "hold_most": {
+            "type": "int",
+            "default": 500,
         },
         "timeout": {
             "type": "int",

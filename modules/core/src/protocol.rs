@@ -127,6 +127,13 @@ impl Outcome {
         self
     }
 
+    /// Something else has changed as well, or not.
+    #[must_use]
+    pub fn or_changed(mut self, changed: bool) -> Self {
+        self.changed |= changed;
+        self
+    }
+
     /// Whether anything changed.
     pub fn changed(&self) -> bool {
         self.changed

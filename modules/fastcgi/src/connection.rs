@@ -38,21 +38,14 @@ impl From<Errno> for Trouble {
     }
 }
 
-fn open(family: AddressFamily) -> Result<OwnedFd, Trouble> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
-}
-
 /// Connects to a unix socket.
 ///
 /// # Errors
 /// As [`Trouble`] has them.
 pub fn unix(path: &Path, deadline: Instant) -> Result<OwnedFd, Trouble> {
-    let address = SocketAddrUnix::new(path)?;
-    let socket = open(AddressFamily::UNIX)?;
     loop {
-        match connect(&socket, &address) {
-            Ok(()) => return Ok(socket),
+        match try_unix(path) {
+            Ok(socket) => return Ok(socket),
             // The queue of waiting connections is full, and nothing tells when it is not.
             Err(Errno::AGAIN) => {
                 let rest = left(deadline)?;
@@ -62,6 +55,17 @@ pub fn unix(path: &Path, deadline: Instant) -> Result<OwnedFd, Trouble> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Connects to a unix socket without waiting.
+///
+/// # Errors
+/// `AGAIN` where the queue of waiting connections is full, `CONNREFUSED` where nobody listens.
+pub fn try_unix(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
 }
 
 /// Connects to a TCP port.

@@ -16,7 +16,10 @@ mod response;
 
 pub use address::Address;
 pub use client::{ask, peers, NO_ANSWER, TIMEOUT, UNREACHABLE};
+pub use connection::try_unix;
 pub use decoder::{Decoder, End, Problem};
-pub use listening::{connections, has, holds, listening, listens, Connections, Listening};
-pub use request::Request;
+pub use listening::{
+    connections, has, holds, is_heard, listening, listens, Connections, Listening,
+};
+pub use request::{begins, refusal, Request};
 pub use response::Response;

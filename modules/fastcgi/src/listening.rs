@@ -92,6 +92,13 @@ pub fn listening() -> Vec<Listening> {
     found
 }
 
+/// Whether somebody listens on the unix socket that was given this name, whatever it is called now.
+pub fn is_heard(path: &Path) -> bool {
+    sockets(UNIX)
+        .iter()
+        .any(|one| one.state == State::Listening && one.path.as_deref() == Some(path))
+}
+
 /// The connections to an address of this host, as the kernel counts them.
 pub fn connections(address: &Address) -> Connections {
     // Not both: on a busy host the list of TCP connections is long.

@@ -67,7 +67,7 @@ impl Request {
     pub fn encode(&self) -> Result<Vec<u8>, Failure> {
         let mut out = Vec::new();
         // No FCGI_KEEP_CONN: the pool closes the connection.
-        record(&mut out, BEGIN_REQUEST, &[0, RESPONDER, 0, 0, 0, 0, 0, 0]);
+        record(&mut out, ID, BEGIN_REQUEST, &[0, RESPONDER, 0, 0, 0, 0, 0, 0]);
         let mut content = Vec::new();
         for (name, value) in &self.params {
             let mut pair = Vec::with_capacity(name.len() + value.len() + 8);
@@ -82,19 +82,19 @@ impl Request {
                     .cause(format!("it has {} bytes, php-fpm takes {CONTENT}", pair.len())));
             }
             if content.len() + pair.len() > CONTENT {
-                record(&mut out, PARAMS, &content);
+                record(&mut out, ID, PARAMS, &content);
                 content.clear();
             }
             content.extend_from_slice(&pair);
         }
         if !content.is_empty() {
-            record(&mut out, PARAMS, &content);
+            record(&mut out, ID, PARAMS, &content);
         }
-        record(&mut out, PARAMS, &[]);
+        record(&mut out, ID, PARAMS, &[]);
         for part in self.stdin.chunks(CONTENT) {
-            record(&mut out, STDIN, part);
+            record(&mut out, ID, STDIN, part);
         }
-        record(&mut out, STDIN, &[]);
+        record(&mut out, ID, STDIN, &[]);
         Ok(out)
     }
 }
@@ -107,10 +107,27 @@ fn length(out: &mut Vec<u8>, length: usize) {
     }
 }
 
+/// The number of the request that a connection begins with, by its first four bytes.
+pub fn begins(head: [u8; 4]) -> Option<u16> {
+    let [version, kind, id_high, id_low] = head;
+    let is_one = (version, kind) == (VERSION, BEGIN_REQUEST);
+    is_one.then_some(u16::from_be_bytes([id_high, id_low]))
+}
+
+/// The whole answer to a request that is not passed on, as php-fpm would send it. `stdout`, headers
+/// and text, is at most 65,528 bytes long.
+pub fn refusal(id: u16, stdout: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    record(&mut out, id, STDOUT, stdout);
+    record(&mut out, id, STDOUT, &[]);
+    record(&mut out, id, END_REQUEST, &[0; 8]);
+    out
+}
+
 /// `content` is at most [`CONTENT`] long.
-fn record(out: &mut Vec<u8>, kind: u8, content: &[u8]) {
+fn record(out: &mut Vec<u8>, id: u16, kind: u8, content: &[u8]) {
     let padding = content.len().next_multiple_of(8) - content.len();
-    let [id_high, id_low] = ID.to_be_bytes();
+    let [id_high, id_low] = id.to_be_bytes();
     let [length_high, length_low] = (content.len() as u16).to_be_bytes();
     out.extend_from_slice(&[VERSION, kind, id_high, id_low, length_high, length_low]);
     out.extend_from_slice(&[padding as u8, 0]);
@@ -162,6 +179,24 @@ mod tests {
         assert!(error.to_string().starts_with("cannot send 'X': it has 65534 bytes"), "{error}");
         let most = CONTENT - 1 - 1 - 4;
         assert!(Request::new().param("X", vec![b'x'; most]).encode().is_ok());
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_to_the_very_request_that_has_begun() {
+        let sent = Request::new().encode().unwrap();
+        let head: [u8; 4] = sent[..4].try_into().unwrap();
+        assert_eq!(begins(head), Some(ID));
+        assert_eq!(begins([1, 1, 2, 3]), Some(515));
+        for other in [[0, 1, 0, 1], [1, 9, 0, 0], *b"GET "] {
+            assert_eq!(begins(other), None);
+        }
+        let text = b"Status: 503 Service Unavailable\r\n\r\nlater";
+        let answer = refusal(515, text);
+        assert!(answer.chunks(8).next().is_some_and(|head| head[2..4] == [2, 3]));
+        let mut decoder = crate::Decoder::new(1 << 16);
+        decoder.push(&refusal(ID, text)).unwrap();
+        assert_eq!(decoder.end().map(|end| end.protocol), Some(0));
+        assert_eq!(decoder.into_streams().0, text);
     }
 
     proptest! {

@@ -198,7 +198,7 @@ fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
     .state("The service was restarted."))
 }
 
-fn the_master<'a>(pool: &'a Pool, verb: &str) -> Result<&'a Master, Failure> {
+pub fn the_master<'a>(pool: &'a Pool, verb: &str) -> Result<&'a Master, Failure> {
     let what = format!("cannot {verb} php-fpm");
     let failure = match &pool.found {
         Found::Master(master) => return Ok(master),

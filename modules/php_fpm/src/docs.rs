@@ -12,7 +12,7 @@ const fn value(
 }
 
 pub const DOCUMENTATION: Documentation = Documentation {
-    short: "Ask, warm, reset or reload a php-fpm pool around a deploy",
+    short: "Ask, warm, reset, reload or hold a php-fpm pool around a deploy",
     description: &[
         "Speaks FastCGI to the pool's socket or port. Nothing is installed and no PHP file is \
          reachable from the web: a script with a random name is put where the web server does not \
@@ -36,6 +36,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
         "A reload or restart is refused when C(php-fpm -t) finds the configuration broken.",
         "In check mode O(state=status) and O(state=fresh) ask as well, and change nothing.",
         "The opcache of all pools of one master is the same: warm and reset one of them.",
+        "O(state=held) starts a process that waits at the socket's name in the place of php-fpm, and one that \
+         watches it. Whatever becomes of them, of the play or of php-fpm, the name leads to php-fpm again: \
+         after O(hold) seconds, within a second when one of them is killed, and by the next run of this module, with any \
+         O(state), when both are (a warning says so). C(docs/hold.md) has the design.",
+        "O(state=held) needs a unix socket that php-fpm has made itself, in a directory of root's (or of the user whose \
+         php-fpm it is). Debian's C(/run/php) belongs to the web user. Connections that the web server keeps open \
+         (C(fastcgi_keep_conn)) are not held.",
         "To see the workers' sockets, the configuration and to signal, run as root (become).",
     ],
     see_also: &["release_activate", "magento_cache"],
@@ -51,6 +58,17 @@ pub const DOCUMENTATION: Documentation = Documentation {
     state: fresh
     deploy_to: /var/www/shop
     method: reload
+
+- name: Let visitors wait
+  oxistrano.deploy.php_fpm:
+    state: held
+    socket: /run/shop/php-fpm.sock
+    hold: 20
+
+- name: Let them go on
+  oxistrano.deploy.php_fpm:
+    state: released
+    socket: /run/shop/php-fpm.sock
 
 - name: Ask
   oxistrano.deploy.php_fpm:
@@ -75,6 +93,9 @@ pub const DOCUMENTATION: Documentation = Documentation {
         value("pool", "str", "O(state=status)", "The pool's name, or null."),
         value("active", "int", "O(state=status)", "Requests that workers work on."),
         value("queue", "int", "O(state=status)", "Connections that wait for a worker."),
+        value("held", "bool", "O(state=status), O(state=held) and O(state=released)", "Whether requests are held now."),
+        value("waiting", "int", "O(state=status), O(state=held) and O(state=released)", "How many wait, or have waited until now."),
+        value("in_flight", "int", "O(state=held), when it was not held before", "Connections to php-fpm that are still in use; 0: all that was asked before has its answer."),
         value("master_pid", "int", "success", "The master process, or null where there is none that is known beyond doubt."),
         value("master_in_doubt", "str", "success", "Why the master process, if there is one, is neither read, signalled nor restarted; null if nothing speaks against it."),
         value("unit", "str", "success", "Its systemd unit, or null."),

@@ -11,6 +11,7 @@ mod deadline;
 mod discover;
 mod docs;
 mod fresh;
+mod hold;
 mod master;
 mod php;
 mod pool;
@@ -50,6 +51,10 @@ oxistrano_core::choices! {
         Reloaded = "reloaded",
         /// The service is restarted.
         Restarted = "restarted",
+        /// New requests wait.
+        Held = "held",
+        /// What waits goes on.
+        Released = "released",
     }
 }
 
@@ -90,6 +95,10 @@ oxistrano_core::options! {
         ///
         /// V(reset) empties opcache, V(reloaded) replaces the workers gracefully, V(restarted)
         /// restarts the service.
+        ///
+        /// V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds at
+        /// most, and then go on to php-fpm; those in flight are waited for. For code and schema that
+        /// must change together, without anybody being refused.
         state: State, default = Some(Literal::Text("fresh"));
         /// The pool's socket, C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000). By default the only
         /// one on the host; if there are several, the module fails and lists them.
@@ -130,6 +139,12 @@ oxistrano_core::options! {
         /// must not serve it. By default C(.oxistrano) in O(deploy_to), else C(/dev/shm), else
         /// C(/tmp).
         script_dir: Option<AbsPath>;
+        /// With O(state=held), for how many seconds at most. Mind the web server's own limit
+        /// (C(fastcgi_read_timeout), 60 s).
+        hold: u64, default = Some(Literal::Number(25));
+        /// With O(state=held), how many requests wait at most. What comes beyond is answered 503 with
+        /// C(Retry-After).
+        hold_most: u32, default = Some(Literal::Number(500));
         /// Seconds for all of it.
         timeout: u64, default = Some(Literal::Number(60));
     }
@@ -139,7 +154,8 @@ oxistrano_core::options! {
 pub struct PhpFpm;
 
 /// The module as a program.
-pub const PROGRAM: oxistrano_core::Program = oxistrano_core::Program::of::<PhpFpm>();
+pub const PROGRAM: oxistrano_core::Program =
+    oxistrano_core::Program::of::<PhpFpm>().with_job(hold::job);
 
 impl Module for PhpFpm {
     type Options = Options;
@@ -153,6 +169,12 @@ impl Module for PhpFpm {
             Some(address) => address.clone(),
             None => discover::the_socket()?,
         };
+        let repaired = hold::repair(&address, context)?;
+        if plan.options.state == State::Released {
+            let released = hold::released(&address, context)?;
+            let released = released.or_changed(repaired.is_some()).warnings(repaired);
+            return Ok(released.value("socket", address.to_string()));
+        }
         let pool = Pool::at(
             address,
             deadline,
@@ -166,7 +188,11 @@ impl Module for PhpFpm {
             State::Reset => plan.forced(&pool, Method::Reset, context),
             State::Reloaded => plan.forced(&pool, Method::Reload, context),
             State::Restarted => plan.forced(&pool, Method::Restart, context),
+            State::Held => hold::held(&pool, plan.limits(), context),
+            // Done above.
+            State::Released => hold::released(&pool.address, context),
         }?;
+        let outcome = outcome.or_changed(repaired.is_some()).warnings(repaired);
         Ok(outcome.value("socket", pool.address.to_string()))
     }
 }
@@ -191,6 +217,12 @@ impl Plan {
         if options.timeout == 0 {
             problems.push("timeout: must be at least 1".to_owned());
         }
+        if !(1..=3600).contains(&options.hold) {
+            problems.push("hold: must be from 1 to 3600".to_owned());
+        }
+        if !(1..=10_000).contains(&options.hold_most) {
+            problems.push("hold_most: must be from 1 to 10000".to_owned());
+        }
         let mut urls = Vec::new();
         for url in &options.requests {
             match Url::new(url) {
@@ -209,6 +241,10 @@ impl Plan {
             entry_points = ENTRY_POINTS.iter().filter_map(|path| RelPath::new(path).ok()).collect();
         }
         Ok(Self { options, entry_points, urls })
+    }
+
+    fn limits(&self) -> hold::Limits {
+        hold::Limits { seconds: self.options.hold, most: self.options.hold_most as usize }
     }
 
     fn live(&self) -> Result<Live, Failure> {
@@ -359,7 +395,7 @@ impl Plan {
         }
         let warmed = warm::compile(&php, &release, names, pool.deadline)?;
         let results = requests::ask_all(
-            &pool.address,
+            &hold::door(&pool.address),
             &self.urls,
             &release,
             &self.entry_points,
@@ -430,7 +466,7 @@ fn status(pool: &Pool) -> Result<Outcome, Failure> {
         Opcache::Disabled => format!("PHP {}, opcache is switched off", answer.text("/php")),
         Opcache::Absent => format!("PHP {}, opcache is not loaded", answer.text("/php")),
     };
-    Ok(described(Outcome::new(false), pool)
+    Ok(hold::described(described(Outcome::new(false), pool), &pool.address)
         .msg(msg)
         .value("php_version", answer.text("/php"))
         .value("opcache", figures)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::hold;
 use oxistrano_core::process::{self, Process};
 use oxistrano_core::{interrupt, trusted, users, Failure};
 use oxistrano_fastcgi::{has, holds, listening, listens, peers, Address};
@@ -159,7 +160,7 @@ impl Master {
     /// When nobody listens there.
     pub fn behind(address: &Address, timeout: Duration) -> Result<Found, Failure> {
         let deadline = Instant::now() + timeout;
-        let peers = peers(address, timeout)?;
+        let peers = peers(&hold::door(address), timeout)?;
         let here: Vec<_> = listening().into_iter().filter(|one| one.address == *address).collect();
         // Who has made it and has it still needs not be looked for among all processes.
         for pid in &peers {
@@ -194,6 +195,11 @@ impl Master {
     /// Its number.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Who has started it, as far as that process still is.
+    pub fn parent(&self) -> Option<u32> {
+        process::parent(&self.process.read("stat").ok()?)
     }
 
     /// Whether that is the same process.

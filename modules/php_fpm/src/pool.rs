@@ -8,6 +8,7 @@ use oxistrano_fastcgi::{ask, connections, Address, Connections};
 
 use crate::config::{self, Config, PoolConfig};
 use crate::deadline::Deadline;
+use crate::hold;
 use crate::master::{Found, Master};
 use crate::php::{params, Answer, Php};
 
@@ -73,7 +74,7 @@ impl Pool {
     /// Whether a worker answers, whatever it says.
     pub fn answers(&self) -> Result<(), Failure> {
         let request = params("/nonexistent/oxistrano.php".as_ref(), "/oxistrano.php", "GET");
-        ask(&self.address, &request.limit(1 << 20), self.deadline.left()).map(|_| ())
+        ask(&hold::door(&self.address), &request.limit(1 << 20), self.deadline.left()).map(|_| ())
     }
 
     /// Requests at work and in the queue. What we have asked ourselves is over, but its worker

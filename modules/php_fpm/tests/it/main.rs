@@ -2,6 +2,7 @@
 
 mod common;
 mod fake;
+mod hold;
 mod impostor;
 mod opcache;
 mod reload;

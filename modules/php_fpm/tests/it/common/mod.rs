@@ -49,6 +49,19 @@ pub struct Setup {
     pub listen: Option<String>,
 }
 
+fn spawn(top: &Path, ini: &[String]) -> Child {
+    let mut command = Command::new(program().expect("php-fpm"));
+    command.arg("-y").arg(top.join("fpm.conf"));
+    let defaults = ["opcache.enable=1", "opcache.validate_timestamps=0", "opcache.jit=off"];
+    for ini in defaults.iter().copied().chain(ini.iter().map(String::as_str)) {
+        command.arg("-d").arg(ini);
+    }
+    let output = fs::File::options().create(true).append(true).open(top.join("out"));
+    let output = output.expect("a file");
+    command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output);
+    command.spawn().expect("php-fpm")
+}
+
 /// A running php-fpm beside a deploy root `shop` with two releases, the first one live.
 pub struct Fpm {
     pub scratch: TempDir,
@@ -60,10 +73,10 @@ impl Fpm {
     /// Starts it; `None`, said loudly, where there is no php-fpm.
     #[track_caller]
     pub fn start(setup: Setup) -> Option<Self> {
-        let Some(program) = program() else {
+        if program().is_none() {
             not_checked("php-fpm is not installed, so nothing was tried on a real one");
             return None;
-        };
+        }
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let top = scratch.path();
         fs::set_permissions(top, fs::Permissions::from_mode(0o755)).expect("permissions");
@@ -78,16 +91,7 @@ impl Fpm {
             pool = setup.pool,
         );
         fs::write(top.join("fpm.conf"), config).expect("the configuration");
-        let mut command = Command::new(program);
-        command.arg("-y").arg(top.join("fpm.conf"));
-        let defaults = ["opcache.enable=1", "opcache.validate_timestamps=0", "opcache.jit=off"]
-            .map(String::from);
-        for ini in defaults.iter().chain(&setup.ini) {
-            command.arg("-d").arg(ini);
-        }
-        let output = fs::File::create(top.join("out")).expect("a file");
-        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file")).stderr(output);
-        let child = command.spawn().expect("php-fpm");
+        let child = spawn(top, &setup.ini);
         let fpm = Self { address: Address::new(&listen).expect("an address"), scratch, child };
         for version in ["1", "2"] {
             fpm.release(version);
@@ -113,6 +117,18 @@ impl Fpm {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it, with this signal.
+    pub fn stop(&mut self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("php-fpm");
+        self.child.wait().expect("php-fpm");
+    }
+
+    /// Starts it again, with the same configuration.
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.scratch.path(), &[]);
     }
 
     pub fn root(&self) -> PathBuf {

@@ -1,0 +1,238 @@
+//! Requests wait at the pool's socket, and are answered later: what `state=held` and
+//! `state=released` do, and what every state does about a hold that was left. docs/hold.md.
+
+mod holder;
+mod line;
+mod place;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use oxistrano_core::{interrupt, net, Context, Diff, Failure, IoContext, Outcome};
+use oxistrano_fastcgi::{connections, has, listening, try_unix, Address};
+use rustix::event::PollFlags;
+use rustix::net::{getpeername, SocketAddrUnix};
+
+use crate::act;
+use crate::pool::Pool;
+
+pub use holder::{job, Limits};
+pub use place::door;
+use place::{Place, Seen};
+
+const NOTHING: &str = "Nothing was changed.";
+/// For a holder to begin.
+const BEGIN: Duration = Duration::from_secs(5);
+/// For the requests in flight to end; a third of the hold if that is less.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What is said where requests cannot be held.
+fn cannot(code: &'static str, cause: impl std::fmt::Display) -> Failure {
+    Failure::new(code, "cannot hold the pool's requests").cause(cause).state(NOTHING)
+}
+
+/// Puts php-fpm's socket back where a hold was left whose processes are gone. Returns what is to be
+/// said of it.
+///
+/// # Errors
+/// When it cannot be put back.
+pub fn repair(address: &Address, context: &Context) -> Result<Option<String>, Failure> {
+    let Address::Unix(path) = address else { return Ok(None) };
+    // In a directory of others there never was one.
+    let Ok(place) = Place::of(path) else { return Ok(None) };
+    let seen = place.look()?;
+    if seen.is_clean() || seen.is_held() && place.answers() {
+        return Ok(None);
+    }
+    let left = format!("A hold that was killed had left its socket as '{}'", path.display());
+    if context.check_mode {
+        return Ok(Some(format!("{left}; the next run that is no check puts php-fpm's back.")));
+    }
+    let was_held = place.put_back(None)?;
+    Ok(was_held.then(|| format!("{left}; php-fpm's is there again.")))
+}
+
+/// `state=held`.
+///
+/// # Errors
+/// Where requests cannot be held.
+pub fn held(pool: &Pool, limits: Limits, context: &Context) -> Result<Outcome, Failure> {
+    let Address::Unix(path) = &pool.address else {
+        return Err(cannot("not_holdable", "the pool listens on a port, which has no name to take over")
+            .remedy("let it listen on a unix socket, or use the maintenance page (magento2_upgrade_mode: maintenance)"));
+    };
+    let place = Place::of(path).map_err(|why| {
+        cannot("untrusted_directory", format!("{why}: others could put a socket in the place of php-fpm's")).path(path).remedy(
+            "let the pool listen in a directory of root's (listen = /run/shop/php-fpm.sock, made by \
+             RuntimeDirectory= or tmpfiles.d), or use the maintenance page (magento2_upgrade_mode: maintenance)",
+        )
+    })?;
+    let seen = place.look()?;
+    if seen.is_held() {
+        let outcome =
+            Outcome::new(false).msg("requests are held already; that hold's time goes on");
+        return Ok(described(outcome, &pool.address));
+    }
+    let bound = check(pool, &place)?;
+    let diff = Diff {
+        header: path.display().to_string(),
+        before: vec!["leads to php-fpm".to_owned()],
+        after: vec![format!("leads to a holder, for {} s at most", limits.seconds)],
+    };
+    let outcome = Outcome::new(true).diff(diff);
+    if context.check_mode {
+        return Ok(outcome.msg("would hold the pool's requests"));
+    }
+    begin(&place, limits, &bound)?;
+    // No answer of php-fpm's must come too late for the hold.
+    let drain = Instant::now() + DRAIN.min(Duration::from_secs(limits.seconds) / 3);
+    let bound = Address::Unix(bound);
+    let mut in_flight = count(&bound);
+    while in_flight > 0 && Instant::now() < drain.min(pool.deadline.end()) {
+        pool.deadline.sleep(Duration::from_millis(10)).map_err(|failure| {
+            failure.state(format!("Requests are held, for {} s at most.", limits.seconds))
+        })?;
+        in_flight = count(&bound);
+    }
+    let msg = format!("holds requests for {} s at most", limits.seconds);
+    let outcome = described(outcome.msg(msg), &pool.address).value("in_flight", in_flight);
+    Ok(match in_flight {
+        0 => outcome,
+        some => outcome.warning(format!(
+            "{some} connections to php-fpm are still in use, or kept open (fastcgi_keep_conn): what comes \
+             through them is not held."
+        )),
+    })
+}
+
+/// What must be so before anything is changed. Returns the name that php-fpm has given its socket.
+#[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
+fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
+    let master = act::the_master(pool, "hold the requests of")?;
+    if !place.is_short() {
+        return Err(cannot("not_holdable", "the path of its socket is too long for a second name")
+            .remedy("use one with at most 92 bytes"));
+    }
+    // There only processes of php-fpm's own domain may be connected to by the web server.
+    if std::fs::read("/sys/fs/selinux/enforce").is_ok_and(|text| text.starts_with(b"1")) {
+        return Err(cannot(
+            "not_holdable",
+            "SELinux would not let the web server connect to the holder",
+        )
+        .remedy("use the maintenance page (magento2_upgrade_mode: maintenance)"));
+    }
+    let known = place.dir.at(&place.known);
+    let socket = try_unix(&known).or_fail("connect to", &known)?;
+    let name =
+        getpeername(&socket).ok().flatten().and_then(|name| SocketAddrUnix::try_from(name).ok());
+    let bound = name
+        .and_then(|name| name.path().map(|path| PathBuf::from(OsStr::from_bytes(path.to_bytes()))));
+    let all = listening();
+    let one = bound
+        .as_deref()
+        .and_then(|bound| all.iter().find(|one| one.address == Address::Unix(bound.to_owned())));
+    let (Some(bound), Some(one)) = (&bound, one) else {
+        return Err(cannot("not_holdable", "the kernel does not list its socket here, so that nobody can tell when no request is in flight")
+            .remedy("run where php-fpm runs"));
+    };
+    if let Some(pid) = master.parent().filter(|pid| has(*pid, one.inode)) {
+        return Err(cannot("not_holdable", format!("its socket is systemd's, or of whoever started php-fpm (process {pid} has it as well)"))
+            .remedy("let php-fpm make its own socket (no .socket unit), or use the maintenance page (magento2_upgrade_mode: maintenance)"));
+    }
+    Ok(bound.clone())
+}
+
+/// Starts a holder and waits until it holds.
+fn begin(place: &Place, limits: Limits, bound: &Path) -> Result<(), Failure> {
+    let failed = |cause: &str| {
+        Failure::new("not_held", "cannot hold the pool's requests")
+            .cause(cause.trim())
+            .state("The socket leads to php-fpm, or does so again within a second.")
+    };
+    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .or_fail("start a holder for", place.dir.path())?;
+    holder::start(place, limits, bound, theirs)?;
+    let (end, mut said) = (Instant::now() + BEGIN, Vec::new());
+    loop {
+        let mut some = [0; 512];
+        let ready = net::wait(&ours, PollFlags::IN, end).map_err(|error| {
+            interrupt::check().err().unwrap_or_else(|| failed(&error.to_string()))
+        })?;
+        if ready.is_empty() {
+            continue;
+        }
+        match rustix::io::read(&ours, &mut some) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => said.extend(some.iter().take(count)),
+        }
+        if said.ends_with(b"\n") {
+            break;
+        }
+    }
+    match String::from_utf8_lossy(&said).trim() {
+        holder::READY => Ok(()),
+        "" => Err(failed("the holder has ended without saying why")),
+        why => Err(failed(why)),
+    }
+}
+
+/// `state=released`.
+///
+/// # Errors
+/// When the names cannot be changed.
+pub fn released(address: &Address, context: &Context) -> Result<Outcome, Failure> {
+    let nothing = || Ok(Outcome::new(false).msg("no request is held").value("held", false));
+    let Address::Unix(path) = address else { return nothing() };
+    let Ok(place) = Place::of(path) else { return nothing() };
+    let seen = place.look()?;
+    if seen.is_clean() {
+        return nothing();
+    }
+    let waiting = waiting(&place, &seen);
+    let outcome = Outcome::new(true).value("waiting", waiting).diff(Diff {
+        header: path.display().to_string(),
+        before: vec!["leads to a holder".to_owned()],
+        after: vec!["leads to php-fpm".to_owned()],
+    });
+    if context.check_mode {
+        return Ok(outcome.msg("would let the held requests go on").value("held", seen.is_held()));
+    }
+    place.put_back(None)?;
+    Ok(outcome.msg(format!("{waiting} held requests go on to php-fpm")).value("held", false))
+}
+
+/// For `state=status`, too: whether requests are held, and how many.
+pub fn described(outcome: Outcome, address: &Address) -> Outcome {
+    let waiting = match address {
+        Address::Unix(path) => Place::of(path).ok().and_then(|place| {
+            let seen = place.look().ok().filter(|seen| seen.is_held() && place.answers())?;
+            Some(waiting(&place, &seen))
+        }),
+        Address::Tcp { .. } => None,
+    };
+    outcome.value("held", waiting.is_some()).value("waiting", waiting.unwrap_or_default())
+}
+
+/// The smallest number of a short while: whoever looked whether the holder lives has been there, too.
+fn waiting(place: &Place, seen: &Seen) -> usize {
+    if !seen.is_held() {
+        return 0;
+    }
+    let holder = Address::Unix(place.holder());
+    let mut least = count(&holder);
+    for _ in 0..3 {
+        if least > 0 {
+            sleep(Duration::from_millis(10));
+            least = least.min(count(&holder));
+        }
+    }
+    least
+}
+
+fn count(address: &Address) -> usize {
+    let now = connections(address);
+    now.accepted + now.queued
+}

@@ -1,0 +1,330 @@
+//! The process in which requests wait, and the one that watches it. docs/hold.md has the design.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use oxistrano_core::command::start_detached;
+use oxistrano_core::dir::Info;
+use oxistrano_core::{interrupt, Failure, IoContext};
+use oxistrano_fastcgi::{is_heard, try_unix};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fs::{getxattr, setxattr, XattrFlags};
+use rustix::io::Errno;
+use rustix::net::{accept_with, bind, listen, socket_with};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{getrlimit, setrlimit, setsid, Resource, Rlimit};
+
+use super::line::Line;
+use super::place::Place;
+
+const HOLD: &str = "--oxistrano-hold";
+const WATCH: &str = "--oxistrano-watch";
+/// How often is looked whether the known name still leads here.
+const TICK: Duration = Duration::from_millis(20);
+/// How often the watcher looks.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How often is looked whether php-fpm still listens.
+const PULSE: Duration = Duration::from_millis(500);
+/// What a holder that does not go by itself is left, beyond its time.
+const OVERTIME: Duration = Duration::from_secs(1);
+/// For php-fpm to come back, before what waits is refused.
+const RETURN: Duration = Duration::from_secs(10);
+/// For a connection that had found the holder's socket just before it lost its name.
+const LATE: Duration = Duration::from_secs(1);
+/// Watchers that may end before the holder gives up.
+const WATCHERS: u8 = 3;
+/// What the holder says when it holds.
+pub const READY: &str = "held";
+const ACL: &str = "system.posix_acl_access";
+
+/// Starts a holder; what it says comes through `said`.
+pub fn start(place: &Place, limits: Limits, bound: &Path, said: OwnedFd) -> Result<(), Failure> {
+    let dir = place.dir.as_fd().try_clone_to_owned().or_fail("reopen", place.dir.path())?;
+    let (seconds, most) = (limits.seconds.to_string(), limits.most.to_string());
+    let arguments = [HOLD.as_ref(), &*place.known, seconds.as_ref(), most.as_ref(), bound.as_ref()];
+    start_detached(arguments, dir.into(), said.into())
+        .or_fail("start a holder for", place.dir.path())
+}
+
+/// How long and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub seconds: u64,
+    pub most: usize,
+}
+
+/// Holds or watches, if this is a process that [`start`] or a holder has started.
+pub fn job(arguments: &[OsString]) -> Option<ExitCode> {
+    let number = |text: &OsStr| text.to_str()?.parse().ok();
+    let done = match arguments {
+        [word, known, seconds, most, bound] if word == HOLD => {
+            let limits = Limits { seconds: number(seconds)?, most: number(most)? as usize };
+            let done = Holder::begin(known, limits, bound.as_ref());
+            done.map(Holder::run).map_err(|failure| {
+                let _ = writeln!(std::io::stdout(), "{failure}");
+            })
+        }
+        [word, known, seconds] if word == WATCH => {
+            watch(known, Duration::from_secs(number(seconds)?)).map_err(drop)
+        }
+        _ => return None,
+    };
+    Some(ExitCode::from(u8::from(done.is_err())))
+}
+
+/// Puts php-fpm's socket back when the holder, which has the other end of our standard output, is
+/// gone, or when it is still there after its time.
+fn watch(known: &OsStr, time: Duration) -> Result<(), Failure> {
+    apart();
+    let place = Place::from_stdin(known)?;
+    let Some(holder) = place.look()?.holder else { return Ok(()) };
+    let end = Instant::now() + time + OVERTIME;
+    loop {
+        let stdout = std::io::stdout();
+        let mut polled = [PollFd::new(&stdout, PollFlags::IN)];
+        let _ = poll(&mut polled, Some(&timespec(GLANCE)));
+        let [polled] = polled;
+        if !polled.revents().is_empty() || Instant::now() >= end {
+            return place.put_back(Some(&holder)).map(drop);
+        }
+        if place.look().is_ok_and(|seen| seen.holder.is_none_or(|now| !now.same_file(&holder))) {
+            return Ok(());
+        }
+    }
+}
+
+/// In a session of its own, and SIGTERM only asks.
+fn apart() {
+    let _ = setsid();
+    interrupt::install();
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() }
+}
+
+struct Holder {
+    place: Place,
+    limits: Limits,
+    listener: OwnedFd,
+    /// Its socket.
+    me: Info,
+    /// php-fpm's, whatever it is called.
+    door: OwnedFd,
+    /// The name by which the kernel lists php-fpm's.
+    bound: PathBuf,
+    /// Its other end is the watcher's.
+    watcher: OwnedFd,
+    watchers: u8,
+    end: Instant,
+    lines: Vec<Line>,
+    scratch: Vec<u8>,
+}
+
+impl Holder {
+    fn begin(known: &OsStr, limits: Limits, bound: &Path) -> Result<Self, Failure> {
+        apart();
+        // Two for each connection; what there is not is waited for in the queue.
+        let limit = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        let place = Place::from_stdin(known)?;
+        let end = Instant::now() + Duration::from_secs(limits.seconds);
+        let ((listener, watcher), me, door) = place.hold(|name, like| {
+            let listener = listen_at(&place, name, like)?;
+            Ok((listener, start_watcher(&place, limits.seconds)?))
+        })?;
+        let mut out = std::io::stdout();
+        let _ = writeln!(out, "{READY}").and_then(|()| out.flush());
+        // Whoever waits for its end need not wait for ours.
+        if let Ok(null) = rustix::fs::openat(
+            rustix::fs::CWD,
+            "/dev/null",
+            rustix::fs::OFlags::RDWR,
+            rustix::fs::Mode::empty(),
+        ) {
+            let _ = rustix::stdio::dup2_stdout(null);
+        }
+        let (lines, scratch) = (Vec::new(), vec![0; 64 << 10]);
+        let bound = bound.to_owned();
+        Ok(Self {
+            place,
+            limits,
+            listener,
+            me,
+            door,
+            bound,
+            watcher,
+            watchers: 1,
+            end,
+            lines,
+            scratch,
+        })
+    }
+
+    fn run(mut self) {
+        self.hold();
+        self.pass();
+    }
+
+    /// Until the known name leads elsewhere: somebody has put php-fpm's back, or it has made one.
+    fn hold(&mut self) {
+        let mut pulse = Instant::now() + PULSE;
+        loop {
+            self.turn(TICK, true);
+            let now = Instant::now();
+            let mut is_over = now >= self.end || interrupt::check().is_err();
+            if now >= pulse {
+                pulse = now + PULSE;
+                is_over |= !is_heard(&self.bound);
+            }
+            is_over |= !self.is_watched();
+            // Also when it leads elsewhere already: the names beside it go.
+            if is_over || !self.place.is_held_by(&self.me) {
+                let put_back = self.place.put_back(Some(&self.me));
+                if put_back.is_ok() && !self.place.is_held_by(&self.me) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A watcher that was killed is replaced.
+    fn is_watched(&mut self) -> bool {
+        let mut polled = [PollFd::new(&self.watcher, PollFlags::empty())];
+        let _ = poll(&mut polled, Some(&timespec(Duration::ZERO)));
+        let [polled] = polled;
+        if polled.revents().is_empty() {
+            return true;
+        }
+        self.watchers += 1;
+        let left = self.end.saturating_duration_since(Instant::now()).as_secs() + 1;
+        match start_watcher(&self.place, left) {
+            Ok(watcher) if self.watchers <= WATCHERS => {
+                self.watcher = watcher;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// To the end of the last one.
+    fn pass(&mut self) {
+        let released = Instant::now();
+        loop {
+            let waits = self.connect(released.elapsed() > RETURN);
+            let wait = if waits { TICK } else { GLANCE };
+            let some = self.turn(wait, false);
+            if self.lines.is_empty() && !some && released.elapsed() > LATE {
+                return;
+            }
+        }
+    }
+
+    /// Connects those that wait, the first first. Returns whether any still does.
+    fn connect(&mut self, give_up: bool) -> bool {
+        for line in self.lines.iter_mut().filter(|line| line.is_held()) {
+            let by_handle = PathBuf::from(format!("/proc/self/fd/{}", self.door.as_raw_fd()));
+            let known = self.place.dir.at(&self.place.known);
+            // The one that php-fpm had; or, when it was started anew, the one that it has now.
+            match try_unix(&by_handle).or_else(|error| match error {
+                Errno::CONNREFUSED if !self.place.is_held_by(&self.me) => try_unix(&known),
+                _ => Err(error),
+            }) {
+                Ok(pool) => line.pass(pool),
+                // Its queue is full, or we have no more descriptors.
+                Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => return true,
+                Err(_) if give_up => line.refuse(),
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    /// Waits for something to happen, and does what follows. Returns whether somebody has come.
+    fn turn(&mut self, wait: Duration, holds: bool) -> bool {
+        let full = self.lines.len() >= self.limits.most * 2;
+        let mut polled = vec![PollFd::new(
+            &self.listener,
+            if full { PollFlags::empty() } else { PollFlags::IN },
+        )];
+        let mut whose = Vec::new();
+        for (index, line) in self.lines.iter().enumerate() {
+            for (end, wanted) in line.wanted().into_iter().enumerate() {
+                if let Some((socket, flags)) = wanted {
+                    polled.push(PollFd::new(socket, flags));
+                    whose.push((index, end));
+                }
+            }
+        }
+        let _ = poll(&mut polled, Some(&timespec(wait)));
+        let mut client = vec![PollFlags::empty(); self.lines.len()];
+        for (polled, (index, end)) in polled.iter().skip(1).zip(whose) {
+            if let Some(client) = client.get_mut(index).filter(|_| end == 0) {
+                *client = polled.revents();
+            }
+        }
+        drop(polled);
+        let mut client = client.into_iter();
+        let scratch = &mut self.scratch;
+        self.lines
+            .retain_mut(|line| line.advance(client.next().unwrap_or(PollFlags::empty()), scratch));
+        !full && self.accept(holds)
+    }
+
+    fn accept(&mut self, holds: bool) -> bool {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let mut some = false;
+        while self.lines.len() < self.limits.most * 2 {
+            let Ok(client) = accept_with(&self.listener, flags) else { break };
+            some = true;
+            let mut line = Line::held(client);
+            let waiting = self.lines.iter().filter(|line| line.is_held()).count();
+            if holds && waiting >= self.limits.most {
+                line.refuse();
+            }
+            self.lines.push(line);
+        }
+        some
+    }
+}
+
+fn start_watcher(place: &Place, seconds: u64) -> Result<OwnedFd, Failure> {
+    let failed = "start a watcher for";
+    let path = place.dir.path();
+    let (theirs, ours) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).or_fail(failed, path)?;
+    let dir = place.dir.as_fd().try_clone_to_owned().or_fail("reopen", path)?;
+    let seconds = seconds.to_string();
+    let arguments = [WATCH.as_ref(), &*place.known, OsStr::new(&seconds)];
+    start_detached(arguments, Stdio::from(dir), Stdio::from(theirs)).or_fail(failed, path)?;
+    Ok(ours)
+}
+
+/// A socket of that name that everybody may connect to who may connect to `like`.
+fn listen_at(place: &Place, name: &Path, like: &Info) -> Result<OwnedFd, Failure> {
+    let path = place.dir.at(name);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    let listener = listener.or_fail("make the socket", &path)?;
+    let address = SocketAddrUnix::new(&path).or_fail("make the socket", &path)?;
+    bind(&listener, &address).or_fail("make the socket", &path)?;
+    let handle = place.dir.handle(name)?.ok_or(Errno::NOENT).or_fail("open", &path)?;
+    handle.set_owner(Some(like.uid()), Some(like.gid()))?;
+    handle.set_mode(like.mode() & 0o7777)?;
+    // The pool's listen.acl_users, if there are any.
+    let (from, to) = (place.handle(&place.known)?, place.handle(name)?);
+    let by_number = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let mut acl = vec![0; 4096];
+    if let Ok(length) = getxattr(by_number(&from), ACL, &mut acl[..]) {
+        let acl = acl.get(..length).unwrap_or_default();
+        setxattr(by_number(&to), ACL, acl, XattrFlags::empty())
+            .or_fail("set the access list of", &path)?;
+    }
+    // As many as the system allows.
+    listen(&listener, i32::MAX).or_fail("listen at", &path)?;
+    Ok(listener)
+}

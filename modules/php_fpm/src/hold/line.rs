@@ -1,0 +1,239 @@
+//! One connection that was held: passed on byte for byte, or refused.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use oxistrano_fastcgi::{begins, refusal};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{recv, send, shutdown, RecvFlags, SendFlags, Shutdown};
+
+/// For the other side to take its answer and to close.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Nothing has moved for so long: the web server has given up long before.
+const STALE: Duration = Duration::from_secs(3600);
+/// Read and written in one go at most, so that each has its turn.
+const TURN: usize = 16;
+
+/// What is said instead of an answer; the times of Magento's own page, and when to come again.
+const PAGE: &[u8] = b"Status: 503 Service Unavailable\r\nRetry-After: 10\r\n\
+    Cache-Control: no-store\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n\
+    <!doctype html><title>Error 503: Service Unavailable</title>\
+    <h1>Service Temporarily Unavailable</h1><p>The shop is being updated. Please try again in a moment.</p>\n";
+
+/// A connection.
+pub struct Line {
+    client: OwnedFd,
+    stage: Stage,
+    /// When bytes have moved last.
+    since: Instant,
+}
+
+enum Stage {
+    /// Nothing is read: what was sent waits in the socket.
+    Held,
+    /// To php-fpm.
+    Passed(Box<Passed>),
+    /// It gets [`PAGE`]; the beginning of its request.
+    Refused(Vec<u8>),
+    /// All is said. What still comes is read and thrown away: closed before, it would be an error.
+    Done,
+}
+
+/// Between the web server and php-fpm.
+struct Passed {
+    pool: OwnedFd,
+    /// Read, and not taken yet by the other side.
+    there: Vec<u8>,
+    back: Vec<u8>,
+    /// The web server sends no more.
+    asked: bool,
+    /// php-fpm reads no more.
+    deaf: bool,
+}
+
+impl Line {
+    pub fn held(client: OwnedFd) -> Self {
+        Self { client, stage: Stage::Held, since: Instant::now() }
+    }
+
+    pub fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Held)
+    }
+
+    pub fn pass(&mut self, pool: OwnedFd) {
+        let passed =
+            Passed { pool, there: Vec::new(), back: Vec::new(), asked: false, deaf: false };
+        (self.stage, self.since) = (Stage::Passed(Box::new(passed)), Instant::now());
+    }
+
+    pub fn refuse(&mut self) {
+        (self.stage, self.since) = (Stage::Refused(Vec::new()), Instant::now());
+    }
+
+    /// What is waited for.
+    pub fn wanted(&self) -> [Option<(&OwnedFd, PollFlags)>; 2] {
+        let (client, pool) = match &self.stage {
+            // That it is gone is told in any case.
+            Stage::Held => (PollFlags::empty(), None),
+            Stage::Refused(_) | Stage::Done => (PollFlags::IN, None),
+            Stage::Passed(passed) => {
+                let both = |read, write| {
+                    let mut flags = PollFlags::empty();
+                    flags.set(PollFlags::IN, read);
+                    flags.set(PollFlags::OUT, write);
+                    flags
+                };
+                let client =
+                    both(passed.there.is_empty() && !passed.asked, !passed.back.is_empty());
+                let pool = both(passed.back.is_empty(), !passed.there.is_empty());
+                // That php-fpm is gone is told for ever, and does not help before its answer is taken.
+                (client, Some((&passed.pool, pool)).filter(|(_, flags)| !flags.is_empty()))
+            }
+        };
+        [Some((&self.client, client)), pool]
+    }
+
+    /// Does what can be done; `client` is what has happened to the web server's end. `false` when
+    /// nothing is left to do.
+    pub fn advance(&mut self, client: PollFlags, scratch: &mut [u8]) -> bool {
+        if client.intersects(PollFlags::HUP | PollFlags::ERR) {
+            return false;
+        }
+        let for_long = self.since.elapsed();
+        match &mut self.stage {
+            Stage::Held => true,
+            Stage::Refused(head) => {
+                if for_long > GOODBYE {
+                    return false;
+                }
+                match receive(&self.client, scratch) {
+                    Got::Bytes(count) => head.extend(scratch.iter().take(count.min(4))),
+                    Got::Nothing => return true,
+                    Got::End => return false,
+                }
+                let Some(first) = head.first_chunk::<4>() else { return true };
+                let Some(id) = begins(*first) else { return false };
+                // It finds room: nothing was written before.
+                let _ = send(&self.client, &refusal(id, PAGE), SendFlags::NOSIGNAL);
+                self.done()
+            }
+            Stage::Done => loop {
+                match receive(&self.client, scratch) {
+                    Got::Bytes(_) if for_long <= GOODBYE => {}
+                    Got::Nothing => return for_long <= GOODBYE,
+                    _ => return false,
+                }
+            },
+            Stage::Passed(passed) => match passed.advance(&self.client, scratch) {
+                Moved::Nothing => for_long <= STALE,
+                Moved::Some => {
+                    self.since = Instant::now();
+                    true
+                }
+                Moved::All => self.done(),
+                Moved::Broken => false,
+            },
+        }
+    }
+
+    fn done(&mut self) -> bool {
+        let _ = shutdown(&self.client, Shutdown::Write);
+        (self.stage, self.since) = (Stage::Done, Instant::now());
+        true
+    }
+}
+
+/// What has become of the bytes.
+enum Moved {
+    Nothing,
+    Some,
+    /// php-fpm has closed, and its answer is delivered.
+    All,
+    /// The web server takes no more.
+    Broken,
+}
+
+impl Passed {
+    fn advance(&mut self, client: &OwnedFd, scratch: &mut [u8]) -> Moved {
+        let mut any = false;
+        for _ in 0..TURN {
+            let mut moved = false;
+            // To php-fpm. What it does not want is read all the same, or the web server waits.
+            if self.there.is_empty() && !self.asked {
+                match receive(client, scratch) {
+                    Got::Bytes(count) if !self.deaf => {
+                        moved = true;
+                        self.there.extend(scratch.iter().take(count));
+                    }
+                    Got::Bytes(_) => moved = true,
+                    Got::Nothing => {}
+                    Got::End => {
+                        self.asked = true;
+                        let _ = shutdown(&self.pool, Shutdown::Write);
+                    }
+                }
+            }
+            match give(&self.pool, &mut self.there) {
+                Ok(some) => moved |= some,
+                Err(_) => {
+                    self.deaf = true;
+                    self.there.clear();
+                }
+            }
+            // And back.
+            if self.back.is_empty() {
+                match receive(&self.pool, scratch) {
+                    Got::Bytes(count) => {
+                        moved = true;
+                        self.back.extend(scratch.iter().take(count));
+                    }
+                    Got::Nothing => {}
+                    Got::End => return Moved::All,
+                }
+            }
+            match give(client, &mut self.back) {
+                Ok(some) => moved |= some,
+                Err(_) => return Moved::Broken,
+            }
+            any |= moved;
+            if !moved {
+                break;
+            }
+        }
+        if any {
+            Moved::Some
+        } else {
+            Moved::Nothing
+        }
+    }
+}
+
+enum Got {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+fn receive(from: &OwnedFd, scratch: &mut [u8]) -> Got {
+    match recv(from, scratch, RecvFlags::DONTWAIT) {
+        Ok((_, 0)) => Got::End,
+        Ok((_, count)) => Got::Bytes(count),
+        Err(Errno::AGAIN | Errno::INTR) => Got::Nothing,
+        Err(_) => Got::End,
+    }
+}
+
+/// Sends as much as is taken; `true` if that is anything.
+fn give(to: &OwnedFd, bytes: &mut Vec<u8>) -> Result<bool, Errno> {
+    let before = bytes.len();
+    while !bytes.is_empty() {
+        match send(to, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(count) => drop(bytes.drain(..count)),
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes.len() < before)
+}

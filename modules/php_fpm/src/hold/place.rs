@@ -1,0 +1,282 @@
+//! The names in a socket's directory: the known one, and two beside it while requests are held.
+//! docs/hold.md says what each is and who may change it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use oxistrano_core::dir::Info;
+use oxistrano_core::{trusted, Dir, Failure, IoContext};
+use oxistrano_fastcgi::{try_unix, Address};
+use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{fstat, linkat, openat, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// The holder's socket, beside the known name.
+const HOLDER: &str = ".oxistrano";
+/// php-fpm's socket, beside the known name.
+const POOL: &str = ".oxistrano-pool";
+const LOCK: &str = ".oxistrano-lock";
+/// The longest path that a socket can be reached by.
+const LONGEST: usize = 107;
+/// For the names to be changed by somebody else.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A pool's socket, in a directory in which nobody else can put anything.
+#[derive(Debug)]
+pub struct Place {
+    pub dir: Dir,
+    pub known: OsString,
+}
+
+/// What stands there.
+#[derive(Debug)]
+pub struct Seen {
+    pub known: Option<Info>,
+    pub holder: Option<Info>,
+    pub pool: Option<Info>,
+}
+
+impl Seen {
+    /// Whether the known name leads to a holder.
+    pub fn is_held(&self) -> bool {
+        match (&self.known, &self.holder) {
+            (Some(known), Some(holder)) => known.same_file(holder),
+            _ => false,
+        }
+    }
+
+    /// Whether there is nothing of ours.
+    pub fn is_clean(&self) -> bool {
+        self.holder.is_none() && self.pool.is_none()
+    }
+}
+
+/// For as long as names are looked at and changed.
+struct Lock<'a>(&'a Place, #[expect(dead_code, reason = "held")] File);
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.dir.remove_file(self.0.beside(LOCK));
+    }
+}
+
+impl Place {
+    /// Where a socket really is, links followed.
+    ///
+    /// # Errors
+    /// Why its directory is not trusted, with a subject: `'/run/php' belongs to user id 33`.
+    #[expect(clippy::disallowed_methods, reason = "the root directory")]
+    pub fn of(path: &Path) -> Result<Self, String> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|e| e.to_string())?;
+        let there = trusted::chain_with_links(rustix::fd::AsFd::as_fd(&root), path)?;
+        let path = match there {
+            Some(there) => trusted::path_of(there).map_err(|error| error.to_string())?,
+            // Nothing has that name. Then it is no link either.
+            None => path.to_owned(),
+        };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(format!("'{}' names no socket", path.display()));
+        };
+        // Once more without links: by this path the kernel lists what is bound there.
+        let real = Dir::open(parent).and_then(|dir| trusted::path_of(&dir).or_fail("open", parent));
+        let dir = real.and_then(|real| Dir::open(&real)).map_err(|failure| failure.to_string())?;
+        if !dir.is_ours_alone().map_err(|failure| failure.to_string())? {
+            return Err(format!("'{}' can be written by others", dir.path().display()));
+        }
+        Ok(Self { dir, known: name.to_owned() })
+    }
+
+    /// The one that this process was started for: the directory is its standard input.
+    pub fn from_stdin(known: &OsStr) -> Result<Self, Failure> {
+        let given = Dir::from_stdin()?;
+        // With its path: by that the kernel lists what is bound there.
+        let dir = Dir::open(&trusted::path_of(&given).or_fail("open", given.path())?)?;
+        match dir.info()?.same_file(&given.info()?) {
+            true => Ok(Self { dir, known: known.to_owned() }),
+            false => Err(Failure::new("moved", "the socket's directory was moved")),
+        }
+    }
+
+    fn beside(&self, ending: &str) -> OsString {
+        let mut name = self.known.clone();
+        name.push(ending);
+        name
+    }
+
+    /// The path of the holder's socket.
+    pub fn holder(&self) -> PathBuf {
+        self.dir.at(self.beside(HOLDER))
+    }
+
+    /// The path of php-fpm's socket while requests are held.
+    pub fn pool(&self) -> PathBuf {
+        self.dir.at(self.beside(POOL))
+    }
+
+    /// Whether all of its names can be connected to.
+    pub fn is_short(&self) -> bool {
+        self.pool().as_os_str().len() <= LONGEST
+    }
+
+    pub fn look(&self) -> Result<Seen, Failure> {
+        let holder = self.dir.lookup(self.beside(HOLDER))?;
+        let pool = self.dir.lookup(self.beside(POOL))?;
+        Ok(Seen { known: self.dir.lookup(&self.known)?, holder, pool })
+    }
+
+    /// Whether the known name leads to the holder with that socket.
+    pub fn is_held_by(&self, holder: &Info) -> bool {
+        // An error says nothing; the next look may.
+        self.dir
+            .lookup(&self.known)
+            .map_or(true, |known| known.is_some_and(|known| known.same_file(holder)))
+    }
+
+    /// A handle to connect by, whatever is called so later.
+    pub fn handle(&self, name: impl AsRef<Path>) -> Result<OwnedFd, Failure> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.dir, name.as_ref(), flags, Mode::empty()).or_fail("open", self.dir.at(name))
+    }
+
+    /// Has `made` made under the holder's name, and puts it under the known one. What was there keeps
+    /// its second name, and is returned.
+    ///
+    /// # Errors
+    /// Nothing was changed then.
+    pub fn hold<T>(
+        &self,
+        make: impl FnOnce(&Path, &Info) -> Result<T, Failure>,
+    ) -> Result<(T, Info, OwnedFd), Failure> {
+        let _lock = self.lock()?;
+        if self.look()?.is_held() && self.answers() {
+            return Err(Failure::new("held", "requests are held already"));
+        }
+        self.restore(None)?;
+        let socket = self.look()?.known.filter(|known| known.kind() == FileType::Socket);
+        let path = self.dir.at(&self.known);
+        let socket = socket.ok_or_else(|| {
+            Failure::new("no_socket", format!("'{}' is no socket", path.display()))
+        })?;
+        let made = self.switch(&socket, make);
+        if made.is_err() {
+            self.restore(None)?;
+        }
+        made
+    }
+
+    fn switch<T>(
+        &self,
+        socket: &Info,
+        make: impl FnOnce(&Path, &Info) -> Result<T, Failure>,
+    ) -> Result<(T, Info, OwnedFd), Failure> {
+        let (holder, pool) = (self.beside(HOLDER), self.beside(POOL));
+        let made = make(holder.as_ref(), socket)?;
+        let link = |from: &OsStr, to: &OsStr| {
+            linkat(&self.dir, from, &self.dir, to, AtFlags::empty())
+                .or_fail("make a second name of", self.dir.at(from))
+        };
+        link(&self.known, &pool)?;
+        let door = self.handle(&pool)?;
+        let is_it = fstat(&door).is_ok_and(|stat| stat.st_ino == socket.inode());
+        let info = self.dir.lookup(&holder)?.filter(|_| is_it).ok_or_else(|| {
+            Failure::new("no_socket", "php-fpm has just made its socket anew").remedy("try again")
+        })?;
+        let new = self.dir.temporary(&self.known);
+        link(&holder, &new)?;
+        self.dir.rename(&new, &self.known)?;
+        Ok((made, info, door))
+    }
+
+    /// The known name leads to php-fpm again, and the names beside it are gone; of this holder only,
+    /// if one is given. Returns whether it led to a holder.
+    ///
+    /// # Errors
+    /// When others change the names for longer than two seconds, or an I/O error.
+    pub fn put_back(&self, of: Option<&Info>) -> Result<bool, Failure> {
+        let _lock = self.lock()?;
+        self.restore(of)
+    }
+
+    fn restore(&self, of: Option<&Info>) -> Result<bool, Failure> {
+        let seen = self.look()?;
+        let is_meant = |holder: &Info| of.is_none_or(|of| of.same_file(holder));
+        if !seen.holder.as_ref().is_none_or(is_meant) {
+            return Ok(false);
+        }
+        let (holder, pool) = (self.beside(HOLDER), self.beside(POOL));
+        // Of one that was killed in between.
+        self.dir.clear_temporaries(&self.known);
+        if seen.pool.is_none() && seen.is_held() {
+            // Nothing that it could lead to; php-fpm makes one when it is started.
+            self.dir.remove_file(&self.known)?;
+        } else if seen.pool.is_some() {
+            if seen.is_held() {
+                if self.dir.exchange(&pool, &self.known)? {
+                    let taken = self.dir.lookup(&pool)?;
+                    let is_ours =
+                        matches!((&taken, &seen.holder), (Some(a), Some(b)) if a.same_file(b));
+                    if !is_ours {
+                        // php-fpm has made its socket anew in this very moment: that is the one.
+                        self.dir.exchange(&pool, &self.known)?;
+                    }
+                } else {
+                    self.dir.rename(&pool, &self.known)?;
+                }
+            } else if seen.known.is_none() && answers(&self.pool()) {
+                self.dir.rename_new(&pool, &self.known)?;
+            }
+            self.dir.remove_file(&pool)?;
+        }
+        self.dir.remove_file(&holder)?;
+        Ok(seen.is_held())
+    }
+
+    /// Whether somebody listens behind the known name.
+    pub fn answers(&self) -> bool {
+        answers(&self.dir.at(&self.known))
+    }
+
+    /// Who removes its file has it: who waits for it looks whether the file is still there.
+    fn lock(&self) -> Result<Lock<'_>, Failure> {
+        let (name, end) = (self.beside(LOCK), Instant::now() + PATIENCE);
+        loop {
+            let file = self.dir.open_to_write(&name, OFlags::empty(), 0o600)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    let mine = fstat(&file).or_fail("examine", self.dir.at(&name))?;
+                    let there = self.dir.lookup(&name)?;
+                    if there.is_some_and(|there| there.inode() == mine.st_ino) {
+                        return Ok(Lock(self, file));
+                    }
+                }
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => {
+                    sleep(Duration::from_millis(10));
+                }
+                Err(error) => return Err(Failure::io("lock", &self.dir.at(&name), error)),
+            }
+        }
+    }
+}
+
+/// Whether somebody listens there.
+fn answers(path: &Path) -> bool {
+    // A queue that is full is somebody's.
+    matches!(try_unix(path), Ok(_) | Err(Errno::AGAIN | Errno::INTR))
+}
+
+/// Where a pool is asked: while its requests are held, not by the name that others know.
+pub fn door(address: &Address) -> Address {
+    if let Address::Unix(path) = address {
+        if let Ok(place) = Place::of(path) {
+            if place.look().is_ok_and(|seen| seen.is_held() && seen.pool.is_some()) {
+                return Address::Unix(place.pool());
+            }
+        }
+    }
+    address.clone()
+}
