@@ -34,7 +34,7 @@ pub use dir::Dir;
 pub use failure::{Failure, IoContext};
 pub use mode::Mode;
 #[doc(hidden)]
-pub use options::take;
+pub use options::{lines_of_documentation, take};
 pub use options::{Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values};
 pub use program::Program;
 pub use protocol::{refuse, Context, Diff, Documentation, Module, Outcome};

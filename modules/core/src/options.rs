@@ -71,6 +71,16 @@ impl Literal {
     }
 }
 
+/// These lines, or none in a program that does not show them.
+#[doc(hidden)]
+pub const fn lines_of_documentation(lines: &'static [&'static str]) -> &'static [&'static str] {
+    if cfg!(feature = "docs") {
+        lines
+    } else {
+        &[]
+    }
+}
+
 /// One option of a module: what `argument_spec` and the documentation say of it.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionSpec {
@@ -274,7 +284,7 @@ macro_rules! options {
             const SPECS: &'static [$crate::OptionSpec] = &[$(
                 $crate::OptionSpec {
                     name: stringify!($field),
-                    doc: &[$($doc),*],
+                    doc: $crate::lines_of_documentation(&[$($doc),*]),
                     $($key: $setting,)*
                     ..<$type as $crate::FromValue>::SPEC
                 },

@@ -38,7 +38,11 @@ impl Program {
         Self {
             name: M::NAME,
             options: <M::Options as Options>::SPECS,
-            documentation: M::DOCUMENTATION,
+            documentation: if cfg!(feature = "docs") {
+                M::DOCUMENTATION
+            } else {
+                Documentation::NONE
+            },
             main: protocol::main::<M>,
             check: |text| protocol::read_options::<M>(text).map(drop),
             job: None,

@@ -39,6 +39,19 @@ pub struct Documentation {
     pub action_plugin: bool,
 }
 
+impl Documentation {
+    /// That of a program that does not show it.
+    pub(crate) const NONE: Self = Self {
+        short: "",
+        description: &[],
+        notes: &[],
+        see_also: &[],
+        examples: "",
+        returns: &[],
+        action_plugin: false,
+    };
+}
+
 /// A module.
 pub trait Module {
     /// Its options, declared with [`crate::options!`].
