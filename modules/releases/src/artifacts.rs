@@ -224,15 +224,25 @@ impl Artifacts {
             file.write_all_at(&buffer[known..read], at + known as u64).or_fail("write", &path)?;
             at += read as u64;
         }
-        if length()? == artifact.size {
-            let whole = artifact.sha256.as_deref().unwrap_or_default();
-            // Unless somebody else who sends it has done so.
-            match self.dir.rename(&name, whole) {
-                Err(failure) if self.dir.lookup(&name)?.is_some() => return Err(failure),
-                _ => {}
-            }
+        match length()? == artifact.size {
+            true => self.complete(artifact, &name),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Gives what has come its name, unless somebody else who sends it has done so. Then the part's
+    /// name may be that of a third one's new part by now, which must not take the whole one's place.
+    fn complete(&self, artifact: &Artifact, part: &str) -> Result<(), Failure> {
+        let whole = artifact.sha256.as_deref().unwrap_or_default();
+        let renamed = self.dir.rename_new(part, whole);
+        if self.whole(artifact)?.is_some() {
+            return Ok(());
+        }
+        match renamed? {
+            true => Ok(()),
+            // What has the name is of another size, and of no use.
+            false => self.dir.rename(part, whole),
+        }
     }
 
     /// The part to go on with, or a new one.
@@ -424,6 +434,32 @@ mod tests {
         let artifacts = Artifacts::open(&root).unwrap();
         artifacts.whole(&one).unwrap().unwrap().read_to_end(&mut read).unwrap();
         assert!(read == contents);
+    }
+
+    #[test]
+    fn a_third_ones_new_part_does_not_take_the_place_of_what_is_whole() {
+        /// While its bytes are awaited, another one sends all of them, and a third one begins.
+        struct Late<'a>(&'a Artifacts, &'a Artifact, &'a [u8]);
+        impl Read for Late<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                if self.0.whole(self.1).unwrap().is_none() {
+                    assert_eq!(send(self.0, self.1, 0, b"0123456789"), 10);
+                    drop(self.0.part(&part(self.1), 10).unwrap());
+                }
+                self.2.read(buffer)
+            }
+        }
+        let (_scratch, root) = scratch();
+        let artifacts = Artifacts::open(&root).unwrap();
+        let one = artifact('d', 10);
+        artifacts.receive(&one, 0, &mut Late(&artifacts, &one, b"0123456789")).unwrap();
+        let mut contents = String::new();
+        artifacts.whole(&one).unwrap().unwrap().read_to_string(&mut contents).unwrap();
+        assert_eq!(contents, "0123456789");
+        // A leftover of another size, under its name, is no reason to begin again and again.
+        fs::openat(&artifacts.dir, "e".repeat(64), OFlags::CREATE | OFlags::WRONLY, Mode::RWXU)
+            .unwrap();
+        assert_eq!(send(&artifacts, &artifact('e', 3), 0, b"012"), 3);
     }
 
     #[test]
