@@ -77,6 +77,26 @@ def test_an_upgrade_closes_all_hosts_upgrades_on_the_primary_and_opens_all(magen
     assert raised.count("changed: [") == 3
 
 
+def test_all_hosts_hold_their_requests_before_the_upgrade_and_nobody_is_refused(magento, shop):
+    magento.variables |= {"magento2_upgrade_mode": "hold", "magento2_php_fpm": "auto"}
+    shop.switch("setup:upgrade", sleep=1, sleep_after_schema=1)
+    with Watch(shop) as watch:
+        result = magento.deploy("v3").good()
+    watch.was_never_closed()
+    [upgrade] = shop.runs("setup:upgrade")
+    start, end = upgrade["start"], upgrade["start"] + upgrade["seconds"]
+    assert not [seen for seen in watch.seen if seen.start >= start and seen.end <= end]
+    for seen in watch.seen:
+        assert seen.end >= end if seen.version == "v3" else seen.start <= start, seen
+    phases = ["Hold the requests", "Raise the maintenance flag", "Begin the upgrade of the database",
+              "Open the shop", "Let the held requests go on"]
+    places = [result.output.index(f": {phase}]") for phase in phases]
+    assert places == sorted(places)
+    held = result.output.split(": Hold the requests]")[1].split("TASK")[0]
+    assert held.count("changed: [") == 3
+    magento.is_open("v3")
+
+
 def test_the_primary_is_chosen_from_a_group(magento, shop):
     magento.variables["magento2_primary"] = "{{ groups['admin'] | first }}"
     inventory = {"all": {"children": {"admin": {"hosts": {"web3": {}}}}}}

@@ -1,0 +1,129 @@
+"""Visitors wait at php-fpm's socket while the shop is closed (magento2_upgrade_mode=hold)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+import pytest
+from ansible_run import wait_until
+from magento_run import NEW_SCHEMA, Watch
+
+pytestmark = [pytest.mark.needs("shop"), pytest.mark.once]
+
+
+@pytest.fixture
+def holding(magento):
+    magento.variables |= {"magento2_upgrade_mode": "hold", "magento2_php_fpm": "auto"}
+    yield magento
+    assert beside(magento.shop) == []
+
+
+def beside(shop):
+    """What a hold leaves beside the sockets: nothing, when it is over."""
+    return [name for host in shop.hosts for name in os.listdir(host.fpm.directory) if "oxistrano" in name]
+
+
+def slowest(watch):
+    return max(seen.end - seen.start for seen in watch.seen)
+
+
+def test_an_upgrade_of_some_seconds_refuses_nobody(holding, shop):
+    magento = holding
+    shop.switch("setup:upgrade", sleep=2, sleep_after_schema=2)
+    with Watch(shop) as watch:
+        result = magento.deploy("v3").good()
+    watch.was_never_closed()
+    [upgrade] = shop.runs("setup:upgrade")
+    start, end = upgrade["start"], upgrade["start"] + upgrade["seconds"]
+    # Code and schema that do not fit have met nobody.
+    assert not [seen for seen in watch.seen if seen.start >= start and seen.end <= end]
+    for seen in watch.seen:
+        assert seen.end >= end if seen.version in NEW_SCHEMA else seen.start <= start, seen
+    assert 4 < slowest(watch) < 20 and len(watch.seen) > 20, len(watch.seen)
+    assert "do not wait" not in result.output
+    assert magento.flags() == [] and magento.schema() == "new"
+    magento.is_open("v3")
+
+
+def test_who_waits_for_too_long_gets_the_maintenance_page(holding, shop):
+    magento = holding
+    magento.variables["magento2_hold"] = 2
+    shop.switch("setup:upgrade", sleep=3, sleep_after_schema=1)
+    with Watch(shop) as watch:
+        magento.deploy("v3").good()
+    [upgrade] = shop.runs("setup:upgrade")
+    watch.was_closed_around(upgrade)
+    assert 1.5 < slowest(watch) < 5
+    magento.is_open("v3")
+
+
+def test_a_failing_upgrade_lets_those_who_wait_have_the_maintenance_page(holding, shop):
+    magento = holding
+    with Watch(shop) as watch:
+        result = magento.deploy("vbad")
+    result.bad("Unable to apply data patch", "The shop is closed: the maintenance flag of this deploy is up.")
+    assert watch.statuses() == {200, 503}
+    assert {seen.version for seen in watch.seen if seen.status == 200} == {"v1"}
+    magento.is_closed()
+    assert beside(shop) == []
+    magento.deploy("v3").good()
+    magento.is_open("v3")
+
+
+@pytest.mark.needs("root")
+def test_a_flag_that_cannot_be_raised_lets_those_who_wait_in(holding, shop):
+    magento = holding
+    var = (magento.root / "current/var").resolve()
+    subprocess.run(["chattr", "+i", var], check=True)
+    try:
+        with Watch(shop) as watch:
+            result = magento.deploy("v3")
+    finally:
+        subprocess.run(["chattr", "-i", var], check=True)
+    result.bad("cannot raise the maintenance flag", "Live is v1", "The shop is open.")
+    watch.was_never_closed()
+    assert {seen.version for seen in watch.seen} == {"v1"} and slowest(watch) < 20
+    assert "Hold the requests" in result.output and magento.schema() == "old"
+    magento.is_open("v1")
+
+
+def test_a_code_only_deploy_holds_nobody(holding, shop):
+    with Watch(shop) as watch:
+        result = holding.deploy("v2").good()
+    watch.was_never_closed()
+    assert slowest(watch) < 2, "nobody has waited"
+    assert "Hold the requests" not in result.output
+    holding.is_open("v2")
+
+
+@pytest.mark.needs("root")
+def test_where_requests_cannot_be_held_the_maintenance_page_answers(holding, shop):
+    magento = holding
+    directory = shop.host.fpm.directory
+    os.chown(directory, 65534, -1)
+    try:
+        shop.switch("setup:upgrade", sleep=0.5, sleep_after_schema=0.5)
+        with Watch(shop) as watch:
+            result = magento.deploy("v3").good()
+    finally:
+        os.chown(directory, 0, -1)
+    [upgrade] = shop.runs("setup:upgrade")
+    watch.was_closed_around(upgrade)
+    assert "Visitors do not wait, they get the maintenance page" in result.output
+    assert "belongs to user id 65534" in result.output
+
+
+def test_a_play_that_is_killed_keeps_nobody_waiting(holding, shop):
+    magento = holding
+    magento.variables["magento2_hold"] = 3
+    with Watch(shop) as watch:
+        killed = magento.at_task("Begin the upgrade of the database", "kill").deploy("v3")
+        assert killed.code == -9, killed.output
+        wait_until(lambda: beside(shop) == [], "the hold to end", 6)
+        time.sleep(0.5)
+    assert watch.statuses() == {200, 503} and slowest(watch) < 6
+    magento.is_closed()
+    magento.at_no_task().deploy("v3", "next").good()
+    magento.is_open("v3", "next")
