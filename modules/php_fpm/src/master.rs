@@ -34,6 +34,8 @@ pub struct Master {
     pub config: Option<PathBuf>,
     /// Its root directory: it may live in a container.
     root: OwnedFd,
+    /// As it was when it was proved: after a restart it is not there to be asked.
+    control_group: Option<String>,
 }
 
 /// A process that says it is a master, and may be anything.
@@ -149,8 +151,12 @@ impl Master {
             }
             config => config,
         };
-        let master =
-            Self { process, started, program: Arc::new(program), program_path, config, root };
+        let control_group = process
+            .read("cgroup")
+            .ok()
+            .and_then(|text| control_group(&String::from_utf8_lossy(&text)));
+        let program = Arc::new(program);
+        let master = Self { process, started, program, program_path, config, root, control_group };
         master.is_unchanged().then_some(master).ok_or_else(|| "has ended meanwhile".to_owned())
     }
 
@@ -248,13 +254,13 @@ impl Master {
     }
 
     /// The control group that it is in, as systemd names it.
-    pub fn control_group(&self) -> Option<String> {
-        control_group(&String::from_utf8_lossy(&self.process.read("cgroup").ok()?))
+    pub fn control_group(&self) -> Option<&str> {
+        self.control_group.as_deref()
     }
 
     /// The system service that it is in.
     pub fn unit(&self) -> Option<String> {
-        unit(&self.control_group()?).map(str::to_owned)
+        unit(below(self.control_group()?, &manager())).map(str::to_owned)
     }
 
     /// Sends SIGUSR2: a graceful reload.
@@ -347,6 +353,19 @@ fn control_group(text: &str) -> Option<String> {
     named.or(unified)
 }
 
+/// The control group below which systemd has its slices: that of process 1 without `init.scope`. Not
+/// always the topmost: containers may share the name space of their host's groups.
+fn manager() -> String {
+    let first = Process::open(1).and_then(|first| first.read("cgroup")).unwrap_or_default();
+    let group = control_group(&String::from_utf8_lossy(&first)).unwrap_or_default();
+    group.strip_suffix("/init.scope").unwrap_or_default().to_owned()
+}
+
+/// A control group as systemd names it, whose own is `manager`.
+fn below<'a>(group: &'a str, manager: &str) -> &'a str {
+    group.strip_prefix(manager).filter(|rest| rest.starts_with('/')).unwrap_or(group)
+}
+
 /// The system service that a control group belongs to: below slices only, and never below one
 /// of users, who name services of their own as they like. What a service has below itself is
 /// the service's.
@@ -387,6 +406,18 @@ mod tests {
     }
 
     #[test]
+    fn in_a_container_without_groups_of_its_own_units_are_below_its_systemd() {
+        let group = "/libpod_parent/libpod-1/system.slice/php8.2-fpm.service";
+        assert_eq!(unit(below(group, "/libpod_parent/libpod-1")), Some("php8.2-fpm.service"));
+        // Of another container, or of the machine's.
+        assert_eq!(unit(below(group, "/libpod_parent/libpod")), None);
+        assert_eq!(unit(below(group, "/libpod_parent/libpod-2")), None);
+        assert_eq!(unit(below(group, "")), None);
+        let users = "/libpod_parent/libpod-1/user.slice/user-33.slice/user@33.service/ssh.service";
+        assert_eq!(unit(below(users, "/libpod_parent/libpod-1")), None);
+    }
+
+    #[test]
     fn a_service_of_a_user_is_none() {
         for group in [
             "/user.slice/user-33.slice/user@33.service/ssh.service",
@@ -403,6 +434,7 @@ mod tests {
             "",
         ] {
             assert_eq!(unit(group), None, "{group}");
+            assert_eq!(unit(below(group, "")), None, "{group}");
         }
     }
 

@@ -78,7 +78,7 @@ pub fn service(master: &Master, deadline: Deadline) -> Result<String, Failure> {
         .run_ok()
         .map_err(|failure| failure.while_trying("cannot restart php-fpm").state(NOTHING))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    match is_main(&said, master.pid(), &group) && master.is_unchanged() {
+    match is_main(&said, master.pid(), group) && master.is_unchanged() {
         true => Ok(unit),
         false => Err(failed(format!(
             "the master process {} is in the control group of '{unit}', but is not the main process \
