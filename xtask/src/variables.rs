@@ -27,7 +27,7 @@ pub fn pages() -> Result<Vec<(String, String)>, String> {
         let mut documented = BTreeMap::new();
         let _ = write!(out, "\n## {role}\n");
         for (entry, spec) in &entries {
-            if entry != "main" {
+            if !["main", "variables"].contains(&entry.as_str()) {
                 let _ = write!(out, "\n### With `ansistrano_deploy_via: {entry}`\n");
             }
             let _ = write!(out, "\n{}\n\n", paragraphs(&spec["description"], "\n\n"));

@@ -1,0 +1,159 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with what a role of this collection is given, before it does anything.
+
+Ansible's own check (C(argument_specs.main)) refuses what a user passes to the role beside our variables, and takes a
+string for a list. So the specification has another entry point, C(variables), and is checked here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.utils.display import Display
+
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import tasks_file
+
+# Hooks that may still choose another strategy, or set its variables.
+EARLY = ("ansistrano_before_setup", "ansistrano_after_setup", "ansistrano_before_update_code")
+OURS = re.compile(r"(ansistrano|oxistrano|magento2)_(.+)")
+NEAR = 0.86
+
+
+class RoleCheck:
+    """One role, and the variables of one host."""
+
+    def __init__(self, variables, templar, loader):
+        self.given, self.templar, self.loader = variables, templar, loader
+        self.role_path = self.given["role_path"]
+        self.role = os.path.basename(self.role_path)
+
+    def variables(self):
+        self._warn_of_misspelt_names()
+        options = self._specifications(self.role)["variables"]["options"]
+        found = list(self._of_values({name: how for name, how in options.items() if not name.endswith("_tasks_file")}))
+        # Where a hook may change the strategy, it is looked at when its turn comes.
+        if self.role == "deploy" and not found and not any(f"{hook}_tasks_file" in self.given for hook in EARLY):
+            found = list(self._of_strategy_file())
+        return found
+
+    def strategy(self):
+        options = self._specifications(self.role)[self._value("ansistrano_deploy_via")]["options"]
+        return [*self._of_values(options), *self._of_strategy_file()]
+
+    def hooks(self):
+        # Those of the Magento role are files that it includes while the shop may be closed.
+        magento2 = os.path.join(os.path.dirname(self.role_path), "magento2")
+        found = []
+        for role_path in (self.role_path, magento2):
+            for specification in self._specifications(os.path.basename(role_path)).values():
+                for name in specification["options"]:
+                    if name.endswith("_tasks_file") and name in self.given:
+                        found += self._of_hook(role_path, name, self.given[name])
+        # The play's own, which the Magento role's run.
+        for hook, file in (self._value("__magento2_user_hooks", None) or {}).items():
+            found += self._of_hook(magento2, f"the hook {hook}", file)
+        return found
+
+    def _of_hook(self, role_path, name, file):
+        try:
+            file = self.templar.template(file)
+        except AnsibleUndefinedVariable:
+            return []  # A path below the release, say, of which nobody knows the name yet.
+        if not file:
+            return []
+        if not isinstance(file, str):
+            return [f"{name} is not the name of a file: {file!r}"]
+        path = tasks_file.find(self.loader, role_path, file)
+        own = os.path.join(role_path, "tasks", "")
+        if not os.path.isabs(file) and path.startswith(own) and os.path.basename(path) != "empty.yml":
+            return [f"{name} is '{file}', which is a file of the role itself; write '{{{{ playbook_dir }}}}/{file}'"]
+        return [f"{name}: {problem}" for problem in tasks_file.problems(self.loader, role_path, path)]
+
+    def _of_strategy_file(self):
+        strategy = self._value("ansistrano_deploy_via")
+        path = os.path.join(self.role_path, "tasks", "update-code", f"{strategy}.yml")
+        for problem in tasks_file.problems(self.loader, self.role_path, path):
+            yield (
+                f"ansistrano_deploy_via is '{strategy}', and this controller has not what it needs: {problem}. Install the "
+                "collection, or choose another strategy (copy_unarchive needs none)"
+            )
+
+    def _of_values(self, options):
+        values = {}
+        for name, how in options.items():
+            if name not in self.given:
+                continue
+            try:
+                values[name] = self._value(name)
+            except AnsibleError as error:
+                yield f"{name}: {tasks_file.one_line(error)}"
+                continue
+            if how.get("type") == "list" and isinstance(values[name], str):
+                yield not_a_list(name, values.pop(name))
+        # What has no value for another reason is not missing.
+        options = {name: how for name, how in options.items() if name in values or name not in self.given}
+        yield from ArgumentSpecValidator(options).validate(values).error_messages
+
+    def _value(self, name, default=""):
+        return self.templar.template(self.given.get(name, default))
+
+    def _specifications(self, role):
+        path = os.path.join(os.path.dirname(self.role_path), role, "meta", "argument_specs.yml")
+        return self.loader.load_from_file(path)["argument_specs"]
+
+    def _warn_of_misspelt_names(self):
+        known = {
+            name
+            for role in ("deploy", "rollback", "magento2")
+            for specification in self._specifications(role).values()
+            for name in specification["options"]
+        }
+        # Without the prefix, which would make all of them alike.
+        rest = {name.partition("_")[2]: name for name in sorted(known)}
+        for name in sorted(self.given):
+            ours = OURS.fullmatch(name)
+            if not ours or name in known or name in FACTS:
+                continue
+            near = difflib.get_close_matches(ours.group(2), rest, 1, NEAR)
+            if near:
+                Display().warning(f"There is no variable {name}: nothing reads it. Did you mean {rest[near[0]]}?")
+
+
+def not_a_list(name, text):
+    inner = [part.strip().strip("'\"") for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
+    meant = "[" + ", ".join(part for part in inner if part) + "]"
+    words = ", ".join(f'"{part}"' for part in inner if part)
+    return (
+        f"{name} must be a list and is the string '{text}'. Write {name}: {meant}; on the command line, "
+        f"-e '{{\"{name}\": [{words}]}}'"
+    )
+
+
+# What the roles set or hand on, and hooks read.
+FACTS = {
+    "ansistrano_archived_file",
+    "ansistrano_current_release_version",
+    "ansistrano_download_result",
+    "ansistrano_git_real_repo_tree",
+    "ansistrano_git_result",
+    "ansistrano_git_result_update",
+    "ansistrano_git_result_update_ssh",
+    "ansistrano_hg_result",
+    "ansistrano_previous_release_version",
+    "ansistrano_release_activated",
+    "ansistrano_release_path",
+    "ansistrano_releases",
+    "ansistrano_rollback_release_version",
+    "ansistrano_shared_rsync_copy_path",
+    "ansistrano_sorted_releases",
+    "ansistrano_svn_result",
+    "ansistrano_svn_result_export",
+    "ansistrano_svn_result_update",
+    "oxistrano_failure_note",
+}

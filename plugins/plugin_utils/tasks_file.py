@@ -1,0 +1,89 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Would a file of tasks load, if a role of this collection included it?
+
+A file that does not load ends the play where it is included: no rescue, no message at the end, the lock stays.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.text.converters import to_text
+from ansible.parsing.mod_args import ModuleArgsParser
+from ansible.playbook.block import Block
+from ansible.playbook.task import Task
+
+# As the roles' meta/main.yml has it.
+COLLECTIONS = ["oxistrano.deploy", "ansible.legacy"]
+BLOCK = ("block", "rescue", "always")
+INCLUDES = ("import_tasks", "include_tasks")
+
+
+def find(loader, role_path, name):
+    """Where Ansible looks for a file that a task of a role includes."""
+    return loader.path_dwim_relative(role_path, "tasks", name, is_role=True)
+
+
+def problems(loader, role_path, path, seen=()):
+    """What keeps the file at C(path) from being loaded, and the files that it names."""
+    if not os.path.exists(path):
+        return [f"there is no '{path}'"]
+    if not os.path.isfile(path):
+        return [f"'{path}' is not a file"]
+    try:
+        tasks = loader.load_from_file(path)
+    except AnsibleError as error:
+        return [f"'{path}' cannot be read: {one_line(error)}"]
+    if tasks is None:
+        return []
+    if not isinstance(tasks, list):
+        return [f"'{path}' is not a list of tasks"]
+    return list(_of_tasks(loader, role_path, path, tasks, (*seen, path)))
+
+
+def one_line(error):
+    return " ".join(to_text(error).split())
+
+
+def _of_tasks(loader, role_path, path, tasks, seen):
+    for task in tasks:
+        if not isinstance(task, dict):
+            yield f"'{path}' has something that is not a task: {task!r}"
+        elif any(part in task for part in BLOCK):
+            unknown = sorted(map(str, set(task) - set(Block.fattributes)))
+            if unknown:
+                yield f"'{path}': a block has no '{unknown[0]}'"
+            for part in BLOCK:
+                yield from _of_tasks(loader, role_path, path, task.get(part) or [], seen)
+        else:
+            yield from _of_task(loader, role_path, path, task, seen)
+
+
+def _of_task(loader, role_path, path, task, seen):
+    name = task.get("name") or "without a name"
+    collections = task.get("collections") or COLLECTIONS
+    try:
+        action, arguments, _host = ModuleArgsParser(task_ds=dict(task), collection_list=list(collections)).parse()
+    except AnsibleError as error:
+        yield f"'{path}', task '{name}': {one_line(error)}"
+        return
+    for key in sorted(map(str, task)):
+        if key not in Task.fattributes and key not in (action, "local_action") and not key.startswith("with_"):
+            yield f"'{path}', task '{name}': there is no module and no keyword '{key}'"
+    if action.rpartition(".")[2] in INCLUDES:
+        yield from _of_include(loader, role_path, path, action, arguments, seen)
+
+
+def _of_include(loader, role_path, path, action, arguments, seen):
+    included = arguments.get("_raw_params") or arguments.get("file")
+    if not isinstance(included, str) or "{{" in included:
+        return
+    candidates = (find(loader, role_path, included), os.path.join(os.path.dirname(path), included))
+    there = [candidate for candidate in candidates if os.path.isfile(candidate)]
+    if there and there[0] not in seen:
+        yield from problems(loader, role_path, there[0], seen)
+    elif not there and action.endswith("import_tasks"):
+        yield f"'{path}' imports '{included}', which is not there"

@@ -1,0 +1,187 @@
+"""What the roles check before they do anything, and how they may be given their variables."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_run import DEPLOY, ROLE, ROLLBACK
+from test_wrong_input import archive
+
+
+def play(project, text):
+    path = project.directory / "play.yml"
+    path.write_text(text)
+    return path
+
+
+def test_variables_beside_the_role_in_roles_count_and_a_users_own_ones_are_let_through(project, artifacts):
+    roots = [project.directory / name for name in ("shop", "blog")]
+    entries = "".join(
+        f"""
+    - role: oxistrano.deploy.deploy
+      ansistrano_deploy_to: {root}
+      ansistrano_deploy_via: copy_unarchive
+      ansistrano_deploy_from: {artifacts.archive(str(number))}
+      my_own_variable: {number}
+      ansistrano_after_symlink_tasks_file: "{{{{ playbook_dir }}}}/own.yml"
+"""
+        for number, root in enumerate(roots, 1)
+    )
+    (project.directory / "own.yml").write_text("- ansible.builtin.debug: {msg: 'own {{ my_own_variable }}'}\n")
+    result = project.run(play(project, f"- hosts: all\n  gather_facts: false\n  roles:{entries}")).good()
+    assert "own 1" in result.text and "own 2" in result.text
+    for number, root in enumerate(roots, 1):
+        assert f"shop {number}" in (root / "current/index.php").read_text()
+
+
+def test_a_role_that_depends_on_ours_gives_it_variables(project, seed, artifacts):
+    project.seed(seed)
+    for role, ours in {"app": "deploy", "back": "rollback"}.items():
+        meta = project.directory / f"roles/{role}/meta/main.yml"
+        meta.parent.mkdir(parents=True)
+        meta.write_text(
+            f"dependencies:\n  - role: oxistrano.deploy.{ours}\n    mine: true\n"
+            f"    ansistrano_deploy_via: copy_unarchive\n    ansistrano_deploy_from: {artifacts.archive('3')}\n"
+            "    ansistrano_release_version: '3'\n"
+        )
+    deploy = play(project, "- hosts: all\n  gather_facts: false\n  roles: [app]\n")
+    project.run(deploy).good()
+    assert project.root.live() == "3"
+    project.run(play(project, "- hosts: all\n  gather_facts: false\n  roles: [back]\n")).good()
+    assert project.root.live() == "2"
+
+
+LISTS = {
+    "a word": ("ansistrano_shared_paths", "var", "[var]"),
+    "words": ("ansistrano_shared_files", "a.php, b.php", "[a.php, b.php]"),
+    "no list": ("ansistrano_shared_paths", "[]", "[]"),
+    "a list in quotes": ("ansistrano_shared_paths", "['var', 'pub/media']", "[var, pub/media]"),
+    "of the strategy": ("ansistrano_unarchive_exclude", "*.pdf", "[*.pdf]"),
+}
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_a_string_for_a_list_is_refused_with_the_list_that_was_meant(project, seed, artifacts, what):
+    project.seed(seed)
+    name, given, meant = LISTS[what]
+    project.run(ROLE, **archive(artifacts), **{name: given}).bad(f"{name} must be a list", f"Write {name}: {meant}")
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
+def test_a_string_for_a_list_is_refused_by_the_rollback(project, seed):
+    project.seed(seed)
+    project.run(ROLLBACK, ansistrano_shared_paths="var").bad("Write ansistrano_shared_paths: [var]", "Nothing was done")
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
+HOOKS = {
+    "is not there": (None, ["there is no", "hook.yml"]),
+    "does not parse": ("- debug: [\n", ["hook.yml", "cannot be read"]),
+    "is no list": ("debug:\n  msg: hello\n", ["is not a list of tasks"]),
+    "names an unknown module": ("- name: Tell them\n  tell_everybody: {}\n", ["task 'Tell them'", "tell_everybody"]),
+    "names one in a block": ("- block:\n    - tell_everybody: {}\n", ["tell_everybody"]),
+    "imports one": ("- import_tasks: more.yml\n", ["more.yml", "tell_everybody"]),
+    "has a wrong keyword": ("- debug: {msg: x}\n  whne: true\n", ["whne"]),
+}
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["", "check mode"])
+@pytest.mark.parametrize("wrong", HOOKS)
+def test_a_hook_file_that_would_not_load_is_refused_before_anything_is_done(project, seed, artifacts, wrong, check):
+    project.seed(seed)
+    text, words = HOOKS[wrong]
+    if text is not None:
+        (project.directory / "hook.yml").write_text(text)
+    (project.directory / "more.yml").write_text("- tell_everybody: {}\n")
+    project.variables["ansistrano_after_cleanup_tasks_file"] = "{{ inventory_dir }}/hook.yml"
+    history = project.root.history()
+    result = project.run(ROLE, *check, **archive(artifacts)).bad("ansistrano_after_cleanup_tasks_file", *words, "Live is 2")
+    assert "release_unpack" not in result.text and project.root.history() == history
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
+def test_a_rollback_looks_at_its_hooks_and_at_the_one_after_a_failure(project, seed):
+    project.seed(seed)
+    (project.directory / "hook.yml").write_text("- tell_everybody: {}\n")
+    for name in ("ansistrano_rollback_after_symlink_tasks_file", "oxistrano_failure_tasks_file"):
+        project.run(ROLLBACK, **{name: str(project.directory / "hook.yml")}).bad(name, "tell_everybody", "Live is 2")
+        project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
+def test_a_hook_named_like_a_file_of_the_role_is_refused(project, seed, artifacts):
+    project.seed(seed)
+    result = project.run(ROLE, **archive(artifacts), ansistrano_after_symlink_tasks_file="finish.yml")
+    result.bad("'finish.yml', which is a file of the role itself", "/finish.yml'", "Live is 2")
+
+
+def test_a_hook_below_the_release_is_found_when_the_release_has_a_name(project, artifacts, tmp_path):
+    (project.directory / "tasks").mkdir()
+    (project.directory / "tasks/hook-3.yml").write_text("- ansible.builtin.debug: {msg: 'by release'}\n")
+    project.variables["ansistrano_after_symlink_tasks_file"] = (
+        "{{ inventory_dir }}/tasks/hook-{{ ansistrano_release_path.stdout | basename }}.yml"
+    )
+    assert "by release" in project.run(ROLE, **archive(artifacts)).good().text
+
+
+def test_a_hook_uses_a_module_of_the_users_library(project, artifacts):
+    project.with_python()
+    (project.directory / "library").mkdir()
+    (project.directory / "library/tell_everybody.py").write_text(
+        "from ansible.module_utils.basic import AnsibleModule\n"
+        "AnsibleModule({}).exit_json(changed=False, msg='everybody knows')\n"
+    )
+    (project.directory / "hook.yml").write_text(
+        "- tell_everybody: {}\n  register: told\n- ansible.builtin.debug: {var: told.msg}\n"
+    )
+    project.variables["ansistrano_after_symlink_tasks_file"] = "{{ playbook_dir }}/hook.yml"
+    text = "- hosts: all\n  gather_facts: false\n  roles: [oxistrano.deploy.deploy]\n"
+    assert "everybody knows" in project.run(play(project, text), **archive(artifacts)).good().text
+
+
+def test_misspelt_variables_are_warned_of_with_the_nearest_name_and_others_are_not(project, artifacts):
+    project.variables |= {
+        "ansistrano_keep_release": 3,
+        "ansistrano_before_symlnk_tasks_file": "x.yml",
+        "oxistrano_strip_component": 1,
+        "magento2_primry": "web",
+        "ansistrano_my_domain": "shop.example.com",
+    }
+    result = project.run(ROLE, **archive(artifacts)).good()
+    for name, meant in {
+        "ansistrano_keep_release": "ansistrano_keep_releases",
+        "ansistrano_before_symlnk_tasks_file": "ansistrano_before_symlink_tasks_file",
+        "oxistrano_strip_component": "oxistrano_strip_components",
+        "magento2_primry": "magento2_primary",
+    }.items():
+        assert f"There is no variable {name}: nothing reads it. Did you mean {meant}?" in result.text
+    assert "ansistrano_my_domain" not in result.text and result.text.count("Did you mean") == 4
+
+
+def test_a_strategy_of_a_collection_that_is_not_installed_is_refused_before_setup(project):
+    project.environment["ANSIBLE_COLLECTIONS_SCAN_SYS_PATH"] = "false"
+    result = project.run(ROLE, ansistrano_deploy_via="rsync", ansistrano_deploy_from="x/")
+    result.bad("ansistrano_deploy_via is 'rsync'", "ansible.posix.synchronize", "copy_unarchive", "Nothing was done")
+    assert not project.root.path.exists()
+
+
+def test_the_same_after_a_hook_that_may_choose_the_strategy_frees_the_lock(project, seed, hook):
+    project.seed(seed)
+    project.environment["ANSIBLE_COLLECTIONS_SCAN_SYS_PATH"] = "false"
+    project.with_python().variables["ansistrano_after_setup_tasks_file"] = "{{ inventory_dir }}/nothing.yml"
+    (project.directory / "nothing.yml").write_text("[]\n")
+    project.run(ROLE, ansistrano_deploy_via="rsync").bad("ansistrano_deploy_via is 'rsync'", "Live is 2")
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
+def test_the_playbook_keeps_five_releases_unless_told_otherwise(project, artifacts):
+    for version in "1234567":
+        project.deploy(artifacts.archive("1"), version).good()
+    project.root.is_at_rest(live="7", releases=["3", "4", "5", "6", "7"])
+    project.variables["ansistrano_keep_releases"] = 2
+    project.deploy(artifacts.archive("1"), "8").good()
+    project.root.is_at_rest(live="8", releases=["7", "8"])
+
+
+def test_the_playbook_without_an_artifact_or_with_a_misspelt_one_is_refused(project, artifacts):
+    project.run(DEPLOY).bad("Nothing says what to deploy", "-e artifact=PATH", "Nothing was changed")
+    project.run(DEPLOY, artefact=artifacts.archive("1")).bad("you wrote artefact", "Nothing was changed")
+    assert not project.root.path.exists()
