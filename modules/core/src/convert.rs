@@ -92,6 +92,10 @@ fn to_float(value: &Value) -> Result<Value, String> {
 fn to_list(value: Value) -> Result<Value, String> {
     match value {
         Value::Array(_) => Ok(value),
+        // Its brackets would become parts of names.
+        Value::String(text) if text.trim().starts_with('[') && text.trim().ends_with(']') => Err(
+            format!("'{text}' is a string that looks like a list: give a list, without quotes around it"),
+        ),
         Value::String(text) => {
             Ok(Value::Array(text.split(',').map(|part| part.trim().into()).collect()))
         }
@@ -238,6 +242,15 @@ mod tests {
         assert_eq!(convert(Kind::List, json!("a, b,c")), Ok(json!(["a", "b", "c"])));
         assert_eq!(convert(Kind::List, json!(7)), Ok(json!(["7"])));
         assert!(convert(Kind::List, json!({"a": 1})).is_err());
+    }
+
+    #[test]
+    fn a_list_in_quotes_is_refused() {
+        for text in ["[]", " ['a', 'b'] ", "[\"a\"]"] {
+            let error = convert(Kind::List, json!(text)).unwrap_err();
+            assert!(error.contains("looks like a list"), "{error}");
+        }
+        assert_eq!(convert(Kind::List, json!("*.[ch]")), Ok(json!(["*.[ch]"])));
     }
 
     #[test]
