@@ -5,6 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{get, module, program, Fpm, Setup, SECOND};
 use oxistrano_fastcgi::{ask, Address, Request, Response};
-use oxistrano_harness::{is_root, json, not_checked, Value};
+use oxistrano_harness::{is_root, json, not_checked, run_program, Value, NOBODY};
 use rustix::process::{kill_process, Pid, Signal};
 
 /// Writes each request's name down, so that one that comes twice is seen.
@@ -513,6 +514,59 @@ fn a_port_and_a_socket_of_somebody_elses_are_refused() {
     reply.failed("not_holdable").says(["systemd's", "maintenance page", "Nothing was changed."]);
     let _ = fs::remove_file(path(&fpm));
     fpm.start_again();
+}
+
+#[test]
+fn who_has_started_php_fpm_holds_it_without_being_root() {
+    if !is_root() {
+        return not_checked("another user's php-fpm");
+    }
+    let Some(mut fpm) = started(Setup::default()) else { return };
+    fpm.stop(Signal::TERM);
+    for name in ["", "fpm.log", "out"] {
+        chown(fpm.scratch.path().join(name), Some(NOBODY), None).unwrap();
+    }
+    let mut command = Command::new(program().unwrap());
+    command.arg("-y").arg(fpm.scratch.path().join("fpm.conf")).uid(NOBODY).gid(NOBODY);
+    let mut child = command.spawn().unwrap();
+    within(10 * SECOND, "php-fpm", || get(&fpm.address, &fpm.at("none")).is_some());
+    let run = |state| {
+        let arguments = json!({"state": state, "socket": fpm.address.to_string()});
+        run_program(Path::new(env!("CARGO_BIN_EXE_php_fpm")), &arguments, Some(NOBODY))
+    };
+    let before = socket_of(&fpm).ino();
+    let held = run("held");
+    let one = waiting(&fpm, "one");
+    let waits = !one.is_finished();
+    let released = run("released");
+    let answer = one.join().unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let after = socket_of(&fpm).ino();
+    child.wait().unwrap();
+    fpm.start_again();
+    assert_eq!(held.changed()["held"], true);
+    assert!(waits);
+    let _ = released.changed();
+    assert_eq!((answer.unwrap().status, after), (200, before));
+    assert_eq!(beside(&fpm), Vec::<String>::new());
+}
+
+#[test]
+fn who_may_connect_by_an_access_list_may_still() {
+    if !is_root() {
+        return not_checked("access lists");
+    }
+    let pool = "listen.acl_users = nobody".to_owned();
+    let Some(fpm) = started(Setup { pool, ..Setup::default() }) else { return };
+    let acl = || {
+        let mut list = vec![0; 1000];
+        let length = rustix::fs::getxattr(path(&fpm), "system.posix_acl_access", &mut list[..]);
+        length.map(|length| list[..length].to_vec())
+    };
+    let Ok(before) = acl() else { return not_checked("access lists: the file system has none") };
+    hold(&fpm);
+    assert_eq!(acl(), Ok(before));
+    release(&fpm);
 }
 
 #[test]
