@@ -181,7 +181,8 @@ notes:
     O(state=reset) under load: requests that began before it and use opcache end first, and
     until then PHP runs without opcache. PHP has a defect by which workers may crash in that
     moment (C(php-src) issues 8739 and 14471, open in 2026). O(method=reload) does not have it,
-    but cuts requests in flight unless C(process_control_timeout) is set.
+    but cuts requests in flight where C(process_control_timeout) is not set and the pool cannot
+    be held (O(state=held)), or they take longer than five seconds.
   - >-
     A master process is read, signalled and restarted only when it is proved: all of its user
     ids are root's (or all those of the user that the module runs as), its program is php-fpm's,

@@ -9,6 +9,7 @@ use oxistrano_core::command::Program;
 use oxistrano_core::Failure;
 
 use crate::deadline::Deadline;
+use crate::hold;
 use crate::master::{Found, Master};
 use crate::php::{Answer, Opcache, Php};
 use crate::pool::{past, Pool};
@@ -88,10 +89,23 @@ fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Fail
     let master = the_master(pool, "reload")?;
     test_configuration(master, pool.deadline)?;
     let started = php.map_or(0, |(_, answer)| started(answer));
-    let warnings = pool.cut_off(started);
-    let before = master.workers();
     // Else a start in the same second looks like none.
     past(started, pool.deadline)?;
+    // What is in flight would be cut: it ends first, and what comes meanwhile waits.
+    let pause = match pool.process_control_timeout() {
+        Some(0) => hold::pause(pool)?,
+        _ => None,
+    };
+    let warnings = pool.cut_off(started).filter(|_| {
+        let is_quiet = match &pause {
+            Some(pause) => pause.is_quiet,
+            // Held already, by a deploy.
+            None => hold::door(&pool.address) != pool.address && pool.busy().accepted == 0,
+        };
+        // Other pools of this master are not held.
+        !is_quiet || pool.config.as_ref().map_or(true, |config| config.pools.len() > 1)
+    });
+    let before = master.workers();
     master.reload()?;
     let sent = "The reload was asked for.";
     let mut trouble = None;

@@ -29,6 +29,9 @@ const BEGIN: Duration = Duration::from_secs(5);
 /// For the requests in flight to end; a third of the hold if that is less.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// For a reload.
+const PAUSE: Limits = Limits { seconds: 15, most: 500 };
+
 /// What is said where requests cannot be held.
 fn cannot(code: &'static str, cause: impl std::fmt::Display) -> Failure {
     Failure::new(code, "cannot hold the pool's requests").cause(cause).state(NOTHING)
@@ -87,16 +90,9 @@ pub fn held(pool: &Pool, limits: Limits, context: &Context) -> Result<Outcome, F
         return Ok(outcome.msg("would hold the pool's requests"));
     }
     begin(&place, limits, &bound)?;
-    // No answer of php-fpm's must come too late for the hold.
-    let drain = Instant::now() + DRAIN.min(Duration::from_secs(limits.seconds) / 3);
-    let bound = Address::Unix(bound);
-    let mut in_flight = count(&bound);
-    while in_flight > 0 && Instant::now() < drain.min(pool.deadline.end()) {
-        pool.deadline.sleep(Duration::from_millis(10)).map_err(|failure| {
-            failure.state(format!("Requests are held, for {} s at most.", limits.seconds))
-        })?;
-        in_flight = count(&bound);
-    }
+    let in_flight = drain(pool, &bound, limits).map_err(|failure| {
+        failure.state(format!("Requests are held, for {} s at most.", limits.seconds))
+    })?;
     let msg = format!("holds requests for {} s at most", limits.seconds);
     let outcome = described(outcome.msg(msg), &pool.address).value("in_flight", in_flight);
     Ok(match in_flight {
@@ -106,6 +102,55 @@ pub fn held(pool: &Pool, limits: Limits, context: &Context) -> Result<Outcome, F
              through them is not held."
         )),
     })
+}
+
+/// Waits until nothing is in flight, and returns how much still is.
+fn drain(pool: &Pool, bound: &Path, limits: Limits) -> Result<usize, Failure> {
+    // No answer of php-fpm's must come too late for the hold.
+    let end = Instant::now() + DRAIN.min(Duration::from_secs(limits.seconds) / 3);
+    let bound = Address::Unix(bound.to_owned());
+    loop {
+        let in_flight = count(&bound);
+        if in_flight == 0 || Instant::now() >= end.min(pool.deadline.end()) {
+            return Ok(in_flight);
+        }
+        pool.deadline.sleep(Duration::from_millis(10))?;
+    }
+}
+
+/// Requests wait as long as this is there.
+pub struct Pause {
+    place: Place,
+    /// Whether those that came before have their answers.
+    pub is_quiet: bool,
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        // Where that fails, it is over by its time.
+        let _ = self.place.put_back(None);
+    }
+}
+
+/// Holds the requests for something short; `None` where they cannot be held, or are already.
+///
+/// # Errors
+/// `interrupted`.
+pub fn pause(pool: &Pool) -> Result<Option<Pause>, Failure> {
+    let Address::Unix(path) = &pool.address else { return Ok(None) };
+    let Ok(place) = Place::of(path) else { return Ok(None) };
+    if !place.look().is_ok_and(|seen| seen.is_clean()) {
+        return Ok(None);
+    }
+    let Ok(bound) = check(pool, &place) else { return Ok(None) };
+    let begun = begin(&place, PAUSE, &bound);
+    interrupt::check()?;
+    if begun.is_err() {
+        return Ok(None);
+    }
+    let mut pause = Pause { place, is_quiet: false };
+    pause.is_quiet = drain(pool, &bound, PAUSE)? == 0;
+    Ok(Some(pause))
 }
 
 /// What must be so before anything is changed. Returns the name that php-fpm has given its socket.

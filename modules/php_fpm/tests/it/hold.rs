@@ -225,12 +225,28 @@ fn php_fpm_is_reloaded_and_emptied_while_requests_wait() {
     let load = Load::on(&fpm);
     hold(&fpm);
     // Nothing is in flight, so that nothing is cut although process_control_timeout is 0.
-    let _ = fpm.run(json!({"state": "reloaded"})).changed();
+    let reply = fpm.run(json!({"state": "reloaded"})).changed();
+    assert_eq!(reply["warnings"], Value::Null, "{reply}");
     let _ = fpm.run(json!({"state": "reset"})).changed();
     let reply = fpm.run(json!({"state": "status"})).unchanged();
     assert_eq!((&reply["held"], &reply["master_pid"]), (&json!(true), &json!(fpm.pid())));
     release(&fpm);
     load.end(&fpm);
+}
+
+#[test]
+fn a_reload_holds_the_requests_itself_and_cuts_none() {
+    let Some(fpm) = started(Setup::default()) else { return };
+    let load = Load::on(&fpm);
+    for _ in 0..3 {
+        let reply = fpm.run(json!({"state": "reloaded"})).changed();
+        assert_eq!(reply["process_control_timeout"], 0);
+        assert_eq!(reply["warnings"], Value::Null, "{reply}");
+        sleep(SECOND / 2);
+    }
+    let (_, slowest) = load.end(&fpm);
+    assert!(slowest < 5 * SECOND, "{slowest:?}");
+    leads_to_fpm(&fpm);
 }
 
 #[test]
@@ -335,6 +351,7 @@ fn both_killed_are_put_right_by_the_next_run_whatever_it_is() {
     let Some(fpm) = started(Setup::default()) else { return };
     let before = socket_of(&fpm).ino();
     for state in ["status", "fresh", "reloaded", "released", "held"] {
+        within(5 * SECOND, "earlier ones end", || processes(&fpm, "hold").is_empty());
         hold(&fpm);
         let (holder, watcher) = (only(&fpm, "hold"), only(&fpm, "watch"));
         kill_process(watcher, Signal::STOP).unwrap();

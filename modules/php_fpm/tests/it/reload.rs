@@ -26,9 +26,57 @@ fn reload_with_a_request_in_flight(fpm: &Fpm) -> (Value, Option<u16>) {
     (reply.value().clone(), slow.join().unwrap().map(|response| response.status))
 }
 
+/// The request in flight does not end before the reload, however busy the machine is.
+fn slower(fpm: &Fpm) {
+    fpm.write(
+        "releases/1/pub/slow.php",
+        "<?php for ($end = microtime(true) + 20; microtime(true) < $end;) { usleep(10000); }",
+    );
+}
+
+fn on_a_port() -> Setup {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    Setup { listen: Some(format!("127.0.0.1:{port}")), ..Setup::default() }
+}
+
 #[test]
-fn without_a_timeout_a_request_in_flight_is_cut_and_that_is_said() {
+fn without_a_timeout_a_request_in_flight_ends_first_and_others_wait() {
     let Some(fpm) = Fpm::start(Setup::default()) else { return };
+    let (reply, status) = reload_with_a_request_in_flight(&fpm);
+    assert_eq!((status, &reply["process_control_timeout"]), (Some(200), &json!(0)));
+    assert_eq!(reply["warnings"], Value::Null, "{reply}");
+    let names = fs::read_dir(fpm.scratch.path()).unwrap();
+    let left = names
+        .filter(|name| name.as_ref().unwrap().file_name().to_string_lossy().contains("oxistrano"));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn one_that_does_not_end_is_cut_and_that_is_said() {
+    let Some(fpm) = Fpm::start(Setup::default()) else { return };
+    slower(&fpm);
+    let (reply, status) = reload_with_a_request_in_flight(&fpm);
+    assert_eq!(status, None);
+    let warning = reply["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("(1 at the moment)") && warning.contains("502"), "{warning}");
+}
+
+#[test]
+fn another_pool_of_the_same_master_is_not_held_and_that_is_said() {
+    let pool =
+        "[other]\nlisten = /tmp/oxistrano-other-".to_owned() + &std::process::id().to_string();
+    let user = if is_root() { "\nuser = nobody\ngroup = nogroup" } else { "" };
+    let pool = pool + user + "\npm = static\npm.max_children = 1";
+    let Some(fpm) = Fpm::start(Setup { pool, ..Setup::default() }) else { return };
+    let (reply, status) = reload_with_a_request_in_flight(&fpm);
+    assert_eq!(status, Some(200));
+    assert!(reply["warnings"][0].as_str().unwrap().contains("502"), "{reply}");
+}
+
+#[test]
+fn without_a_timeout_a_request_in_flight_is_cut_on_a_port_and_that_is_said() {
+    let Some(fpm) = Fpm::start(on_a_port()) else { return };
+    slower(&fpm);
     let (reply, status) = reload_with_a_request_in_flight(&fpm);
     assert_eq!(status, None, "trap 4: the connection is closed, nginx says 502");
     assert_eq!(reply["process_control_timeout"], 0);
@@ -152,10 +200,7 @@ fn check_mode_does_nothing() {
 
 #[test]
 fn a_port_is_as_good_as_a_socket() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listen = Some(format!("127.0.0.1:{port}"));
-    let setup =
-        Setup { listen, global: "process_control_timeout = 5".to_owned(), ..Setup::default() };
+    let setup = Setup { global: "process_control_timeout = 5".to_owned(), ..on_a_port() };
     let Some(fpm) = Fpm::start(setup) else { return };
     let reply = fpm.run(json!({"state": "reloaded"})).changed();
     assert_eq!(
