@@ -83,6 +83,14 @@ attributes:
     platforms: linux
 notes:
   - >-
+    The commands have a cache of their own, below C(var), which is removed afterwards: what new
+    code caches, the live one would read, and the other way round. For that
+    C(MAGENTO_DC__OVERRIDE) is set in their environment, with the key C(cache), which takes the
+    place of that of C(env.php) as a whole (C(cache/graphql/id_salt), C(cache/type) and all
+    backends with it). What O(environment) or the module's own environment has in that variable
+    stays, but for that key. Into a container the variable gets only if O(php) hands it on
+    (C(docker exec -e MAGENTO_DC__OVERRIDE)).
+  - >-
     Exit codes and texts were measured on Magento Open Source 2.4.7-p3 with PHP 8.2. There
     C(setup:db:status) takes 1.7 to 2.1 s and C(app:config:status) 0.4 s.
   - >-

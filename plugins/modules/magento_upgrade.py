@@ -74,6 +74,14 @@ options:
         code and schema that do not fit each other.
     type: bool
     default: true
+  own_cache:
+    description:
+      - >-
+        Run the commands with a cache of their own, below C(var), which is removed afterwards:
+        for a release that is not live, so that the live one keeps its cache and reads nothing
+        of theirs.
+    type: bool
+    default: false
   lower:
     description:
       - >-
@@ -236,6 +244,10 @@ def main():
         "require_maintenance": {
             "type": "bool",
             "default": True,
+        },
+        "own_cache": {
+            "type": "bool",
+            "default": False,
         },
         "lower": {
             "type": "bool",

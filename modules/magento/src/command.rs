@@ -60,7 +60,7 @@ pub struct Magento {
     path: PathBuf,
     words: Vec<OsString>,
     user: Option<User>,
-    environment: Vec<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
     /// What no answer may show.
     mask: Mask,
 }

@@ -5,6 +5,7 @@
 //! against its source; each function says what it relies on.
 
 mod answer;
+mod apart;
 mod command;
 mod configuration;
 pub mod maintenance;
@@ -14,6 +15,7 @@ pub mod running;
 pub mod status;
 
 pub use answer::Answer;
+pub use apart::Apart;
 pub use command::{Magento, Php};
 
 #[doc(hidden)]

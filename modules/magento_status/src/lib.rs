@@ -34,7 +34,8 @@ impl Module for MagentoStatus {
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
 
     fn run(options: Options, _context: &Context) -> Result<Outcome, Failure> {
-        let magento = options.magento()?;
+        // This release is not live yet, or not any more.
+        let (magento, apart) = options.magento()?.apart()?;
         let timeout = Duration::from_secs(options.timeout);
         if let Some(deploy_to) = &options.deploy_to {
             running::wait(deploy_to, timeout)
@@ -53,6 +54,7 @@ impl Module for MagentoStatus {
             (database, configuration)
         });
         let database = database.map_err(|_| Failure::new("panic", "the query was not finished"))?;
+        let left = apart.end();
         status::require_told(&magento, &database, &configuration)?;
         let msg = match (database.is_needed(), configuration.is_needed()) {
             (true, _) => "the database needs setup:upgrade",
@@ -67,6 +69,7 @@ impl Module for MagentoStatus {
             .value("maintenance_needed", database.is_needed() || configuration.is_needed())
             .value("database", database.database_json())
             .value("configuration", configuration.configuration_json())
+            .warnings(left)
             .warnings(magento.warning()))
     }
 }

@@ -91,6 +91,9 @@ magento_options! {
         /// Fail when the maintenance flag is not up in every one of O(paths): visitors would meet code
         /// and schema that do not fit each other.
         require_maintenance: bool, default = Some(Literal::Flag(true));
+        /// Run the commands with a cache of their own, below C(var), which is removed afterwards: for a
+        /// release that is not live, so that the live one keeps its cache and reads nothing of theirs.
+        own_cache: bool, default = Some(Literal::Flag(false));
         /// Lower the flag, if M(oxistrano.deploy.magento_maintenance) has raised it, the moment that
         /// everything has succeeded.
         lower: bool, default = Some(Literal::Flag(false));
@@ -138,7 +141,14 @@ impl Module for MagentoUpgrade {
                 }
                 running::wait(&options.deploy_to, patience)?;
                 let held = running::hold(&options.deploy_to, patience)?;
-                finish(&options, &magento, &held)?
+                if options.own_cache {
+                    let (magento, apart) = magento.apart()?;
+                    let outcome = finish(&options, &magento, &held);
+                    let left = apart.end();
+                    outcome?.warnings(left)
+                } else {
+                    finish(&options, &magento, &held)?
+                }
             }
         };
         let lowered = options.lower
@@ -164,6 +174,7 @@ fn arguments(options: &Options) -> Map<String, Value> {
         "deploy_to": options.deploy_to.to_string(),
         "paths": paths,
         "require_maintenance": options.require_maintenance,
+        "own_cache": options.own_cache,
         "timeout": options.timeout,
         "path": options.path.to_string(),
         "php": options.php.words(),

@@ -1,5 +1,6 @@
 //! The tests of this crate, in one program: each program more is one more to link.
 
+mod apart;
 mod command;
 mod common;
 mod status;

@@ -98,6 +98,32 @@ fn each_way_has_its_commands_in_their_order() {
 }
 
 #[test]
+fn with_a_cache_of_its_own_no_other_is_touched_and_nothing_of_it_stays() {
+    let script = "printf '%s\\n' \"$MAGENTO_DC__OVERRIDE\" >>\"$here/override\"\n\
+        mkdir \"$(dirname \"$script\")/../var/oxistrano_cache\"\n";
+    for (own, state) in [(false, "finished"), (true, "finished"), (true, "begun")] {
+        let shop = closed();
+        shop.answer("setup:upgrade", &format!("{script}{UPGRADE}"));
+        let mut arguments = both();
+        arguments["own_cache"] = own.into();
+        arguments["state"] = state.into();
+        let reply = shop.run("magento_upgrade", arguments).changed();
+        if state == "begun" {
+            let mut arguments = both();
+            arguments["begun"] = reply["id"].clone();
+            let _ = shop.run("magento_upgrade", arguments).changed();
+        }
+        let told = shop.left("override");
+        assert_eq!(told.contains("\"cache_dir\":\"oxistrano_cache\""), own, "{told}");
+        assert_eq!(
+            shop.root.has("shared/var/oxistrano_cache"),
+            !own,
+            "what PHP made by itself stays"
+        );
+    }
+}
+
+#[test]
 fn what_was_imported_is_a_change() {
     let shop = closed();
     shop.answer(
