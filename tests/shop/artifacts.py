@@ -43,6 +43,19 @@ def code_only(tree):
     replace(tree / "vendor/shop/framework/src/Http/Pages.php", "<title>Test Shop", "<title>The Test Shop")
 
 
+def observer_renamed(tree):
+    code_only(tree)
+    module = tree / "vendor/shop/module-catalog"
+    replace(module / "Observer/Seen.php", "class Seen", "class Viewed")
+    (module / "Observer/Seen.php").rename(module / "Observer/Viewed.php")
+    replace(module / "etc/module.php", "Observer\\\\Seen", "Observer\\\\Viewed")
+
+
+def default_changed(tree):
+    code_only(tree)
+    replace(tree / "vendor/shop/module-catalog/etc/module.php", "list_mode' => 'grid'", "list_mode' => 'list'")
+
+
 def new_module(tree):
     code_only(tree)
     add_module(tree, REVIEWS)
@@ -74,6 +87,9 @@ def untidy_order(tree):
 VERSIONS = {
     "v1": None,
     "v2": code_only,
+    # Code only, but what was cached of one version does not fit the other.
+    "v2-observer": observer_renamed,
+    "v2-default": default_changed,
     # A module with a table and a data patch. No setup_version: the storefront does not mind.
     "v3": new_module,
     # The same, and a module's setup_version raised: 500 until the upgrade, and 500 from v1 after it.

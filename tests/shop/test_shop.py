@@ -107,6 +107,68 @@ def test_state_b_new_code_on_the_old_database(shop, answers):
     assert shop.get().status == 200
 
 
+EVENTS = "GLOBAL__EVENT_CONFIG_CACHE"
+
+
+@pytest.fixture
+def beside(shop):
+    """A new version beside v1, which is live and has been visited; they share var. Returns how to make it."""
+    for host in shop.hosts:
+        subprocess.run(["rm", "-rf", host.root / "releases"], check=True)
+    shop.deploy("v1", shared_paths=["var", "pub/media"])
+    for host in shop.hosts:
+        host.fpm.run("restart")
+    assert shop.get().status == 200
+
+    def make(version):
+        release = shop.deploy(version, shared_paths=["var", "pub/media"])[0]
+        shop.host.switch("v1")
+        assert shop.get().status == 200
+        return release
+
+    return make
+
+
+def test_an_observer_renamed_is_missing_as_long_as_the_other_releases_events_are_cached(shop, beside):
+    beside("v2-observer")
+    assert shop.get().headers["X-Observer"] == r"Shop\Catalog\Observer\Seen"
+    shop.host.switch("v2-observer")
+    answer = shop.get()
+    assert answer.status == 500 and r'Class "Shop\Catalog\Observer\Seen" not found' in answer.text, answer
+    shop.host.magento("cache:flush")
+    assert shop.get().headers["X-Observer"] == r"Shop\Catalog\Observer\Viewed"
+    # And back.
+    shop.host.switch("v1")
+    assert shop.get().status == 500
+
+
+def test_asking_the_new_release_fills_what_the_live_cache_lacks(shop, beside):
+    new = beside("v2-observer")
+    cached = shop.host.root / f"shared/var/cache/{EVENTS}"
+    shop.host.magento("app:config:status", release=new)
+    assert shop.get().status == 200, "it was there"
+    cached.unlink()
+    shop.host.magento("setup:db:status", release=new)
+    assert not cached.exists()
+    shop.host.magento("app:config:status", release=new)
+    answer = shop.get()
+    assert answer.status == 500 and r"Observer\Viewed" in answer.text, answer
+
+
+@pytest.mark.parametrize("command", ["cache:clean config", "setup:upgrade --keep-generated --dry-run=1"])
+def test_cleaning_by_the_new_release_leaves_its_defaults_in_the_live_cache(shop, beside, command):
+    new = beside("v2-default")
+    assert shop.get().headers["X-Default"] == "grid"
+    # With a cache of its own it does not.
+    frontend = {"backend": "Cm_Cache_Backend_File", "backend_options": {"cache_dir": "/own"}, "id_prefix": "own_"}
+    override = json.dumps({"cache": {"frontend": {"default": frontend, "page_cache": frontend}}})
+    assert shop.host.magento(*command.split(), release=new, MAGENTO_DC__OVERRIDE=override).returncode == 0
+    assert (shop.host.root / "shared/var/own/own_CONFIG_DEFAULTS").exists()
+    assert shop.get().headers["X-Default"] == "grid"
+    assert shop.host.magento(*command.split(), release=new).returncode == 0
+    assert shop.get().headers["X-Default"] == "list"
+
+
 def test_state_c_database_down(shop, answers):
     shop.database.down()
     (shop.host.root / "current/var/.maintenance.ip").write_text("9.9.9.9")
