@@ -5,6 +5,7 @@
 //! running the release that wrote them, and `cron:remove` of another release does not find
 //! them. Here they are led to the live one, comments included.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +31,25 @@ pub struct Place {
     releases: Vec<PathBuf>,
     /// What leads to the live one, in the same two ways.
     current: Vec<PathBuf>,
+}
+
+/// A character for each byte: nobody says which encoding a crontab has, and all of it has to stay as it is.
+pub fn characters(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn of_path(path: &Path) -> String {
+    characters(path.as_os_str().as_bytes())
+}
+
+/// And back.
+fn bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?')).collect()
+}
+
+/// As people read it.
+pub fn readable(text: &str) -> String {
+    String::from_utf8_lossy(&bytes(text)).into_owned()
 }
 
 /// What a line names.
@@ -61,7 +81,7 @@ impl Place {
     /// The root of Magento that a line names.
     fn root_in(&self, line: &str) -> Option<Root> {
         for releases in &self.releases {
-            let releases = format!("{}/", releases.display());
+            let releases = format!("{}/", of_path(releases));
             for at in places_of(line, &releases) {
                 let version = &line[at + releases.len()..];
                 let end = version.find(ends_name).unwrap_or(version.len());
@@ -71,7 +91,7 @@ impl Place {
             }
         }
         let names_it = |current: &PathBuf| {
-            let current = current.display().to_string();
+            let current = of_path(current);
             let mut places = places_of(line, &current);
             places.any(|at| line[at + current.len()..].chars().next().is_none_or(ends_name))
         };
@@ -81,14 +101,14 @@ impl Place {
 
 /// Whether the name of a release ends before this.
 fn ends_name(c: char) -> bool {
-    c.is_whitespace() || "/\"';&|<>()".contains(c)
+    c.is_ascii_whitespace() || "/\"';&|<>()".contains(c)
 }
 
 /// Where a path begins in a line, not in the middle of a longer one.
 fn places_of<'a>(line: &'a str, path: &'a str) -> impl Iterator<Item = usize> + 'a {
     line.match_indices(path).map(|(at, _)| at).filter(|at| {
         let before = line[..*at].chars().next_back();
-        before.is_none_or(|c| c.is_whitespace() || "\"'=:;&|<>(".contains(c))
+        before.is_none_or(|c| c.is_ascii_whitespace() || "\"'=:;&|<>(".contains(c))
     })
 }
 
@@ -111,13 +131,13 @@ fn led(line: &str, root: &str, path: &str) -> String {
 /// A crontab.
 pub struct Crontab {
     user: Option<User>,
-    /// Its text.
+    /// Its text, a character for each byte.
     pub text: String,
 }
 
 /// A crontab as it should be.
 pub struct Edited {
-    /// Its text.
+    /// Its text, a character for each byte.
     pub text: String,
     /// The lines of the shop in it, as they run.
     pub jobs: Vec<String>,
@@ -155,10 +175,7 @@ impl Crontab {
                 .remedy("look what is in it (crontab -l)")
                 .state("Nothing was changed."));
         }
-        let text = String::from_utf8(output.stdout).map_err(|_| {
-            Failure::new("crontab", "cannot read the crontab").cause("it is not UTF-8")
-        })?;
-        Ok(Self { user, text })
+        Ok(Self { user, text: characters(&output.stdout) })
     }
 
     /// Puts another text in its place.
@@ -167,7 +184,7 @@ impl Crontab {
     /// When `crontab` refuses it; the old one stays then.
     pub fn write(&self, text: &str) -> Result<(), Failure> {
         program(self.user.as_ref(), "-")
-            .input(text)
+            .input(bytes(text))
             .run_ok()
             .map(drop)
             .map_err(|failure| failure.state("The crontab is as it was."))
@@ -180,7 +197,7 @@ impl Crontab {
 
     /// With every line of the shop running, in `path` if that is given.
     pub fn running(&self, place: &Place, path: Option<&Path>) -> Edited {
-        let path = path.map(|path| path.display().to_string());
+        let path = path.map(of_path);
         self.edit(place, |line, root| match (&path, root) {
             (Some(path), Root::Release(root)) => led(line, root, path),
             _ => line.to_owned(),
@@ -194,6 +211,11 @@ impl Crontab {
         let mut lines: Vec<String> = Vec::new();
         // The start of Magento's part, and the root that its lines are led to.
         let mut part: Option<(usize, Option<String>)> = None;
+        // Without its end, nobody knows how far a part goes.
+        let last_end = self.text.split_inclusive('\n').enumerate();
+        let last_end =
+            last_end.filter(|(_, line)| line.strip_prefix(HELD).unwrap_or(line).starts_with(END));
+        let last_end = last_end.map(|(number, _)| number).last().unwrap_or(0);
         for whole in self.text.split_inclusive('\n') {
             let line = whole.strip_suffix('\n').unwrap_or(whole);
             let end = &whole[line.len()..];
@@ -209,8 +231,10 @@ impl Crontab {
                     continue;
                 }
             }
-            let is_comment = running.trim_start().starts_with('#');
-            match place.root_in(running).filter(|_| !is_comment && running.contains(COMMAND)) {
+            let is_comment = running.trim_ascii_start().starts_with('#');
+            // Between its marks all is Magento's: update/cron.php, and jobs that modules have put there.
+            let is_job = running.contains(COMMAND) || part.is_some() && lines.len() < last_end;
+            match place.root_in(running).filter(|_| !is_comment && is_job) {
                 None => lines.push(whole.to_owned()),
                 Some(root) => {
                     let changed = change(running, &root);
@@ -220,7 +244,7 @@ impl Crontab {
                             *of_part = Some(now);
                         }
                     }
-                    jobs.push(show::text(running.trim_end(), SHOWN));
+                    jobs.push(show::text(readable(running).trim_end(), SHOWN));
                     lines.push(changed + end);
                 }
             }
@@ -230,7 +254,7 @@ impl Crontab {
 }
 
 fn digest(root: &str) -> String {
-    Sha256::digest(root.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes(root)).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn program(user: Option<&User>, argument: &str) -> Program {
@@ -322,6 +346,24 @@ mod tests {
     }
 
     #[test]
+    fn every_line_between_the_marks_that_names_the_root_is_a_job() {
+        let own = "* * * * * php /srv/shop/releases/1/update/cron.php\n5 * * * * true\n";
+        let outside = "7 * * * * php /srv/shop/releases/1/own.php\n";
+        let text = format!("#~ MAGENTO START x\n{own}#~ MAGENTO END x\n{outside}");
+        let held = crontab(&text).held(&place());
+        assert_eq!(held.jobs, ["* * * * * php /srv/shop/releases/1/update/cron.php"]);
+        assert_eq!(crontab(&held.text).running(&place(), None).text, text);
+        let path = Path::new("/srv/shop/releases/2");
+        let led = crontab(&held.text).running(&place(), Some(path)).text;
+        let mark = digest("/srv/shop/releases/2");
+        let own = own.replace("releases/1", "releases/2");
+        assert_eq!(led, format!("#~ MAGENTO START {mark}\n{own}#~ MAGENTO END {mark}\n{outside}"));
+        // Where the part ends nobody knows.
+        let text = format!("#~ MAGENTO START x\n{outside}");
+        assert_eq!(crontab(&text).held(&place()).text, text);
+    }
+
+    #[test]
     fn line_ends_stay_as_they_are() {
         let line = "* * * * * php /srv/shop/current/bin/magento cron:run";
         for text in [format!("{line}\r\n\r\nx\r\n"), format!("\n\n{line}"), format!("{line}\n\n")] {
@@ -351,7 +393,8 @@ mod tests {
             proptest::prop_assert_eq!(text.split('\n').count(), led.text.split('\n').count());
             for (before, after) in text.split('\n').zip(led.text.split('\n')) {
                 let is_mark = before.starts_with("#~ MAGENTO");
-                let is_job = before.contains(COMMAND) && before.contains("/srv/shop/releases/");
+                let is_part = before.contains(COMMAND) || text.contains(START) && text.contains(END);
+                let is_job = is_part && before.contains("/srv/shop/releases/");
                 proptest::prop_assert!(before == after || is_mark || is_job, "{} {}", before, after);
             }
         }

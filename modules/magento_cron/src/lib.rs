@@ -16,7 +16,7 @@ use oxistrano_core::{
     AbsPath, Context, Diff, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
 
-use crontab::{Crontab, Place};
+use crontab::{readable, Crontab, Place};
 
 oxistrano_core::choices! {
     /// What the jobs should do.
@@ -83,8 +83,8 @@ impl Module for MagentoCron {
         let changed = edited.text != crontab.text;
         let diff = Diff {
             header: "crontab".into(),
-            before: crontab.text.lines().map(str::to_owned).collect(),
-            after: edited.text.lines().map(str::to_owned).collect(),
+            before: readable(&crontab.text).lines().map(str::to_owned).collect(),
+            after: readable(&edited.text).lines().map(str::to_owned).collect(),
         };
         let outcome = |msg: String| {
             Outcome::new(changed).msg(msg).value("jobs", edited.jobs.clone()).diff(diff.clone())

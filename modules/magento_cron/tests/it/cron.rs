@@ -204,12 +204,27 @@ fn a_crontab_that_cannot_be_read_is_not_written() {
             .says(["cannot read the crontab", "not allowed to use this program"]);
     }
     fs::remove_file(cron.shop.root.beside("crontab.denied")).unwrap();
-    fs::write(cron.shop.root.beside("crontab"), b"\xff\xfe\n").unwrap();
-    cron.held().failed("crontab").says(["it is not UTF-8"]);
     cron.shop.program("crontab", "kill -9 $$");
     let _ = cron.held().failed("crontab");
     fs::write(cron.shop.root.beside("crontab"), &before).unwrap();
     assert_eq!((cron.text(), cron.writes()), (before, 0));
+}
+
+#[test]
+fn a_crontab_in_any_encoding_stays_as_it_is_to_the_byte() {
+    let cron = Cron::new("");
+    let file = cron.shop.root.beside("crontab");
+    let around = |part: String| {
+        [b"# B\xfcro \xff\xfe\xa0\x85 \xc3\xbc\n", part.as_bytes(), b"MAILTO=\xe4"].concat()
+    };
+    let before = around(cron.installed_by("1"));
+    fs::write(&file, &before).unwrap();
+    let reply = cron.held().changed();
+    assert_eq!(reply["jobs"].as_array().unwrap().len(), 1, "{reply}");
+    let _ = cron.shop.run("magento_cron", json!({"state": "running"})).changed();
+    assert_eq!(fs::read(&file).unwrap(), before);
+    let _ = cron.running("2").changed();
+    assert_eq!(fs::read(&file).unwrap(), around(cron.installed_by("2")));
 }
 
 #[test]
