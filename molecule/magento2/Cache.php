@@ -22,10 +22,11 @@ final class Cache
     /** @var resource|null */
     private $redis = null;
 
-    public function __construct()
+    public function __construct(DeploymentConfig $config)
     {
-        $config = new DeploymentConfig();
-        $this->options = $config->env(self::FRONTEND . '/backend_options');
+        $options = $config->env(self::FRONTEND . '/backend_options');
+        // A command that was given a cache of its own, in files, has none here.
+        $this->options = isset($options['server']) ? $options : null;
         $this->prefix = $config->env(self::FRONTEND . '/id_prefix') ?? '';
     }
 
@@ -39,13 +40,26 @@ final class Cache
         $this->ask('SET', $this->prefix . $name, $content);
     }
 
+    public function load(string $name): ?string
+    {
+        $content = $this->ask('GET', $this->prefix . $name);
+        return $content === '' ? null : $content;
+    }
+
+    public function clean(): void
+    {
+        // One line, of our own: what KEYS answers is an array.
+        $this->ask('EVAL', "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end return 1", '0',
+            $this->prefix . '*');
+    }
+
     public function flush(): void
     {
         $this->ask('FLUSHDB');
     }
 
     /**
-     * @return string the answer, if it is one line
+     * @return string the answer, if it is one line or one string
      */
     private function ask(string ...$words): string
     {
@@ -61,6 +75,10 @@ final class Cache
         $answer = (string) fgets($this->redis);
         if ($answer === '' || $answer[0] === '-') {
             throw new RuntimeException("Redis: $answer");
+        }
+        if ($answer[0] === '$') {
+            $length = (int) substr($answer, 1);
+            return $length < 0 ? '' : substr((string) stream_get_contents($this->redis, $length + 2), 0, $length);
         }
         return trim(substr($answer, 1));
     }

@@ -34,8 +34,8 @@ options:
         V(flushed) empties the storage of the caches (C(cache:flush)), with whatever else is in
         it; V(cleaned) removes what Magento has put there (C(cache:clean)). V(prefixed) runs
         nothing; it gives the release O(path) an C(app/etc/env.php) of its own, which reads the
-        one that is linked there and sets O(prefix) for its caches, so that old and new code do
-        not read what the other has written.
+        one that is linked there (or that was there, now C(env.own.php)) and sets O(prefix) for
+        its caches, so that old and new code do not read what the other has written.
     type: str
     default: "flushed"
     choices: [flushed, cleaned, prefixed]
@@ -43,8 +43,22 @@ options:
     description:
       - >-
         With O(state=prefixed), what stands before each key of this release: letters, digits,
-        C(_), C(-), C(.).
+        C(_), C(-), C(.). Magento accepts only letters, digits and C(_), so C(-) and C(.) become
+        C(_2d_) and C(_2e_).
     type: str
+  keep:
+    description:
+      - >-
+        With O(state=prefixed), leave the prefix that the release has, if it has one.
+    type: bool
+    default: false
+  live:
+    description:
+      - >-
+        With O(state=prefixed), the release that is live so far, by C(current) for example. What
+        Magento has written into its C(app/etc/env.php) since then goes into the shared one
+        first.
+    type: path
   types:
     description:
       - >-
@@ -109,8 +123,9 @@ notes:
     Not needed after C(setup:upgrade), which flushes itself.
   - >-
     With O(state=prefixed), what Magento itself writes into C(app/etc/env.php)
-    (C(cache:disable), C(config:set --lock-env)) stays in that release and is lost with the
-    next.
+    (C(cache:disable), C(config:set --lock-env)) is in that release only until the next call
+    with O(live), which puts it into the shared file. If the shared one is newer or belongs to
+    another user, it only warns.
   - >-
     With the database down Magento 2.4.7 still answers 0 as long as its configuration cache is
     warm.
@@ -139,6 +154,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ---
+live:
+  description: >-
+    The directory that O(live) leads to; null without one.
+  returned: "with O(state=prefixed)"
+  type: str
+prefix:
+  description: >-
+    The prefix as it was set.
+  returned: "with O(state=prefixed)"
+  type: str
+carried:
+  description: >-
+    Whether changes of the live release's C(env.php) went into the shared one.
+  returned: "with O(state=prefixed)"
+  type: bool
 types:
   description: >-
     The cache types, as Magento names them.
@@ -167,6 +197,13 @@ def main():
         },
         "prefix": {
             "type": "str",
+        },
+        "keep": {
+            "type": "bool",
+            "default": False,
+        },
+        "live": {
+            "type": "path",
         },
         "types": {
             "type": "list",

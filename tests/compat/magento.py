@@ -125,14 +125,14 @@ def commands(shop):
 
 
 def code_only(upstream, shop):
-    """v1 on an empty host, then v2: nobody notices, the cache is flushed once."""
+    """v1 on an empty host, then v2: nobody notices, the old release's cache is cleaned."""
     upstream.deploy("v1").good()
     is_open(shop, "v1")
     shop.forget_runs()
     with Watch(shop) as watch:
         upstream.deploy("v2").good()
     watch.was_never_closed()
-    assert commands(shop) == ["cache:flush"], commands(shop)
+    assert commands(shop) == ["cache:clean"], commands(shop)
     is_open(shop, "v2")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import threading
@@ -28,12 +29,15 @@ def addresses(magento, release):
     return path.read_text() if path.exists() else None
 
 
-def test_a_code_only_deploy_is_not_noticed_and_flushes_the_cache_once(magento, shop):
+@pytest.mark.parametrize("prefix, done", [(True, ["cache:clean"]), (False, ["cache:flush"])])
+def test_a_code_only_deploy_is_not_noticed_and_flushes_the_cache_once(magento, shop, prefix, done):
     with Watch(shop) as watch:
-        magento.deploy("v2").good()
+        magento.deploy("v2", magento2_cache_prefix=prefix).good()
     watch.was_never_closed()
     assert {seen.version for seen in watch.seen} == {"v1", "v2"}
-    assert magento.runs() == ["cache:flush"]
+    # With a cache of its own, what the release before has cached goes; else all.
+    assert magento.runs() == done
+    assert shop.runs(done[0])[0]["release"].endswith("/v1" if prefix else "/v2")
     magento.is_open("v2")
     magento.root.is_at_rest(live="v2", releases=["v1", "v2"])
 
@@ -46,8 +50,8 @@ def test_a_schema_upgrade_closes_the_shop_around_it_and_opens_it(with_either_var
     [upgrade] = shop.runs("setup:upgrade")
     assert upgrade["release"].endswith("/releases/v3") and upgrade["user"] == magento.hosts["web1"]["magento2_user"]
     watch.was_closed_around(upgrade)
-    # The upgrade flushes by itself.
-    assert magento.runs() == ["setup:upgrade"]
+    # The upgrade flushes by itself; then what the release before has cached goes.
+    assert magento.runs() == ["setup:upgrade", "cache:clean"]
     assert magento.schema() == "new" and magento.flags() == []
     magento.is_open("v3")
     magento.root.is_at_rest(live="v3", releases=["v1", "v3"])
@@ -55,7 +59,9 @@ def test_a_schema_upgrade_closes_the_shop_around_it_and_opens_it(with_either_var
 
 def test_an_upgrade_in_parts_runs_them_in_their_order(magento, shop):
     magento.deploy("v3", magento2_upgrade="parts").good()
-    assert magento.runs() == ["setup:db-schema:upgrade", "setup:db-data:upgrade", "app:config:import"]
+    # None of them flushes.
+    upgrade = ["setup:db-schema:upgrade", "setup:db-data:upgrade", "app:config:import"]
+    assert magento.runs() == [*upgrade, "cache:flush", "cache:clean"]
     magento.is_open("v3")
 
 
@@ -65,15 +71,21 @@ def test_a_changed_configuration_is_imported_behind_closed_doors(magento, shop):
         magento.deploy("v4").good()
     [done] = shop.runs("app:config:import")
     watch.was_closed_around(done, new={"v4"})
-    assert magento.runs("setup:upgrade") == []
+    # Which does not flush.
+    assert magento.runs() == ["app:config:import", "cache:flush", "cache:clean"]
     magento.is_open("v4")
+
+
+def test_an_import_flushes_the_caches_without_a_prefix_as_well(magento):
+    magento.deploy("v4", magento2_cache_prefix=False).good()
+    assert magento.runs() == ["app:config:import", "cache:flush"]
 
 
 def test_maintenance_can_be_forced(magento, shop):
     with Watch(shop) as watch:
         magento.deploy("v2", magento2_maintenance="always").good()
     assert watch.statuses() == {200, 503}
-    assert magento.runs() == ["cache:flush"]
+    assert magento.runs() == ["cache:clean"]
     magento.is_open("v2")
 
 
@@ -285,20 +297,78 @@ def test_a_deploy_that_was_not_closed_after_all_lets_the_cron_jobs_go_on(magento
     assert jobs(shop) == before
 
 
+SHARED_ENV = "app/etc/env.php"
+
+
+def prefix_of(shop, release):
+    """As PHP reads it, and one more value."""
+    code = f"$env = require '{SHARED_ENV}'; echo json_encode([$env['cache']['frontend']['default']['id_prefix'], $env['x'] ?? 0]);"
+    done = subprocess.run([shop.php, "-r", code], cwd=release, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
 def test_each_release_has_a_cache_prefix_of_its_own(magento, shop):
-    code = "echo json_encode((require 'app/etc/env.php')['cache']['frontend']['default']['id_prefix'] ?? null);"
-    magento.variables["magento2_cache_prefix"] = True
+    magento.deploy("v2", "2.0-rc").good()
+    assert prefix_of(shop, magento.root / "current") == ["2_2e_0_2d_rc_", 0]
+    assert not (magento.root / f"shared/{SHARED_ENV}").is_symlink()
+    magento.is_open("v2", "2.0-rc")
+
+
+def test_what_magento_writes_into_env_php_goes_on_with_the_next_release_and_the_one_before(magento, shop):
+    magento.deploy("v2").good()
+
+    def write(release, value):
+        # As Magento does it: everything that it has read, and the change.
+        code = f"$env = require '{SHARED_ENV}'; $env['x'] = {value}; $to = fopen('{SHARED_ENV}', 'w+');" \
+            "fwrite($to, '<?php return ' . preg_replace('/ => \\n\\s*/', ' => ', var_export($env, true)) . ';');"
+        subprocess.run([shop.php, "-r", code], cwd=magento.root / f"releases/{release}", check=True)
+
+    write("v2", 7)
+    magento.deploy("v2", "next").good()
+    assert prefix_of(shop, magento.root / "current") == ["next_", 7]
+    write("next", 8)
+    magento.rollback().good()
+    assert prefix_of(shop, magento.root / "current") == ["v2_", 8]
+
+
+@pytest.fixture
+def one_var(magento, shop):
+    """All releases share var, and with it the cache. v1 has been visited."""
+    magento.variables["ansistrano_shared_paths"] = SHARED_VAR
+    magento.reset().is_open("v1")
+    return magento
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["", "of a release that another tool has made"])
+def test_an_observer_that_was_renamed_fails_no_request_on_the_way_there_and_back(one_var, shop, by_hand):
+    one_var.reset(by_hand=by_hand).is_open("v1")
     with Watch(shop) as watch:
-        magento.deploy("v2").good()
+        one_var.deploy("v2-observer").good()
+        one_var.rollback().good()
     watch.was_never_closed()
-    done = subprocess.run(
-        [shop.php, "-r", code], cwd=magento.root / "current", capture_output=True, text=True, check=True
+    assert {seen.version for seen in watch.seen} == {"v1", "v2-observer"}
+
+
+def test_without_a_prefix_it_does_as_it_does_in_magento(one_var, shop):
+    one_var.variables["magento2_cache_prefix"] = False
+    one_var.reset(by_hand=True).is_open("v1")
+    with Watch(shop) as watch:
+        one_var.deploy("v2-observer").good()
+    assert watch.statuses() == {200, 500}
+
+
+@pytest.mark.parametrize("version", ["v2-observer", "v2-default"])
+def test_what_the_new_release_is_asked_changes_nothing_for_the_live_one(one_var, shop, version, tmp_path):
+    """Though its cache is empty when the new one is asked, and nobody fills it."""
+    one_var.variables["ansistrano_before_symlink_tasks_file"] = hook_file(
+        tmp_path, "empty", {"ansible.builtin.raw": "rm -f {{ ansistrano_deploy_to }}/shared/var/cache/*"}
     )
-    assert done.stdout == '"v2_"'
-    # So nothing has to be flushed.
-    assert magento.runs() == []
-    assert not (magento.root / "shared/app/etc/env.php").is_symlink()
-    magento.is_open("v2")
+    answer = tmp_path / "answer"
+    one_var.at_task("Switch to the new release", f"curl -si {shop.host.url}/ >{answer}")
+    one_var.deploy(version).good()
+    text = answer.read_text()
+    assert " 200 " in text.splitlines()[0] and "X-Version: v1" in text and "X-Default: grid" in text, text
+    assert not (one_var.root / "shared/var/oxistrano_cache").exists()
 
 
 class Varnish:

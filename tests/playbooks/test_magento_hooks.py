@@ -58,8 +58,6 @@ SCHEMA = [
 
 def test_all_hooks_of_the_play_run_before_ours_up_to_the_switch_and_after_ours_behind_it(magento, noting):
     magento.variables["own_hooks"] = str(noting.directory)
-    # With everything on, so that every hook of ours is wired.
-    magento.variables["magento2_cache_prefix"] = True
     magento.deploy("v3", playbook=OWN_HOOKS).good()
     assert noting() == SCHEMA
     magento.is_open("v3")
@@ -97,7 +95,7 @@ def test_a_hook_on_the_command_line_is_refused_and_explained(magento, noting, ho
 def test_hooks_named_one_by_one_without_the_role(magento):
     magento.deploy("v3", playbook=NAMED).good()
     magento.is_open("v3")
-    assert magento.runs() == ["setup:upgrade"] and magento.flags() == []
+    assert magento.runs() == ["setup:upgrade", "cache:clean"] and magento.flags() == []
     magento.reset()
     magento.deploy("vbad", playbook=NAMED).bad("Unable to apply data patch", "The shop is closed: the maintenance flag")
 
@@ -110,7 +108,7 @@ def test_a_hook_of_the_play_may_include_the_role_itself(magento):
     }
     magento.deploy("v3").good()
     magento.is_open("v3")
-    assert magento.runs() == ["setup:upgrade"]
+    assert magento.runs() == ["setup:upgrade", "cache:clean"]
 
 
 def both(magento, first, second, **variables):
@@ -130,7 +128,7 @@ def test_two_deploys_in_one_playbook(magento, noting):
     magento.is_open("v2", "v2-2")
     # The play's hooks ran twice, ours too, and none of them within itself.
     assert [line[0] for line in noting()] == DEPLOY_HOOKS * 2
-    assert magento.runs() == ["setup:upgrade", "cache:flush"]
+    assert magento.runs() == ["setup:upgrade", "cache:clean", "cache:clean"]
 
 
 def test_what_the_first_deploy_of_a_playbook_was_told_does_not_count_in_the_second(magento, tmp_path):

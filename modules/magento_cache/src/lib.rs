@@ -29,11 +29,17 @@ magento_options! {
     pub struct Options {
         /// V(flushed) empties the storage of the caches (C(cache:flush)), with whatever else is in it;
         /// V(cleaned) removes what Magento has put there (C(cache:clean)). V(prefixed) runs nothing; it gives
-        /// the release O(path) an C(app/etc/env.php) of its own, which reads the one that is linked there and
-        /// sets O(prefix) for its caches, so that old and new code do not read what the other has written.
+        /// the release O(path) an C(app/etc/env.php) of its own, which reads the one that is linked there (or
+        /// that was there, now C(env.own.php)) and sets O(prefix) for its caches, so that old and new code do not read what the other has written.
         state: State, default = Some(Literal::Text("flushed"));
         /// With O(state=prefixed), what stands before each key of this release: letters, digits, C(_), C(-), C(.).
+        /// Magento accepts only letters, digits and C(_), so C(-) and C(.) become C(_2d_) and C(_2e_).
         prefix: Option<String>;
+        /// With O(state=prefixed), leave the prefix that the release has, if it has one.
+        keep: bool, default = Some(Literal::Flag(false));
+        /// With O(state=prefixed), the release that is live so far, by C(current) for example. What Magento has
+        /// written into its C(app/etc/env.php) since then goes into the shared one first.
+        live: Option<oxistrano_core::AbsPath>;
         /// The cache types, V(config) for example; all if none is named.
         types: Vec<String>;
         /// Varnish servers to purge of all pages, as V(HOST:PORT). The request is the one that Magento
@@ -59,8 +65,23 @@ impl Module for MagentoCache {
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
         if options.state == State::Prefixed {
             let prefix = options.prefix.as_deref().unwrap_or_default();
-            let changed = prefix::set(&options.path, prefix, context.check_mode)?;
-            return Ok(Outcome::new(changed).msg(format!("the cache prefix is {prefix}")));
+            let given = prefix::set(&options.path, prefix, options.keep, context.check_mode)?;
+            let (carried, warning) = match &options.live {
+                Some(live) => prefix::carry(live, &given, context.check_mode)?,
+                None => (false, None),
+            };
+            return Ok(Outcome::new(given.changed || carried)
+                .msg(format!("the cache prefix is {}", given.prefix))
+                .value("prefix", given.prefix)
+                .value("carried", carried)
+                .value(
+                    "live",
+                    options
+                        .live
+                        .and_then(|live| live.as_path().canonicalize().ok())
+                        .map(|live| live.display().to_string()),
+                )
+                .warnings(warning));
         }
         let magento = options.magento()?;
         let (command, done) = match options.state {

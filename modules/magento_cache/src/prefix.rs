@@ -4,21 +4,38 @@
 //! would read what the old one has cached, and the other way round. So the release gets an
 //! `env.php` of its own that reads the shared one and changes the prefix, nothing else.
 
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::{fchown, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use oxistrano_core::{AbsPath, Dir, Failure};
+use oxistrano_core::dir::Info;
+use oxistrano_core::{users, AbsPath, Dir, Failure, IoContext};
 use oxistrano_magento::owned::write_owned;
 
 const DIRECTORIES: [&str; 2] = ["app", "etc"];
 const DIRECTORY: &str = "app/etc";
 const NAME: &str = "env.php";
 
-/// Puts the file in the place of the link. Returns whether it was another before; in check
-/// mode whether it would be.
+/// The release's own, where none is linked.
+const OWN: &str = "env.own.php";
+
+/// What a release has been given.
+pub struct Given {
+    /// Whether it was another before; in check mode whether it would be.
+    pub changed: bool,
+    /// The prefix, as Magento accepts it.
+    pub prefix: String,
+    /// The file that is read, as seen from the release's `app/etc`.
+    target: PathBuf,
+    dir: Dir,
+}
+
+/// Puts the file in the place of the link, or of a file of the release's own, which it then reads.
 ///
 /// # Errors
-/// When `env.php` is no link to a shared one, or an I/O error.
-pub fn set(path: &AbsPath, prefix: &str, check_mode: bool) -> Result<bool, Failure> {
+/// When there is no `env.php`, or an I/O error.
+pub fn set(path: &AbsPath, prefix: &str, keep: bool, check_mode: bool) -> Result<Given, Failure> {
     let failed = |cause: String| {
         Failure::new("no_prefix", format!("cannot give '{path}' a cache prefix"))
             .cause(cause)
@@ -31,6 +48,7 @@ pub fn set(path: &AbsPath, prefix: &str, check_mode: bool) -> Result<bool, Failu
             prefix.escape_debug()
         )));
     }
+    let prefix = accepted(prefix);
     // No links: what lies behind one is not this release's alone.
     let dir = DIRECTORIES
         .iter()
@@ -39,33 +57,143 @@ pub fn set(path: &AbsPath, prefix: &str, check_mode: bool) -> Result<bool, Failu
             let what = format!("cannot give '{path}' a cache prefix");
             failure.while_trying(what).state("Nothing was changed.")
         })?;
-    let target = match dir.read_link(NAME)? {
-        Some(target) => target,
-        None => match dir.read(NAME)?.and_then(|text| target_in(&text)) {
-            Some(target) => target,
-            None => {
-                return Err(failed(format!("{DIRECTORY}/{NAME} is no link to a shared file"))
-                    .remedy("name app/etc/env.php in ansistrano_shared_files"))
-            }
+    let found = dir.read_link(NAME)?;
+    // A link leads out of the release, and so does what was made of one.
+    let (target, own) = match (found, dir.read(NAME)) {
+        (Some(target), _) => (target, false),
+        (None, Ok(Some(text))) => match target_in(&text) {
+            Some(target) => (target, false),
+            None => (PathBuf::from(OWN), true),
         },
+        // Killed between the two steps below.
+        (None, Ok(None)) if dir.lookup(OWN)?.is_some_and(|info| info.is_file()) => {
+            (PathBuf::from(OWN), false)
+        }
+        (None, Ok(None)) => {
+            return Err(failed(format!("there is no {DIRECTORY}/{NAME}"))
+                .remedy("name app/etc/env.php in ansistrano_shared_files"))
+        }
+        (None, Err(failure)) => return Err(failure),
     };
     let shown = target.to_str().filter(|text| !text.contains(['\'', '\\', '\n', '\r']));
     let Some(shown) = shown else {
         return Err(failed(format!("{} cannot stand in a PHP string", target.display())));
     };
     // In its place a dangling link would no longer be seen as one.
-    if !dir.at(&target).is_file() {
+    if !own && !dir.at(&target).is_file() {
         return Err(failed(format!("{DIRECTORY}/{NAME} leads to '{shown}', where no file is"))
             .remedy("put the shop's env.php there"));
     }
-    let text = wrapper(shown, prefix);
-    if dir.read(NAME).ok().flatten().as_deref() == Some(text.as_bytes()) {
-        return Ok(false);
+    let has = dir.read(NAME).ok().flatten().and_then(|text| prefix_in(&text));
+    let prefix = has.filter(|_| keep).unwrap_or(prefix);
+    let text = wrapper(shown, &prefix);
+    let changed = own || dir.read(NAME).ok().flatten().as_deref() != Some(text.as_bytes());
+    if changed && !check_mode {
+        if own {
+            dir.rename(NAME, OWN)?;
+        }
+        write_owned(&dir, NAME, text.as_bytes(), 0o644, true)?;
     }
-    if check_mode {
-        return Ok(true);
+    Ok(Given { changed, prefix, target, dir })
+}
+
+/// Magento's cache refuses each key that has anything else in it (`must use only [a-zA-Z0-9_]`), so what
+/// a release's name may have beside them is written in another way.
+fn accepted(prefix: &str) -> String {
+    prefix.chars().fold(String::new(), |mut accepted, character| {
+        match character {
+            '-' | '.' => accepted.push_str(&format!("_{:x}_", u32::from(character))),
+            _ => accepted.push(character),
+        }
+        accepted
+    })
+}
+
+/// Magento writes its changes of `env.php` into the file of the release that runs: of that it makes a plain
+/// one with everything in it. With a link they would have gone into the shared file, and so they do here, before
+/// another release is live: into the file that `given` reads. The release `live` then reads it again as well.
+/// Returns whether there was something (in check mode: is), or a warning when that is for a person to decide.
+///
+/// # Errors
+/// An I/O error.
+pub fn carry(
+    live: &AbsPath,
+    given: &Given,
+    check_mode: bool,
+) -> Result<(bool, Option<String>), Failure> {
+    let nothing = Ok((false, None));
+    // No release is live yet, or it has no such directory of its own.
+    let Ok(real) = live.as_path().canonicalize() else { return nothing };
+    let Ok(dir) = DIRECTORIES.iter().try_fold(Dir::open(&real)?, |dir, name| dir.open_dir(name))
+    else {
+        return nothing;
+    };
+    let shared = given.dir.at(&given.target);
+    let unshared = given.target == Path::new(OWN) || dir.lookup(OWN)?.is_some();
+    if unshared || dir.info()?.same_file(&given.dir.info()?) {
+        return nothing;
     }
-    write_owned(&dir, NAME, text.as_bytes(), 0o644, true)
+    let Some(info) = dir.lookup(NAME)?.filter(Info::is_file) else { return nothing };
+    let Some(text) = dir.read(NAME)?.filter(|text| target_in(text).is_none()) else {
+        return nothing;
+    };
+    let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let prefix = accepted(&format!("{name}_"));
+    let warning = |why: &str| {
+        Ok((
+            false,
+            Some(format!(
+            "{} is a file of its own and not what is in {}, but {why}; bring over by hand what the \
+             next release needs of it",
+            dir.at(NAME).display(),
+            shared.display(),
+        )),
+        ))
+    };
+    let known = format!("'id_prefix' => '{prefix}'");
+    if !String::from_utf8_lossy(&text).contains(&known) {
+        return warning("it was not made from what Oxistrano has put there");
+    }
+    let (Some(parent), Some(file)) = (shared.parent(), shared.file_name()) else { return nothing };
+    let parent = Dir::open(parent)?;
+    let Some(old) = parent.lookup(file)?.filter(Info::is_file) else {
+        return warning("the shared one is no plain file");
+    };
+    // Root must not write what it would not let this user write.
+    if old.uid() != info.uid() {
+        return warning("the two belong to different users");
+    }
+    if old.mtime() > info.mtime() {
+        return warning("the shared one is newer, so both were changed");
+    }
+    if !check_mode {
+        let temporary = parent.temporary(Path::new(file));
+        let mut new = parent.create_file(&temporary, old.mode() & 0o777)?;
+        let written = new
+            .write_all(&text)
+            .and_then(|()| {
+                if users::is_root() {
+                    fchown(&new, Some(old.uid()), Some(old.gid()))
+                } else {
+                    Ok(())
+                }
+            })
+            // As the shared one is, whatever the umask.
+            .and_then(|()| new.set_permissions(Permissions::from_mode(old.mode() & 0o777)))
+            .and_then(|()| new.sync_all())
+            .or_fail("write", &shared)
+            .and_then(|()| parent.rename(&temporary, file));
+        if written.is_err() {
+            let _ = parent.remove_file(&temporary);
+        }
+        written?;
+        // Where the same link leads to the same file.
+        let same = dir.at(&given.target).canonicalize().ok() == shared.canonicalize().ok();
+        if let (true, Some(target)) = (same, given.target.to_str()) {
+            write_owned(&dir, NAME, wrapper(target, &prefix).as_bytes(), 0o644, true)?;
+        }
+    }
+    Ok((true, None))
 }
 
 const READS: &str = "$env = require ";
@@ -86,6 +214,14 @@ fn wrapper(target: &str, prefix: &str) -> String {
          }}\n\
          return $env;\n"
     )
+}
+
+/// The prefix in a file that was made here.
+fn prefix_in(text: &[u8]) -> Option<String> {
+    target_in(text)?;
+    let text = std::str::from_utf8(text).ok()?;
+    let (_, rest) = text.split_once("['id_prefix'] = '")?;
+    rest.split_once('\'').map(|(prefix, _)| prefix.to_owned())
 }
 
 /// What a file that was made here reads.
@@ -118,8 +254,8 @@ mod tests {
     #[test]
     fn the_file_reads_the_shared_one() {
         let (scratch, path) = release();
-        assert!(set(&path, "1_", false).unwrap());
-        assert!(!set(&path, "1_", false).unwrap(), "twice");
+        assert!(set(&path, "1_", false, false).unwrap().changed);
+        assert!(!set(&path, "1_", false, false).unwrap().changed, "twice");
         let file = path.as_path().join("app/etc/env.php");
         let text = fs::read_to_string(&file).unwrap();
         assert!(
@@ -127,21 +263,10 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("['id_prefix'] = '1_';"), "{text}");
-        assert!(set(&path, "2_", false).unwrap(), "another prefix");
+        assert!(set(&path, "2_", false, false).unwrap().changed, "another prefix");
         assert_eq!(
             fs::read_to_string(scratch.path().join("shared/app/etc/env.php")).unwrap(),
             "<?php return ['db' => 1];"
         );
-    }
-
-    #[test]
-    fn a_file_of_the_release_itself_is_left_alone() {
-        let (_scratch, path) = release();
-        let file = path.as_path().join("app/etc/env.php");
-        fs::remove_file(&file).unwrap();
-        fs::write(&file, "<?php return [];").unwrap();
-        assert_eq!(set(&path, "1_", false).unwrap_err().code(), "no_prefix");
-        assert_eq!(fs::read_to_string(&file).unwrap(), "<?php return [];");
-        assert!(set(&path, "'; evil", false).is_err());
     }
 }

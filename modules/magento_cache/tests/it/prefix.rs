@@ -1,7 +1,7 @@
 //! `magento_cache` with `state: prefixed`: an `env.php` for one release.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -104,6 +104,8 @@ fn once_is_enough_and_another_prefix_takes_its_place() {
     let _ = prefix(&shop, "2_").unchanged();
     let _ = shop.check("magento_cache", arguments).unchanged();
     before.assert_same(&Manifest::exact(&shop.root.path()));
+    let kept = json!({"state": "prefixed", "prefix": "3_", "keep": true});
+    assert_eq!(shop.run("magento_cache", kept).unchanged()["prefix"], "2_");
     let _ = prefix(&shop, "3_").changed();
     if let Some(read) = read_by_php(&shop.root.at(ENV)) {
         assert_eq!(read["cache"]["frontend"]["default"]["id_prefix"], "3_");
@@ -131,19 +133,105 @@ fn a_prefix_that_is_none_is_refused() {
 }
 
 #[test]
-fn what_is_not_shared_is_left_alone() {
-    // The release's own.
+fn a_file_of_the_releases_own_is_read_as_well() {
     let shop = shop();
     fs::remove_file(shop.root.at(ENV)).unwrap();
     shop.root.write(ENV, CONFIGURATION);
-    let before = Manifest::exact(&shop.root.path());
-    let reply = prefix(&shop, "2_").failed("no_prefix");
-    reply.says(["is no link to a shared file", "ansistrano_shared_files", "Nothing was changed."]);
-    before.assert_same(&Manifest::exact(&shop.root.path()));
+    fs::set_permissions(shop.root.at(ENV), fs::Permissions::from_mode(0o640)).unwrap();
+    let _ = shop.check("magento_cache", json!({"state": "prefixed", "prefix": "2_"})).changed();
+    assert_eq!(shop.root.read(ENV), CONFIGURATION);
+    let _ = prefix(&shop, "2_").changed();
+    let own = "releases/2/app/etc/env.own.php";
+    assert_eq!((shop.root.read(own).as_str(), shop.root.mode(own)), (CONFIGURATION, 0o640));
+    let _ = prefix(&shop, "2_").unchanged();
+    // Killed between the two steps.
+    fs::remove_file(shop.root.at(ENV)).unwrap();
+    let _ = prefix(&shop, "2_").changed();
+    if let Some(read) = read_by_php(&shop.root.at(ENV)) {
+        assert_eq!(read["backend"]["frontName"], "admin");
+        assert_eq!(read["cache"]["frontend"]["default"]["id_prefix"], "2_");
+    }
     // None at all.
+    fs::remove_file(shop.root.at(own)).unwrap();
     fs::remove_file(shop.root.at(ENV)).unwrap();
     let _ = prefix(&shop, "2_").failed("no_prefix");
     assert!(!shop.root.has(ENV));
+}
+
+#[test]
+fn what_magento_would_refuse_in_a_key_is_written_otherwise() {
+    let shop = shop();
+    let reply = prefix(&shop, "v1.2-rc_").changed();
+    assert_eq!(reply["prefix"], "v1_2e_2_2d_rc_", "{reply}");
+    assert!(shop.root.read(ENV).contains("'v1_2e_2_2d_rc_'"));
+}
+
+/// What Magento makes of the live release's file when it changes something.
+const WRITTEN: &str = "<?php
+return [
+    'cache' => ['frontend' => ['default' => ['id_prefix' => '1_'], 'page_cache' => ['id_prefix' => '1_']]],
+    'cache_types' => ['layout' => 0],
+];
+";
+const LIVE: &str = "releases/1/app/etc/env.php";
+
+/// Release 1 is live with a prefix, and Magento has written into its file.
+fn written() -> (Shop, Value) {
+    let shop = shop();
+    let path = shop.root.at("releases/1");
+    let arguments = json!({"state": "prefixed", "prefix": "1_", "path": path.to_str()});
+    let _ = shop.run("magento_cache", arguments).changed();
+    shop.root.write(LIVE, WRITTEN);
+    let live = shop.root.at("current");
+    let arguments = json!({"state": "prefixed", "prefix": "2_", "live": live.to_str()});
+    (shop, arguments)
+}
+
+#[test]
+fn what_magento_has_written_into_the_live_release_is_not_lost_with_it() {
+    let (shop, arguments) = written();
+    let mode = fs::Permissions::from_mode(0o660);
+    fs::set_permissions(shop.root.at(SHARED), mode).unwrap();
+    let before = Manifest::exact(&shop.root.path());
+    assert_eq!(shop.check("magento_cache", arguments.clone()).changed()["carried"], true);
+    before.assert_same(&Manifest::exact(&shop.root.path()));
+    assert_eq!(shop.run("magento_cache", arguments.clone()).changed()["carried"], true);
+    assert_eq!((shop.root.read(SHARED).as_str(), shop.root.mode(SHARED)), (WRITTEN, 0o660));
+    for (file, prefix) in [(LIVE, "1_"), (ENV, "2_")] {
+        let Some(read) = read_by_php(&shop.root.at(file)) else { return };
+        assert_eq!(read["cache_types"]["layout"], 0, "{file}");
+        assert_eq!(read["cache"]["frontend"]["default"]["id_prefix"], prefix);
+    }
+    let reply = shop.run("magento_cache", arguments).unchanged();
+    assert_eq!(reply["carried"], false);
+    assert_eq!(reply["live"], shop.root.at("releases/1").canonicalize().unwrap().to_str().unwrap());
+}
+
+#[test]
+fn what_both_have_changed_is_for_a_person_to_decide() {
+    let (shop, arguments) = written();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    fs::File::open(shop.root.at(SHARED)).unwrap().set_modified(later).unwrap();
+    let reply = shop.run("magento_cache", arguments.clone()).changed();
+    assert_eq!(reply["carried"], false, "{reply}");
+    assert!(reply["warnings"].to_string().contains("the shared one is newer"), "{reply}");
+    assert_eq!(
+        (shop.root.read(SHARED), shop.root.read(LIVE)),
+        (CONFIGURATION.into(), WRITTEN.into())
+    );
+    // Nor is what never was ours.
+    shop.root.write(LIVE, "<?php return ['own' => 1];");
+    let reply = shop.run("magento_cache", arguments.clone()).unchanged();
+    assert!(reply["warnings"].to_string().contains("was not made from what"), "{reply}");
+    assert_eq!(shop.root.read(SHARED), CONFIGURATION);
+    if !is_root() {
+        return not_checked("files of different users");
+    }
+    let (shop, arguments) = written();
+    std::os::unix::fs::chown(shop.root.at(LIVE), Some(33), Some(33)).unwrap();
+    let reply = shop.run("magento_cache", arguments).changed();
+    assert!(reply["warnings"].to_string().contains("belong to different users"), "{reply}");
+    assert_eq!(shop.root.read(SHARED), CONFIGURATION);
 }
 
 #[test]
