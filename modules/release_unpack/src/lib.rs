@@ -8,12 +8,13 @@
 mod artifact;
 mod docs;
 mod tar_options;
+mod top;
 mod unchanged;
 
 use oxistrano_archive::{self as archive, Limits, Pattern, UnpackOptions};
 use oxistrano_core::dir::open_followed;
 use oxistrano_core::{
-    users, AbsPath, Context, Diff, Dir, Documentation, Failure, IoContext, Literal, Mode, Module,
+    users, AbsPath, Context, Diff, Documentation, Failure, IoContext, Literal, Mode, Module,
     Outcome, RelPath,
 };
 use oxistrano_releases::{
@@ -247,7 +248,8 @@ fn unpack(
         .map_err(|failure| {
             failure.state("The unfinished release was removed; what was live is untouched.")
         })?;
-    give_top_its_owner(staging.dir(), unpack_options)?;
+    top::give_owner(staging.dir(), unpack_options)?;
+    let alone = top::warning_if_alone(staging.dir(), src)?;
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
     let made_from = sha256.map(|sha256| source(options, sha256));
     let replaced = Placement { source: made_from.as_deref(), ..placement }.finish(staging)?;
@@ -261,21 +263,13 @@ fn unpack(
         .value("shared_files", unpacked.shared_files)
         .value("shared_bytes", unpacked.shared_bytes)
         .diff(diff(&path))
-        .warnings(later);
+        .warnings(later)
+        .warnings(alone);
     if options.remove_src && options.artifact.is_none() {
         let gone = remove_archive(&root, src);
         outcome = outcome.warnings(gone.err().map(|failure| failure.to_string()));
     }
     Ok(outcome)
-}
-
-/// As a recursive chown does; an archive need not say anything of its top.
-fn give_top_its_owner(top: &Dir, options: &UnpackOptions) -> Result<(), Failure> {
-    if options.owner.is_none() && options.group.is_none() {
-        return Ok(());
-    }
-    let info = top.info()?;
-    top.set_owner(options.owner.unwrap_or(info.uid()), options.group.unwrap_or(info.gid()))
 }
 
 /// Removes the archive from the host; one that was fetched into the staging directory has gone

@@ -361,3 +361,18 @@ fn what_no_deploy_has_made_is_replaced_only_by_force() {
     let _ = root.run("release_unpack", arguments).changed();
     assert!(!root.has("releases/9/precious"));
 }
+
+#[test]
+fn an_archive_with_one_directory_at_the_top_is_warned_of() {
+    let root = started();
+    let src =
+        root.archive("shop.tar.gz", &tar_gz(&[file("shop/index.php", "<?php"), dir("shop/pub")]));
+    let reply = root.run("release_unpack", unpack(&src)).changed();
+    reply.warns("is below the directory 'shop'");
+    reply.warns("oxistrano_strip_components: 1");
+    let stripped = with(unpack(&src), "strip_components", 1);
+    root.run("release_unpack", with(stripped, "version", "3")).changed().has_no_warnings();
+    // A file or a link alone is a release that somebody wants.
+    let src = root.archive("one.tar.gz", &tar_gz(&[file("index.php", "<?php")]));
+    root.run("release_unpack", with(unpack(&src), "version", "4")).changed().has_no_warnings();
+}
