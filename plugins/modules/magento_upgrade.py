@@ -82,6 +82,13 @@ options:
         of theirs.
     type: bool
     default: false
+  import_needed:
+    description:
+      - >-
+        Fail when no configuration was imported, because M(oxistrano.deploy.magento_status) has
+        said that this is needed.
+    type: bool
+    default: false
   lower:
     description:
       - >-
@@ -246,6 +253,10 @@ def main():
             "default": True,
         },
         "own_cache": {
+            "type": "bool",
+            "default": False,
+        },
+        "import_needed": {
             "type": "bool",
             "default": False,
         },

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use oxistrano_core::json::{json, Map, Value};
 use oxistrano_core::{
-    AbsPath, Context, Dir, Documentation, Failure, Literal, Module, Outcome, RelPath,
+    show, AbsPath, Context, Dir, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
 use oxistrano_magento::maintenance::{Flag, Places};
 use oxistrano_magento::running::{self, Held};
@@ -61,7 +61,10 @@ struct Command {
     says: &'static [&'static str],
 }
 
-const IMPORTED: &[&str] = &["Nothing to import.", "Processing configurations data"];
+const IMPORTS: &str = "Processing configurations data";
+const IMPORTED: &[&str] = &["Nothing to import.", IMPORTS];
+/// With exit code 0 in 2.3.1 (magento2#23222).
+const FAILED: &str = "Import failed:";
 const UPGRADE: Command = Command { words: &["setup:upgrade", "--keep-generated"], says: IMPORTED };
 const SCHEMA: Command =
     Command { words: &["setup:db-schema:upgrade"], says: &["Schema creation/updates:"] };
@@ -94,6 +97,9 @@ magento_options! {
         /// Run the commands with a cache of their own, below C(var), which is removed afterwards: for a
         /// release that is not live, so that the live one keeps its cache and reads nothing of theirs.
         own_cache: bool, default = Some(Literal::Flag(false));
+        /// Fail when no configuration was imported, because M(oxistrano.deploy.magento_status) has said
+        /// that this is needed.
+        import_needed: bool, default = Some(Literal::Flag(false));
         /// Lower the flag, if M(oxistrano.deploy.magento_maintenance) has raised it, the moment that
         /// everything has succeeded.
         lower: bool, default = Some(Literal::Flag(false));
@@ -175,6 +181,7 @@ fn arguments(options: &Options) -> Map<String, Value> {
         "paths": paths,
         "require_maintenance": options.require_maintenance,
         "own_cache": options.own_cache,
+        "import_needed": options.import_needed,
         "timeout": options.timeout,
         "path": options.path.to_string(),
         "php": options.php.words(),
@@ -270,9 +277,13 @@ fn upgrade(
                     .remedy("find out what it waited for, and run it again with a longer timeout")
             })?;
         left = left.saturating_sub(answer.elapsed);
-        let done = answer.rc == 0 && says.iter().any(|words| answer.says(words));
+        let contradicts =
+            answer.stdout.lines().map(str::trim).find(|line| line.starts_with(FAILED));
+        let done =
+            answer.rc == 0 && contradicts.is_none() && says.iter().any(|words| answer.says(words));
         if !done {
             let cause = match answer.rc {
+                0 if contradicts.is_some() => show::line(contradicts.unwrap_or_default(), WIDTH),
                 0 => format!("{}, which are not Magento's words", answer.reason()),
                 _ => answer.reason(),
             };
@@ -286,6 +297,18 @@ fn upgrade(
                 .path(magento.path()));
         }
         answers.push(answer);
+    }
+    // What was wanted has not happened, and no status will say so any more: a module's recurring data
+    // has refreshed the hash that it goes by.
+    if options.import_needed && !answers.iter().any(|answer| answer.says(IMPORTS)) {
+        return Err(Failure::new("not_imported", "the configuration was not imported")
+            .cause("app:config:status said that it has to be, and then there was nothing to import")
+            .remedy(
+                "DELETE FROM flag WHERE flag_code = 'config_hash' (with the prefix of your tables), so \
+                 that Magento imports it, and deploy again",
+            )
+            .value("answers", answers.iter().map(Answer::to_json).collect::<Vec<_>>())
+            .path(magento.path()));
     }
     Ok(answers)
 }

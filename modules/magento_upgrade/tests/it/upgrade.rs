@@ -124,6 +124,61 @@ fn with_a_cache_of_its_own_no_other_is_touched_and_nothing_of_it_stays() {
 }
 
 #[test]
+fn an_import_that_is_wanted_and_does_not_happen_is_a_failure() {
+    for (way, command) in [
+        ("upgrade", "setup:upgrade"),
+        ("parts", "app:config:import"),
+        ("import", "app:config:import"),
+    ] {
+        for state in ["finished", "begun"] {
+            let mut arguments = how(way);
+            arguments["import_needed"] = true.into();
+            arguments["state"] = state.into();
+            arguments["lower"] = (state == "finished").into();
+            let run = |shop: &Shop| {
+                let reply = shop.run("magento_upgrade", arguments.clone());
+                if state == "finished" {
+                    return reply;
+                }
+                let mut arguments = how(way);
+                arguments["begun"] = reply["id"].clone();
+                shop.run("magento_upgrade", arguments)
+            };
+            let shop = closed();
+            let reply = run(&shop);
+            assert_eq!(reply["failed"], true, "{way} {reply}");
+            reply.says([
+                "the configuration was not imported",
+                "config_hash",
+                "Maintenance is on and stays on",
+            ]);
+            assert!(!is_open(&shop));
+            let imports = "echo 'Processing configurations data from configuration file...'";
+            let text =
+                if way == "upgrade" { format!("{UPGRADE}{imports}") } else { imports.to_owned() };
+            shop.answer(command, &text);
+            let _ = run(&shop).changed();
+            assert!(is_open(&shop));
+        }
+    }
+}
+
+#[test]
+fn a_word_that_contradicts_the_exit_code_is_a_failure() {
+    for (way, command, before) in
+        [("upgrade", "setup:upgrade", UPGRADE), ("import", "app:config:import", "")]
+    {
+        let shop = closed();
+        let script = "echo 'Processing configurations data from configuration file...'\n\
+            echo 'Import failed: The website with id 7 does not exist'";
+        shop.answer(command, &format!("{before}{script}"));
+        let reply = shop.run("magento_upgrade", how(way)).failed("upgrade_failed");
+        reply.says(["Import failed: The website with id 7 does not exist", "Maintenance is on"]);
+        assert!(!is_open(&shop));
+    }
+}
+
+#[test]
 fn what_was_imported_is_a_change() {
     let shop = closed();
     shop.answer(
