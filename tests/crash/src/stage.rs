@@ -71,10 +71,12 @@ impl Stage {
         let mut programs = Programs::new(modules, &top.join("run"));
         programs.with_children = false;
         let beside = |name: &str| shop.root.beside(name);
-        shop.program("crontab", CRONTAB);
+        shop.program(
+            "crontab",
+            &format!("CRONTAB='{}'\n{CRONTAB}", beside("cron/crontab").display()),
+        );
         let path = std::env::var("PATH").unwrap_or_default();
         programs.set("PATH", format!("{}:{path}", beside("programs").display()));
-        programs.set("CRONTAB", beside("cron/crontab").display().to_string());
         for (command, script) in COMMANDS {
             shop.answer(command, &format!("{BECOMES}\n{script}"));
         }

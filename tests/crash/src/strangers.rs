@@ -199,7 +199,9 @@ fn ill_shown(said: &Said) -> Option<String> {
 }
 
 fn prepare(stage: &Stage, theirs: Theirs) {
-    stage.program("crontab", CRONTAB);
+    // Not by a variable: the web user's program gets none of ours.
+    let crontab = stage.beside("cron/crontab");
+    stage.program("crontab", &format!("CRONTAB='{}'\n{CRONTAB}", crontab.display()));
     let (root, outside) = (stage.root(), stage.beside("outside"));
     // One that would pass for a configuration of Magento's.
     victims(&outside, &format!("<?php return ['x' => ['table_prefix' => '{SECRET}']];\n"));

@@ -28,10 +28,10 @@ struct Cron {
 impl Cron {
     /// A user with this crontab; `{}` in it is the deploy root.
     fn new(text: &str) -> Self {
-        let mut shop = Shop::new();
-        shop.program("crontab", CRONTAB);
+        let shop = Shop::new();
         let file = shop.root.beside("crontab");
-        shop.set("CRONTAB", &file);
+        // Not by a variable: another user gets none of it.
+        shop.program("crontab", &format!("CRONTAB='{}'\n{CRONTAB}", file.display()));
         let text = text.replace("{}", shop.root.path().to_str().unwrap());
         fs::write(&file, text).unwrap();
         Self { shop }
