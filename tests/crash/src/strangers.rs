@@ -23,6 +23,8 @@ const TIMEOUT: u64 = 4;
 const LONGEST: Duration = Duration::from_secs(20);
 /// Nobody wants to read more.
 const LONG: usize = 200_000;
+/// What the service manager was asked to do.
+const RESTARTS: &str = "restarts";
 /// As cron's own, also for another user.
 const CRONTAB: &str = r#"if [ "$1" = -u ]; then shift 2; fi
 case $1 in
@@ -120,6 +122,10 @@ fn beside(stage: &Stage, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
         }
         Err(why) => format!("NOT CHECKED, {why}: processes with titles"),
     };
+    // None of these processes is the main one of a service.
+    let restarts = fs::read_to_string(stage.beside(RESTARTS)).unwrap_or_default();
+    let restarts = restarts.lines().filter(|line| !line.starts_with("show "));
+    row.violations.extend(restarts.map(|line| format!("systemctl was called: {line}")));
     row.points = hostile.stop() as usize;
     if row.points == 0 {
         row.violations.push("nothing was swapped, so nothing was tried".to_owned());
@@ -150,6 +156,14 @@ fn story(stage: &Stage) -> Vec<(&'static str, &'static str, Value)> {
         story.push(reloaded(json!({"state": "reloaded"})));
         story.push(("php_fpm, status", "php_fpm", stage.with_pool(json!({"state": "status"}))));
         story.push(reloaded(json!({"state": "fresh", "method": "reload", "when_full": "reload"})));
+        story.push(reloaded(json!({"state": "restarted"})));
+        for state in ["held", "released"] {
+            story.push((
+                "php_fpm, held",
+                "php_fpm",
+                stage.with_pool(json!({"state": state, "hold": 5})),
+            ));
+        }
     }
     for (_, module, arguments) in &mut story {
         *arguments = bounded(module, arguments.take());
@@ -200,6 +214,7 @@ fn ill_shown(said: &Said) -> Option<String> {
 
 fn prepare(stage: &Stage, theirs: Theirs) {
     // Not by a variable: the web user's program gets none of ours.
+    stage.program("systemctl", &format!("echo \"$*\" >> '{}'", stage.beside(RESTARTS).display()));
     let crontab = stage.beside("cron/crontab");
     stage.program("crontab", &format!("CRONTAB='{}'\n{CRONTAB}", crontab.display()));
     let (root, outside) = (stage.root(), stage.beside("outside"));
