@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use oxistrano_core::dir::Info;
 use oxistrano_core::{interrupt, net, Context, Diff, Failure, IoContext, Outcome};
 use oxistrano_fastcgi::{connections, has, listening, try_unix, Address};
 use rustix::event::PollFlags;
@@ -121,6 +122,8 @@ fn drain(pool: &Pool, bound: &Path, limits: Limits) -> Result<usize, Failure> {
 /// Requests wait as long as this is there.
 pub struct Pause {
     place: Place,
+    /// The holder's socket: once its time is over, there may be another's hold.
+    holder: Option<Info>,
     /// Whether those that came before have their answers.
     pub is_quiet: bool,
 }
@@ -128,7 +131,9 @@ pub struct Pause {
 impl Drop for Pause {
     fn drop(&mut self) {
         // Where that fails, it is over by its time.
-        let _ = self.place.put_back(None);
+        if let Some(holder) = &self.holder {
+            let _ = self.place.put_back(Some(holder));
+        }
     }
 }
 
@@ -148,7 +153,8 @@ pub fn pause(pool: &Pool) -> Result<Option<Pause>, Failure> {
     if begun.is_err() {
         return Ok(None);
     }
-    let mut pause = Pause { place, is_quiet: false };
+    let holder = place.look().ok().and_then(|seen| seen.holder);
+    let mut pause = Pause { place, holder, is_quiet: false };
     pause.is_quiet = drain(pool, &bound, PAUSE)? == 0;
     Ok(Some(pause))
 }

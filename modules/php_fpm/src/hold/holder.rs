@@ -200,14 +200,18 @@ impl Holder {
         if polled.revents().is_empty() {
             return true;
         }
+        // Not one more at each look while the names cannot be put back.
+        if self.watchers >= WATCHERS {
+            return false;
+        }
         self.watchers += 1;
         let left = self.end.saturating_duration_since(Instant::now()).as_secs() + 1;
         match start_watcher(&self.place, left) {
-            Ok(watcher) if self.watchers <= WATCHERS => {
+            Ok(watcher) => {
                 self.watcher = watcher;
                 true
             }
-            _ => false,
+            Err(_) => false,
         }
     }
 
@@ -231,7 +235,12 @@ impl Holder {
             let known = self.place.dir.at(&self.place.known);
             // The one that php-fpm had; or, when it was started anew, the one that it has now.
             match try_unix(&by_handle).or_else(|error| match error {
-                Errno::CONNREFUSED if !self.place.is_held_by(&self.me) => try_unix(&known),
+                // By its path, which may lead to another directory by now: as trusted as the first?
+                Errno::CONNREFUSED
+                    if !self.place.is_held_by(&self.me) && Place::of(&known).is_ok() =>
+                {
+                    try_unix(&known)
+                }
                 _ => Err(error),
             }) {
                 Ok(pool) => line.pass(pool),

@@ -198,6 +198,9 @@ impl Place {
     /// # Errors
     /// When others change the names for longer than two seconds, or an I/O error.
     pub fn put_back(&self, of: Option<&Info>) -> Result<bool, Failure> {
+        if self.is_removed() {
+            return Ok(false);
+        }
         let _lock = self.lock()?;
         self.restore(of)
     }
@@ -234,6 +237,12 @@ impl Place {
         }
         self.dir.remove_file(&holder)?;
         Ok(seen.is_held())
+    }
+
+    /// Whether its directory, and every name with it, is gone: systemd removes that of a service that
+    /// has `RuntimeDirectory=` when it stops, and makes another. No lock can be made in it any more.
+    fn is_removed(&self) -> bool {
+        self.dir.info().is_ok_and(|dir| dir.stat().st_nlink == 0)
     }
 
     /// Whether somebody listens behind the known name.

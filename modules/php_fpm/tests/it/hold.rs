@@ -265,6 +265,40 @@ fn a_restart_of_php_fpm_ends_the_hold_and_what_waits_is_answered() {
 }
 
 #[test]
+fn a_restart_that_makes_the_directory_anew_ends_the_hold_too() {
+    // As systemd does for a service with RuntimeDirectory=.
+    let run = tempfile::tempdir().unwrap();
+    let make = || {
+        let _ = fs::create_dir(run.path());
+        fs::set_permissions(run.path(), Permissions::from_mode(0o755)).unwrap();
+    };
+    make();
+    let listen = Some(run.path().join("fpm.sock").display().to_string());
+    let Some(mut fpm) = Fpm::start(Setup { listen, ..Setup::default() }) else { return };
+    fpm.write("releases/1/pub/note.php", "<?php echo $_GET['id'];");
+    hold(&fpm);
+    let one = waiting(&fpm, "one");
+    fpm.stop(Signal::TERM);
+    fs::remove_dir_all(run.path()).unwrap();
+    make();
+    // The holder looks often meanwhile.
+    sleep(SECOND);
+    assert!(!one.is_finished());
+    fpm.start_again();
+    within(5 * SECOND, "it is passed on", || one.is_finished());
+    assert_eq!(one.join().unwrap().unwrap().body, b"one");
+    let is_left = || {
+        fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            // With " (deleted)" after it.
+            let directory = fs::read_link(entry.path().join("fd/0")).unwrap_or_default();
+            directory.to_string_lossy().starts_with(run.path().to_str().unwrap())
+        })
+    };
+    within(5 * SECOND, "holder and watcher end", || !is_left());
+    leads_to_fpm(&fpm);
+}
+
+#[test]
 fn php_fpm_that_is_killed_can_be_started_again() {
     let Some(mut fpm) = started(Setup::default()) else { return };
     let before = socket_of(&fpm).ino();
