@@ -55,12 +55,15 @@ impl Seen {
     }
 }
 
-/// For as long as names are looked at and changed.
+/// For as long as names are looked at and changed. Its file stays while requests are held: in a file
+/// system that is full meanwhile none could be made, and without one nobody may put the names back.
 struct Lock<'a>(&'a Place, #[expect(dead_code, reason = "held")] File);
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        let _ = self.0.dir.remove_file(self.0.beside(LOCK));
+        if self.0.look().is_ok_and(|seen| seen.is_clean()) {
+            let _ = self.0.dir.remove_file(self.0.beside(LOCK));
+        }
     }
 }
 
