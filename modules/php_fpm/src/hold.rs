@@ -55,7 +55,7 @@ pub fn repair(address: &Address, context: &Context) -> Result<Option<String>, Fa
     if context.check_mode {
         return Ok(Some(format!("{left}; the next run that is no check puts php-fpm's back.")));
     }
-    let was_held = place.put_back(None)?;
+    let was_held = place.put_right()?;
     Ok(was_held.then(|| format!("{left}; php-fpm's is there again.")))
 }
 

@@ -208,6 +208,18 @@ impl Place {
         self.restore(of)
     }
 
+    /// The same where nobody is left who holds: one who was just about to may do so by now.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn put_right(&self) -> Result<bool, Failure> {
+        let _lock = self.lock()?;
+        if self.look()?.is_held() && self.answers() {
+            return Ok(false);
+        }
+        self.restore(None)
+    }
+
     fn restore(&self, of: Option<&Info>) -> Result<bool, Failure> {
         let seen = self.look()?;
         let is_meant = |holder: &Info| of.is_none_or(|of| of.same_file(holder));
@@ -291,4 +303,34 @@ pub fn door(address: &Address) -> Address {
         }
     }
     address.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    #[test]
+    fn a_hold_that_begins_meanwhile_is_not_put_right() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("fpm.sock");
+        let _pool = UnixListener::bind(&path).unwrap();
+        let place = Place::of(&path).unwrap();
+        let (made, _, _) = place
+            .hold(|name, _| {
+                let listener = UnixListener::bind(place.dir.at(name)).unwrap();
+                let path = path.clone();
+                let other = thread::spawn(move || Place::of(&path).unwrap().put_right());
+                sleep(Duration::from_millis(200));
+                Ok((listener, other))
+            })
+            .unwrap();
+        let (listener, other) = made;
+        assert!(!other.join().unwrap().unwrap());
+        assert!(place.look().unwrap().is_held());
+        drop(listener);
+        assert!(place.put_right().unwrap(), "nobody is left");
+        assert!(place.look().unwrap().is_clean());
+    }
 }
