@@ -594,15 +594,7 @@ mod tests {
     impl Module for Probe {
         type Options = Example;
         const NAME: &'static str = "probe";
-        const DOCUMENTATION: Documentation = Documentation {
-            short: "",
-            description: &[],
-            notes: &[],
-            see_also: &[],
-            examples: "",
-            returns: &[],
-            action_plugin: false,
-        };
+        const DOCUMENTATION: Documentation = Documentation::NONE;
         fn run(options: Example, context: &Context) -> Result<Outcome, Failure> {
             Ok(Outcome::new(!context.check_mode)
                 .value("keep", options.keep)

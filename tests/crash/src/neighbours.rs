@@ -24,7 +24,7 @@ pub(crate) const SECRET: &str = "the-secret-of-root";
 
 /// What belongs to the web user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Theirs {
+pub(crate) enum Theirs {
     /// What releases share, and what is in the releases: the usual.
     Contents,
     /// The deploy root and everything below it.

@@ -10,7 +10,7 @@ use oxistrano_harness::{json, Manifest, Value};
 
 use crate::calls::calls;
 use crate::hostile::Hostile;
-use crate::neighbours::{changed, give, leaked, mend, victims, wrong_with, SECRET, WEB};
+use crate::neighbours::{changed, give, leaked, mend, victims, wrong_with, Theirs, SECRET, WEB};
 use crate::programs::Said;
 use crate::stage::Stage;
 use crate::table::Row;
@@ -32,15 +32,6 @@ case $1 in
 -) cat > "$CRONTAB.new" && mv "$CRONTAB.new" "$CRONTAB" ;;
 esac
 "#;
-
-/// What belongs to the web user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Theirs {
-    /// What is in the releases and in `shared`.
-    Contents,
-    /// The deploy root and everything below it.
-    Everything,
-}
 
 /// So many rounds of every call, where contents or everything belong to the web user.
 pub fn run(modules: &Path, top: &Path, exe: &Path, rounds: usize) -> Vec<Row> {
