@@ -9,7 +9,7 @@ mod docs;
 use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
 use oxistrano_releases::{
     release_options, shared_links, switch, trash, EventKind, Lock, LockKind, Release, Releases,
-    Root, State, Version, Via,
+    Root, State, Version, Via, REVISION,
 };
 
 oxistrano_core::choices! {
@@ -200,6 +200,14 @@ fn choose<'a>(
                     cannot(format!("it cannot be told whether release {version} was live"));
                 Err(releases.warnings(root).into_iter().fold(failure, Failure::remedy))
             }
+            State::Unrecognised => Err(cannot(format!(
+                "release {version} is unrecognised: no deploy that is known of has made it, and it has \
+                 no file {REVISION}, so it cannot be told whether it is whole"
+            ))
+            .remedy(format!(
+                "if it was live once, make that file (touch {}) and try again",
+                root.layout().release_path(&version).join(REVISION).display()
+            ))),
             state => Err(cannot(format!(
                 "release {version} is {}: its deploy never reached the switch",
                 state.word()

@@ -211,7 +211,8 @@ impl History {
             }
             EventKind::Activated { revision, shared } => {
                 (record.activated, record.revision, record.rolled_back) = (at, revision, None);
-                record.shared = shared;
+                // Somebody has put it back.
+                (record.shared, record.removed) = (shared, false);
             }
             EventKind::Ended { outcome, reason } => {
                 (record.ended, record.outcome, record.reason) = (at, Some(outcome), reason);
@@ -336,8 +337,18 @@ impl Root {
     /// # Errors
     /// An I/O error.
     pub fn record(&self, version: &Version, kind: EventKind) -> Result<(), Failure> {
+        self.record_at(clock::now(), version, kind)
+    }
+
+    /// The same for what happened at an earlier time.
+    pub(crate) fn record_at(
+        &self,
+        at: i64,
+        version: &Version,
+        kind: EventKind,
+    ) -> Result<(), Failure> {
         let durable = matches!(kind, EventKind::Started { .. } | EventKind::Ended { .. });
-        let event = Event { at: clock::now(), version: version.as_str().to_owned(), kind };
+        let event = Event { at: at.min(clock::now()), version: version.as_str().to_owned(), kind };
         let state = self.state()?;
         let path = state.at(FILE);
         let mut file = state.open_to_write(FILE, OFlags::APPEND, 0o640)?;

@@ -64,8 +64,8 @@ pub struct Release {
     pub record: Option<Record>,
     /// Its directory.
     info: Info,
-    /// Its place among the others: when the deploy that made it began, else when its
-    /// directory was last changed. Within a second the one without a record is older.
+    /// Its place among the others: when the deploy that made it began, or it was live first, else
+    /// when its directory was last changed. Within a second the one without a record is older.
     order: (i64, Option<usize>),
     /// Lines of the history that cannot be read may have said more of it: it is not to be removed
     /// for what the others say.
@@ -146,7 +146,7 @@ impl Root {
                 let record = history.latest(&version).filter(|record| !record.removed).cloned();
                 let state = state_of(&version, record.as_ref(), &history, lock.as_ref(), &dir)?;
                 let maker = history.maker(&version);
-                let began = maker.and_then(|(_, record)| record.started);
+                let began = maker.and_then(|(_, record)| record.started.or(record.activated));
                 let order = (began.unwrap_or(info.mtime()), maker.map(|(order, _)| order));
                 let known = match (&record, state) {
                     (Some(record), State::RolledBack) => history.knows_as_left(record),

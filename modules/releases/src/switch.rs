@@ -128,18 +128,27 @@ fn known_shared(root: &Root, version: &Version) -> Result<Vec<RelPath>, Failure>
 }
 
 /// Notes in the history that what is live was switched to, where that is missing: the
-/// module that switched was killed, or could not write, before it had noted it.
+/// module that switched was killed, or could not write, before it had noted it; or somebody else
+/// has made that release, and a rollback may go to it all the same.
 ///
 /// # Errors
 /// An I/O error.
 pub fn note_what_is_live(root: &Root, releases: &Dir) -> Result<(), Failure> {
     let all = root.all_releases()?;
     let Some(active) = all.active() else { return Ok(()) };
-    let unnoted = active.record.as_ref().is_some_and(|r| r.placed && r.activated.is_none());
+    let unnoted = match &active.record {
+        None => true,
+        Some(record) => {
+            record.rolled_back.is_none() && !root.history()?.was_active(&active.version)
+        }
+    };
     if unnoted && all.via() == Some(Via::Symlink) && !replaced::is_kept(releases, &active.version)?
     {
         let (revision, shared) = (revision_of(releases, &active.version)?, Vec::new());
-        root.record(&active.version, EventKind::Activated { revision, shared })?;
+        // Live since the link was made.
+        let link = root.dir().lookup(&root.layout().current_dir)?;
+        let since = link.map_or(i64::MAX, |link| link.mtime());
+        root.record_at(since, &active.version, EventKind::Activated { revision, shared })?;
     }
     Ok(())
 }

@@ -155,6 +155,80 @@ fn a_broken_release_is_refused_by_name() {
     before.assert_same(&root.content());
 }
 
+/// A deploy root as somebody, or a deployer that writes no `REVISION`, has made it.
+fn hand_made(releases: &[&str]) -> Root {
+    let root = Root::fresh();
+    for version in releases {
+        root.write(format!("releases/{version}/index.php"), version);
+        root.write(format!("releases/{version}/keep"), "");
+    }
+    root.link("current", &format!("releases/{}", releases.last().unwrap()));
+    root
+}
+
+#[test]
+fn it_goes_back_to_what_was_live_before_the_first_deploy() {
+    let root = hand_made(&["7", "8"]);
+    root.deploy("20260101000000Z");
+    // What is written into it afterwards does not make it younger.
+    root.write("releases/8/error_log", "");
+    assert_eq!([root.state("7"), root.state("8")], ["unrecognised", "complete"]);
+    let reply = root.run("release_rollback", back()).changed();
+    assert_eq!((&reply["from"], &reply["to"]), (&json!("20260101000000Z"), &json!("8")));
+    assert_eq!(root.read("current/index.php"), "8");
+}
+
+#[test]
+fn what_somebody_has_led_current_to_between_two_deploys_was_live_as_well() {
+    let root = Root::with(&["1", "2"]);
+    root.write("releases/hotfix/index.php", "hotfix");
+    fs::remove_file(root.at("current")).unwrap();
+    root.link("current", "releases/hotfix");
+    root.deploy("3");
+    let reply = root.run("release_rollback", json!({"version": "hotfix"})).changed();
+    assert_eq!(reply["to"], "hotfix");
+    // Somebody has put back what had been removed.
+    let _ = root.run("release_rollback", json!({"version": "3"})).changed();
+    let _ = root.run("release_prune", json!({"keep": 1})).changed();
+    root.settle();
+    assert!(!root.has("releases/1"));
+    root.write("releases/1/index.php", "1");
+    fs::remove_file(root.at("current")).unwrap();
+    root.link("current", "releases/1");
+    root.deploy("4");
+    assert_eq!(root.state("1"), "complete");
+}
+
+#[test]
+fn a_release_that_was_rolled_back_from_is_not_judged_anew_because_it_is_live() {
+    let root = three();
+    let _ = root.run("release_rollback", back()).changed();
+    // As a rollback leaves it that was killed between its note and the switch.
+    fs::remove_file(root.at("current")).unwrap();
+    root.link("current", "./releases/3");
+    root.deploy("4");
+    assert_eq!(root.state("3"), "rolled_back");
+}
+
+#[test]
+fn a_release_of_which_nothing_is_known_is_refused_with_what_is_true_of_it() {
+    let root = hand_made(&["7", "8"]);
+    root.deploy("9");
+    let before = root.content();
+    let reply = root.run("release_rollback", json!({"version": "7"})).failed("cannot_roll_back");
+    let mark = root.at("releases/7/REVISION");
+    reply.says([
+        "release 7 is unrecognised",
+        "no file REVISION",
+        mark.to_str().unwrap(),
+        "9 is live",
+    ]);
+    assert!(!reply.msg().contains("never reached"), "{reply}");
+    before.assert_same(&root.content());
+    root.write("releases/7/REVISION", "");
+    let _ = root.run("release_rollback", json!({"version": "7"})).changed();
+}
+
 #[test]
 fn an_empty_name_is_none() {
     let root = three();
