@@ -173,6 +173,7 @@ fn copy_options(options: &Options, source: &Dir) -> Result<CopyOptions, Failure>
         root_metadata: only.is_none(),
         only,
         subtree: options.subtree.clone(),
+        inherit: true,
         ..CopyOptions::default()
     })
 }

@@ -260,8 +260,12 @@ impl Plan {
         let temporary = parent.temporary(name);
         let copy = parent.make_dir(&temporary, 0o777)?;
         // Like rsync --no-times: a file's time says when it went live.
-        let options =
-            CopyOptions { exclude: self.shared.clone(), times: false, ..CopyOptions::default() };
+        let options = CopyOptions {
+            exclude: self.shared.clone(),
+            times: false,
+            inherit: true,
+            ..CopyOptions::default()
+        };
         let made = copy_tree(&release, &copy, &options)
             .and_then(|_| self.link_shared(&copy, root))
             .and_then(|_| if durable { durable::secure(root, &copy) } else { Ok(()) });

@@ -38,11 +38,11 @@ impl Attributes {
 
     /// Sets them, as far as the file system and our permissions allow.
     ///
-    /// `inherited`: the file may have got an ACL from its directory; what the source
+    /// `strip_acls`: the file may have got an ACL from its directory; what the source
     /// does not have goes.
-    pub fn write(&self, fd: impl AsFd, inherited: bool, path: &Path) -> Result<(), Failure> {
+    pub fn write(&self, fd: impl AsFd, strip_acls: bool, path: &Path) -> Result<(), Failure> {
         for acl in [ACCESS, DEFAULT] {
-            if inherited && !self.0.iter().any(|(name, _)| name.as_c_str() == acl) {
+            if strip_acls && !self.0.iter().any(|(name, _)| name.as_c_str() == acl) {
                 let _ = fremovexattr(&fd, acl);
             }
         }

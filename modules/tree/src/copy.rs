@@ -44,6 +44,10 @@ pub struct CopyOptions {
     pub times: bool,
     /// Keep extended attributes and ACLs.
     pub attributes: bool,
+    /// What the target passes on to all that is made in it stays: setgid with its group, where the
+    /// source has just the group that everything of this user has; and an ACL, where the source
+    /// has none.
+    pub inherit: bool,
 }
 
 impl Default for CopyOptions {
@@ -59,6 +63,7 @@ impl Default for CopyOptions {
             root_metadata: true,
             times: true,
             attributes: true,
+            inherit: false,
         }
     }
 }

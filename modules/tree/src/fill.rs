@@ -32,7 +32,10 @@ pub fn run(source: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, Fail
     let mut rules = Rules::new(options.owner, options.group);
     rules.times = options.times;
     rules.attributes = options.attributes;
-    rules.inherited = options.attributes && passes_acl_on(to.as_fd());
+    rules.strip_acls = options.attributes && !options.inherit && passes_acl_on(to.as_fd());
+    if options.inherit {
+        rules.inherit_from(&to.info()?);
+    }
     let info = source.info()?;
     let task = Task {
         options,

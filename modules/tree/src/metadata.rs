@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use oxistrano_core::dir::Handle;
+use oxistrano_core::dir::{Handle, Info};
 use oxistrano_core::{users, Failure, IoContext};
 use rustix::fs::{self, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 use rustix::process::{getegid, getgroups};
@@ -21,8 +21,10 @@ pub struct Rules {
     pub times: bool,
     /// Take over extended attributes.
     pub attributes: bool,
-    /// New files may inherit an ACL that the source does not have.
-    pub inherited: bool,
+    /// New files may inherit an ACL that the source does not have; it goes.
+    pub strip_acls: bool,
+    /// The group that directories pass on to all that is made in them (setgid).
+    passed_on: Option<u32>,
 }
 
 /// Owner (`None`: whatever it is) and permissions of a copy.
@@ -56,7 +58,21 @@ impl Rules {
         let user = users::current();
         let mut groups = vec![getegid().as_raw()];
         groups.extend(getgroups().unwrap_or_default().into_iter().map(Gid::as_raw));
-        Self { owner, group, user, groups, times: false, attributes: false, inherited: false }
+        Self {
+            owner,
+            group,
+            user,
+            groups,
+            times: false,
+            attributes: false,
+            strip_acls: false,
+            passed_on: None,
+        }
+    }
+
+    /// What this directory passes on stays with what is made in it.
+    pub fn inherit_from(&mut self, target: &Info) {
+        self.passed_on = (target.mode() & 0o2000 != 0).then(|| target.gid());
     }
 
     /// What the copy of something gets. Root gives everything away as it was; others
@@ -65,7 +81,10 @@ impl Rules {
         let root = self.user == 0;
         let uid = self.owner.or(root.then_some(source.st_uid));
         let member = root || self.groups.contains(&source.st_gid);
-        let gid = self.group.or(member.then_some(source.st_gid));
+        // The group that everything of this user has was not chosen by anybody.
+        let chosen = root || self.groups.first() != Some(&source.st_gid);
+        let passed_on = self.passed_on.filter(|_| !chosen);
+        let gid = self.group.or(passed_on).or(member.then_some(source.st_gid));
         let mut mode = mode(source);
         // A program that runs as its owner must not become one that runs as another.
         if uid.unwrap_or(self.user) != source.st_uid {
@@ -74,6 +93,9 @@ impl Rules {
         let directory = FileType::from_raw_mode(source.st_mode) == FileType::Directory;
         if gid != Some(source.st_gid) && !(directory && self.group.is_some()) {
             mode &= !0o2000;
+        }
+        if directory && self.passed_on.is_some() {
+            mode |= 0o2000;
         }
         Wanted { uid, gid, mode }
     }
@@ -119,8 +141,8 @@ impl Rules {
     ) -> Result<(), Failure> {
         self.settle(&fd, source, path)?;
         if self.attributes {
-            attributes.write(&fd, self.inherited, path)?;
-            if self.inherited {
+            attributes.write(&fd, self.strip_acls, path)?;
+            if self.strip_acls {
                 // With the ACL, its mask went, which the group's permissions were.
                 self.settle(&fd, source, path)?;
             }

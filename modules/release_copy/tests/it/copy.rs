@@ -379,3 +379,43 @@ fn git_is_not_run_in_a_repository_of_somebody_else() {
     let _ = root.run("release_copy", arguments).changed();
     assert!(!trace.exists(), "nor what the configuration names");
 }
+
+/// The group that a web server reads by.
+const WEB: u32 = 33;
+
+#[test]
+fn the_group_of_a_setgid_deploy_root_is_that_of_the_release_unless_the_source_has_another() {
+    if !is_root() {
+        return not_checked("groups of others");
+    }
+    let root = Root::fresh();
+    fs::create_dir(root.path()).unwrap();
+    std::os::unix::fs::chown(root.path(), Some(NOBODY), Some(WEB)).unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+    let src = root.beside("src");
+    fs::create_dir_all(src.join("app")).unwrap();
+    fs::write(src.join("app/index.php"), "").unwrap();
+    symlink("app", src.join("link")).unwrap();
+    let all = ["", "app", "app/index.php", "link"];
+    for path in all {
+        std::os::unix::fs::lchown(src.join(path), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let start = json!({"version": "2", "shared_paths": ["var/log"]});
+    let _ = root.run_as(NOBODY, "release_setup", start.clone()).changed();
+    for method in ["auto", "hardlink"] {
+        let _ = root.run_as(NOBODY, "release_copy", with(copy(&root), "method", method)).changed();
+        let _ = root.run_as(NOBODY, "release_link", start.clone()).changed();
+        for path in all.into_iter().chain(["REVISION", "var", "var/log"]) {
+            let path = Path::new("releases/2").join(path);
+            assert_eq!(root.owner(&path), (NOBODY, WEB), "{}", path.display());
+        }
+    }
+    assert_eq!(root.owner("shared/var/log"), (NOBODY, WEB));
+    assert_eq!([root.mode("shared/var"), root.mode("shared/var/log")], [0o2755, 0o2755]);
+    // Root's copy has the owners of the source, as that of cp -a; directories pass their group on.
+    let _ = root.run("release_copy", copy(&root)).changed();
+    let of = |path: &str| (root.owner(path), root.mode(path));
+    assert_eq!(of("releases/2"), ((NOBODY, NOBODY), 0o2755));
+    assert_eq!(of("releases/2/app"), ((NOBODY, NOBODY), 0o2755));
+    assert_eq!(of("releases/2/app/index.php"), ((NOBODY, NOBODY), 0o644));
+}

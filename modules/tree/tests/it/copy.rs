@@ -275,6 +275,18 @@ fn attributes_and_acls_are_kept() {
         set(&target, "system.posix_acl_default", &acl()).unwrap();
         copy(&source, &target, &CopyOptions::default()).unwrap();
         assert_same(&manifest(&source, ALL), &manifest(&target, ALL));
+        // Where what the target passes on is wanted, it stays beside the source's own.
+        let inherits = empty(scratch.path(), "inherits");
+        set(&inherits, "system.posix_acl_default", &acl()).unwrap();
+        let options = CopyOptions { inherit: true, root_metadata: false, ..Default::default() };
+        copy(&source, &inherits, &options).unwrap();
+        let acls = |path: &str| {
+            let all = attributes(&inherits.join(path)).into_iter();
+            all.map(|(name, _)| name).filter(|n| n.to_bytes().starts_with(b"system")).count()
+        };
+        assert_eq!([acls("index.php"), acls("app"), acls("app/etc/env.php")], [1, 2, 1]);
+        let mode = |path: &Path| path.symlink_metadata().unwrap().mode() & 0o7777;
+        assert_eq!(mode(&inherits.join("index.php")), mode(&source.join("index.php")));
         let plain = empty(scratch.path(), "third");
         copy(&source, &plain, &CopyOptions { attributes: false, ..Default::default() }).unwrap();
         assert_eq!(attributes(&plain.join("index.php")), []);
