@@ -74,7 +74,8 @@ class Ansible:
         self.home = Path(tempfile.mkdtemp(prefix="oxb-", dir="/tmp"))
         (self.home / "ansible.cfg").touch()
         (self.home / "controller").mkdir()
-        self.collections = self.collection_of(CHECKOUT, "collections")
+        # Not "collections": beside a playbook that would come before --before.
+        self.collections = self.collection_of(CHECKOUT, "ours")
         found = subprocess.run(
             [sys.executable, "-c", "import os, ansible_mitogen as m; print(os.path.dirname(m.__file__))"],
             capture_output=True, text=True,

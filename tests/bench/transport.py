@@ -94,7 +94,7 @@ class Task(Part):
 
     def profile(self):
         """Parts that can be measured alone, in ms."""
-        sys.path.insert(0, str(self.ansible.home / "collections"))
+        sys.path.insert(0, str(self.ansible.home / "ours"))
         from ansible_collections.oxistrano.deploy.plugins.plugin_utils import host_script, program
 
         programs = program.built(str(self.ansible.home)).values()
