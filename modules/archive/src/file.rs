@@ -23,6 +23,8 @@ pub(crate) struct ArchiveFile<'a> {
     /// Where the window begins in the file, and how much of it is filled.
     start: u64,
     filled: usize,
+    /// Where it ends, as far as anybody but the checksum is concerned.
+    end: u64,
     hash: Option<Sha256>,
 }
 
@@ -30,7 +32,7 @@ impl<'a> ArchiveFile<'a> {
     /// A reader at the beginning.
     pub(crate) fn new(file: &'a File) -> Self {
         let window = vec![0; WINDOW];
-        Self { file, position: 0, window, start: 0, filled: 0, hash: None }
+        Self { file, position: 0, window, start: 0, filled: 0, end: u64::MAX, hash: None }
     }
 
     /// A reader that computes the checksum of what passes; for reading from the beginning
@@ -39,11 +41,46 @@ impl<'a> ArchiveFile<'a> {
         Self { hash: Some(Sha256::new()), ..Self::new(file) }
     }
 
+    /// Whether nothing but zeros is left.
+    pub(crate) fn has_only_zeros_left(&mut self) -> io::Result<bool> {
+        if self.fill_buf()?.first().is_some_and(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        let mut rest = Self { position: self.position, ..Self::new(self.file) };
+        loop {
+            let bytes = rest.fill_buf()?;
+            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+                return Ok(bytes.is_empty());
+            }
+            let all = bytes.len();
+            rest.consume(all);
+        }
+    }
+
+    /// From now on it ends before the zeros at its end.
+    pub(crate) fn end_before_zeros(&mut self) -> io::Result<()> {
+        let mut rest = Self::new(self.file);
+        let mut end = rest.seek(SeekFrom::End(0))?;
+        while end > 0 {
+            let from = end.saturating_sub(WINDOW as u64);
+            (rest.position, rest.end) = (from, end);
+            let bytes = rest.fill_buf()?;
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                end = from + last as u64 + 1;
+                break;
+            }
+            end = from;
+        }
+        self.end = end;
+        Ok(())
+    }
+
     /// Reads what is left and returns the checksum of the whole file, in hexadecimal.
     pub(crate) fn finish_hash(&mut self) -> io::Result<Option<String>> {
         if self.hash.is_none() {
             return Ok(None);
         }
+        self.end = u64::MAX;
         loop {
             match self.fill_buf()?.len() {
                 0 => break,
@@ -68,8 +105,9 @@ impl BufRead for ArchiveFile<'_> {
             interrupt::check().map_err(io::Error::other)?;
             self.filled = 0;
             self.start = self.position;
+            let most = self.end.saturating_sub(self.start).min(WINDOW as u64) as usize;
             self.filled = loop {
-                match self.file.read_at(&mut self.window, self.position) {
+                match self.file.read_at(&mut self.window[..most], self.position) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     result => break result?,
                 }

@@ -10,7 +10,7 @@ use oxistrano_core::Failure;
 use crate::failures;
 use crate::file::ArchiveFile;
 use crate::header::{Header, BLOCK};
-use crate::Limits;
+use crate::{zip_reader, Limits};
 
 /// What can be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,28 +58,55 @@ impl Format {
         })
     }
 
-    /// A reader of the tar inside.
-    pub(crate) fn decompress<'f>(
+    /// Gives `take` the tar inside, stream after stream, until that has enough (`false`) or none
+    /// is left. Zeros up to the end of the file are padding.
+    pub(crate) fn decompress(
         self,
-        file: &'f mut ArchiveFile<'_>,
+        file: &mut ArchiveFile<'_>,
         limits: &Limits,
-    ) -> io::Result<Box<dyn Read + 'f>> {
-        Ok(match self {
-            Format::Tar | Format::Zip => Box::new(file),
-            Format::TarGz => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-            Format::TarZst => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
-                decoder.window_log_max(limits.window.max(1).ilog2().clamp(10, 31))?;
-                Box::new(decoder)
+        take: &mut dyn FnMut(&mut dyn Read) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        let mut context = None;
+        loop {
+            let more = match self {
+                Format::Tar | Format::Zip => return take(file).map(drop),
+                Format::TarXz => {
+                    use liblzma::stream::{Stream, CONCATENATED};
+                    // Its streams end with a letter.
+                    file.end_before_zeros()?;
+                    let stream = Stream::new_stream_decoder(limits.window, CONCATENATED)?;
+                    let mut decoder = liblzma::bufread::XzDecoder::new_stream(file, stream);
+                    return take(&mut decoder).map(drop);
+                }
+                Format::TarGz => take(&mut flate2::bufread::GzDecoder::new(&mut *file))?,
+                Format::TarBz2 => take(&mut bzip2::bufread::BzDecoder::new(&mut *file))?,
+                Format::TarZst => {
+                    let context = context.get_or_insert_with(zstd::zstd_safe::DCtx::create);
+                    let mut decoder =
+                        zstd::stream::read::Decoder::with_context(&mut *file, context)
+                            .single_frame();
+                    decoder.window_log_max(limits.window.max(1).ilog2().clamp(10, 31))?;
+                    take(&mut decoder)?
+                }
+            };
+            if !more || file.has_only_zeros_left()? {
+                return Ok(());
             }
-            Format::TarXz => {
-                use liblzma::stream::{Stream, CONCATENATED};
-                let stream = Stream::new_stream_decoder(limits.window, CONCATENATED)?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(file, stream))
-            }
-            Format::TarBz2 => Box::new(bzip2::bufread::MultiBzDecoder::new(file)),
-        })
+        }
     }
+}
+
+/// What others make that is not supported.
+fn foreign(start: &[u8]) -> Option<&'static str> {
+    Some(match start {
+        [b'L', b'Z', b'I', b'P', ..] => "compressed by lzip",
+        [0x5d, 0, 0, ..] => "compressed by lzma",
+        [0x1f, 0x9d, ..] => "compressed by compress (.Z)",
+        [4, 0x22, 0x4d, 0x18, ..] => "compressed by lz4",
+        [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z archive",
+        [b'R', b'a', b'r', b'!', ..] => "a rar archive",
+        _ => return None,
+    })
 }
 
 /// Says what a file is by what is in it, whatever its name; in what is compressed there
@@ -98,25 +125,35 @@ pub(crate) fn format_within(file: &File, path: &Path, limits: &Limits) -> Result
     if start.is_empty() {
         return Err(failures::empty(path, "the file has no bytes", "transfer it again"));
     }
+    let foreign = foreign(start);
     let format = Format::by_magic(start).unwrap_or(Format::Tar);
     if format == Format::Zip {
         return Ok(format);
     }
+    let program = zip_reader::is_behind_program(file, start);
     let mut beginning = Vec::with_capacity(BLOCK);
+    let mut take = |tar: &mut dyn Read| {
+        let missing = BLOCK - beginning.len();
+        tar.take(missing as u64).read_to_end(&mut beginning)?;
+        Ok(beginning.len() < BLOCK)
+    };
     format
-        .decompress(&mut input, limits)
-        .and_then(|tar| tar.take(BLOCK as u64).read_to_end(&mut beginning))
+        .decompress(&mut input, limits, &mut take)
         .map_err(|error| failures::unreadable(path, b"", error))?;
     match beginning.try_into().map(Header) {
         Ok(header) if header.is_valid() || header.is_end() => Ok(format),
-        _ => Err(unknown(format, path)),
+        _ if program => Ok(Format::Zip),
+        _ => Err(unknown(format, foreign, path)),
     }
 }
 
-fn unknown(format: Format, path: &Path) -> Failure {
-    let cause = match format.name().strip_prefix("tar.") {
-        Some(compression) => format!("it is compressed ({compression}), but no tar is inside"),
-        None => "it is neither a tar nor a zip archive".to_owned(),
+fn unknown(format: Format, foreign: Option<&str>, path: &Path) -> Failure {
+    let cause = match (format.name().strip_prefix("tar."), foreign) {
+        (Some(compression), _) => {
+            format!("it is compressed ({compression}), but no tar is inside")
+        }
+        (None, Some(what)) => format!("it is {what}, which is not supported"),
+        (None, None) => "it is neither a tar nor a zip archive".to_owned(),
     };
     let what = format!("cannot unpack {}", failures::show(path.as_os_str().as_encoded_bytes()));
     Failure::new("unknown_format", what)

@@ -214,8 +214,8 @@ fn produce(
     let result = if format == Format::Zip {
         zip_reader::feed(file, &options.exclude, &mut feed)
     } else {
-        let tar = format.decompress(&mut input, &options.limits);
-        tar.and_then(|mut tar| feed.take_from(&mut tar).map(drop))
+        let mut take = |mut tar: &mut dyn io::Read| feed.take_from(&mut tar).map(|_| true);
+        format.decompress(&mut input, &options.limits, &mut take)
     };
     let fine = result.is_ok();
     feed.finish(result);

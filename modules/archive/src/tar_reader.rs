@@ -53,7 +53,10 @@ impl<'a> TarReader<'a> {
             let mut header = Header([0; BLOCK]);
             let found = self.stream.fill(&mut header.0)?;
             if !found && (self.must_be_marked || any) {
-                return Err(self.stream.bad("the archive is cut off here"));
+                return Err(self
+                    .stream
+                    .bad("the archive is cut off here, or lacks the mark of its end")
+                    .remedy("or compress it: its checksum then says that it is whole"));
             }
             if !found || header.is_end() {
                 if any {

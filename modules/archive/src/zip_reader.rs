@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use oxistrano_core::Failure;
+use oxistrano_core::{clock, Failure};
 use zip::extra_fields::ExtraField;
 use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
@@ -39,6 +39,12 @@ struct Record {
     /// `i64::MIN` when it is not known.
     mtime: i64,
     name: Vec<u8>,
+}
+
+/// Whether the list of a zip's entries is at the end of a file, behind a program that unpacks it.
+pub(crate) fn is_behind_program(file: &File, start: &[u8]) -> bool {
+    let is_program = [&b"#!"[..], b"MZ", b"\x7fELF"].iter().any(|magic| start.starts_with(magic));
+    is_program && ZipIterable::try_new(ArchiveFile::new(file), Default::default()).is_ok()
 }
 
 impl Record {
@@ -82,6 +88,7 @@ pub(crate) fn feed(file: &File, exclude: &[Pattern], feed: &mut Feed) -> io::Res
     let mut archive =
         ZipIterable::try_new(ArchiveFile::new(file), Default::default()).map_err(plain)?;
     let mut bodies = ArchiveFile::new(file);
+    let now = clock::now();
     for entry in archive.files().map_err(plain)? {
         let entry = entry.map_err(plain)?;
         // The upper half is what `stat` said where the archive was made.
@@ -105,7 +112,15 @@ pub(crate) fn feed(file: &File, exclude: &[Pattern], feed: &mut Feed) -> io::Res
             entry.compression(),
             CompressionMethod::Stored | CompressionMethod::Deflated
         ) {
+            // Its number stands for its name.
             record.problem = METHOD;
+            record.mtime = match entry.compression() {
+                CompressionMethod::DEFLATE64 => 9,
+                CompressionMethod::BZIP2 => 12,
+                CompressionMethod::LZMA => 14,
+                CompressionMethod::ZSTD => 93,
+                _ => 0,
+            };
         }
         if excluded || record.problem != FINE {
             record.send(feed)?;
@@ -126,7 +141,8 @@ pub(crate) fn feed(file: &File, exclude: &[Pattern], feed: &mut Feed) -> io::Res
         });
         // 32 bits with a sign, so that times before 1970 can be told.
         let extended = extended.map(|seconds| i64::from(seconds as i32));
-        record.mtime = extended.or_else(|| dos_time.map(utc)).unwrap_or(i64::MIN);
+        record.mtime =
+            extended.or_else(|| dos_time.map(utc).map(|time| time.min(now))).unwrap_or(i64::MIN);
         record.send(feed)?;
         if record.size > 0 && feed.take_from(&mut (&mut contents).take(record.size))? != record.size
         {
@@ -161,7 +177,8 @@ fn name<E>(raw: &[u8], system: System, decoded: impl Fn() -> Result<String, E>) 
     decoded().map_or_else(|_| raw.to_vec(), String::into_bytes)
 }
 
-/// DOS time is local time of an unknown place; it is taken as UTC.
+/// DOS time is local time of an unknown place; it is taken as UTC. East of Greenwich that may be
+/// later than now.
 fn utc(time: zip::DateTime) -> i64 {
     let (year, month) = (i64::from(time.year()), i64::from(time.month()));
     // Days from civil, by Howard Hinnant; the year begins in March.
@@ -208,12 +225,16 @@ impl<'a> ZipReader<'a> {
                     .remedy("make the archive without a password"));
             }
             METHOD => {
-                return Err(failures::bad(
-                    archive,
-                    &record.name,
-                    "its compression is not supported",
-                )
-                .remedy("make the archive with the usual one (deflate)"));
+                let method = match record.mtime {
+                    9 => "Deflate64",
+                    12 => "bzip2",
+                    14 => "LZMA",
+                    93 => "zstd",
+                    _ => "a rare one",
+                };
+                let cause = format!("its compression is not supported in a zip ({method})");
+                return Err(failures::bad(archive, &record.name, cause)
+                    .remedy("make the archive with the usual one (deflate)"));
             }
             BROKEN => self.stream.drain()?,
             _ => {}

@@ -140,7 +140,54 @@ fn what_comes_after_the_end_is_ignored_but_must_be_whole() {
 fn a_compressed_tar_needs_no_end_mark() {
     let tar = Raw::new().file("a", b"x").0;
     Scratch::new().unpack(&gz(&tar), &plain()).unwrap();
-    assert_eq!(failure(&tar, &plain()).0, "bad_archive");
+    let (code, text) = failure(&tar, &plain());
+    assert_eq!(code, "bad_archive");
+    assert!(text.contains("lacks the mark of its end") && text.contains("compress it"), "{text}");
+}
+
+#[test]
+fn zeros_behind_what_is_compressed_are_padding_and_anything_else_is_damage() {
+    let tar = sample_tar();
+    for (name, compress) in COMPRESSED {
+        // Beginnings shorter than a header, and one with a zero at its end.
+        let pieces: Vec<u8> =
+            tar[..300].chunks(100).chain([&tar[300..]]).flat_map(compress).collect();
+        for zeros in [1, 3, 4, 511, 300_000] {
+            let scratch = Scratch::new();
+            let padded = [&pieces[..], &vec![0; zeros]].concat();
+            let options = UnpackOptions { checksum: true, ..plain() };
+            let summary = scratch.unpack(&padded, &options).unwrap();
+            check_sample(&scratch);
+            let file = File::open(scratch.archive()).unwrap();
+            assert_eq!(summary.sha256, Some(sha256(&file, &scratch.archive()).unwrap()), "{name}");
+            // xz may have some between two streams.
+            let allowed = name == "tar.xz" && zeros % 4 == 0;
+            let stream = compress(b"more");
+            for behind in [&b"x"[..], &stream].iter().take(if allowed { 1 } else { 2 }) {
+                let (code, text) = failure(&[&padded[..], *behind].concat(), &plain());
+                assert_eq!(code, "bad_archive", "{name} {zeros}: {text}");
+            }
+            // What is missing at the end of a stream is not made up for by zeros.
+            let cut = [&pieces[..pieces.len() - 9], &vec![0; zeros]].concat();
+            assert_eq!(failure(&cut, &plain()).0, "bad_archive", "{name} {zeros}");
+        }
+    }
+}
+
+#[test]
+fn what_others_make_is_called_by_its_name() {
+    for (start, name) in [
+        (&b"LZIP\x01"[..], "compressed by lzip"),
+        (b"\x04\x22\x4d\x18", "compressed by lz4"),
+        (b"\x1f\x9d\x90", "compressed by compress (.Z)"),
+        (b"\x5d\0\0\x80", "compressed by lzma"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"Rar!\x1a\x07", "a rar archive"),
+    ] {
+        let (code, text) = failure(&[start, &noise(1000)].concat(), &plain());
+        assert_eq!(code, "unknown_format");
+        assert!(text.contains(&format!("it is {name}, which is not supported")), "{text}");
+    }
 }
 
 #[test]

@@ -184,3 +184,45 @@ fn damage_is_noticed() {
     assert!(text.contains("'stored'"), "{text}");
     assert_eq!(failure(&archive(|_| ()), &plain()).0, "empty_archive");
 }
+
+#[test]
+fn a_zip_behind_a_program_is_unpacked_and_other_beginnings_are_no_reason_to_look_for_one() {
+    for program in [&b"#!/bin/sh\nexec java -jar \"$0\" \"$@\"\n"[..], b"MZ\x90", b"\x7fELF\x02"] {
+        let scratch = Scratch::new();
+        let summary = scratch.unpack(&[program, &sample()].concat(), &plain()).unwrap();
+        assert_eq!((summary.format, summary.files), ("zip", 4));
+        assert_eq!(scratch.read("stored"), b"stored");
+    }
+    assert_eq!(failure(&[b"junk", &sample()[..]].concat(), &plain()).0, "unknown_format");
+    assert_eq!(failure(b"#!/bin/sh\n", &plain()).0, "unknown_format");
+}
+
+#[test]
+fn a_time_without_a_zone_is_never_later_than_now() {
+    let far = DateTime::from_date_and_time(2107, 12, 31, 23, 59, 58).unwrap();
+    let bytes = archive(|zip| {
+        let options = SimpleFileOptions::default().last_modified_time(far);
+        zip.start_file("index.php", options).unwrap();
+    });
+    let scratch = Scratch::new();
+    scratch.unpack(&bytes, &plain()).unwrap();
+    let made = scratch.meta("index.php").modified().unwrap();
+    assert!(made <= std::time::SystemTime::now(), "{made:?}");
+}
+
+#[test]
+fn a_compression_that_is_not_supported_is_named() {
+    let bytes = archive(|zip| {
+        zip.start_file("index.php", options()).unwrap();
+        zip.write_all(b"php").unwrap();
+    });
+    for (method, name) in [(9, "Deflate64"), (12, "bzip2"), (93, "zstd"), (77, "a rare one")] {
+        let mut bytes = bytes.clone();
+        let central = bytes.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        bytes[8] = method;
+        bytes[central + 10] = method;
+        let (code, text) = failure(&bytes, &plain());
+        assert_eq!(code, "bad_archive");
+        assert!(text.contains("'index.php'") && text.contains(name), "{text}");
+    }
+}
