@@ -56,10 +56,16 @@ impl<'a> Writer<'a> {
         options: &UnpackOptions,
         earlier: Option<Earlier>,
     ) -> Result<Self, Failure> {
-        let (mode, uid, gid) = Selection::unmentioned(options, umask);
+        let (mode, mut uid, mut gid) = Selection::unmentioned(options, umask);
+        let root_mode = root.info()?.mode();
+        // Not to the owner of the first entry, for whom everything is made.
+        if options.preserve_owner {
+            let now = identity::current();
+            uid = uid.or(Some(now.0));
+            gid = gid.or((root_mode & 0o2000 == 0).then_some(now.1));
+        }
         let unmentioned = Wanted { mode, uid, gid, mtime: None };
         let earlier = earlier.map(Arc::new);
-        let root_mode = root.info()?.mode();
         Ok(Self {
             root,
             archive,

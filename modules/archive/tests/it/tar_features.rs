@@ -106,6 +106,51 @@ fn owners_are_found_by_name_then_by_number() {
 }
 
 #[test]
+fn directories_that_no_entry_mentions_belong_to_whoever_unpacks_or_to_the_owner_wanted() {
+    if !users::is_root() {
+        eprintln!("NOT CHECKED without root: owners of directories");
+        return;
+    }
+    let owned = |h: &mut [u8]| {
+        h[108..115].copy_from_slice(b"0001750");
+        h[116..123].copy_from_slice(b"0001751");
+    };
+    let archive = Raw::new()
+        .with("a/b/first", b'0', b"x", |h| owned(h))
+        .with("c/d/", b'5', b"", |h| owned(h))
+        // Entered again, when it has its owner.
+        .with("a/b/second", b'0', b"x", |h| owned(h))
+        .with("e/f", b'2', b"", |h| {
+            owned(h);
+            h[157..161].copy_from_slice(b"x\0\0\0");
+        });
+    let owner = |scratch: &Scratch, name| (scratch.meta(name).uid(), scratch.meta(name).gid());
+    let own = (users::current(), rustix::process::getegid().as_raw());
+    let keep = || UnpackOptions { preserve_owner: true, ..plain() };
+    for (options, wanted) in [
+        (keep(), own),
+        (UnpackOptions { owner: Some(33), ..keep() }, (33, own.1)),
+        (UnpackOptions { group: Some(33), ..keep() }, (own.0, 33)),
+    ] {
+        let ids = (options.owner.unwrap_or(1000), options.group.unwrap_or(1001));
+        let scratch = unpacked(archive.clone(), &options);
+        for name in ["a", "a/b", "c", "e"] {
+            assert_eq!(owner(&scratch, name), wanted, "{name}");
+        }
+        for name in ["a/b/first", "c/d", "a/b/second", "e/f"] {
+            assert_eq!(owner(&scratch, name), ids, "{name}");
+        }
+    }
+    // In a directory that passes its group on, that group.
+    use std::os::unix::fs::{chown, PermissionsExt};
+    let scratch = Scratch::new();
+    chown(scratch.out(), None, Some(33)).unwrap();
+    std::fs::set_permissions(scratch.out(), std::fs::Permissions::from_mode(0o2755)).unwrap();
+    scratch.unpack(&archive.end(), &keep()).unwrap();
+    assert_eq!(owner(&scratch, "a/b"), (own.0, 33));
+}
+
+#[test]
 fn times_are_kept_also_of_directories_and_links() {
     let archive = Raw::new()
         .dir("d/", 0o755)
