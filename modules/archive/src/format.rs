@@ -125,12 +125,14 @@ pub(crate) fn format_within(file: &File, path: &Path, limits: &Limits) -> Result
     if start.is_empty() {
         return Err(failures::empty(path, "the file has no bytes", "transfer it again"));
     }
-    let foreign = foreign(start);
+    let foreign = match zip_reader::is_behind_program(file, start) {
+        true => Some("a zip behind a program"),
+        false => foreign(start),
+    };
     let format = Format::by_magic(start).unwrap_or(Format::Tar);
     if format == Format::Zip {
         return Ok(format);
     }
-    let program = zip_reader::is_behind_program(file, start);
     let mut beginning = Vec::with_capacity(BLOCK);
     let mut take = |tar: &mut dyn Read| {
         let missing = BLOCK - beginning.len();
@@ -142,7 +144,6 @@ pub(crate) fn format_within(file: &File, path: &Path, limits: &Limits) -> Result
         .map_err(|error| failures::unreadable(path, b"", error))?;
     match beginning.try_into().map(Header) {
         Ok(header) if header.is_valid() || header.is_end() => Ok(format),
-        _ if program => Ok(Format::Zip),
         _ => Err(unknown(format, foreign, path)),
     }
 }
