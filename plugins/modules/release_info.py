@@ -113,6 +113,12 @@ releases:
     broken, unrecognised), mtime, and what the history says.
   returned: "success"
   type: list
+trash:
+  description: >-
+    Releases that were removed and are not deleted yet: path, and the reason if they could not
+    be deleted.
+  returned: "success"
+  type: list
 history:
   description: >-
     Deploys, the newest first: version, revision, user, by, started, activated, ended, outcome,

@@ -61,7 +61,8 @@ impl Dir {
     /// # Errors
     /// When standard input is something else.
     pub fn from_stdin() -> Result<Self, Failure> {
-        let path = PathBuf::from("/dev/stdin");
+        let path = std::fs::read_link("/proc/self/fd/0");
+        let path = path.unwrap_or_else(|_| PathBuf::from("/dev/stdin"));
         let fd = fs::openat(io::stdin().as_fd(), ".", OPEN_DIR, Mode::empty())
             .or_fail("open the directory", &path)?;
         Ok(Self { fd, path })

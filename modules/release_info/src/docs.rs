@@ -30,6 +30,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
             returned: "success",
         },
         ReturnSpec {
+            name: "trash",
+            kind: "list",
+            doc: "Releases that were removed and are not deleted yet: path, and the reason if they could \
+                  not be deleted.",
+            returned: "success",
+        },
+        ReturnSpec {
             name: "history",
             kind: "list",
             doc: "Deploys, the newest first: version, revision, user, by, started, activated, ended, \

@@ -38,6 +38,7 @@ impl Module for ReleaseInfo {
                 .value("active", Value::Null)
                 .value("previous", Value::Null)
                 .value("releases", json!([]))
+                .value("trash", json!([]))
                 .value("history", json!([]))
                 .value("lock", Value::Null)
                 .value("disk", Value::Null));
@@ -64,6 +65,7 @@ impl Module for ReleaseInfo {
             .value("previous", version(releases.previous()))
             .value("current_via", releases.via().map(|via| via.word()))
             .value("releases", releases.iter().map(|release| release.to_json()).collect::<Vec<_>>())
+            .value("trash", json!(releases.trash()))
             .value("history", history)
             .value("lock", lock)
             .value("disk", root.disk()))

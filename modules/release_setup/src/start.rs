@@ -173,6 +173,7 @@ fn prepare(
     let releases = root.releases()?;
     remove::remove_tree(&releases, STAGING_NAME)?;
     trash::finish_in_place(&releases)?;
+    trash::forget(&releases)?;
     let mut dirs = vec![root.dir().duplicate()?, root.state()?, releases.duplicate()?];
     // It may not be there yet.
     dirs.extend(root.current_parent().ok());

@@ -116,6 +116,8 @@ pub struct Releases {
     damage: Damage,
     /// Those that cannot be looked at.
     hidden: Vec<String>,
+    /// What is in the trash.
+    trash: Vec<trash::Left>,
 }
 
 impl Root {
@@ -129,8 +131,11 @@ impl Root {
         // have been refused before.
         let lock = self.lock().unwrap_or(None);
         let (mut releases, mut hidden) = (Vec::new(), Vec::new());
+        let mut trash = Vec::new();
         if let Some(dir) = self.releases_if_there()? {
-            for name in dir.names()? {
+            let names = dir.names()?;
+            trash = trash::Left::among(&dir, &names);
+            for name in names {
                 let Some(version) = name.to_str().and_then(|name| Version::new(name).ok()) else {
                     continue;
                 };
@@ -172,7 +177,7 @@ impl Root {
             history.before(active.as_str()).find(good).and_then(|name| Version::new(name).ok())
         });
         let damage = history.damage().clone();
-        Ok(Releases { releases, via, predecessor, damage, hidden })
+        Ok(Releases { releases, via, predecessor, damage, hidden, trash })
     }
 
     /// The release that `current` leads to, and how.
@@ -288,7 +293,7 @@ impl Releases {
     }
 
     /// What a person should know and do: lines of the history that cannot be read, releases that
-    /// cannot be looked at.
+    /// cannot be looked at, or could not be deleted.
     pub fn warnings(&self, root: &Root) -> Vec<String> {
         let stays = |release: &&Release| {
             let safe = matches!(release.state, State::Active | State::Complete);
@@ -296,7 +301,13 @@ impl Releases {
         };
         let stay: Vec<_> = self.iter().filter(stays).map(|r| r.version.to_string()).collect();
         let damage = root.damage_warning(&self.damage, &stay);
-        damage.into_iter().chain(self.hidden.iter().cloned()).collect()
+        let hidden = self.hidden.iter().cloned();
+        damage.into_iter().chain(hidden).chain(trash::Left::warning(&self.trash)).collect()
+    }
+
+    /// Releases that were removed and take room still.
+    pub fn trash(&self) -> &[trash::Left] {
+        &self.trash
     }
 
     /// The one with this name.

@@ -8,19 +8,25 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
 use rustix::io::Errno;
+use serde::Serialize;
 
 use oxistrano_core::command::start_detached;
 use oxistrano_core::remove::{self, Removed};
-use oxistrano_core::{Dir, Failure, IoContext};
+use oxistrano_core::{interrupt, Dir, Failure, IoContext};
 
 const PREFIX: &str = ".oxistrano-trash-";
 /// Before the name of something that is removed where it is. The file of this name is there for as
 /// long as that takes, so that a part of a release is never taken for one.
 const IN_PLACE: &str = ".oxistrano-removing-";
+/// Before the name of something in the trash that could not be removed. The file of this name says
+/// why.
+const STAYS: &str = ".oxistrano-stays-";
 /// How the process that removes is told to.
 const REAPER: &str = "--oxistrano-empty-trash";
 /// As many names as are sure to find room on one command line, which may have 128 KiB.
 const TOGETHER: usize = 400;
+/// A reason has two paths at most.
+const LONGEST_REASON: u64 = 16 << 10;
 
 /// Something in the trash, by its name in the directory of the releases.
 #[derive(Debug, PartialEq, Eq)]
@@ -131,6 +137,71 @@ pub fn leftovers(dir: &Dir) -> Result<Vec<Item>, Failure> {
     Ok(dir.names()?.into_iter().filter(is_trash).map(Item).collect())
 }
 
+/// Something in the trash as it stands in a result.
+#[derive(Debug, Clone, Serialize)]
+pub struct Left {
+    /// Where it is.
+    path: String,
+    /// Why it could not be removed; `None`: it is being removed, or will be.
+    reason: Option<String>,
+}
+
+impl Left {
+    /// What there is among these names of `dir`.
+    pub(crate) fn among(dir: &Dir, names: &[OsString]) -> Vec<Self> {
+        let trash = names.iter().filter(|name| is_trash(name));
+        trash
+            .map(|name| {
+                let note = note(name);
+                let there = names.contains(&note).then(|| dir.read_up_to(&note, LONGEST_REASON));
+                let unread = || "it could not be removed".to_owned();
+                let reason = there.map(|text| match text {
+                    Ok(Some(text)) => String::from_utf8_lossy(&text).into_owned(),
+                    _ => unread(),
+                });
+                Self { path: dir.at(name).display().to_string(), reason }
+            })
+            .collect()
+    }
+
+    /// What a person should know and do.
+    pub(crate) fn warning(all: &[Self]) -> Option<String> {
+        let mut stay = all.iter().filter_map(|left| Some((&left.path, left.reason.as_ref()?)));
+        let (path, reason) = stay.next()?;
+        let more = match stay.count() {
+            0 => String::new(),
+            more => format!(" ({more} more of the kind are beside it)"),
+        };
+        Some(format!(
+            "a removed release still takes room: {reason} Delete '{path}' as root or as the owner of \
+             what is in it{more}."
+        ))
+    }
+}
+
+fn note(trash: &OsStr) -> OsString {
+    let mut note = OsString::from(STAYS);
+    note.push(OsStr::from_bytes(
+        trash.as_bytes().strip_prefix(PREFIX.as_bytes()).unwrap_or_default(),
+    ));
+    note
+}
+
+/// Removes the notes on what is not in the trash any more.
+///
+/// # Errors
+/// An I/O error.
+pub fn forget(dir: &Dir) -> Result<(), Failure> {
+    let names = dir.names()?;
+    let notes: Vec<_> = names.iter().filter(|name| is_trash(name)).map(|name| note(name)).collect();
+    for name in names {
+        if name.as_bytes().starts_with(STAYS.as_bytes()) && !notes.contains(&name) {
+            remove::remove_tree(dir, name)?;
+        }
+    }
+    Ok(())
+}
+
 fn is_trash(name: &OsString) -> bool {
     let name = name.as_bytes();
     name.starts_with(PREFIX.as_bytes()) && !name.contains(&b'/')
@@ -182,9 +253,23 @@ fn start_reaper(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
 pub(crate) fn reap(arguments: &[OsString]) -> Option<ExitCode> {
     let names = arguments.split_first().filter(|(job, _)| *job == REAPER)?.1;
     remove::be_nice();
-    let items = names.iter().filter(|name| is_trash(name)).cloned().map(Item).collect();
-    let done = Dir::from_stdin().and_then(|dir| empty(&dir, items));
-    Some(ExitCode::from(u8::from(done.is_err())))
+    let Ok(dir) = Dir::from_stdin() else { return Some(ExitCode::FAILURE) };
+    let mut all = true;
+    for name in names.iter().filter(|name| is_trash(name)) {
+        let note = note(name);
+        match remove::remove_tree(&dir, name) {
+            Ok(_) => {
+                let _ = dir.remove_file(&note);
+            }
+            // Who ends this process knows why the rest is there.
+            Err(failure) if interrupt::check().is_ok() => {
+                let _ = dir.write(&note, failure.to_string().as_bytes(), 0o644);
+                all = false;
+            }
+            Err(_) => all = false,
+        }
+    }
+    Some(ExitCode::from(u8::from(!all)))
 }
 
 #[cfg(test)]

@@ -311,3 +311,59 @@ fn what_is_live_by_way_of_another_link_stays() {
     assert_eq!(reply["removed"], json!(["3", "2"]));
     assert_eq!((root.live().as_str(), root.read("current/index.php").as_str()), ("1", "1"));
 }
+
+#[test]
+fn what_could_not_be_deleted_is_said_with_path_and_cause_until_it_is_gone() {
+    if !is_root() {
+        return not_checked("files of others in a release");
+    }
+    let root = Root::fresh();
+    fs::create_dir(root.path()).unwrap();
+    std::os::unix::fs::chown(root.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let deploy = |version: &str| {
+        let run = |module, arguments| root.run_as(NOBODY, module, arguments);
+        let _ = run("release_setup", json!({"version": version, "staging": true})).changed();
+        let _ = run("release_copy", json!({"version": version})).changed();
+        let _ = run("release_activate", json!({"version": version})).changed();
+        let reply = run("release_prune", keep(1));
+        let _ = run("release_setup", json!({"version": version, "state": "finished"})).changed();
+        reply
+    };
+    for version in ["1", "2", "3"] {
+        deploy(version).has_no_warnings();
+        // The web server's, in each release.
+        root.write(format!("releases/{version}/cache/page"), "");
+    }
+    let started = std::time::Instant::now();
+    let trash = |root: &Root| {
+        root.run_as(NOBODY, "release_info", json!({})).value()["trash"].as_array().unwrap().clone()
+    };
+    while trash(&root).iter().any(|left| left["reason"].is_null()) {
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", trash(&root));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let left = trash(&root);
+    assert!(!left.is_empty());
+    let path = left[0]["path"].as_str().unwrap();
+    let named = format!("{path}/cache/page': Permission denied");
+    assert!(left[0]["reason"].as_str().unwrap().contains(&named), "{left:?}");
+    for (module, arguments) in [
+        ("release_info", json!({})),
+        ("release_prune", keep(1)),
+        ("release_rollback", json!({"_ansible_check_mode": true})),
+        ("release_setup", json!({"version": "5"})),
+    ] {
+        let reply = root.run_as(NOBODY, module, arguments);
+        reply.warns(&named);
+        reply.warns(&format!("Delete '{path}' as root"));
+    }
+    let _ = root.run_as(NOBODY, "release_setup", json!({"state": "unlocked"})).changed();
+    // Root can, and then nothing is said any more.
+    let _ = root.run("release_setup", json!({"version": "6"})).changed();
+    root.settle();
+    root.run_as(NOBODY, "release_info", json!({})).has_no_warnings();
+    let _ = root.run("release_setup", json!({"version": "6", "state": "failed"})).changed();
+    let _ = root.run("release_setup", json!({"version": "7"})).changed();
+    let names = fs::read_dir(root.at("releases")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!names.into_iter().any(|name| name.to_string_lossy().contains("stays")));
+}
