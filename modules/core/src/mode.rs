@@ -21,12 +21,16 @@ pub struct Change {
     who: u32,
     op: char,
     bits: u32,
+    /// Without classes, bits of the umask are not set, and not taken away.
+    spared: u32,
     /// `X`: execution for directories and for what somebody may execute already.
     conditional_x: bool,
+    /// `u`, `g`, `o` behind the operator: what these classes may, by how far their bits are shifted.
+    copied: Vec<u32>,
 }
 
 impl Mode {
-    /// Parses `0644`, `644`, `0o644` or `u=rwX,g+w,o-rwx`.
+    /// Parses `0644`, `644`, `0o644` or `u=rwX,g=u,o-rwx`, as Ansible does.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -44,10 +48,9 @@ impl Mode {
                 _ => Err(wrong()),
             };
         }
-        text.split(',')
-            .map(|clause| clause_of(clause).ok_or_else(wrong))
-            .collect::<Result<_, _>>()
-            .map(Mode::Changes)
+        let mut changes = Vec::new();
+        let all = text.split(',').try_for_each(|clause| add_clause(clause, &mut changes));
+        all.map(|()| Mode::Changes(changes)).ok_or_else(wrong)
     }
 
     /// The permissions of a file that had `mode`.
@@ -56,7 +59,9 @@ impl Mode {
             Mode::Fixed(fixed) => *fixed,
             Mode::Changes(changes) => changes.iter().fold(mode & 0o7777, |mode, change| {
                 let x = change.conditional_x && (is_dir || mode & 0o111 != 0);
-                let bits = (change.bits | if x { 0o111 } else { 0 }) & change.who;
+                let copied = change.copied.iter().fold(0, |bits, shift| bits | (mode >> shift & 7));
+                let bits = change.bits | copied * 0o111 | if x { 0o111 } else { 0 };
+                let bits = bits & change.who & !change.spared;
                 match change.op {
                     '+' => mode | bits,
                     '-' => mode & !bits,
@@ -67,10 +72,11 @@ impl Mode {
     }
 }
 
-fn clause_of(clause: &str) -> Option<Change> {
+/// One clause: classes, and operators with what follows each.
+fn add_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
     let at = clause.find(['+', '-', '='])?;
-    let (classes, rest) = clause.split_at(at);
-    let mut who = 0;
+    let (classes, mut rest) = clause.split_at(at);
+    let (mut who, mut spared) = (0, 0);
     for class in classes.chars() {
         who |= match class {
             'u' => 0o4700,
@@ -81,25 +87,37 @@ fn clause_of(clause: &str) -> Option<Change> {
         };
     }
     if classes.is_empty() {
-        who = 0o7777;
+        (who, spared) = (0o7777, umask());
     }
-    let op = rest.chars().next()?;
-    let (mut bits, mut conditional_x) = (0, false);
-    for permission in rest[1..].chars() {
-        bits |= match permission {
-            'r' => 0o444,
-            'w' => 0o222,
-            'x' => 0o111,
-            's' => 0o6000,
-            't' => 0o1000,
-            'X' => {
-                conditional_x = true;
-                0
+    while let Some(op) = rest.chars().next() {
+        let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |end| end + 1);
+        let mut change =
+            Change { who, op, bits: 0, spared, conditional_x: false, copied: Vec::new() };
+        for permission in rest[1..end].chars() {
+            match permission {
+                'r' => change.bits |= 0o444,
+                'w' => change.bits |= 0o222,
+                'x' => change.bits |= 0o111,
+                's' => change.bits |= 0o6000,
+                't' => change.bits |= 0o1000,
+                'X' => change.conditional_x = true,
+                'u' => change.copied.push(6),
+                'g' => change.copied.push(3),
+                'o' => change.copied.push(0),
+                _ => return None,
             }
-            _ => return None,
-        };
+        }
+        changes.push(change);
+        rest = &rest[end..];
     }
-    Some(Change { who, op, bits, conditional_x })
+    Some(())
+}
+
+/// Arguments are read while there is one thread.
+fn umask() -> u32 {
+    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::process::umask(umask);
+    umask.as_raw_mode()
 }
 
 impl FromValue for Mode {
@@ -133,7 +151,27 @@ mod tests {
         assert_eq!(mode.apply(0o700, true), 0o755);
         assert_eq!(Mode::parse("g+w,o-rwx").unwrap().apply(0o755, true), 0o770);
         assert_eq!(Mode::parse("u+s").unwrap().apply(0o755, false), 0o4755);
-        for wrong in ["", "0888", "99999", "rw", "u=q", "u"] {
+        let of = |text: &str, mode| Mode::parse(text).unwrap().apply(mode, false);
+        for (text, before, after) in [
+            ("u=rwX,g=u", 0o640, 0o660),
+            ("u=rwX,g=u", 0o755, 0o775),
+            ("g=u,o=g", 0o600, 0o666),
+            ("o=u-w", 0o750, 0o755),
+            ("go=u-w,g+w", 0o700, 0o775),
+            ("a=g", 0o750, 0o555),
+            ("g+o", 0o604, 0o644),
+            ("ug=", 0o754, 0o004),
+            ("u-r+x", 0o600, 0o300),
+            ("o+t,g=u+s", 0o700, 0o3770),
+            ("o=xu", 0o640, 0o647),
+        ] {
+            assert_eq!(of(text, before), after, "{text} {before:o}");
+        }
+        // As chmod: without classes it is the umask that says for whom.
+        let spared = umask();
+        assert_eq!(of("+rwx", 0), 0o777 & !spared);
+        assert_eq!(of("-w", 0o666), 0o666 & !(0o222 & !spared));
+        for wrong in ["", "0888", "99999", "rw", "u=q", "u", "u=g,", "u=rw=é", "q=u"] {
             assert!(Mode::parse(wrong).is_err(), "{wrong}");
         }
     }
