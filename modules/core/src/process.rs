@@ -138,7 +138,11 @@ impl Process {
         Ok(pidfd_send_signal(pidfd, signal)?)
     }
 
-    fn state(&self) -> io::Result<u8> {
+    /// What it does, by the kernel's letter: `R` runs, `S` sleeps, `T` is stopped by a signal.
+    ///
+    /// # Errors
+    /// When it has ended and is no more.
+    pub fn state(&self) -> io::Result<u8> {
         let stat = self.read("stat")?;
         fields(&stat).and_then(|mut rest| rest.next()?.bytes().next()).ok_or(malformed())
     }

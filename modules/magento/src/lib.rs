@@ -11,12 +11,15 @@ mod configuration;
 pub mod maintenance;
 mod options;
 pub mod owned;
+mod place;
+pub mod processes;
 pub mod running;
 pub mod status;
 
 pub use answer::Answer;
 pub use apart::Apart;
 pub use command::{Magento, Php};
+pub use place::Place;
 
 #[doc(hidden)]
 pub use oxistrano_core as core;

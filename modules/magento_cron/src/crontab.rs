@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use oxistrano_core::command::Program;
 use oxistrano_core::users::User;
-use oxistrano_core::{show, Failure, RelPath};
+use oxistrano_core::{show, Failure};
+use oxistrano_magento::Place;
 use sha2::{Digest, Sha256};
 
 /// Bytes of a job that are shown, and characters of what `crontab` says.
@@ -23,15 +24,6 @@ const HELD: &str = "#oxistrano-held# ";
 const START: &str = "#~ MAGENTO START";
 const END: &str = "#~ MAGENTO END";
 const COMMAND: &str = "bin/magento";
-
-/// Where the lines of a shop lead.
-pub struct Place {
-    /// The directory of its releases, as it is written and as it is without links: Magento
-    /// writes the latter.
-    releases: Vec<PathBuf>,
-    /// What leads to the live one, in the same two ways.
-    current: Vec<PathBuf>,
-}
 
 /// A character for each byte: nobody says which encoding a crontab has, and all of it has to stay as it is.
 pub fn characters(bytes: &[u8]) -> String {
@@ -59,44 +51,24 @@ enum Root {
     Current,
 }
 
-impl Place {
-    /// That of a deploy root.
-    pub fn new(deploy_to: &Path, releases: &RelPath, current: &RelPath) -> Self {
-        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let written = deploy_to.join(releases);
-        let mut place = Self {
-            releases: vec![written.clone(), real(&written)],
-            current: vec![deploy_to.join(current), real(deploy_to).join(current)],
-        };
-        place.releases.dedup();
-        place.current.dedup();
-        place
-    }
-
-    /// All directories below which the code of the shop lies.
-    pub fn roots(&self) -> Vec<PathBuf> {
-        self.releases.iter().chain(&self.current).cloned().collect()
-    }
-
-    /// The root of Magento that a line names.
-    fn root_in(&self, line: &str) -> Option<Root> {
-        for releases in &self.releases {
-            let releases = format!("{}/", of_path(releases));
-            for at in places_of(line, &releases) {
-                let version = &line[at + releases.len()..];
-                let end = version.find(ends_name).unwrap_or(version.len());
-                if end > 0 {
-                    return Some(Root::Release(format!("{releases}{}", &version[..end])));
-                }
+/// The root of Magento that a line names.
+fn root_in(place: &Place, line: &str) -> Option<Root> {
+    for releases in &place.releases {
+        let releases = format!("{}/", of_path(releases));
+        for at in places_of(line, &releases) {
+            let version = &line[at + releases.len()..];
+            let end = version.find(ends_name).unwrap_or(version.len());
+            if end > 0 {
+                return Some(Root::Release(format!("{releases}{}", &version[..end])));
             }
         }
-        let names_it = |current: &PathBuf| {
-            let current = of_path(current);
-            let mut places = places_of(line, &current);
-            places.any(|at| line[at + current.len()..].chars().next().is_none_or(ends_name))
-        };
-        self.current.iter().any(names_it).then_some(Root::Current)
     }
+    let names_it = |current: &PathBuf| {
+        let current = of_path(current);
+        let mut places = places_of(line, &current);
+        places.any(|at| line[at + current.len()..].chars().next().is_none_or(ends_name))
+    };
+    place.current.iter().any(names_it).then_some(Root::Current)
 }
 
 /// Whether the name of a release ends before this.
@@ -234,11 +206,11 @@ impl Crontab {
             let is_comment = running.trim_ascii_start().starts_with('#');
             // Between its marks all is Magento's: update/cron.php, and jobs that modules have put there.
             let is_job = running.contains(COMMAND) || part.is_some() && lines.len() < last_end;
-            match place.root_in(running).filter(|_| !is_comment && is_job) {
+            match root_in(place, running).filter(|_| !is_comment && is_job) {
                 None => lines.push(whole.to_owned()),
                 Some(root) => {
                     let changed = change(running, &root);
-                    let now = place.root_in(changed.strip_prefix(HELD).unwrap_or(&changed));
+                    let now = root_in(place, changed.strip_prefix(HELD).unwrap_or(&changed));
                     if let (Some((_, of_part)), Some(Root::Release(now))) = (&mut part, now) {
                         if root != Root::Release(now.clone()) {
                             *of_part = Some(now);
@@ -264,6 +236,8 @@ fn program(user: Option<&User>, argument: &str) -> Program {
 
 #[cfg(test)]
 mod tests {
+    use oxistrano_core::RelPath;
+
     use super::*;
 
     fn place() -> Place {

@@ -7,7 +7,7 @@
 
 mod crontab;
 mod docs;
-mod processes;
+mod jobs;
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use oxistrano_core::{
     AbsPath, Context, Diff, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
 
-use crontab::{readable, Crontab, Place};
+use crontab::{readable, Crontab};
+use oxistrano_magento::Place;
 
 oxistrano_core::choices! {
     /// What the jobs should do.
@@ -122,9 +123,9 @@ fn settle(options: &Options, user: Option<&User>, place: &Place) -> Result<Vec<S
     let uid = user.map_or_else(users::current, |user| user.uid);
     let roots = place.roots();
     if options.stop_consumers {
-        processes::stop_consumers(uid, &roots);
+        jobs::stop_consumers(uid, &roots);
     }
-    processes::wait(uid, &roots, options.stop_consumers, Duration::from_secs(options.wait)).map_err(
+    jobs::wait(uid, &roots, options.stop_consumers, Duration::from_secs(options.wait)).map_err(
         |failure| {
             failure.state("The cron jobs are held back; what they had started may still run.")
         },

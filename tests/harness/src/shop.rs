@@ -142,11 +142,17 @@ impl Shop {
                 arguments[name] = value;
             }
         };
-        if matches!(module, "magento_status" | "magento_upgrade" | "magento_cache") {
+        if matches!(
+            module,
+            "magento_status" | "magento_upgrade" | "magento_cache" | "magento_consumers"
+        ) {
             given("path", self.root.at("releases/2").to_str().into());
             given("php", self.php());
         }
-        if matches!(module, "magento_maintenance" | "magento_upgrade" | "magento_cron") {
+        if matches!(
+            module,
+            "magento_maintenance" | "magento_upgrade" | "magento_cron" | "magento_consumers"
+        ) {
             given("deploy_to", self.root.path().to_str().into());
         }
         arguments

@@ -1,72 +1,54 @@
-//! What the cron jobs of a shop have started.
+//! What runs of a shop in the background: its cron jobs and its queue consumers.
 
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use oxistrano_core::process::Process;
-use oxistrano_core::{interrupt, show, Failure};
-use rustix::process::Signal;
+use oxistrano_core::show;
 
 /// Characters of a command line that are shown: it is as long as who started it wants.
 const SHOWN: usize = 200;
-/// How many of those that have not ended are named.
+/// How many processes a message names.
 const NAMED: usize = 20;
 
 /// What a process of the shop does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Task {
+pub enum Task {
+    /// `cron:run`.
     Cron,
+    /// `queue:consumers:start`.
     Consumer,
 }
 
+/// A process of the shop.
 #[derive(Debug)]
-struct Job {
-    process: Process,
-    task: Task,
+pub struct Job {
+    /// The process.
+    pub process: Process,
+    /// What it does.
+    pub task: Task,
+    /// The path of `bin/magento` as it was started with, with the process's directory before it.
+    pub program: PathBuf,
     line: String,
 }
 
-/// Asks the queue consumers to end.
-pub fn stop_consumers(uid: u32, roots: &[PathBuf]) {
-    for job in running(uid, roots).iter().filter(|job| job.task == Task::Consumer) {
-        // It may have ended by itself; one that cannot be asked is told of as still running.
-        let _ = job.process.signal(Signal::TERM);
+impl Job {
+    /// Its command line, as far as it can be shown, and its number.
+    pub fn name(&self) -> String {
+        format!("{} ({})", self.line, self.process.pid())
     }
 }
 
-/// Waits until the jobs have ended, and the consumers if they were stopped. Returns those
-/// that have not.
-///
-/// # Errors
-/// When a signal comes.
-pub fn wait(
-    uid: u32,
-    roots: &[PathBuf],
-    consumers: bool,
-    patience: Duration,
-) -> Result<Vec<String>, Failure> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let mut left: Vec<String> = running(uid, roots)
-            .into_iter()
-            .filter(|job| consumers || job.task == Task::Cron)
-            .map(|job| format!("{} ({})", job.line, job.process.pid()))
-            .collect();
-        if left.is_empty() || Instant::now() >= deadline {
-            let more = left.len().saturating_sub(NAMED);
-            left.truncate(NAMED);
-            left.extend((more > 0).then(|| format!("{more} more")));
-            return Ok(left);
-        }
-        interrupt::check()?;
-        sleep(Duration::from_millis(100));
-    }
+/// As many names as a message has room for.
+pub fn named(mut names: Vec<String>) -> Vec<String> {
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    names.extend((more > 0).then(|| format!("{more} more")));
+    names
 }
 
 /// The jobs of the shop. Only what belongs to its user altogether is one: what a setuid program
 /// of root's is called with is not asked, and it gets no signal.
-fn running(uid: u32, roots: &[PathBuf]) -> Vec<Job> {
+pub fn running(uid: u32, roots: &[PathBuf]) -> Vec<Job> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
@@ -79,8 +61,8 @@ fn running(uid: u32, roots: &[PathBuf]) -> Vec<Job> {
                 .filter(|word| !word.is_empty())
                 .collect();
             let directory = process.link("cwd").unwrap_or_default();
-            let task = task(&words, &directory, roots)?;
-            Some(Job { process, task, line: show::line(&words.join(" "), SHOWN) })
+            let (task, program) = task(&words, &directory, roots)?;
+            Some(Job { process, task, program, line: show::line(&words.join(" "), SHOWN) })
         })
         .collect()
 }
@@ -88,16 +70,17 @@ fn running(uid: u32, roots: &[PathBuf]) -> Vec<Job> {
 /// What a command line does, if it is one of the shop: `php /…/bin/magento cron:run`, its
 /// path whole or relative to the process's directory. A shell that has it in one word is
 /// the parent of one of these.
-fn task(words: &[String], directory: &Path, roots: &[PathBuf]) -> Option<Task> {
+fn task(words: &[String], directory: &Path, roots: &[PathBuf]) -> Option<(Task, PathBuf)> {
     let at = words.iter().position(|word| word.ends_with("bin/magento"))?;
     let program = directory.join(&words[at]);
     roots.iter().any(|root| program.starts_with(root)).then_some(())?;
     // Options may stand before the command.
-    match words[at + 1..].iter().find(|word| !word.starts_with('-')).map(String::as_str) {
-        Some("cron:run") => Some(Task::Cron),
-        Some("queue:consumers:start") => Some(Task::Consumer),
-        _ => None,
-    }
+    let task = match words[at + 1..].iter().find(|word| !word.starts_with('-'))?.as_str() {
+        "cron:run" => Task::Cron,
+        "queue:consumers:start" => Task::Consumer,
+        _ => return None,
+    };
+    Some((task, program))
 }
 
 #[cfg(test)]
@@ -111,6 +94,7 @@ mod tests {
             Path::new(directory),
             &["/srv/shop/releases".into(), "/srv/shop/current".into()],
         )
+        .map(|(task, _)| task)
     }
 
     #[test]

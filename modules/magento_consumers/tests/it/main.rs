@@ -1,0 +1,3 @@
+//! `magento_consumers`, with real processes.
+
+mod consumers;
