@@ -1,20 +1,18 @@
 //! A module as a program. The same module is a program of its own (`cargo run -p release_unpack`)
 //! and a part of the shipped one, `oxistrano`, which holds all of them.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
-use crate::options::{OptionSpec, Options};
-use crate::protocol::{self, Documentation, Module};
+use crate::options::OptionSpec;
+use crate::protocol::{self, Callee, Documentation, Module};
 
 /// Which module this process runs.
 static NAME: OnceLock<&'static str> = OnceLock::new();
 
-/// What the arguments are checked with, without running the module.
-type Check = fn(&[u8]) -> Result<(), Map<String, Value>>;
 /// A job for a process that the module starts itself; `None` if the arguments are not of one.
 type Job = fn(&[OsString]) -> Option<ExitCode>;
 
@@ -27,24 +25,23 @@ pub struct Program {
     pub options: &'static [OptionSpec],
     /// The rest of its documentation.
     pub documentation: Documentation,
-    main: fn(Option<&OsStr>) -> ExitCode,
-    check: Check,
+    callee: Callee,
     job: Option<Job>,
 }
 
 impl Program {
     /// The program of a module.
     pub const fn of<M: Module>() -> Self {
+        let callee = Callee::of::<M>();
         Self {
-            name: M::NAME,
-            options: <M::Options as Options>::SPECS,
+            name: callee.name,
+            options: callee.options,
             documentation: if cfg!(feature = "docs") {
                 M::DOCUMENTATION
             } else {
                 Documentation::NONE
             },
-            main: protocol::main::<M>,
-            check: |text| protocol::read_options::<M>(text).map(drop),
+            callee,
             job: None,
         }
     }
@@ -65,7 +62,9 @@ impl Program {
             arguments.remove(0);
         }
         let done = self.job.and_then(|job| job(&arguments));
-        done.unwrap_or_else(|| (self.main)(arguments.first().map(OsString::as_os_str)))
+        done.unwrap_or_else(|| {
+            protocol::main(&self.callee, arguments.first().map(OsString::as_os_str))
+        })
     }
 
     /// Checks arguments as a call does and stops before the module runs. What fuzzing needs.
@@ -73,7 +72,7 @@ impl Program {
     /// # Errors
     /// The result that the call would print.
     pub fn check(&self, arguments: &[u8]) -> Result<(), Map<String, Value>> {
-        (self.check)(arguments)
+        protocol::check_arguments(&self.callee, arguments)
     }
 }
 

@@ -55,7 +55,7 @@ impl Documentation {
 /// A module.
 pub trait Module {
     /// Its options, declared with [`crate::options!`].
-    type Options: Options;
+    type Options: Options + 'static;
     /// Its name, that of crate, binary, documentation and tasks file.
     const NAME: &'static str;
     /// What `ansible-doc` shows.
@@ -176,8 +176,42 @@ impl Outcome {
     }
 }
 
+/// A module that only waits for how it was called.
+type Ready = Box<dyn FnOnce(&Context) -> Result<Outcome, Failure>>;
+
+/// What the protocol needs of a module, without its types: so what follows is in the program once, and not once
+/// for each module.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Callee {
+    pub name: &'static str,
+    pub options: &'static [OptionSpec],
+    constraints: &'static [Constraint],
+    reads_input: bool,
+    /// As [`Options::from_values`], with the module that is to have them.
+    prepare: fn(Values, &mut Vec<String>) -> Option<Ready>,
+}
+
+impl Callee {
+    pub const fn of<M: Module>() -> Self {
+        Self {
+            name: M::NAME,
+            options: <M::Options as Options>::SPECS,
+            constraints: <M::Options as Options>::CONSTRAINTS,
+            reads_input: M::READS_INPUT,
+            prepare: |values, problems| {
+                let options = <M::Options as Options>::from_values(values, problems)?;
+                Some(Box::new(move |context| M::run(options, context)))
+            },
+        }
+    }
+
+    fn option(&self, name: &str) -> Option<&'static OptionSpec> {
+        self.options.iter().find(|spec| spec.name == name)
+    }
+}
+
 /// Runs a module: `argument` is the file with its arguments, or `-` for standard input.
-pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
+pub(crate) fn main(module: &Callee, argument: Option<&OsStr>) -> ExitCode {
     interrupt::install();
     static PANIC: Mutex<Option<String>> = Mutex::new(None);
     // Nothing on stderr: a connection with a terminal merges it into the JSON.
@@ -187,8 +221,10 @@ pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
         }
     }));
     let result = panic::catch_unwind(AssertUnwindSafe(|| match argument {
-        Some(argument) => read_arguments(argument, M::READS_INPUT).map(|given| execute::<M>(given)),
-        None => Err(Failure::new("usage", format!("{} is a module for Ansible", M::NAME))
+        Some(argument) => {
+            read_arguments(argument, module.reads_input).map(|given| execute(module, given))
+        }
+        None => Err(Failure::new("usage", format!("{} is a module for Ansible", module.name))
             .remedy("give it a file with its arguments as JSON, or - for standard input")),
     }));
     let result = match result {
@@ -196,7 +232,7 @@ pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
         Ok(Err(failure)) => failure.into_result(),
         Err(_) => {
             let cause = PANIC.lock().ok().and_then(|mut cause| cause.take()).unwrap_or_default();
-            Failure::new("panic", format!("{} has a defect and stopped", M::NAME))
+            Failure::new("panic", format!("{} has a defect and stopped", module.name))
                 .cause(cause)
                 .remedy("please report this message")
                 .into_result()
@@ -210,7 +246,7 @@ pub(crate) fn main<M: Module>(argument: Option<&OsStr>) -> ExitCode {
         _ => Map::new(),
     };
     result.extend(secrets.map(|secrets| (NEW_SECRETS.to_owned(), secrets)));
-    if M::READS_INPUT && argument.is_some_and(|argument| argument == "-") {
+    if module.reads_input && argument.is_some_and(|argument| argument == "-") {
         // Who is still sending must not find the pipe closed, or the result is not read.
         let _ = std::io::copy(&mut *input::lock(), &mut std::io::sink());
     }
@@ -266,17 +302,16 @@ fn read_arguments(argument: &OsStr, leave_rest: bool) -> Result<Map<String, Valu
     }
 }
 
-/// Reads arguments as [`main`] does and stops before the module runs: its options, or the
-/// result that says why there are none. What fuzzing needs.
+/// Reads arguments as [`main`] does and stops before the module runs. What fuzzing needs.
 ///
 /// # Errors
 /// What [`main`] would print.
-pub(crate) fn read_options<M: Module>(text: &[u8]) -> Result<M::Options, Map<String, Value>> {
+pub(crate) fn check_arguments(module: &Callee, text: &[u8]) -> Result<(), Map<String, Value>> {
     let failed = |failure: Failure| Err(failure.into_result());
     match first_value(&mut &*text) {
         Ok(Value::Object(given)) => {
-            let checked = check::<M::Options>(M::NAME, given);
-            checked.outcome.map_err(|failure| {
+            let checked = check(module, given);
+            checked.outcome.map(drop).map_err(|failure| {
                 let mut result = failure.into_result();
                 result.insert("invocation".into(), Value::Object(checked.shown));
                 match checked.mask.apply_to_arguments(Value::Object(result)) {
@@ -299,17 +334,16 @@ fn first_value(input: &mut impl Read) -> serde_json::Result<Value> {
 }
 
 /// Checks the arguments, runs the module and makes the result.
-fn execute<M: Module>(given: Map<String, Value>) -> Map<String, Value> {
+fn execute(module: &Callee, given: Map<String, Value>) -> Map<String, Value> {
     let (settings, arguments): (Map<_, _>, Map<_, _>) =
         given.into_iter().partition(|(name, _)| name.starts_with("_ansible_"));
     let flag = |name: &str| settings.get(name) == Some(&Value::Bool(true));
     let context = Context { check_mode: flag("_ansible_check_mode"), diff: flag("_ansible_diff") };
-    let arguments =
-        without_others::<M::Options>(arguments, settings.get("_ansible_oxistrano_defaults"));
-    let checked = check::<M::Options>(M::NAME, arguments);
+    let arguments = without_others(module, arguments, settings.get("_ansible_oxistrano_defaults"));
+    let checked = check(module, arguments);
     let result = match checked.outcome {
         Err(failure) => failure.into_result(),
-        Ok(options) => match M::run(options, &context) {
+        Ok(ready) => match ready(&context) {
             Ok(outcome) => outcome.into_result(&context),
             Err(failure) => failure.into_result(),
         },
@@ -348,12 +382,14 @@ fn is_version(version: Option<&Value>, least: (u32, u32)) -> bool {
 
 /// Leaves out what the play has set for a group of modules (`module_defaults`) and this one
 /// does not have.
-fn without_others<O: Options>(
+fn without_others(
+    module: &Callee,
     mut arguments: Map<String, Value>,
     of_groups: Option<&Value>,
 ) -> Map<String, Value> {
-    let has =
-        |name: &str| O::SPECS.iter().any(|spec| spec.name == name || spec.aliases.contains(&name));
+    let has = |name: &str| {
+        module.options.iter().any(|spec| spec.name == name || spec.aliases.contains(&name))
+    };
     for name in of_groups.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
     {
         if !has(name) {
@@ -363,8 +399,8 @@ fn without_others<O: Options>(
     arguments
 }
 
-struct Checked<O> {
-    outcome: Result<O, Failure>,
+struct Checked {
+    outcome: Result<Ready, Failure>,
     mask: Mask,
     warnings: Vec<String>,
     /// The arguments as `invocation` shows them.
@@ -372,11 +408,11 @@ struct Checked<O> {
 }
 
 /// All the checks of `AnsibleModule`, all their complaints in one failure.
-fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> {
+fn check(module: &Callee, mut given: Map<String, Value>) -> Checked {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let mut mask = Mask::default();
-    for spec in O::SPECS {
+    for spec in module.options {
         for alias in spec.aliases {
             if let Some(value) = given.remove(*alias) {
                 if given.contains_key(spec.name) {
@@ -392,12 +428,12 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
             None => {}
         }
     }
-    let open = |name: &str| O::SPECS.iter().any(|spec| spec.name == name && !spec.no_log);
+    let open = |name: &str| module.option(name).is_some_and(|spec| !spec.no_log);
     given.iter().filter(|(name, _)| open(name)).for_each(|(_, value)| mask.spare(&bounded(value)));
     let mut values = Values::new();
     let mut shown = Map::new();
     for (name, value) in given {
-        match O::SPECS.iter().find(|spec| spec.name == name) {
+        match module.option(&name) {
             Some(spec) => {
                 shown.insert(
                     name.clone(),
@@ -412,11 +448,11 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
                     values.insert(name, value);
                 }
             }
-            None => problems.push(unsupported::<O>(&name)),
+            None => problems.push(unsupported(module, &name)),
         }
     }
-    problems.extend(O::CONSTRAINTS.iter().filter_map(|rule| broken(rule, &values)));
-    for spec in O::SPECS {
+    problems.extend(module.constraints.iter().filter_map(|rule| broken(rule, &values)));
+    for spec in module.options {
         match values.remove(spec.name) {
             Some(value) => match convert_option(spec, value) {
                 Ok(value) => {
@@ -432,16 +468,16 @@ fn check<O: Options>(module: &str, mut given: Map<String, Value>) -> Checked<O> 
             }
         }
     }
-    for spec in O::SPECS {
+    for spec in module.options {
         if let (false, Some(value)) = (spec.no_log, values.get(spec.name)) {
             shown.insert(spec.name.to_owned(), bounded(value).into_owned());
         }
     }
     // Only a complete set of convertible values is worth looking at more closely.
-    let options = if problems.is_empty() { O::from_values(values, &mut problems) } else { None };
-    let outcome = match options {
-        Some(options) if problems.is_empty() => Ok(options),
-        _ => Err(Failure::new("invalid_arguments", format!("{module} was called wrongly"))
+    let ready = if problems.is_empty() { (module.prepare)(values, &mut problems) } else { None };
+    let outcome = match ready {
+        Some(ready) if problems.is_empty() => Ok(ready),
+        _ => Err(Failure::new("invalid_arguments", format!("{} was called wrongly", module.name))
             .cause(problems.join("; "))
             .value("problems", problems)
             .state("Nothing was changed.")),
@@ -491,15 +527,18 @@ fn convert_option(spec: &OptionSpec, value: Value) -> Result<Value, String> {
     Ok(value)
 }
 
-fn unsupported<O: Options>(name: &str) -> String {
+fn unsupported(module: &Callee, name: &str) -> String {
     let names = || {
-        O::SPECS.iter().flat_map(|spec| [spec.name].into_iter().chain(spec.aliases.iter().copied()))
+        module
+            .options
+            .iter()
+            .flat_map(|spec| [spec.name].into_iter().chain(spec.aliases.iter().copied()))
     };
     let nearest = names()
         .map(|known| (distance(name, known), known))
         .min()
         .filter(|(distance, known)| *distance * 2 <= known.len());
-    let mut known: Vec<_> = O::SPECS.iter().map(|spec| spec.name).collect();
+    let mut known: Vec<_> = module.options.iter().map(|spec| spec.name).collect();
     known.sort_unstable();
     match nearest {
         Some((_, nearest)) => format!("there is no option {name} (did you mean {nearest}?)"),
@@ -606,7 +645,7 @@ mod tests {
 
     fn run(arguments: Value) -> Map<String, Value> {
         match arguments {
-            Value::Object(map) => execute::<Probe>(map),
+            Value::Object(map) => execute(&Callee::of::<Probe>(), map),
             _ => unreachable!(),
         }
     }
