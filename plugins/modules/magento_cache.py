@@ -113,7 +113,7 @@ attributes:
     support: full
   diff_mode:
     description: Shows what changes.
-    support: full
+    support: none
   platform:
     description: The systems that it runs on.
     support: full
@@ -179,6 +179,26 @@ answer:
     rc, stdout, stderr and seconds of the command.
   returned: "when it ran"
   type: dict
+msg:
+  description: >-
+    What was done; or what failed, why, what to do, and what state things are in.
+  returned: "always"
+  type: str
+code:
+  description: >-
+    What kind of failure it is, for programs.
+  returned: "failure"
+  type: str
+path:
+  description: >-
+    The path that the failure is about.
+  returned: "failure, if there is one"
+  type: str
+problems:
+  description: >-
+    Everything that is wrong with the arguments.
+  returned: "failure, if RV(code) is V(invalid_arguments)"
+  type: list
 """
 
 from ansible.module_utils.basic import AnsibleModule

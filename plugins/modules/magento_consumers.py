@@ -119,7 +119,7 @@ attributes:
     support: full
   diff_mode:
     description: Shows what changes.
-    support: full
+    support: none
   platform:
     description: The systems that it runs on.
     support: full
@@ -177,6 +177,26 @@ poison_pill:
     Whether C(queue:consumers:restart) was run.
   returned: "O(state=held) and O(state=restarted)"
   type: bool
+msg:
+  description: >-
+    What was done; or what failed, why, what to do, and what state things are in.
+  returned: "always"
+  type: str
+code:
+  description: >-
+    What kind of failure it is, for programs.
+  returned: "failure"
+  type: str
+path:
+  description: >-
+    The path that the failure is about.
+  returned: "failure, if there is one"
+  type: str
+problems:
+  description: >-
+    Everything that is wrong with the arguments.
+  returned: "failure, if RV(code) is V(invalid_arguments)"
+  type: list
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -63,7 +63,7 @@ attributes:
     support: full
   diff_mode:
     description: Shows what changes.
-    support: full
+    support: none
   platform:
     description: The systems that it runs on.
     support: full
@@ -122,7 +122,8 @@ trash:
 history:
   description: >-
     Deploys, the newest first: version, revision, user, by, started, activated, ended, outcome,
-    reason, rolled_back. Times are UTC.
+    reason, rolled_back, placed (whether it put the directory there), source (what that was made
+    from), removed (whether it was deleted). Times are UTC.
   returned: "success"
   type: list
 lock:
@@ -146,6 +147,26 @@ current_path:
     What leads to the active release.
   returned: "success"
   type: str
+msg:
+  description: >-
+    What was done; or what failed, why, what to do, and what state things are in.
+  returned: "always"
+  type: str
+code:
+  description: >-
+    What kind of failure it is, for programs.
+  returned: "failure"
+  type: str
+path:
+  description: >-
+    The path that the failure is about.
+  returned: "failure, if there is one"
+  type: str
+problems:
+  description: >-
+    Everything that is wrong with the arguments.
+  returned: "failure, if RV(code) is V(invalid_arguments)"
+  type: list
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -133,6 +133,26 @@ linked:
     The paths whose links were made or changed.
   returned: "success"
   type: list
+msg:
+  description: >-
+    What was done; or what failed, why, what to do, and what state things are in.
+  returned: "always"
+  type: str
+code:
+  description: >-
+    What kind of failure it is, for programs.
+  returned: "failure"
+  type: str
+path:
+  description: >-
+    The path that the failure is about.
+  returned: "failure, if there is one"
+  type: str
+problems:
+  description: >-
+    Everything that is wrong with the arguments.
+  returned: "failure, if RV(code) is V(invalid_arguments)"
+  type: list
 """
 
 from ansible.module_utils.basic import AnsibleModule

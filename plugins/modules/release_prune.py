@@ -159,6 +159,26 @@ removed_directories:
     Directories removed.
   returned: "O(wait=true)"
   type: int
+msg:
+  description: >-
+    What was done; or what failed, why, what to do, and what state things are in.
+  returned: "always"
+  type: str
+code:
+  description: >-
+    What kind of failure it is, for programs.
+  returned: "failure"
+  type: str
+path:
+  description: >-
+    The path that the failure is about.
+  returned: "failure, if there is one"
+  type: str
+problems:
+  description: >-
+    Everything that is wrong with the arguments.
+  returned: "failure, if RV(code) is V(invalid_arguments)"
+  type: list
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -8,7 +8,7 @@
 use std::fmt::Write;
 
 use oxistrano_core::json::Value;
-use oxistrano_core::{OptionSpec, Program};
+use oxistrano_core::{OptionSpec, Program, ReturnSpec};
 
 const WIDTH: usize = 96;
 
@@ -119,7 +119,7 @@ fn documentation(module: &Program) -> String {
     for option in module.options {
         write_option(&mut out, option);
     }
-    out.push_str(ATTRIBUTES);
+    out.push_str(&ATTRIBUTES.replace("DIFF", docs.diff_mode));
     let always = [
         "A static binary that runs on the host without Python. An action plugin runs for it on \
          the controller.",
@@ -137,13 +137,48 @@ fn documentation(module: &Program) -> String {
 
 fn returns(module: &Program) -> String {
     let mut out = String::from("---\n");
-    for value in module.documentation.returns {
+    let mut all: Vec<_> = module.documentation.returns.iter().collect();
+    // Some modules have one of that name for what they return when all went well.
+    all.extend(
+        ON_FAILURE.iter().filter(|common| {
+            module.documentation.returns.iter().all(|own| own.name != common.name)
+        }),
+    );
+    for value in all {
         let _ = writeln!(out, "{}:", value.name);
         folded(&mut out, 2, "description: ", value.doc);
         let _ = writeln!(out, "  returned: {}\n  type: {}", quoted(value.returned), value.kind);
     }
     out
 }
+
+/// What each module returns.
+const ON_FAILURE: &[ReturnSpec] = &[
+    ReturnSpec {
+        name: "msg",
+        kind: "str",
+        doc: "What was done; or what failed, why, what to do, and what state things are in.",
+        returned: "always",
+    },
+    ReturnSpec {
+        name: "code",
+        kind: "str",
+        doc: "What kind of failure it is, for programs.",
+        returned: "failure",
+    },
+    ReturnSpec {
+        name: "path",
+        kind: "str",
+        doc: "The path that the failure is about.",
+        returned: "failure, if there is one",
+    },
+    ReturnSpec {
+        name: "problems",
+        kind: "list",
+        doc: "Everything that is wrong with the arguments.",
+        returned: "failure, if RV(code) is V(invalid_arguments)",
+    },
+];
 
 fn write_option(out: &mut String, option: &OptionSpec) {
     let _ = writeln!(out, "  {}:", option.name);
@@ -186,7 +221,7 @@ const ATTRIBUTES: &str = "attributes:
     support: full
   diff_mode:
     description: Shows what changes.
-    support: full
+    support: DIFF
   platform:
     description: The systems that it runs on.
     support: full

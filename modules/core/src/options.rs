@@ -102,6 +102,8 @@ pub struct OptionSpec {
     pub aliases: &'static [&'static str],
     /// Whether its value must never be shown.
     pub no_log: bool,
+    /// Whether the action plugin sets it, and nobody else.
+    pub internal: bool,
 }
 
 impl OptionSpec {
@@ -117,6 +119,7 @@ impl OptionSpec {
             choices: &[],
             aliases: &[],
             no_log: false,
+            internal: false,
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Documentation {
     pub examples: &'static str,
     /// The keys of the result.
     pub returns: &'static [ReturnSpec],
+    /// How far `--diff` shows what changes: `full`, `partial` or `none`.
+    pub diff_mode: &'static str,
     /// Whether the action plugin has to run for it on the controller.
     pub action_plugin: bool,
 }
@@ -48,6 +50,7 @@ impl Documentation {
         see_also: &[],
         examples: "",
         returns: &[],
+        diff_mode: "",
         action_plugin: false,
     };
 }
@@ -451,7 +454,11 @@ fn check(module: &Callee, mut given: Map<String, Value>) -> Checked {
             None => problems.push(unsupported(module, &name)),
         }
     }
-    problems.extend(module.constraints.iter().filter_map(|rule| broken(rule, &values)));
+    let broken_by = |values: &Values, late: bool| -> Vec<String> {
+        let rules = module.constraints.iter().filter(|rule| is_late(rule) == late);
+        rules.filter_map(|rule| broken(rule, values)).collect()
+    };
+    problems.extend(broken_by(&values, false));
     for spec in module.options {
         match values.remove(spec.name) {
             Some(value) => match convert_option(spec, value) {
@@ -468,6 +475,7 @@ fn check(module: &Callee, mut given: Map<String, Value>) -> Checked {
             }
         }
     }
+    problems.extend(broken_by(&values, true));
     for spec in module.options {
         if let (false, Some(value)) = (spec.no_log, values.get(spec.name)) {
             shown.insert(spec.name.to_owned(), bounded(value).into_owned());
@@ -528,22 +536,32 @@ fn convert_option(spec: &OptionSpec, value: Value) -> Result<Value, String> {
 }
 
 fn unsupported(module: &Callee, name: &str) -> String {
-    let names = || {
-        module
-            .options
-            .iter()
-            .flat_map(|spec| [spec.name].into_iter().chain(spec.aliases.iter().copied()))
-    };
+    // What the action plugin fills in is nothing for people.
+    let specs = || module.options.iter().filter(|spec| !spec.internal);
+    let names = || specs().flat_map(|spec| [&spec.name].into_iter().chain(spec.aliases).copied());
+    // Of two that are as near, rather the one of which a letter was forgotten.
     let nearest = names()
-        .map(|known| (distance(name, known), known))
+        .map(|known| (distance(name, known), !is_part(name, known), known))
         .min()
-        .filter(|(distance, known)| *distance * 2 <= known.len());
-    let mut known: Vec<_> = module.options.iter().map(|spec| spec.name).collect();
+        .filter(|(distance, _, known)| *distance * 2 <= known.len())
+        .map(|(.., known)| known);
+    // `paths` is rather `shared_paths` than `path`, if nothing else ends so.
+    let mut longer = specs()
+        .map(|spec| spec.name)
+        .filter(|known| known.strip_suffix(name).is_some_and(|before| before.ends_with('_')));
+    let nearest = longer.next().filter(|_| longer.next().is_none()).or(nearest);
+    let mut known: Vec<_> = specs().map(|spec| spec.name).collect();
     known.sort_unstable();
     match nearest {
-        Some((_, nearest)) => format!("there is no option {name} (did you mean {nearest}?)"),
+        Some(nearest) => format!("there is no option {name} (did you mean {nearest}?)"),
         None => format!("there is no option {name} (there are: {})", known.join(", ")),
     }
+}
+
+/// Whether a name is another one with letters left out.
+fn is_part(name: &str, known: &str) -> bool {
+    let mut known = known.chars();
+    name.chars().all(|letter| known.any(|other| other == letter))
 }
 
 /// Levenshtein's distance.
@@ -562,6 +580,11 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// Whether a rule is about what an option is in the end, whether it was given or not.
+fn is_late(rule: &Constraint) -> bool {
+    matches!(rule, Constraint::RequiredIf(..))
+}
+
 fn broken(rule: &Constraint, values: &Values) -> Option<String> {
     let given = |name: &&&str| values.contains_key(**name);
     let list = |names: &[&str]| names.join(", ");
@@ -576,8 +599,9 @@ fn broken(rule: &Constraint, values: &Values) -> Option<String> {
         Constraint::RequiredOneOf(names) => (!names.iter().any(|name| given(&name)))
             .then(|| format!("one of {} is required", list(names))),
         Constraint::RequiredIf(name, word, others) => {
-            let applies = values.get(name).is_some_and(|value| {
-                value.as_str() == Some(word) || (value == &Value::Bool(true) && word == "true")
+            let applies = values.get(name).is_some_and(|value| match value {
+                Value::String(text) => text == word,
+                other => other.to_string() == word,
             });
             let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
             (applies && !missing.is_empty())
@@ -609,8 +633,18 @@ mod tests {
             paths: Vec<String>;
             /// A list that makes a difference when it is empty.
             allowed: Option<Vec<String>>;
+            /// Decides what else is needed.
+            fast: bool, default = Some(Literal::Flag(false));
+            /// The action plugin's.
+            holder: Option<String>, internal = true;
+            /// The same letters as another.
+            path: Option<String>;
         }
-        constraints: [Constraint::RequiredBy("password", &["paths"])];
+        constraints: [
+            Constraint::RequiredBy("password", &["paths"]),
+            Constraint::RequiredIf("fast", "true", &["allowed"]),
+            Constraint::RequiredIf("keep", "5", &["deploy_to"]),
+        ];
     }
 
     #[test]
@@ -740,7 +774,35 @@ mod tests {
         let result = run(json!({"deploy_to": "/srv", "zzz": 1}));
         assert_eq!(
             result["problems"][0],
-            json!("there is no option zzz (there are: allowed, deploy_to, keep, password, paths)")
+            json!(
+                "there is no option zzz (there are: allowed, deploy_to, fast, keep, password, path, \
+                 paths)"
+            )
         );
+    }
+
+    #[test]
+    fn the_nearest_name_is_one_that_people_set_and_rather_the_longer_of_two() {
+        for (given, meant) in
+            [("pats", "paths"), ("pah", "path"), ("Keep", "keep"), ("to", "deploy_to")]
+        {
+            let result = run(json!({"deploy_to": "/srv", given: 1}));
+            let problem = result["problems"][0].as_str().unwrap();
+            assert!(problem.contains(&format!("did you mean {meant}?")), "{problem}");
+        }
+        let result = run(json!({"deploy_to": "/srv", "holders": 1}));
+        assert!(!result["problems"][0].as_str().unwrap().contains("holder?"), "{result:?}");
+    }
+
+    #[test]
+    fn what_is_required_depends_on_what_an_option_is_in_the_end() {
+        let problems = |arguments: Value| run(arguments).get("problems").cloned();
+        assert_eq!(problems(json!({"deploy_to": "/srv", "fast": true, "allowed": []})), None);
+        // A word for a boolean, and a default.
+        let fast = json!(["with fast=true, allowed is required"]);
+        assert_eq!(problems(json!({"deploy_to": "/srv", "fast": "yes"})), Some(fast));
+        let missing = problems(json!({})).unwrap();
+        assert_eq!(missing, json!(["deploy_to is required", "with keep=5, deploy_to is required"]));
+        assert_eq!(problems(json!({"keep": 4})), Some(json!(["deploy_to is required"])));
     }
 }

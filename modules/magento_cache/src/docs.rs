@@ -37,5 +37,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "types", kind: "list", doc: "The cache types, as Magento names them.", returned: "success" },
         ReturnSpec { name: "answer", kind: "dict", doc: "rc, stdout, stderr and seconds of the command.", returned: "when it ran" },
     ],
+    diff_mode: "none",
     action_plugin: true,
 };

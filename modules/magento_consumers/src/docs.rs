@@ -39,5 +39,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "left", kind: "list", doc: "Those that were not, because they worked on a message at the end of O(wait), or it could not be told.", returned: "O(state=held) and O(state=restarted)" },
         ReturnSpec { name: "poison_pill", kind: "bool", doc: "Whether C(queue:consumers:restart) was run.", returned: "O(state=held) and O(state=restarted)" },
     ],
+    diff_mode: "none",
     action_plugin: true,
 };

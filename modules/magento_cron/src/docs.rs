@@ -33,5 +33,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "jobs", kind: "list", doc: "The lines of the shop, as they were.", returned: "success" },
         ReturnSpec { name: "left", kind: "list", doc: "What was still running at the end of O(wait).", returned: "O(state=held)" },
     ],
+    diff_mode: "full",
     action_plugin: true,
 };

@@ -38,5 +38,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "roots", kind: "list", doc: "O(paths) without links (V(releases/1) for V(current)), to name the same code after a switch.", returned: "success" },
         ReturnSpec { name: "flags", kind: "list", doc: "For each place: path, flag (down, ours, foreign), since.", returned: "success" },
     ],
+    diff_mode: "full",
     action_plugin: true,
 };

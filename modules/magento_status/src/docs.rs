@@ -45,5 +45,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "database", kind: "dict", doc: "state (up_to_date, upgrade_needed, cannot_tell), reason, and rc, stdout, stderr and seconds of the command if it ran.", returned: "always, once PHP was started" },
         ReturnSpec { name: "configuration", kind: "dict", doc: "state (up_to_date, import_needed, cannot_tell) and the rest as in RV(database).", returned: "always, once PHP was started" },
     ],
+    diff_mode: "none",
     action_plugin: true,
 };

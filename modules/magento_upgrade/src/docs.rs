@@ -38,5 +38,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "maintenance_is_on", kind: "bool", doc: "Whether the shop is closed.", returned: "failure of a command" },
         ReturnSpec { name: "log", kind: "str", doc: "The file on the host with all output, or null.", returned: "when a command ran" },
     ],
+    diff_mode: "none",
     action_plugin: true,
 };

@@ -103,5 +103,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         value("config", "str", "success", "Its configuration, or null."),
         value("process_control_timeout", "int", "success", "Seconds that a reload leaves to requests in flight; null if it cannot be read."),
     ],
+    diff_mode: "partial",
     action_plugin: true,
 };

@@ -27,5 +27,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "previous", kind: "str", doc: "The release that was live before.", returned: "success" },
         ReturnSpec { name: "current_path", kind: "str", doc: "What leads to it.", returned: "success" },
     ],
+    diff_mode: "full",
     action_plugin: true,
 };

@@ -42,7 +42,10 @@ impl Module for ReleaseActivate {
         let layout = options.layout();
         let would = format!("would activate {}", options.version);
         let root = match Root::open_if_there(&layout)? {
-            None if context.check_mode => return Ok(Outcome::new(true).msg(would)),
+            None if context.check_mode => {
+                let diff = switch::first_diff(&layout, &options.version, options.current_via);
+                return Ok(Outcome::new(true).msg(would).diff(diff));
+            }
             Some(root) => root,
             None => Root::open(layout.clone())?,
         };
@@ -57,15 +60,15 @@ impl Module for ReleaseActivate {
         };
         if context.check_mode {
             // The release itself has not been made in check mode.
-            return match switch::plan(&root, &options.version, options.current_via, &shared) {
-                Ok(plan) => {
-                    Ok(result(Outcome::new(plan.is_needed()).diff(plan.diff(&root))).msg(would))
-                }
+            let via = options.current_via;
+            let plan = match switch::plan(&root, &options.version, via, &shared) {
                 Err(failure) if failure.code() == switch::NO_RELEASE => {
-                    Ok(result(Outcome::new(true).msg(would)))
+                    switch::plan_ahead(&root, &options.version, via)
                 }
-                Err(failure) => Err(failure),
-            };
+                plan => plan,
+            }?;
+            let outcome = Outcome::new(plan.is_needed()).diff(plan.diff(&root));
+            return Ok(result(outcome).msg(would));
         }
         let plan = switch::plan(&root, &options.version, options.current_via, &shared)?;
         let diff = plan.diff(&root);

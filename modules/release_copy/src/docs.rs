@@ -41,5 +41,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "reflinked", kind: "int", doc: "Files that share their blocks with the source.", returned: "when a tree was copied" },
         ReturnSpec { name: "hardlinked", kind: "int", doc: "Files that are the source's own.", returned: "when a tree was copied" },
     ],
+    diff_mode: "full",
     action_plugin: true,
 };

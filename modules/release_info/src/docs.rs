@@ -40,7 +40,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
             name: "history",
             kind: "list",
             doc: "Deploys, the newest first: version, revision, user, by, started, activated, ended, \
-                  outcome, reason, rolled_back. Times are UTC.",
+                  outcome, reason, rolled_back, placed (whether it put the directory there), source (what \
+                  that was made from), removed (whether it was deleted). Times are UTC.",
             returned: "success",
         },
         ReturnSpec { name: "lock", kind: "dict", doc: "Who deploys: kind, version, since, user, deployer; or null.", returned: "success" },
@@ -54,5 +55,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "releases_path", kind: "str", doc: "The directory of the releases.", returned: "success" },
         ReturnSpec { name: "current_path", kind: "str", doc: "What leads to the active release.", returned: "success" },
     ],
+    diff_mode: "none",
     action_plugin: true,
 };

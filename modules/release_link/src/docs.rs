@@ -26,5 +26,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
       - app/etc/env.php
 ",
     returns: &[ReturnSpec { name: "linked", kind: "list", doc: "The paths whose links were made or changed.", returned: "success" }],
+    diff_mode: "full",
     action_plugin: true,
 };

@@ -45,7 +45,7 @@ impl Module for ReleaseLink {
         let shared = shared_links(&options.shared_paths, &options.shared_files);
         let layout = options.layout();
         let Some(root) = Root::open_if_there(&layout)? else {
-            return absent(&options, context, shared.paths.len());
+            return absent(&options, context, &shared.paths);
         };
         let (root, _) = root.changing(&options.deployer, context.check_mode)?;
         let there = match root.releases_if_there()? {
@@ -53,7 +53,7 @@ impl Module for ReleaseLink {
             None => false,
         };
         if !there {
-            return absent(&options, context, shared.paths.len());
+            return absent(&options, context, &shared.paths);
         }
         let release = root.releases()?.open_dir(&options.version)?;
         let planned = links::missing(&release, &shared.paths, |path| layout.shared_target(path))?;
@@ -104,11 +104,21 @@ fn verb(context: &Context) -> &'static str {
 }
 
 /// In check mode the release has not been made; otherwise it is an error.
-fn absent(options: &Options, context: &Context, count: usize) -> Result<Outcome, Failure> {
+fn absent(options: &Options, context: &Context, paths: &[RelPath]) -> Result<Outcome, Failure> {
+    let layout = options.layout();
+    let path = layout.release_path(&options.version);
     if context.check_mode {
-        return Ok(Outcome::new(count > 0).msg(format!("would link {count} shared paths")));
+        let line =
+            |path: &RelPath| format!("{path}: link to {}", layout.shared_target(path).display());
+        let diff = Diff {
+            header: path.display().to_string(),
+            before: paths.iter().map(|path| format!("{path}: absent")).collect(),
+            after: paths.iter().map(line).collect(),
+        };
+        return Ok(Outcome::new(!paths.is_empty())
+            .msg(format!("would link {} shared paths", paths.len()))
+            .diff(diff));
     }
-    let path = options.layout().release_path(&options.version);
     Err(Failure::new("no_release", format!("cannot link release {}", options.version))
         .cause(format!("'{}' does not exist", path.display()))
         .remedy("deploy it first (release_unpack or release_copy)")

@@ -37,5 +37,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "removed_files", kind: "int", doc: "Files and links removed.", returned: "O(wait=true)" },
         ReturnSpec { name: "removed_directories", kind: "int", doc: "Directories removed.", returned: "O(wait=true)" },
     ],
+    diff_mode: "full",
     action_plugin: true,
 };

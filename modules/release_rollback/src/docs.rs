@@ -34,5 +34,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "releases_path", kind: "str", doc: "The directory of the releases.", returned: "success" },
         ReturnSpec { name: "releases", kind: "list", doc: "All releases before the rollback, as M(oxistrano.deploy.release_info) shows them.", returned: "success" },
     ],
+    diff_mode: "full",
     action_plugin: true,
 };

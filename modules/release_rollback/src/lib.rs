@@ -44,7 +44,7 @@ release_options! {
         unlock: bool, default = Some(Literal::Flag(false));
         /// Take the lock from the holder who took it at this time. The action plugin sets it when
         /// it has found that the controlling process of that deploy has died.
-        take_over: Option<String>;
+        take_over: Option<String>, internal = true;
     }
 }
 

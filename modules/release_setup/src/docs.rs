@@ -59,5 +59,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "live", kind: "str", doc: "The release that is live.", returned: "O(state=failed)" },
         ReturnSpec { name: "lock", kind: "dict", doc: "The lock: kind, version, since, user, deployer.", returned: "when the lock is held by another, and with O(state=unlocked)" },
     ],
+    diff_mode: "full",
     action_plugin: true,
 };

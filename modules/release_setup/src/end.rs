@@ -1,7 +1,7 @@
 //! `state=finished`, `failed` and `unlocked`: closes a deploy.
 
 use oxistrano_core::json::json;
-use oxistrano_core::{clock, remove, Context, Failure, Outcome};
+use oxistrano_core::{clock, remove, Context, Diff, Failure, Outcome};
 use oxistrano_releases::{
     replaced, switch, trash, EventKind, Lock, LockKind, Outcome as Ending, Root, State, Version,
     STAGING_NAME,
@@ -19,12 +19,27 @@ pub fn finish(options: &Options, context: &Context) -> Result<Outcome, Failure> 
         return Ok(Outcome::new(false).msg("nobody deploys here"));
     };
     if context.check_mode {
-        return Ok(Outcome::new(true).msg("would free the lock"));
+        return Ok(Outcome::new(true).msg("would free the lock").diff(freed(&root, &lock)));
     }
     // Whatever goes wrong, the deploy is over.
     let closed = close_well(options, &root, &lock);
     root.free_lock()?;
-    Ok(Outcome::new(true).msg("the lock is free").warnings(closed?))
+    let outcome = Outcome::new(true).msg("the lock is free").diff(freed(&root, &lock));
+    Ok(outcome.warnings(closed?))
+}
+
+/// What `--diff` shows.
+fn freed(root: &Root, lock: &Lock) -> Diff {
+    let kind = match lock.kind {
+        LockKind::Deploy => "deploy of",
+        LockKind::Rollback => "rollback to",
+    };
+    let held = format!("lock: {kind} {}", lock.version.as_deref().unwrap_or("a release"));
+    Diff {
+        header: root.layout().deploy_to.to_string(),
+        before: vec![held],
+        after: vec!["lock: free".to_owned()],
+    }
 }
 
 fn close_well(options: &Options, root: &Root, lock: &Lock) -> Result<Vec<String>, Failure> {
@@ -69,11 +84,14 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         return Ok(Outcome::new(false).msg("Nothing was deployed: there is no deploy root."));
     };
     // If the lock is not ours, nothing else is: neither what is in progress nor the lock.
-    if !matches!(root.require_unlocked(&options.deployer), Ok(Some(_))) {
+    let Ok(Some(held)) = root.require_unlocked(&options.deployer) else {
         return Ok(Outcome::new(false).msg(what_is_live(&root)?).value("live", live(&root)?));
-    }
+    };
+    let diff = freed(&root, &held);
     if context.check_mode {
-        return Ok(Outcome::new(true).msg("would remove the unfinished release and free the lock"));
+        return Ok(Outcome::new(true)
+            .msg("would remove the unfinished release and free the lock")
+            .diff(diff));
     }
     let (root, lock) = root.changing(&options.deployer, false)?;
     let Some(lock) = lock else {
@@ -105,6 +123,7 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     }
     Ok(Outcome::new(true)
         .msg(text)
+        .diff(diff)
         .value("removed", left.removed)
         .value("put_back", left.put_back)
         .value("switched", switched)
@@ -181,13 +200,20 @@ pub fn unlock(options: &Options, context: &Context) -> Result<Outcome, Failure> 
     let Some(root) = Root::open_if_there(&options.layout())? else {
         return Ok(Outcome::new(false).msg("there is no deploy root"));
     };
+    let header = root.layout().deploy_to.to_string();
+    let diff = |held: &str| Diff {
+        header: header.clone(),
+        before: vec![format!("lock: {held}")],
+        after: vec!["lock: free".to_owned()],
+    };
     match root.unlock(context.check_mode)? {
         None => Ok(Outcome::new(false).msg("the lock is free")),
         Some((held, _)) if context.check_mode => {
-            Ok(Outcome::new(true).msg(format!("would free the lock: {held}")))
+            Ok(Outcome::new(true).msg(format!("would free the lock: {held}")).diff(diff(&held)))
         }
         Some((held, lock)) => Ok(Outcome::new(true)
             .msg(format!("freed the lock: {held}"))
+            .diff(diff(&held))
             .value("lock", lock.map(|lock| json!(lock)))),
     }
 }

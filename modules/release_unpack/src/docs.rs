@@ -60,5 +60,6 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "shared_files", kind: "int", doc: "Files that are shared with the earlier release (O(unchanged)).", returned: "changed" },
         ReturnSpec { name: "shared_bytes", kind: "int", doc: "Bytes of these.", returned: "changed" },
     ],
+    diff_mode: "full",
     action_plugin: true,
 };

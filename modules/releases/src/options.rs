@@ -39,7 +39,7 @@ macro_rules! release_options {
                     default = Some($crate::core::Literal::Text("current"));
                 /// Who deploys. The action plugin fills it in with the controlling process, by
                 /// which the lock knows its holder again; there is no need to set it.
-                deployer: $crate::Deployer;
+                deployer: $crate::Deployer, internal = true;
             }
             $($rest)*
         }

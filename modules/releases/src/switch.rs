@@ -8,7 +8,7 @@ use oxistrano_tree::{copy_tree, sync_tree, CopyOptions, SyncOptions};
 
 use crate::options::Via;
 use crate::release::REVISION;
-use crate::root::Root;
+use crate::root::{Layout, Root};
 use crate::{durable, links, replaced, shared_links, trash, EventKind, Version};
 
 /// Names the shared paths of a release for an `rsync` into `current`: what the upstream
@@ -57,18 +57,30 @@ pub struct Switched {
 /// has put there.
 pub fn plan(root: &Root, version: &Version, via: Via, shared: &[RelPath]) -> Result<Plan, Failure> {
     let layout = root.layout();
+    let release = root.releases_if_there()?.map(|dir| dir.lookup(version)).transpose()?.flatten();
+    if !release.is_some_and(|info| info.is_dir()) {
+        let path = layout.release_path(version);
+        return Err(Failure::new(NO_RELEASE, format!("cannot activate {version}"))
+            .cause(format!("there is no release '{}'", path.display()))
+            .remedy("deploy it first (release_unpack or release_copy)")
+            .state("Nothing was changed.")
+            .path(path));
+    }
+    let shared = if shared.is_empty() { known_shared(root, version)? } else { shared.to_vec() };
+    Ok(Plan { shared, ..plan_ahead(root, version, via)? })
+}
+
+/// The same for a release that is still to be made, in check mode.
+///
+/// # Errors
+/// When something stands at `current` that no deploy has put there.
+pub fn plan_ahead(root: &Root, version: &Version, via: Via) -> Result<Plan, Failure> {
+    let layout = root.layout();
     let cannot = |code, cause: String| {
         Failure::new(code, format!("cannot activate {version}"))
             .cause(cause)
             .state("Nothing was changed.")
     };
-    let release = root.releases_if_there()?.map(|dir| dir.lookup(version)).transpose()?.flatten();
-    if !release.is_some_and(|info| info.is_dir()) {
-        let path = layout.release_path(version);
-        return Err(cannot(NO_RELEASE, format!("there is no release '{}'", path.display()))
-            .remedy("deploy it first (release_unpack or release_copy)")
-            .path(path));
-    }
     let current = layout.current_path();
     let now = match root.dir().lookup(&layout.current_dir)? {
         None => Now::Nothing,
@@ -106,7 +118,7 @@ pub fn plan(root: &Root, version: &Version, via: Via, shared: &[RelPath]) -> Res
         via,
         now,
         target: layout.link_target(version),
-        shared: if shared.is_empty() { known_shared(root, version)? } else { shared.to_vec() },
+        shared: Vec::new(),
     })
 }
 
@@ -162,6 +174,28 @@ fn revision_of(releases: &Dir, version: &Version) -> Result<Option<String>, Fail
     }))
 }
 
+/// For `--diff`, where there is no deploy root yet.
+pub fn first_diff(layout: &Layout, version: &Version, via: Via) -> Diff {
+    diff(layout, &Now::Nothing, via, &layout.link_target(version))
+}
+
+fn diff(layout: &Layout, now: &Now, via: Via, target: &Path) -> Diff {
+    let before = match now {
+        Now::Nothing => "absent".to_owned(),
+        Now::Link(target) => format!("link to {}", target.display()),
+        Now::Directory => "directory".to_owned(),
+    };
+    let after = match via {
+        Via::Symlink => format!("link to {}", target.display()),
+        Via::Rsync => format!("directory, a copy of {}", target.display()),
+    };
+    Diff {
+        header: layout.current_path().display().to_string(),
+        before: vec![before],
+        after: vec![after],
+    }
+}
+
 impl Plan {
     /// Whether anything has to be done. A copy is compared when it is made.
     pub fn is_needed(&self) -> bool {
@@ -170,20 +204,7 @@ impl Plan {
 
     /// For `--diff`.
     pub fn diff(&self, root: &Root) -> Diff {
-        let before = match &self.now {
-            Now::Nothing => "absent".to_owned(),
-            Now::Link(target) => format!("link to {}", target.display()),
-            Now::Directory => "directory".to_owned(),
-        };
-        let after = match self.via {
-            Via::Symlink => format!("link to {}", self.target.display()),
-            Via::Rsync => format!("directory, a copy of {}", self.target.display()),
-        };
-        Diff {
-            header: root.layout().current_path().display().to_string(),
-            before: vec![before],
-            after: vec![after],
-        }
+        diff(root.layout(), &self.now, self.via, &self.target)
     }
 
     /// Does it and writes it into the history. With `durable`, only once the release is on the

@@ -3,6 +3,7 @@
 
 mod archive;
 mod binary;
+mod declared;
 mod manifest;
 mod reply;
 mod root;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
 
-use oxistrano_harness::{json, Reply, Root, Value};
+use oxistrano_harness::{app, json, Reply, Root, Shop, Value};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_oxistrano");
 
@@ -55,5 +55,53 @@ fn what_a_module_starts_in_the_background_is_the_same_module() {
     while trash() > 0 {
         assert!(started.elapsed().as_secs() < 30, "nobody empties the trash");
         std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Each module once with `--check --diff`, where it would change something if it ever does. What
+/// the replies must have, the harness knows from the documentation.
+#[test]
+fn every_module_shows_with_check_and_diff_what_it_is_documented_to_show() {
+    let root = Root::with(&["1", "2", "3"]);
+    root.begin("4", &app("4"), &json!({}));
+    let archive = root.archive("a.tar", &oxistrano_harness::tar(&app("5")));
+    root.write("src/index.php", "");
+    let shop = Shop::with_own_vars();
+    shop.answer("setup:db:status", "echo 'All modules are up to date.'");
+    shop.answer("app:config:status", "echo 'Config files are up to date.'");
+    shop.program(
+        "crontab",
+        "[ \"$1\" = -l ] && echo \"* * * * * $OXISTRANO_ROOT/bin/magento cron:run\"",
+    );
+    for module in oxistrano::MODULES {
+        let reply = match module.name {
+            "release_activate" => root.check(module.name, json!({"version": "4"})).changed(),
+            "release_copy" => {
+                let src = root.at("src").display().to_string();
+                root.check(module.name, json!({"version": "4", "src": src})).changed()
+            }
+            "release_info" => root.check(module.name, json!({})).unchanged(),
+            "release_link" => {
+                let shared = json!({"version": "4", "shared_paths": ["var"]});
+                root.check(module.name, shared).changed()
+            }
+            "release_prune" => root.check(module.name, json!({"keep": 1})).changed(),
+            "release_rollback" => root.check(module.name, json!({})).changed(),
+            "release_setup" => root.check(module.name, json!({"version": "5"})).changed(),
+            "release_unpack" => {
+                let src = json!({"version": "4", "src": archive, "remote_src": true});
+                root.check(module.name, src).changed()
+            }
+            "magento_cache" => shop.check(module.name, json!({"state": "flushed"})).changed(),
+            "magento_cron" => shop.check(module.name, json!({"state": "held"})),
+            "magento_consumers" => shop.check(module.name, json!({"state": "held"})),
+            "magento_maintenance" => shop.check(module.name, json!({"state": "raised"})).changed(),
+            "magento_status" => shop.check(module.name, json!({})).unchanged(),
+            "magento_upgrade" => shop.check(module.name, json!({})).changed(),
+            // Without a php-fpm it fails; its own tests have one.
+            "php_fpm" => root.check(module.name, json!({"deploy_to": null, "state": "reloaded"})),
+            other => panic!("no case for {other}"),
+        };
+        drop(reply);
     }
 }
