@@ -59,8 +59,9 @@ impl Mode {
             Mode::Fixed(fixed) => *fixed,
             Mode::Changes(changes) => changes.iter().fold(mode & 0o7777, |mode, change| {
                 let x = change.conditional_x && (is_dir || mode & 0o111 != 0);
-                let copied = change.copied.iter().fold(0, |bits, shift| bits | (mode >> shift & 7));
-                let bits = change.bits | copied * 0o111 | if x { 0o111 } else { 0 };
+                let copied =
+                    change.copied.iter().fold(0, |bits, shift| bits | ((mode >> shift) & 7));
+                let bits = change.bits | (copied * 0o111) | if x { 0o111 } else { 0 };
                 let bits = bits & change.who & !change.spared;
                 match change.op {
                     '+' => mode | bits,

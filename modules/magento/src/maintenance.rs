@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 
 use oxistrano_core::json::{self, json, Value};
 use oxistrano_core::{clock, users, AbsPath, Dir, Failure, RelPath};
@@ -86,21 +87,27 @@ impl Addresses {
     /// Checks addresses.
     ///
     /// # Errors
-    /// When one could not stand in Magento's file.
+    /// When no visitor can come from one: Magento compares it with the visitor's address.
     pub fn new(addresses: &[String]) -> Result<Self, Failure> {
-        let bad = |address: &&String| {
-            address.is_empty() || address.contains(|c: char| c.is_whitespace() || c == ',')
-        };
-        match addresses.iter().find(bad) {
+        match addresses.iter().find(|address| !is_address(address)) {
             Some(address) => Err(Failure::new(
                 "bad_address",
                 format!("cannot allow the address '{}'", address.escape_debug()),
             )
-            .cause("Magento wants addresses without blanks and commas")
+            .cause("Magento compares it with a visitor's address, and never looks a name up")
+            .remedy("give an IP address, as 203.0.113.7 or 2001:db8::7, or a range of them, as 203.0.113.0/24")
             .state("Nothing was changed.")),
             None => Ok(Self(addresses.join(","))),
         }
     }
+}
+
+/// An address, or a range as Magento 2.4.4 and later know it.
+fn is_address(text: &str) -> bool {
+    let (address, length) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    length.is_none_or(|length| length.parse::<u8>().is_ok_and(|length| length <= most))
 }
 
 impl Places {
@@ -591,7 +598,25 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "1.2.3.4,::1");
         places.allow(&Addresses::new(&[]).unwrap()).unwrap();
         assert!(!file.exists());
-        assert!(Addresses::new(&["1.2.3.4, 5".into()]).is_err());
+        for known in ["203.0.113.7", "2001:db8::7", "::ffff:1.2.3.4", "203.0.113.0/24", "fd00::/8"]
+        {
+            assert!(Addresses::new(&[known.into()]).is_ok(), "{known}");
+        }
+        // What no visitor's address can be.
+        for wrong in [
+            "1.2.3.4, 5",
+            "example.com",
+            "localhost",
+            "",
+            " ::1",
+            "1.2.3.4:80",
+            "1.2.3",
+            "10.0.0.*",
+            "::1/129",
+        ] {
+            let text = Addresses::new(&["::1".into(), wrong.into()]).unwrap_err().to_string();
+            assert!(text.contains("never looks a name up"), "{wrong}: {text}");
+        }
     }
 
     #[test]
