@@ -13,6 +13,7 @@ pub mod clock;
 pub mod command;
 mod convert;
 pub mod dir;
+pub mod effective;
 mod failure;
 pub mod input;
 pub mod interrupt;

@@ -41,8 +41,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
          watches it. Whatever becomes of them, of the play or of php-fpm, the name leads to php-fpm again: \
          after O(hold) seconds, within a second when one of them is killed, and by the next run of this module, with any \
          O(state), when both are (a warning says so). C(docs/hold.md) has the design.",
-        "O(state=held) needs a unix socket that php-fpm has made itself, in a directory of root's (or of the user whose \
-         php-fpm it is). Debian's C(/run/php) belongs to the web user. Connections that the web server keeps open \
+        "O(state=held) needs a unix socket that php-fpm has made itself, in a directory of root's, or of the user to \
+         whom the socket belongs, as in Debian's C(/run/php). Connections that the web server keeps open \
          (C(fastcgi_keep_conn)) are not held.",
         "To see the workers' sockets, the configuration and to signal, run as root (become).",
     ],

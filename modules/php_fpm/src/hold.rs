@@ -25,6 +25,9 @@ pub use place::door;
 use place::{Place, Seen};
 
 const NOTHING: &str = "Nothing was changed.";
+/// What to do about a directory.
+const ELSEWHERE: &str = "let the pool listen in a directory of root's (listen = /run/shop/php-fpm.sock, made by \
+    RuntimeDirectory= or tmpfiles.d), or use the maintenance page (magento2_upgrade_mode: maintenance)";
 /// For a holder to begin.
 const BEGIN: Duration = Duration::from_secs(5);
 /// For the requests in flight to end; a third of the hold if that is less.
@@ -45,7 +48,7 @@ fn cannot(code: &'static str, cause: impl std::fmt::Display) -> Failure {
 /// When it cannot be put back.
 pub fn repair(address: &Address, context: &Context) -> Result<Option<String>, Failure> {
     let Address::Unix(path) = address else { return Ok(None) };
-    // In a directory of others there never was one.
+    // In a directory that is not trusted there never was one.
     let Ok(place) = Place::of(path) else { return Ok(None) };
     let seen = place.look()?;
     if seen.is_clean() || seen.is_held() && place.answers() {
@@ -69,10 +72,12 @@ pub fn held(pool: &Pool, limits: Limits, context: &Context) -> Result<Outcome, F
             .remedy("let it listen on a unix socket, or use the maintenance page (magento2_upgrade_mode: maintenance)"));
     };
     let place = Place::of(path).map_err(|why| {
-        cannot("untrusted_directory", format!("{why}: others could put a socket in the place of php-fpm's")).path(path).remedy(
-            "let the pool listen in a directory of root's (listen = /run/shop/php-fpm.sock, made by \
-             RuntimeDirectory= or tmpfiles.d), or use the maintenance page (magento2_upgrade_mode: maintenance)",
+        cannot(
+            "untrusted_directory",
+            format!("{why}: others could put a socket in the place of php-fpm's"),
         )
+        .path(path)
+        .remedy(ELSEWHERE)
     })?;
     let seen = place.look()?;
     if seen.is_held() {
@@ -163,6 +168,15 @@ pub fn pause(pool: &Pool) -> Result<Option<Pause>, Failure> {
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
 fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
     let master = act::the_master(pool, "hold the requests of")?;
+    let socket = place.dir.lookup(&place.known)?;
+    if let (Some(owner), Some(socket)) = (&place.owner, &socket) {
+        if (socket.uid(), socket.gid()) != (owner.uid, owner.gid) {
+            return Err(cannot("not_holdable", format!(
+                "'{}' belongs to user id {} (group {}), who cannot make a socket of user id {} (group {})",
+                place.dir.path().display(), owner.uid, owner.gid, socket.uid(), socket.gid(),
+            )).remedy(ELSEWHERE));
+        }
+    }
     if !place.is_short() {
         return Err(cannot("not_holdable", "the path of its socket is too long for a second name")
             .remedy("use one with at most 92 bytes"));
@@ -176,7 +190,9 @@ fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
         .remedy("use the maintenance page (magento2_upgrade_mode: maintenance)"));
     }
     let known = place.dir.at(&place.known);
+    let acting = place.as_owner()?;
     let socket = try_unix(&known).or_fail("connect to", &known)?;
+    drop(acting);
     let name =
         getpeername(&socket).ok().flatten().and_then(|name| SocketAddrUnix::try_from(name).ok());
     let bound = name

@@ -230,6 +230,8 @@ impl Holder {
 
     /// Connects those that wait, the first first. Returns whether any still does.
     fn connect(&mut self, give_up: bool) -> bool {
+        // To what that user could connect to as well, whatever the names lead to by now.
+        let Ok(_acting) = self.place.as_owner() else { return true };
         for line in self.lines.iter_mut().filter(|line| line.is_held()) {
             let by_handle = PathBuf::from(format!("/proc/self/fd/{}", self.door.as_raw_fd()));
             let known = self.place.dir.at(&self.place.known);
@@ -237,7 +239,8 @@ impl Holder {
             match try_unix(&by_handle).or_else(|error| match error {
                 // By its path, which may lead to another directory by now: as trusted as the first?
                 Errno::CONNREFUSED
-                    if !self.place.is_held_by(&self.me) && Place::of(&known).is_ok() =>
+                    if !self.place.is_held_by(&self.me)
+                        && Place::of(&known).is_ok_and(|now| now.owner.is_none()) =>
                 {
                     try_unix(&known)
                 }
@@ -315,6 +318,7 @@ fn start_watcher(place: &Place, seconds: u64) -> Result<OwnedFd, Failure> {
 
 /// A socket of that name that everybody may connect to who may connect to `like`.
 fn listen_at(place: &Place, name: &Path, like: &Info) -> Result<OwnedFd, Failure> {
+    let _acting = place.as_owner()?;
     let path = place.dir.at(name);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);

@@ -9,6 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::dir::Info;
+use oxistrano_core::effective::Acting;
+use oxistrano_core::users::{self, User};
 use oxistrano_core::{trusted, Dir, Failure, IoContext};
 use oxistrano_fastcgi::{try_unix, Address};
 use rustix::fs::{flock, FlockOperation};
@@ -25,11 +27,14 @@ const LONGEST: usize = 107;
 /// For the names to be changed by somebody else.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A pool's socket, in a directory in which nobody else can put anything.
+/// A pool's socket: in a directory in which nobody else can put anything, or, for root, in one of another user's, in
+/// which everything is done as that user.
 #[derive(Debug)]
 pub struct Place {
     pub dir: Dir,
     pub known: OsString,
+    /// That user.
+    pub owner: Option<User>,
 }
 
 /// What stands there.
@@ -62,6 +67,7 @@ struct Lock<'a>(&'a Place, #[expect(dead_code, reason = "held")] File);
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
         if self.0.look().is_ok_and(|seen| seen.is_clean()) {
+            let _acting = self.0.as_owner();
             let _ = self.0.dir.remove_file(self.0.beside(LOCK));
         }
     }
@@ -71,27 +77,45 @@ impl Place {
     /// Where a socket really is, links followed.
     ///
     /// # Errors
-    /// Why its directory is not trusted, with a subject: `'/run/php' belongs to user id 33`.
-    #[expect(clippy::disallowed_methods, reason = "the root directory")]
+    /// Why its directory is not trusted, with a subject: `'/run/php' can be written by others`.
     pub fn of(path: &Path) -> Result<Self, String> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|e| e.to_string())?;
-        let there = trusted::chain_with_links(rustix::fd::AsFd::as_fd(&root), path)?;
-        let path = match there {
-            Some(there) => trusted::path_of(there).map_err(|error| error.to_string())?,
-            // Nothing has that name. Then it is no link either.
-            None => path.to_owned(),
-        };
+        let there = follow(path).or_else(|why| match (path.parent(), path.file_name()) {
+            // The name is its owner's to give. No link of that user's is followed: it is no socket.
+            (Some(parent), Some(name)) if users::is_root() => {
+                follow(parent).map(|real| real.join(name)).map_err(|_| why)
+            }
+            _ => Err(why),
+        });
+        let path = there?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(format!("'{}' names no socket", path.display()));
         };
         // Once more without links: by this path the kernel lists what is bound there.
         let real = Dir::open(parent).and_then(|dir| trusted::path_of(&dir).or_fail("open", parent));
         let dir = real.and_then(|real| Dir::open(&real)).map_err(|failure| failure.to_string())?;
-        if !dir.is_ours_alone().map_err(|failure| failure.to_string())? {
+        Self::in_dir(dir, name)
+    }
+
+    fn in_dir(dir: Dir, known: &OsStr) -> Result<Self, String> {
+        let info = dir.info().map_err(|failure| failure.to_string())?;
+        if info.mode() & 0o022 != 0 {
             return Err(format!("'{}' can be written by others", dir.path().display()));
         }
-        Ok(Self { dir, known: name.to_owned() })
+        let (uid, path) = (info.uid(), dir.path().display().to_string());
+        let owner = match uid {
+            uid if trusted::is_owner(uid) => None,
+            uid if users::is_root() => {
+                let owner = users::by_id(uid).map_err(|failure| failure.to_string())?;
+                Some(owner.ok_or(format!("'{path}' belongs to user id {uid}, whom nobody knows"))?)
+            }
+            uid => return Err(format!("'{path}' belongs to user id {uid}")),
+        };
+        Ok(Self { dir, known: known.to_owned(), owner })
+    }
+
+    /// While this is there, everything is done as the user whose directory it is.
+    pub fn as_owner(&self) -> Result<Option<Acting>, Failure> {
+        self.owner.as_ref().map(|owner| Acting::user(owner.uid, owner.gid)).transpose()
     }
 
     /// The one that this process was started for: the directory is its standard input.
@@ -100,7 +124,9 @@ impl Place {
         // With its path: by that the kernel lists what is bound there.
         let dir = Dir::open(&trusted::path_of(&given).or_fail("open", given.path())?)?;
         match dir.info()?.same_file(&given.info()?) {
-            true => Ok(Self { dir, known: known.to_owned() }),
+            true => {
+                Self::in_dir(dir, known).map_err(|why| Failure::new("untrusted_directory", why))
+            }
             false => Err(Failure::new("moved", "the socket's directory was moved")),
         }
     }
@@ -179,6 +205,7 @@ impl Place {
     ) -> Result<(T, Info, OwnedFd), Failure> {
         let (holder, pool) = (self.beside(HOLDER), self.beside(POOL));
         let made = make(holder.as_ref(), socket)?;
+        let _acting = self.as_owner()?;
         let link = |from: &OsStr, to: &OsStr| {
             linkat(&self.dir, from, &self.dir, to, AtFlags::empty())
                 .or_fail("make a second name of", self.dir.at(from))
@@ -221,6 +248,7 @@ impl Place {
     }
 
     fn restore(&self, of: Option<&Info>) -> Result<bool, Failure> {
+        let _acting = self.as_owner()?;
         let seen = self.look()?;
         let is_meant = |holder: &Info| of.is_none_or(|of| of.same_file(holder));
         if !seen.holder.as_ref().is_none_or(is_meant) {
@@ -262,12 +290,14 @@ impl Place {
 
     /// Whether somebody listens behind the known name.
     pub fn answers(&self) -> bool {
+        let Ok(_acting) = self.as_owner() else { return false };
         answers(&self.dir.at(&self.known))
     }
 
     /// Who removes its file has it: who waits for it looks whether the file is still there.
     fn lock(&self) -> Result<Lock<'_>, Failure> {
         let (name, end) = (self.beside(LOCK), Instant::now() + PATIENCE);
+        let _acting = self.as_owner()?;
         loop {
             let file = self.dir.open_to_write(&name, OFlags::empty(), 0o600)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -284,6 +314,18 @@ impl Place {
                 Err(error) => return Err(Failure::io("lock", &self.dir.at(&name), error)),
             }
         }
+    }
+}
+
+/// The path without links, if each directory and link on the way is root's or ours; as it is, if nothing is there.
+#[expect(clippy::disallowed_methods, reason = "the root directory")]
+fn follow(path: &Path) -> Result<PathBuf, String> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|error| error.to_string())?;
+    match trusted::chain_with_links(rustix::fd::AsFd::as_fd(&root), path)? {
+        Some(there) => trusted::path_of(there).map_err(|error| error.to_string()),
+        // Then it is no link either.
+        None => Ok(path.to_owned()),
     }
 }
 

@@ -25,7 +25,7 @@ const NOTE: &str =
 const BODY: &str = "<?php $in = fopen('php://input', 'r'); $sum = hash_init('md5'); \
     hash_update_stream($sum, $in); echo hash_final($sum), ' ', str_repeat('x', 3000000);";
 
-fn started(setup: Setup) -> Option<Fpm> {
+pub fn started(setup: Setup) -> Option<Fpm> {
     let fpm = Fpm::start(setup)?;
     fpm.write("releases/1/pub/note.php", NOTE);
     fpm.write("releases/1/pub/body.php", BODY);
@@ -35,16 +35,16 @@ fn started(setup: Setup) -> Option<Fpm> {
     Some(fpm)
 }
 
-fn path(fpm: &Fpm) -> PathBuf {
+pub fn path(fpm: &Fpm) -> PathBuf {
     fpm.scratch.path().join("fpm.sock")
 }
 
-fn socket_of(fpm: &Fpm) -> fs::Metadata {
+pub fn socket_of(fpm: &Fpm) -> fs::Metadata {
     fs::symlink_metadata(path(fpm)).unwrap()
 }
 
 /// What stands beside the socket.
-fn beside(fpm: &Fpm) -> Vec<String> {
+pub fn beside(fpm: &Fpm) -> Vec<String> {
     let names = fs::read_dir(fpm.scratch.path()).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     names.filter(|name| name.contains("oxistrano")).collect()
@@ -63,14 +63,14 @@ fn ask_for(address: &Address, script: &Path, id: &str) -> Option<Response> {
 type Answered = (String, Option<u16>, Duration);
 
 /// Requests without a pause, by four clients.
-struct Load {
+pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Vec<Answered>>>,
 }
 
 impl Load {
-    fn on(fpm: &Fpm) -> Self {
+    pub fn on(fpm: &Fpm) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
         let clients = (0..4).map(|client| {
@@ -101,7 +101,7 @@ impl Load {
 
     /// All were answered, each once. Returns how many, and the slowest.
     #[track_caller]
-    fn end(self, fpm: &Fpm) -> (usize, Duration) {
+    pub fn end(self, fpm: &Fpm) -> (usize, Duration) {
         sleep(SECOND / 2);
         self.stop.store(true, Ordering::Relaxed);
         let all: Vec<_> =
@@ -117,7 +117,7 @@ impl Load {
 }
 
 /// One request that waits.
-fn waiting(fpm: &Fpm, id: &'static str) -> JoinHandle<Option<Response>> {
+pub fn waiting(fpm: &Fpm, id: &'static str) -> JoinHandle<Option<Response>> {
     let (address, script) = (fpm.address.clone(), fpm.at("releases/1/pub/note.php"));
     let one = thread::spawn(move || ask_for(&address, &script, id));
     sleep(SECOND / 5);
@@ -125,14 +125,14 @@ fn waiting(fpm: &Fpm, id: &'static str) -> JoinHandle<Option<Response>> {
 }
 
 #[track_caller]
-fn hold(fpm: &Fpm) -> Value {
+pub fn hold(fpm: &Fpm) -> Value {
     let reply = fpm.run(json!({"state": "held"})).changed();
     assert_eq!((&reply["held"], &reply["in_flight"]), (&json!(true), &json!(0)), "{reply}");
     reply.value().clone()
 }
 
 #[track_caller]
-fn release(fpm: &Fpm) {
+pub fn release(fpm: &Fpm) {
     let reply = fpm.run(json!({"state": "released"})).changed();
     assert_eq!(reply["held"], false);
     leads_to_fpm(fpm);
@@ -140,7 +140,7 @@ fn release(fpm: &Fpm) {
 
 /// Nothing of ours is left, and what is asked is answered.
 #[track_caller]
-fn leads_to_fpm(fpm: &Fpm) {
+pub fn leads_to_fpm(fpm: &Fpm) {
     let response = get(&fpm.address, &fpm.at("releases/1/pub/index.php"));
     assert_eq!(response.expect("php-fpm").status, 200);
     assert_eq!(beside(fpm), Vec::<String>::new());
@@ -149,7 +149,7 @@ fn leads_to_fpm(fpm: &Fpm) {
 }
 
 /// The processes that hold (`hold`) or watch (`watch`) in this directory.
-fn processes(fpm: &Fpm, what: &str) -> Vec<Pid> {
+pub fn processes(fpm: &Fpm, what: &str) -> Vec<Pid> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let word = format!("\0--oxistrano-{what}\0");
@@ -165,14 +165,14 @@ fn processes(fpm: &Fpm, what: &str) -> Vec<Pid> {
 }
 
 #[track_caller]
-fn only(fpm: &Fpm, what: &str) -> Pid {
+pub fn only(fpm: &Fpm, what: &str) -> Pid {
     let found = processes(fpm, what);
     assert_eq!(found.len(), 1, "{what}: {found:?}");
     found[0]
 }
 
 #[track_caller]
-fn within(time: Duration, what: &str, done: impl Fn() -> bool) {
+pub fn within(time: Duration, what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < time, "not within {time:?}: {what}");
@@ -547,20 +547,23 @@ fn a_request_that_takes_too_long_is_said() {
 }
 
 #[test]
-fn a_directory_of_the_web_users_is_refused() {
+fn a_directory_in_which_the_sockets_owner_cannot_be_acted_for_is_refused() {
     if !is_root() {
         return not_checked("directories of another user");
     }
     let Some(fpm) = started(Setup::default()) else { return };
     let before = socket_of(&fpm).ino();
-    for (owner, mode, says) in
-        [(65534, 0o755, "belongs to user id 65534"), (0, 0o777, "can be written by others")]
-    {
+    for (owner, mode, code, says) in [
+        (NOBODY, 0o755, "not_holdable", "belongs to user id 65534"),
+        (0, 0o777, "untrusted_directory", "can be written by others"),
+        (NOBODY, 0o775, "untrusted_directory", "can be written by others"),
+        (4_000_000, 0o755, "untrusted_directory", "whom nobody knows"),
+    ] {
         chown(fpm.scratch.path(), Some(owner), None).unwrap();
         fs::set_permissions(fpm.scratch.path(), Permissions::from_mode(mode)).unwrap();
         for check in [true, false] {
             let arguments = json!({"state": "held", "_ansible_check_mode": check});
-            let reply = fpm.run(arguments).failed("untrusted_directory");
+            let reply = fpm.run(arguments).failed(code);
             reply.says([says, "maintenance page", "Nothing was changed."]);
         }
         fpm.run(json!({"state": "released"})).unchanged().says(["no request is held"]);

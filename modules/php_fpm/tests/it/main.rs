@@ -3,6 +3,7 @@
 mod common;
 mod fake;
 mod hold;
+mod hold_as_owner;
 mod impostor;
 mod opcache;
 mod reload;
