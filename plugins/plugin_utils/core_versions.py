@@ -17,12 +17,18 @@ Each part says since when it is so, and what can go once no older version is sup
 * 2.22 no longer shows the raw output of a command at C(-vvv), as it has secrets that are not known yet. Nothing here
   does with any version.
 
+The same in all of them, but private: a lookup is not told which task asks, so C(current_task) looks who has called it.
+
 Not needed here: C(sleep 0), which up to 2.20 is added to each command, is not where C(executable) is empty.
 """
 
 from __future__ import annotations
 
-__all__ = ["ENCODING", "NO_TAGS", "Text", "allow_async", "parse_result", "untrusted"]
+import sys
+
+from ansible.playbook.task import Task
+
+__all__ = ["ENCODING", "NO_TAGS", "Text", "allow_async", "current_task", "parse_result", "untrusted"]
 
 try:  # since 2.19
     from ansible.module_utils._internal._datatag import (
@@ -82,3 +88,14 @@ def parse_result(action, answered):
         if stream in parsed:
             parsed.setdefault(f"{stream}_lines", (parsed[stream] or "").splitlines())
     return parsed, is_result
+
+
+def current_task():
+    """The task that is run here; None if none is."""
+    frame = sys._getframe()
+    while frame is not None:
+        task = getattr(frame.f_locals.get("self"), "_task", None)
+        if isinstance(task, Task):
+            return task
+        frame = frame.f_back
+    return None

@@ -406,7 +406,7 @@ def test_a_disk_that_is_too_full_is_said_with_the_sizes(play, root, archive, ove
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", place], check=True)
     try:
         result = play(archive, "1")
-        result.bad(f"there is no room for '{archive}'", "50.3 MB are still to come", "free some space")
+        result.bad(f"there is no room for '{archive}' in '{place}' on the host", "50.3 MB are still to come", "free some space")
         assert "sending" not in result.output
     finally:
         subprocess.run(["umount", place], check=True)

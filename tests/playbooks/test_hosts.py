@@ -122,3 +122,32 @@ def test_become_root_by_su_deploys_and_gives_the_release_to_its_owner(project, a
     project.deploy(artifacts.archive("2"), "2").good()
     project.run(ROLLBACK).good()
     project.root.is_at_rest(live="1", releases=["1"])
+
+
+@pytest.mark.parametrize("how", ["serial: 1", "strategy: free", "strategy: host_pinned"])
+def test_all_hosts_of_a_play_get_one_release_name_and_the_next_deploy_another(two, tmp_path, how):
+    project, roots = two("1")
+    del project.variables["ansistrano_release_version"]
+    text = (
+        f"- hosts: all\n  gather_facts: false\n  {how}\n  roles: [oxistrano.deploy.deploy]\n"
+        "  post_tasks: [{ansible.builtin.wait_for: {timeout: 2}, delegate_to: localhost}]\n"
+        "  vars: {ansible_python_interpreter: '{{ ansible_playbook_python }}'}\n"
+    )
+    playbook = tmp_path / "play.yml"
+    playbook.write_text(text + text)
+    project.run(playbook).good()
+    first, second = roots["web1"].releases()
+    assert roots["web2"].releases() == [first, second] and first < second
+    project.run(Path(__file__).parent / "playbooks/serial.yml").good()
+    assert len(roots["web1"].releases()) == 3 and roots["web2"].releases() == roots["web1"].releases()
+
+
+def test_a_role_that_deploys_twice_in_a_play_names_two_releases_for_all_hosts(two, tmp_path):
+    project, roots = two("1")
+    del project.variables["ansistrano_release_version"]
+    playbook = tmp_path / "play.yml"
+    include = "{ansible.builtin.include_role: {name: oxistrano.deploy.deploy}}"
+    wait = "{ansible.builtin.pause: {seconds: 2}}"
+    playbook.write_text(f"- hosts: all\n  gather_facts: false\n  serial: 1\n  tasks: [{include}, {wait}, {include}]\n")
+    project.run(playbook).good()
+    assert len(roots["web1"].releases()) == 2 and roots["web2"].releases() == roots["web1"].releases()

@@ -128,6 +128,105 @@ def test_limit_takes_the_first_of_the_hosts_that_are_left(magento, shop):
     assert "/web2/" in clean["release"]
 
 
+def test_a_canary_with_an_upgrade_is_refused_and_names_the_hosts_that_it_would_leave_behind(magento, shop):
+    with Watch(shop) as watch:
+        result = magento.deploy("v3", None, "--limit", "web2")
+    result.bad("The database needs an upgrade, and web1, web3 would go on with the old code", "(--limit web2)",
+               "magento2_hosts", "magento2_leave_behind=true", "No host was switched.", "Live is v1")
+    watch.was_never_closed()
+    assert magento.live() == ["v1"] * 3 and magento.flags() == [] and magento.schema() == "old"
+    magento.is_free()
+    recovers(magento)
+
+
+def test_a_canary_with_an_upgrade_does_what_it_is_told(magento, shop):
+    magento.deploy("v3", None, "--limit", "web2", magento2_leave_behind=True).good()
+    assert magento.live() == ["v1", "v3", "v1"] and magento.schema() == "new"
+    magento.reset()
+    magento.deploy("v3", None, "--limit", "web2", magento2_hosts=["web2"]).good()
+    assert magento.schema() == "new"
+    magento.reset()
+    # Whoever deploys to hosts by name says so in the inventory.
+    magento.variables["magento2_hosts"] = ["web1", "web2"]
+    magento.deploy("v3", None, "--limit", "web2,web3").bad("and web1 would go on with the old code", "that host is")
+
+
+@pytest.mark.parametrize(
+    "hosts, groups, left",
+    [
+        ("all", {"shop": ["web1"], "test": ["web2", "web3"]}, []),
+        ("shop", {"shop": ["web1", "web2"], "other": ["web3"]}, ["web2"]),
+        ("shop[0]", {"shop": ["web1", "web2"], "other": ["web3"]}, ["web2"]),
+        ("shop:!old", {"shop": ["web1", "web2", "web3"], "old": ["web3"]}, ["web2"]),
+        ("web", {"web": ["web1", "web3"], "shop": ["web1", "web2", "web3"]}, ["web3"]),
+    ],
+)
+def test_the_hosts_of_a_shop_are_those_of_the_play_that_share_a_group(magento, shop, tmp_path, hosts, groups, left):
+    more = tmp_path / "groups.yml"
+    children = {name: {"hosts": dict.fromkeys(names, {})} for name, names in groups.items()}
+    more.write_text(json.dumps({"all": {"children": children}}))
+    playbook = tmp_path / "play.yml"
+    playbook.write_text((PLAYBOOKS / "magento.yml").read_text().replace("hosts: all", f"hosts: '{hosts}'"))
+    result = magento.deploy("v3", None, "-i", more, "--limit", "web1", playbook=playbook)
+    if left:
+        result.bad(f"and {', '.join(left)} would go on with the old code")
+    else:
+        result.good()
+
+
+@pytest.mark.parametrize("strategy", ["free", "host_pinned", "ansible.builtin.free"])
+@pytest.mark.parametrize("hooks", ["listed", "named"])
+def test_a_strategy_without_an_order_between_hosts_is_refused(magento, shop, tmp_path, strategy, hooks):
+    playbook = tmp_path / "play.yml"
+    text = (PLAYBOOKS / "magento.yml" if hooks == "listed" else NAMED).read_text()
+    playbook.write_text(text.replace("  hosts: all", f"  hosts: all\n  strategy: {strategy}"))
+    with Watch(shop) as watch:
+        magento.deploy("v3", playbook=playbook).bad(f"With strategy: {strategy} no host waits for another", "Nothing was")
+    watch.was_never_closed()
+    assert magento.live() == ["v1"] * 3 and magento.schema() == "old"
+    magento.is_free()
+    # One host waits for nobody.
+    magento.deploy("v2", None, "--limit", "web1", playbook=playbook).good()
+    if hooks == "listed":
+        magento.rollback(playbook=playbook).bad(f"With strategy: {strategy}")
+        assert magento.live()[0] == "v2"
+
+
+def test_limit_to_a_strategy_in_ansible_cfg_is_seen_as_well(magento):
+    magento.environment["ANSIBLE_STRATEGY"] = "free"
+    magento.deploy("v2").bad("With strategy: free no host waits", "Nothing was changed")
+    assert magento.live() == ["v1"] * 3
+
+
+@pytest.mark.parametrize("hooks", ["listed", "named"])
+def test_a_primary_in_a_later_batch_of_serial_is_refused_before_anything_is_switched(magento, tmp_path, hooks):
+    magento.variables["magento2_primary"] = "web3"
+    playbook = SERIAL
+    if hooks == "named":
+        playbook = tmp_path / "play.yml"
+        playbook.write_text(NAMED.read_text().replace("  hosts: all", "  hosts: all\n  serial: 2"))
+    magento.deploy("v2", playbook=playbook).bad("'web3', which serial leaves to a later batch", "Nothing was changed")
+    assert magento.live() == ["v1"] * 3
+    magento.is_free()
+    # The order of a play is not that of the inventory.
+    playbook = tmp_path / "ordered.yml"
+    playbook.write_text(SERIAL.read_text().replace("  hosts: all", "  hosts: all\n  order: reverse_sorted"))
+    magento.deploy("v2", playbook=playbook).good()
+    assert magento.live() == ["v2"] * 3
+
+
+def test_an_unhealthy_host_in_a_later_batch_leaves_the_earlier_ones_live_and_says_so(magento, shop):
+    for host in shop.hosts:
+        magento.hosts[host.name]["magento2_health_url"] = f"{host.url}/"
+    magento.variables.pop("magento2_health_url")
+    magento.hosts["web2"]["magento2_health_text"] = "no such words"
+    result = magento.deploy("v2", playbook=SERIAL)
+    result.bad("The health check failed on web2", "Went back to v1 on web2.", "Not deployed to: web3.",
+               "web1 had its turn in an earlier batch of serial and stays on v2")
+    assert magento.live() == ["v2", "v1", "v1"]
+    magento.is_free()
+
+
 def test_serial_deploys_code_only_one_host_after_the_other(magento, shop):
     with Watch(shop) as watch:
         magento.deploy("v2", playbook=SERIAL).good()
@@ -139,6 +238,7 @@ def test_serial_with_an_upgrade_is_refused_before_anything_is_closed(magento, sh
     with Watch(shop) as watch:
         result = magento.deploy("v3", playbook=SERIAL)
     result.bad("The database needs an upgrade, so all hosts have to switch together", "web2", "web3", "serial")
+    result.bad("serial has left web2, web3 to another batch. The shop was not closed", "No host was switched.")
     watch.was_never_closed()
     assert magento.live() == ["v1"] * 3 and magento.flags() == [] and magento.schema() == "old"
     magento.is_free()
@@ -149,7 +249,7 @@ def test_a_host_that_fails_before_the_switch_stops_an_upgrade_on_all(magento, sh
     magento.variables[f"ansistrano_{moment}_tasks_file"] = hook_file(tmp_path, "fail", FAIL_ON_WEB2)
     with Watch(shop) as watch:
         result = magento.deploy("v3")
-    result.bad("the hook says no", "but web2 did not get here", "The shop was not closed", "The shop is open.")
+    result.bad("the hook says no", "but web2 did not get here (its message is above).", "The shop was not closed", "The shop is open.")
     watch.was_never_closed()
     assert magento.live() == ["v1"] * 3 and magento.flags() == [] and magento.schema() == "old"
     magento.is_free()
@@ -240,7 +340,7 @@ def test_one_unhealthy_host_takes_all_back(magento, shop):
     # On that host only.
     magento.hosts["web2"]["magento2_health_text"] = "no such words"
     result = magento.deploy("v2")
-    result.bad("The health check failed on web2: the page does not contain no such words", "Went back to v1")
+    result.bad("The health check failed on web2: the page does not contain no such words", "Went back to v1 on web1, web2, web3.")
     magento.is_open("v1")
     assert magento.live() == ["v1"] * 3
     magento.is_free()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_run import DEPLOY, ROLE, ROLLBACK
+from ansible_run import DEPLOY, ROLE, ROLLBACK, Project, Root
 from test_wrong_input import archive
 
 
@@ -184,4 +184,33 @@ def test_the_playbook_keeps_five_releases_unless_told_otherwise(project, artifac
 def test_the_playbook_without_an_artifact_or_with_a_misspelt_one_is_refused(project, artifacts):
     project.run(DEPLOY).bad("Nothing says what to deploy", "-e artifact=PATH", "Nothing was changed")
     project.run(DEPLOY, artefact=artifacts.archive("1")).bad("you wrote artefact", "Nothing was changed")
+    assert not project.root.path.exists()
+
+
+def test_with_any_errors_fatal_a_healthy_host_says_that_another_one_failed(ansible, collections, artifacts, tmp_path):
+    hosts = {name: {"ansistrano_deploy_to": str(tmp_path / name)} for name in ("web1", "web2")}
+    project = Project(ansible, tmp_path / "project", collections, hosts=hosts, **archive(artifacts))
+    (project.directory / "hook.yml").write_text(
+        "- name: A hook\n  ansible.builtin.fail: {msg: the hook says no}\n  when: inventory_hostname == 'web2'\n"
+    )
+    project.variables["ansistrano_before_symlink_tasks_file"] = "{{ playbook_dir }}/hook.yml"
+    text = "- hosts: all\n  gather_facts: false\n  any_errors_fatal: true\n  roles: [oxistrano.deploy.deploy]\n"
+    result = project.run(play(project, text))
+    result.bad("in task A hook: the hook says no")
+    assert "unknown task" not in result.text
+    if ansible.version.startswith("2.14."):
+        # There, a healthy host is just stopped, and no rescue runs: the next deploy finds the lock of one that has died.
+        del project.variables["ansistrano_before_symlink_tasks_file"]
+        assert "took over the lock" in project.run(play(project, text)).good().text
+    else:
+        result.bad("Deployment failed in the tasks of another host", "(any_errors_fatal)")
+        assert Root(tmp_path / "web1").releases() == []
+    assert Root(tmp_path / "web1").lock() is None
+
+
+def test_a_deploy_that_is_entered_in_its_middle_says_so_once(project, artifacts):
+    project.variables |= archive(artifacts)
+    result = project.run(ROLE, "--start-at-task", "oxistrano.deploy.deploy : Run the phases")
+    result.bad("cannot be begun in its middle (--start-at-task)", "Deploy without --start-at-task")
+    assert "__oxistrano_candidate" not in result.text
     assert not project.root.path.exists()

@@ -113,6 +113,34 @@ impl Dir {
         file.ok_or(Errno::NOENT).or_fail("write", self.at(name))
     }
 
+    /// The same, for whoever else may write into this directory by its group: several users who deploy
+    /// with a umask of 002.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn open_for_team(
+        &self,
+        name: impl AsRef<Path>,
+        flags: OFlags,
+        mode: u32,
+    ) -> Result<File, Failure> {
+        self.share_with_team(self.open_to_write(name, flags, mode)?)
+    }
+
+    /// Lets those write to a file of ours who may write into this directory by its group.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn share_with_team(&self, file: File) -> Result<File, Failure> {
+        let stat = fs::fstat(&file).or_fail("examine", &self.path)?;
+        let narrow = stat.st_mode & 0o060 != 0o060 && stat.st_uid == users::current();
+        if narrow && self.info()?.mode() & 0o020 != 0 {
+            let mode = Mode::from_raw_mode(stat.st_mode & 0o777 | 0o060);
+            fs::fchmod(&file, mode).or_fail("set the permissions of a file in", &self.path)?;
+        }
+        Ok(file)
+    }
+
     /// `None` if it is not there.
     fn open_own(
         &self,

@@ -48,9 +48,15 @@ impl Failure {
     }
 
     /// An operating system error while doing `verb` to `path`: `cannot create
-    /// '/srv/x': No space left on device; free some space there`.
+    /// '/srv/x': No space left on device; free some space there`. Where the path is a temporary
+    /// one, its directory is what it is about.
     pub fn io(verb: &str, path: &Path, error: impl Into<io::Error>) -> Self {
         let error = error.into();
+        let temporary = path.file_name().is_some_and(crate::Dir::is_temporary);
+        let (verb, path) = match path.parent().filter(|_| temporary) {
+            Some(directory) => ("write into the directory", directory),
+            None => (verb, path),
+        };
         let mut failure = Self::new("io", format!("cannot {verb} {}", quote(path)))
             .cause(describe(&error))
             .path(path);
@@ -221,6 +227,17 @@ fn remedy(error: &io::Error) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_written_under_a_temporary_name_is_named_by_its_directory() {
+        let path = Path::new("/srv/shared").join(crate::Dir::unused(".oxistrano-tmp-", "var"));
+        let failure = Failure::io("create the directory", &path, rustix::io::Errno::ACCESS);
+        assert_eq!(
+            failure.to_string(),
+            "cannot write into the directory '/srv/shared': Permission denied; run as a user who may \
+             (become), or correct the permissions."
+        );
+    }
 
     #[test]
     fn message_says_what_why_remedy_and_state() {

@@ -74,6 +74,10 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
 
 /// Opens a deploy, or in check mode says how.
 pub fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
+    start(options, context).map_err(|failure| failure.state("Nothing was deployed."))
+}
+
+fn start(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let layout = options.layout();
     let mut freed = None;
     if options.unlock {

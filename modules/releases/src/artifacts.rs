@@ -279,7 +279,11 @@ impl Artifacts {
                 return Ok(());
             }
             let Some((name, _)) = others.pop() else {
-                let what = format!("there is no room for '{}'", src.display());
+                let what = format!(
+                    "there is no room for '{}' in '{}' on the host",
+                    src.display(),
+                    self.dir.path().display()
+                );
                 return Err(Failure::new("no_space", what)
                     .cause(format!(
                         "{} are still to come, and {} are free",

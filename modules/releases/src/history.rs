@@ -351,7 +351,7 @@ impl Root {
         let event = Event { at: at.min(clock::now()), version: version.as_str().to_owned(), kind };
         let state = self.state()?;
         let path = state.at(FILE);
-        let mut file = state.open_to_write(FILE, OFlags::APPEND, 0o640)?;
+        let mut file = state.open_for_team(FILE, OFlags::APPEND, 0o640)?;
         let mut line = Vec::new();
         // A line that was cut off must not swallow this one.
         let length = file.metadata().or_fail("examine", &path)?.len();

@@ -270,9 +270,9 @@ impl Root {
     pub fn exclusively(mut self) -> Result<Self, Failure> {
         let state = self.state()?;
         let path = state.at(MUTEX);
-        // For its owner only: whoever can open it can hold it.
+        // Whoever can open it can hold it: its owner, and those who can remove it as well.
         let there = state.lookup(MUTEX)?;
-        let opened = state.open_to_write(MUTEX, OFlags::empty(), 0o600);
+        let opened = state.open_for_team(MUTEX, OFlags::empty(), 0o600);
         let mut file = opened.map_err(|failure| match there {
             Some(info) if !info.is_file() => failure
                 .also(&format!("it is {}", info.noun()))

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{lchown, PermissionsExt};
 
-use oxistrano_harness::{app, is_root, json, not_checked, Manifest, Root, Value, NOBODY};
+use oxistrano_harness::{
+    app, binary, is_root, json, not_checked, run_program, Manifest, Reply, Root, Value, NOBODY,
+};
 
 fn start(version: &str) -> Value {
     json!({"version": version, "shared_paths": ["var/log", "pub/media"],
@@ -251,6 +253,81 @@ fn shared_directories_that_are_made_belong_to_whom_they_are_for() {
     }
     let unknown = json!({"version": "2", "shared_owner": "nobody-at-all"});
     let _ = Root::fresh().run("release_setup", unknown).failed("no_such_user");
+}
+
+/// Makes the directories of a deploy root as a umask of 002 leaves them: for a group, here that of NOBODY.
+fn for_a_team(root: &Root) {
+    for path in ["", ".oxistrano", "releases", "shared"] {
+        fs::create_dir_all(root.at(path)).unwrap();
+        lchown(root.at(path), None, Some(NOBODY)).unwrap();
+        fs::set_permissions(root.at(path), fs::Permissions::from_mode(0o775)).unwrap();
+    }
+}
+
+/// Runs the module as a user of that group.
+#[track_caller]
+fn run_in_team(root: &Root, user: u32, mut arguments: Value) -> Reply {
+    let program = root.beside("release_setup");
+    fs::copy(fs::canonicalize(binary("release_setup")).unwrap(), &program).unwrap();
+    let wrapper = root.beside("wrapper");
+    let program = program.display();
+    let text = format!(
+        "#!/bin/sh\numask 002\n\
+         exec setpriv --reuid={user} --regid={NOBODY} --clear-groups {program} - < \"$1\"\n"
+    );
+    fs::write(&wrapper, text).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    arguments["deploy_to"] = root.path().to_str().into();
+    run_program(&wrapper, &arguments, None)
+}
+
+#[test]
+fn users_who_share_the_root_by_its_group_deploy_one_after_the_other() {
+    if !is_root() {
+        return oxistrano_harness::not_checked("a deploy root of several users");
+    }
+    let root = Root::fresh();
+    for_a_team(&root);
+    // Made when it was still one user's.
+    fs::write(root.at(".oxistrano/mutex"), "").unwrap();
+    lchown(root.at(".oxistrano/mutex"), Some(NOBODY), Some(NOBODY)).unwrap();
+    fs::set_permissions(root.at(".oxistrano/mutex"), fs::Permissions::from_mode(0o600)).unwrap();
+    for (version, user) in [("1", NOBODY), ("2", 1), ("3", NOBODY)] {
+        let _ = run_in_team(&root, user, start(version)).changed();
+        let _ = run_in_team(&root, user, state(version, "failed")).changed();
+    }
+    assert_eq!(root.mode(".oxistrano/mutex"), 0o660);
+    assert_eq!(root.mode(".oxistrano/history.jsonl"), 0o660);
+}
+
+#[test]
+fn where_the_group_may_not_write_nothing_is_opened_for_it() {
+    let root = Root::fresh();
+    let _ = root.run("release_setup", start("1")).changed();
+    assert_eq!(root.mode(".oxistrano/mutex"), 0o600);
+    assert_eq!(root.mode(".oxistrano/history.jsonl"), 0o640);
+}
+
+#[test]
+fn whoever_may_not_write_there_is_told_the_directory_and_the_state() {
+    if !is_root() {
+        return oxistrano_harness::not_checked("a deploy by a user who may not");
+    }
+    let root = Root::new();
+    let denied = root.run_as(NOBODY, "release_setup", start("2")).failed("io");
+    denied.says(["Permission denied; run as a user who may (become)", "Nothing was deployed."]);
+    // The root is theirs, what is shared belongs to another.
+    let root = Root::fresh();
+    for_a_team(&root);
+    fs::set_permissions(root.at("shared"), fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = json!({"version": "1", "shared_paths": ["var"]});
+    let denied = root.run_as(NOBODY, "release_setup", arguments).failed("io");
+    let shared = root.at("shared");
+    denied.says([
+        &*format!("cannot write into the directory '{}': Permission denied", shared.display()),
+        "The lock is free again",
+    ]);
+    assert_eq!(denied.value()["path"], shared.to_str().unwrap());
 }
 
 #[test]

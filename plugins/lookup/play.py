@@ -1,0 +1,97 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the roles have to know of the play that they run in, and no variable of Ansible's tells."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: play
+short_description: What no variable tells of the play that asks
+version_added: 0.1.0
+author: The Oxistrano authors (@oxistrano)
+description:
+  - With C(id), something that is the same in all batches of a play, and another in the next play.
+  - With C(strategy), the name of its strategy.
+  - With C(hosts), the hosts that it would have without C(--limit). One that the limit leaves out counts if it shares a
+    group other than C(all) with a host that is left.
+  - With C(name), the UTC time when the first host asked, the same for all that ask with the same O(turn) in this play.
+options:
+  _terms:
+    description: What to tell, C(id), C(strategy), C(hosts) or C(name).
+    type: list
+    elements: str
+    required: true
+  turn:
+    description: How many names the play has asked for on this host.
+    type: int
+    default: 1
+"""
+
+EXAMPLES = r"""
+- name: Say which hosts --limit leaves out
+  ansible.builtin.debug:
+    msg: "{{ query('oxistrano.deploy.play', 'hosts') | difference(ansible_play_hosts_all) }}"
+"""
+
+RETURN = r"""
+_list:
+  description: One string, or the names of hosts.
+  type: list
+  elements: str
+"""
+
+import os
+import re
+import time
+
+from ansible import constants as C
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import split_host_pattern
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.core_versions import current_task
+
+# shops[0], shops[1:]: a part of a group
+PART = re.compile(r"\[[-0-9:]+\]$")
+
+
+class LookupModule(LookupBase):
+    """Tells it."""
+
+    def run(self, terms, variables=None, **kwargs):
+        block = current_task()
+        while block is not None and getattr(block, "_play", None) is None:
+            block = block._parent
+        if block is None:
+            raise AnsibleError("the lookup play was not asked by a task of a play")
+        found = {"id": lambda: [block._play._uuid], "strategy": lambda: [block._play.strategy]}
+        found["name"] = lambda: [self._name(block._play, int(kwargs.get("turn", 1)))]
+        found["hosts"] = lambda: self._hosts(block._play, variables)
+        return [part for term in terms for part in found[str(term)]()]
+
+    @staticmethod
+    def _name(play, turn):
+        # Each host asks in a process of its own, with serial long after the first, with the strategy free all at once.
+        # The directory is this run's.
+        path = os.path.join(C.DEFAULT_LOCAL_TMP, f"oxistrano-name-{play._uuid}-{turn}")
+        mine = f"{path}-{os.getpid()}"
+        with open(mine, "w", encoding="ascii") as file:
+            file.write(time.strftime("%Y%m%d%H%M%SZ", time.gmtime()))
+        try:
+            os.link(mine, path)
+        except FileExistsError:
+            pass
+        os.unlink(mine)
+        with open(path, encoding="ascii") as file:
+            return file.read()
+
+    @staticmethod
+    def _hosts(play, variables):
+        inventory = variables["hostvars"]._inventory
+        pattern = [PART.sub("", part) for part in split_host_pattern(play.hosts)]
+        here = set(variables["ansible_play_hosts_all"])
+        named = inventory.get_hosts(pattern, ignore_limits=True, ignore_restrictions=True)
+        groups = {host.name: {group.name for group in host.get_groups()} - {"all"} for host in named}
+        of_play = set().union(*(groups[name] for name in here & set(groups)))
+        return [name for name in groups if name in here or groups[name] & of_play]
