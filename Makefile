@@ -25,8 +25,12 @@ gen: ## write the generated documentation
 	@cargo xtask gen
 
 .PHONY: demo
-demo: build ## deploy, replace and roll back a sample application below .build/demo
+demo: ## deploy, replace and roll back a sample application below .build/demo
+	@# What is missing is said before the build, which takes minutes.
+	@for tool in cargo cc; do command -v $$tool >/dev/null || \
+		{ echo "make demo builds the modules and needs Rust with a C compiler: $$tool is missing" >&2; exit 1; }; done
 	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt
+	@$(MAKE) --no-print-directory build
 	@scripts/demo
 
 .PHONY: test
@@ -110,6 +114,10 @@ molecule: build ## test the roles on hosts in containers: 20 minutes (SCENARIO=d
 collection: build ## build the archive for ansible-galaxy collection install, into .build/
 	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" scripts/archive .build
+
+.PHONY: roles
+roles: ## make role archives of deploy and rollback, under the names of ansistrano's, into .build/roles/
+	@scripts/roles .build/roles
 
 .PHONY: sanity
 sanity: collection ## check the archive as Ansible and Galaxy do: ansible-test sanity, galaxy-importer (15 minutes)

@@ -11,7 +11,7 @@ short_description: What is wrong with the variables and hook files of a role of 
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - The roles C(deploy) and C(rollback) ask it before they do anything.
+  - The roles of this collection ask it before they do anything.
   - With C(variables), looks at the values of the role's variables, and at what the strategy needs on the controller.
     Warns of names that look like misspelt variables of the collection.
   - With C(hooks), looks at the files of tasks that the role's variables name. A name that cannot be known yet is
@@ -23,12 +23,17 @@ options:
     type: list
     elements: str
     required: true
+  role:
+    description: Which of the roles asks. It may be a copy under another name, C(ansistrano.deploy).
+    type: str
+    choices: [deploy, rollback, magento2]
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Check the variables
   ansible.builtin.assert:
-    that: query('oxistrano.deploy.role_problems', 'variables') | length == 0
+    that: query('oxistrano.deploy.role_problems', 'variables', role='deploy') | length == 0
 """
 
 RETURN = r"""
@@ -47,5 +52,5 @@ class LookupModule(LookupBase):
     """Finds what is wrong."""
 
     def run(self, terms, variables=None, **kwargs):
-        check = RoleCheck(variables or {}, self._templar, self._loader)
+        check = RoleCheck(kwargs["role"], variables or {}, self._templar, self._loader)
         return [problem for term in terms for problem in getattr(check, str(term))()]

@@ -8,7 +8,8 @@ on the host without Python; how it gets there: C(plugin_utils/transport.py).
 
 * The C(deployer) argument of the C(release_*) modules: who deploys.
 * C(release_unpack): the archive goes to the host (C(plugin_utils/artifact.py)).
-* A lock whose holder has died on this controller is taken over.
+* A lock whose holder has died on this controller is taken over, and one that C(oxistrano_lock_queue) or
+  C(oxistrano_lock_expires) gives up.
 """
 
 from __future__ import annotations
@@ -38,14 +39,18 @@ class ActionModule(Delivery, Transport, ActionBase):
         arguments = {**self._task.args, "_ansible_oxistrano_defaults": self._defaults_of_groups()}
         task_vars = task_vars or {}
         if module.startswith("release_"):
-            arguments.setdefault("deployer", controller.identify(task_vars.get("inventory_hostname", "")))
+            queue = str(self._variable("oxistrano_lock_queue", task_vars) or "")
+            arguments.setdefault("deployer", controller.identify(task_vars.get("inventory_hostname", ""), queue))
         try:
             outcome = self._call(module, arguments, task_vars)
             lock = outcome.get("lock") or {}
             if outcome.get("code") == "locked" and module in ("release_setup", "release_rollback"):
-                if controller.has_died(lock.get("deployer") or {}):
+                expires = int(self._variable("oxistrano_lock_expires", task_vars) or 0)
+                if why := controller.why_given_up(lock, queue, expires):
                     arguments["take_over"] = lock["since"]
                     outcome = self._call(module, arguments, task_vars)
+                    if not outcome.get("failed"):
+                        outcome.setdefault("warnings", []).append(f"the lock was taken over because {why}")
             result.update(outcome)
         except AnsibleConnectionFailure:
             raise  # the host is unreachable, which is not the same as failed
@@ -56,6 +61,10 @@ class ActionModule(Delivery, Transport, ActionBase):
             if self._connection._shell.tmpdir:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
+
+    def _variable(self, name, task_vars):
+        """Of the role, or of a play that calls the modules itself."""
+        return self._templar.template(task_vars.get(name, ""))
 
     def _defaults_of_groups(self):
         """The options in C(module_defaults) for groups of modules, by name: not every module has all of them."""

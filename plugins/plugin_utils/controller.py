@@ -10,6 +10,7 @@ the holder has died; elsewhere it is good for people only.
 
 from __future__ import annotations
 
+import datetime
 import getpass
 import os
 import socket
@@ -45,7 +46,7 @@ def _user():
         return str(os.getuid())
 
 
-def identify(inventory_hostname):
+def identify(inventory_hostname, queue=""):
     """The C(deployer) argument of the modules, seen from a worker process."""
     pid = os.getppid()
     return {
@@ -56,6 +57,7 @@ def identify(inventory_hostname):
         "started": _state(pid)[1],
         "boot_id": _read("/proc/sys/kernel/random/boot_id").decode().strip(),
         "pid_namespace": _pid_namespace(),
+        **({"queue": queue} if queue else {}),
     }
 
 
@@ -83,3 +85,24 @@ def has_died(holder):
     state, started = _state(pid)
     # A zombie has ended; nobody has asked how, and in a container perhaps nobody ever will.
     return state in (b"Z", b"X") or (started > 0 and started != holder["started"])
+
+
+def why_given_up(lock, queue, expires):
+    """Why a lock may be taken over, for people; empty: it may not.
+
+    C(expires) is in seconds, 0 for never.
+    """
+    holder = lock.get("deployer")
+    holder = holder if isinstance(holder, dict) else {}
+    if has_died(holder):
+        return "its process does not run any more"
+    if queue and holder.get("queue") == queue:
+        return f"it is of the same queue, '{queue}' (oxistrano_lock_queue), in which one deploys at a time"
+    try:
+        since = datetime.datetime.strptime(lock.get("since"), "%Y-%m-%dT%H:%M:%SZ")
+    except (TypeError, ValueError):
+        return ""
+    age = datetime.datetime.now(datetime.timezone.utc) - since.replace(tzinfo=datetime.timezone.utc)
+    if 0 < expires < age.total_seconds():
+        return f"it is older than {expires} s (oxistrano_lock_expires)"
+    return ""

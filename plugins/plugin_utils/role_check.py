@@ -23,15 +23,16 @@ from ansible_collections.oxistrano.deploy.plugins.plugin_utils import tasks_file
 EARLY = ("ansistrano_before_setup", "ansistrano_after_setup", "ansistrano_before_update_code")
 OURS = re.compile(r"(ansistrano|oxistrano|magento2)_(.+)")
 NEAR = 0.86
+# The roles of this collection; `ansistrano.deploy` may be a copy of one.
+ROLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), os.pardir, os.pardir, "roles")
 
 
 class RoleCheck:
     """One role, and the variables of one host."""
 
-    def __init__(self, variables, templar, loader):
-        self.given, self.templar, self.loader = variables, templar, loader
+    def __init__(self, role, variables, templar, loader):
+        self.role, self.given, self.templar, self.loader = role, variables, templar, loader
         self.role_path = self.given["role_path"]
-        self.role = os.path.basename(self.role_path)
 
     def variables(self):
         self._warn_of_misspelt_names()
@@ -48,10 +49,10 @@ class RoleCheck:
 
     def hooks(self):
         # Those of the Magento role are files that it includes while the shop may be closed.
-        magento2 = os.path.join(os.path.dirname(self.role_path), "magento2")
+        magento2 = os.path.normpath(os.path.join(ROLES, "magento2"))
         found = []
-        for role_path in (self.role_path, magento2):
-            for specification in self._specifications(os.path.basename(role_path)).values():
+        for role, role_path in ((self.role, self.role_path), ("magento2", magento2)):
+            for specification in self._specifications(role).values():
                 for name in specification["options"]:
                     if name.endswith("_tasks_file") and name in self.given:
                         found += self._of_hook(role_path, name, self.given[name])
@@ -69,11 +70,18 @@ class RoleCheck:
             return []
         if not isinstance(file, str):
             return [f"{name} is not the name of a file: {file!r}"]
-        path = tasks_file.find(self.loader, role_path, file)
+        path = os.path.normpath(tasks_file.find(self.loader, role_path, file))
         own = os.path.join(role_path, "tasks", "")
         if not os.path.isabs(file) and path.startswith(own) and os.path.basename(path) != "empty.yml":
             return [f"{name} is '{file}', which is a file of the role itself; write '{{{{ playbook_dir }}}}/{file}'"]
-        return [f"{name}: {problem}" for problem in tasks_file.problems(self.loader, role_path, path)]
+        found = [f"{name}: {problem}" for problem in tasks_file.problems(self.loader, role_path, path)]
+        # Before setup there is no lock.
+        for end in [] if found or "before_setup" in name else tasks_file.early_ends(self.loader, path):
+            Display().warning(
+                f"{name}: '{path}' has 'meta: {end}', after which the deploy lock stays. Let the task before it free it, "
+                "oxistrano.deploy.release_setup with state: failed"
+            )
+        return found
 
     def _of_strategy_file(self):
         strategy = self._value("ansistrano_deploy_via")
@@ -104,7 +112,7 @@ class RoleCheck:
         return self.templar.template(self.given.get(name, default))
 
     def _specifications(self, role):
-        path = os.path.join(os.path.dirname(self.role_path), role, "meta", "argument_specs.yml")
+        path = os.path.join(ROLES, role, "meta", "argument_specs.yml")
         return self.loader.load_from_file(path)["argument_specs"]
 
     def _warn_of_misspelt_names(self):
@@ -116,9 +124,13 @@ class RoleCheck:
         }
         # Without the prefix, which would make all of them alike.
         rest = {name.partition("_")[2]: name for name in sorted(known)}
+        # The role magento2 looks after its own, where it is listed.
+        listed = "oxistrano.deploy.magento2" in self.given.get("ansible_play_role_names", [])
         for name in sorted(self.given):
             ours = OURS.fullmatch(name)
             if not ours or name in known or name in FACTS:
+                continue
+            if listed and (ours.group(1) == "magento2") != (self.role == "magento2"):
                 continue
             near = difflib.get_close_matches(ours.group(2), rest, 1, NEAR)
             if near:

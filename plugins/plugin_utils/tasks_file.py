@@ -16,10 +16,11 @@ from ansible.parsing.mod_args import ModuleArgsParser
 from ansible.playbook.block import Block
 from ansible.playbook.task import Task
 
-# As the roles' meta/main.yml has it.
+# Where short names of modules lead, as the roles' meta/main.yml has it; in a role that is no collection's, to the user's.
 COLLECTIONS = ["oxistrano.deploy", "ansible.legacy"]
 BLOCK = ("block", "rescue", "always")
 INCLUDES = ("import_tasks", "include_tasks")
+ENDS = ("end_host", "end_play", "end_batch", "end_role")
 
 
 def find(loader, role_path, name):
@@ -44,6 +45,20 @@ def problems(loader, role_path, path, seen=()):
     return list(_of_tasks(loader, role_path, path, tasks, (*seen, path)))
 
 
+def early_ends(loader, path):
+    """The C(meta) tasks of a file that loads which end the play before the role has freed its lock."""
+    return sorted(set(_ends_in(loader.load_from_file(path) or [])))
+
+
+def _ends_in(tasks):
+    for task in tasks:
+        for part in BLOCK:
+            yield from _ends_in(task.get(part) or [])
+        meta = task.get("ansible.builtin.meta", task.get("meta"))
+        if meta in ENDS:
+            yield str(meta)
+
+
 def one_line(error):
     return " ".join(to_text(error).split())
 
@@ -64,7 +79,8 @@ def _of_tasks(loader, role_path, path, tasks, seen):
 
 def _of_task(loader, role_path, path, task, seen):
     name = task.get("name") or "without a name"
-    collections = task.get("collections") or COLLECTIONS
+    ours = COLLECTIONS if "ansible_collections" in role_path.split(os.sep) else COLLECTIONS[1:]
+    collections = task.get("collections") or ours
     try:
         action, arguments, _host = ModuleArgsParser(task_ds=dict(task), collection_list=list(collections)).parse()
     except AnsibleError as error:

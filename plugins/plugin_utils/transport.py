@@ -146,8 +146,9 @@ class Transport:
         programs = program.built(C.DEFAULT_LOCAL_TMP)
         if not programs:
             raise AnsibleError(
-                f"cannot run {COLLECTION}.{module}: there is no program in {program.DIRECTORY};"
-                " in a checkout, make build makes it. Nothing was changed."
+                f"cannot run {COLLECTION}.{module}: there is no program in {program.DIRECTORY}."
+                " A collection installed from git has none: in a clone, make collection makes the archive to install in"
+                " its place. In a checkout, make build makes the program. Nothing was changed."
             )
         return programs
 

@@ -193,6 +193,7 @@ def test_without_its_program_a_module_says_what_is_missing(broken, tmp_path):
     for transport in ("auto", "stock"):
         code, said = play(task, oxistrano_transport=transport)
         assert code == 2 and "there is no program in" in said and "make build" in said, said
+        assert "installed from git" in said and "make collection" in said, said
 
 
 def test_documentation_that_is_run_as_a_module_says_that_it_is_none(installed, tmp_path):
@@ -230,3 +231,16 @@ def test_sbom_names_what_is_linked_and_nothing_else():
     licenses = sbom("licenses")
     crates = {component["name"] for component in bom["components"] if component.get("purl", "").startswith("pkg:cargo/")}
     assert all(re.search(rf"^{name} \d", licenses, re.M) for name in crates)
+
+
+def test_make_demo_says_what_is_missing_before_it_builds(tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in {"cargo": f"touch {tmp_path}/built", "apt-get": "exit 1", "python-without-venv": "exit 1"}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": "python-without-venv"}
+    command = ["make", "demo", f"VENV={tmp_path}/venv"]
+    told = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode and "apt install python3-venv" in told.stderr
+    assert not (tmp_path / "built").exists()

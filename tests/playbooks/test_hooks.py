@@ -102,6 +102,18 @@ def test_every_host_gets_the_same_version(played):
         assert [line["version"] for line in run.history() if line["event"] == "started"] == played["versions"]
 
 
+def test_a_rollback_hook_reads_its_facts_in_both_generations(project, seed, hook, tmp_path):
+    project.seed(seed)
+    names = ["ansistrano_releases_path", "ansistrano_current_release_version", "ansistrano_previous_release_version"]
+    file = tmp_path / "hook.yml"
+    said = " ".join(f"{{{{ {name} }}}}={{{{ {name}.stdout }}}}" for name in names)
+    file.write_text(f"- ansible.builtin.debug: {{msg: 'seen {said}'}}\n")
+    project.variables["ansistrano_rollback_after_symlink_tasks_file"] = str(file)
+    path = project.root / "releases"
+    assert f"seen {path}={path} 2=2 1=1" in project.run(ROLLBACK).good().text
+    project.root.is_at_rest(live="1", releases=["1"])
+
+
 @pytest.mark.parametrize("run, hooks", [("second", DEPLOY_HOOKS[3:]), ("back", ROLLBACK_HOOKS[1:])])
 @pytest.mark.parametrize("host", HOSTS)
 def test_hooks_see_the_release_path_as_both_generations_name_it(played, host, run, hooks):

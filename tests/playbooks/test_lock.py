@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,69 @@ def test_a_lock_from_another_controller_holds_until_oxistrano_unlock(project, se
     project.run(ROLLBACK).bad(*told)
     project.run(ROLLBACK, oxistrano_unlock=True).good()
     project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
+def left_by(project, since="2026-01-02T03:04:05Z", **deployer):
+    """The lock of a deploy that ran on a machine which is gone."""
+    deployer = {"host": "ci-7", "user": "ci", "pid": 7, "started": 1, "boot_id": "b", "pid_namespace": "pid:[1]"} | deployer
+    lock = {"kind": "deploy", "version": "9", "since": since, "user": "shop", "deployer": deployer}
+    (project.root.state / "lock.json").write_text(json.dumps(lock))
+    return lock
+
+
+def test_a_lock_of_the_same_queue_is_taken_over_from_whichever_machine(project, seed, artifacts, waiting):
+    project.seed(seed)
+    project.variables["oxistrano_lock_queue"] = "production of the shop"
+    for queue in ({}, {"queue": "test of the shop"}, {"queue": ""}):
+        left_by(project, **queue)
+        project.deploy(artifacts.archive("3"), "3").bad("is locked: deploy of 9 by ci@ci-7")
+    # What is left is what a deploy of ours writes.
+    first = waiting(
+        "ansistrano_before_symlink", DEPLOY, artifact=artifacts.archive("3"), ansistrano_release_version="3",
+        oxistrano_unlock=True,
+    )
+    written = project.root.lock()["deployer"]
+    waiting.marker.unlink()
+    first.result()
+    assert written["queue"] == "production of the shop"
+    left_by(project, queue=written["queue"])
+    after = project.deploy(artifacts.archive("4"), "4").good()
+    assert "it is of the same queue, 'production of the shop' (oxistrano_lock_queue)" in after.text
+    left_by(project, queue=written["queue"])
+    project.run(ROLLBACK).good()
+    assert project.root.lock() is None
+
+
+def test_a_lock_expires_only_if_that_is_wanted(project, seed, artifacts):
+    project.seed(seed)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
+    left_by(project, now)
+    project.deploy(artifacts.archive("3"), "3", oxistrano_lock_expires=3600).bad("is locked: deploy of 9")
+    after = project.deploy(artifacts.archive("3"), "3", oxistrano_lock_expires=30).good()
+    assert "it is older than 30 s (oxistrano_lock_expires)" in after.text
+    project.root.is_at_rest(live="3", releases=["1", "2", "3"])
+    left_by(project, "nonsense")
+    project.deploy(artifacts.archive("3"), "3", oxistrano_lock_expires=30).bad("is locked")
+
+
+def test_a_hook_that_ends_the_play_is_warned_of_and_frees_the_lock_as_it_is_told(project, seed, artifacts):
+    project.seed(seed)
+    end = {"name": "End", "ansible.builtin.meta": "end_host"}
+    free = {"name": "Free", "oxistrano.deploy.release_setup": {"state": "failed", "reason": "nothing to deploy"}}
+    hook = project.directory / "hook.yml"
+    project.variables["ansistrano_after_setup_tasks_file"] = str(hook)
+    hook.write_text(json.dumps([{"block": [end]}]))
+    result = project.deploy(artifacts.archive("3"), "3").good()
+    assert "has 'meta: end_host', after which the deploy lock stays" in result.text
+    assert project.root.lock() is not None
+    hook.write_text(json.dumps([free, end]))
+    project.deploy(artifacts.archive("3"), "3").good()
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+    # Before setup nothing is locked.
+    project.variables["ansistrano_before_setup_tasks_file"] = project.variables.pop("ansistrano_after_setup_tasks_file")
+    hook.write_text(json.dumps([end]))
+    assert "the deploy lock stays" not in project.deploy(artifacts.archive("3"), "3").good().text
+    assert project.root.lock() is None
 
 
 @pytest.mark.parametrize("pid", [1 << 40, 0])

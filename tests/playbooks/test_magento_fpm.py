@@ -40,3 +40,10 @@ def test_a_php_fpm_that_cannot_be_reached_fails_before_the_switch(magento, shop)
     magento.hosts["web1"]["magento2_php_fpm_socket"] = str(shop.scratch / "no-such-socket")
     magento.deploy("v3").bad("no-such-socket", "Live is v1", "The shop is open.")
     assert magento.flags() == [] and magento.schema() == "old"
+
+
+def test_the_directory_of_the_script_can_be_set_and_is_said_where_it_is_wrong(magento, shop):
+    magento.variables["magento2_php_fpm"] = "auto"
+    magento.deploy("v2", magento2_php_fpm_script_dir="/nonexistent").bad("/nonexistent")
+    magento.deploy("v2", magento2_php_fpm_script_dir="/dev/shm").good()
+    magento.is_open("v2")

@@ -15,6 +15,7 @@ import threading
 
 import pytest
 from ansible_run import ROLE, ROLLBACK
+from test_wrong_input import archive
 
 SECRET = "Zq7secretW4x"
 # Long enough to be taken for one where a user's name stands.
@@ -374,3 +375,22 @@ def test_no_command_line_of_ours_has_a_secret(told, guarded, key, variables, wor
     assert any(program.endswith("/release_setup") or "release_setup" in arguments for program, arguments in calls)
     telling = {path.rpartition("/")[2] for path, arguments in calls if SECRET in arguments}
     assert telling <= NOT_OURS
+
+
+def test_a_deploy_root_from_the_vault_is_one(project, seed, artifacts):
+    project.seed(seed).variables |= archive(artifacts)
+    (project.directory / "password").write_text("secret\n")
+    vault = [project.ansible.program.with_name("ansible-vault"), "encrypt_string", "--vault-password-file", "password"]
+    told = subprocess.run(
+        [*vault, "--name", "ansistrano_deploy_to", str(project.root.path)],
+        cwd=project.directory, env=project.environment, check=True, capture_output=True, text=True,
+    )
+    (project.directory / "vault.yml").write_text(told.stdout)
+    for host in project.hosts.values():
+        del host["ansistrano_deploy_to"]
+    project.variables["ansistrano_release_version"] = "3"
+    arguments = ("--vault-password-file", "password", "-e", "@vault.yml")
+    project.run(ROLE, *arguments).good()
+    project.root.is_at_rest(live="3", releases=["1", "2", "3"])
+    project.run(ROLLBACK, *arguments).good()
+    assert project.root.live() == "2"

@@ -29,13 +29,16 @@ pub fn the_socket() -> Result<Address, Failure> {
                     .to_owned(),
                 Some(why) => format!("{why}, so that it is not taken for php-fpm's master"),
             })
-            .remedy("start php-fpm, run as root (become), or name the pool with socket")
+            .remedy(
+                "start php-fpm, run as root (become), or name the pool with socket (role: \
+                 magento2_php_fpm_socket, or magento2_php_fpm: none where there is no php-fpm)",
+            )
             .state("Nothing was changed.")),
         Some(address) if found.is_empty() => Ok(address),
         Some(_) => {
             Err(Failure::new("several_sockets", "there are several php-fpm pools on this host")
                 .cause(listed.join(", "))
-                .remedy("name the one of this site with socket")
+                .remedy("name the one of this site with socket (role: magento2_php_fpm_socket)")
                 .value("sockets", listed)
                 .state("Nothing was changed."))
         }

@@ -75,11 +75,11 @@ impl Php {
                 .cause(format!("it has another root directory, '{root}' (chroot)"))
                 .remedy("this module cannot work with such a pool, except for state=reloaded or restarted"),
             None if written => failure.cause(tried.join(", ")).remedy(
-                "set script_dir to a directory that the pool's user may read (mind open_basedir, \
+                "set script_dir (role: magento2_php_fpm_script_dir) to a directory that the pool's user may read (mind open_basedir, \
                  PrivateTmp, containers)",
             ),
             None => failure.cause(tried.join(", ")).remedy(
-                "set script_dir to a directory in which this user may write and the pool's may read",
+                "set script_dir (role: magento2_php_fpm_script_dir) to a directory in which this user may write and the pool's may read",
             ),
         };
         Err(failure.state(NOTHING))
@@ -203,7 +203,7 @@ impl Answer {
                     answer.text("/restrict_api").escape_debug()
                 ))
                 .remedy(
-                    "set script_dir to a directory below that, one that the web does not serve",
+                    "set script_dir (role: magento2_php_fpm_script_dir) to a directory below that, one that the web does not serve",
                 )),
             "forbidden" => Err(failed()
                 .cause(format!("disable_functions has {}", answer.texts("/missing").join(", ")))

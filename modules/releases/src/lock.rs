@@ -36,6 +36,9 @@ pub struct Deployer {
     pub boot_id: String,
     /// The process id name space.
     pub pid_namespace: String,
+    /// What the deploys of one queue have in common; one of them is at work at a time.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub queue: String,
 }
 
 impl Deployer {
