@@ -427,3 +427,25 @@ def test_a_varnish_that_is_down_does_not_leave_an_upgraded_shop_closed_without_s
     answer = magento.shop.get()
     said = "The shop is closed" if answer.status == 503 else "The shop is open."
     assert said in result.text
+
+
+def test_a_status_that_no_upgrade_satisfies_is_said_and_can_be_set_aside(magento, shop):
+    shop.switch("setup:db:status", unsatisfied=True)
+    line = "Declarative Schema is not up to date"
+    result = magento.deploy("v2").good()
+    assert f"setup:db:status still wants one ({line})" in result.text
+    assert f'magento2_set_aside: ["{line}"]' in result.text
+    assert magento.runs("setup:upgrade") == ["setup:upgrade"]
+    magento.variables["magento2_set_aside"] = [line]
+    with Watch(shop) as watch:
+        magento.deploy("v2", "again").good()
+        magento.rollback().good()
+    watch.was_never_closed()
+    assert magento.runs("setup:upgrade") == ["setup:upgrade"]
+    # Something else beside it counts: v3 has data patches and a version of its own.
+    assert "still wants" not in magento.deploy("v3", "new").good().text
+    assert magento.runs("setup:upgrade") == ["setup:upgrade"] * 2
+
+
+def test_an_upgrade_that_was_enough_leaves_nothing_to_say(magento):
+    assert "still wants" not in magento.deploy("v3").good().text

@@ -14,6 +14,14 @@ use crate::status;
 const MOST: u64 = 1 << 20;
 /// A shorter `key` is one of an array; those for encryption have 32 characters.
 const SHORTEST_KEY: usize = 16;
+/// Of what Magento's answers and our messages are made. A password like this hides nothing, and hidden in
+/// them all it would leave messages that nobody understands (`bin/********`).
+const COMMON: [&str; 3] = [
+    "bin/magento setup:upgrade setup:db:status setup:db-schema setup:db-data app:config:status \
+     app:config:import cache:flush cache:clean maintenance:enable",
+    "Magento\\Framework\\Setup\\Exception",
+    "localhost 127.0.0.1 database mysql mariadb redis",
+];
 
 /// Passwords and keys in the file. What cannot be read has none: PHP cannot read it either.
 pub fn secrets(env: &Path) -> Mask {
@@ -30,7 +38,7 @@ pub fn secrets(env: &Path) -> Mask {
         let key = text[range.start..].split(['\'', '"']).next().unwrap_or_default();
         key.lines().filter(|key| key.len() >= SHORTEST_KEY).for_each(|key| mask.add_secret(key));
     }
-    mask.spare(&json!(status::WORDS));
+    mask.spare(&json!([status::WORDS.as_slice(), &COMMON]));
     mask
 }
 
@@ -90,5 +98,22 @@ mod tests {
             assert!(mask.hide(text).ends_with(shown), "{}", mask.hide(text));
         }
         assert_eq!(secrets(&scratch.path().join("none")).hide("x"), "x");
+    }
+
+    #[test]
+    fn a_password_that_is_a_word_of_every_message_does_not_spoil_them() {
+        let scratch = tempfile::tempdir().unwrap();
+        let env = scratch.path().join("env.php");
+        for word in ["magento", "database", "localhost", "Magento", "upgrade"] {
+            std::fs::write(&env, format!("<?php return ['db' => ['password' => '{word}']];"))
+                .unwrap();
+            let said = "cannot run 'bin/magento setup:upgrade': the database at localhost is down";
+            assert_eq!(secrets(&env).hide(said), said, "{word}");
+            let said = "Magento\\Framework\\Exception: no such table";
+            assert_eq!(secrets(&env).hide(said), said, "{word}");
+        }
+        // One that only has such a word in it is hidden.
+        std::fs::write(&env, "<?php return ['db' => ['password' => 'magento-9x']];").unwrap();
+        assert_eq!(secrets(&env).hide("for 'magento-9x'"), "for '********'");
     }
 }

@@ -162,7 +162,7 @@ pub fn require_told(
         format!("cannot tell whether the shop needs an upgrade for '{}'", magento.path().display()),
     )
     .cause(cause.trim_end_matches('.'))
-    .remedy("mend that and deploy again")
+    .remedy("mend that and try again")
     .state("Nothing was changed.")
     .path(magento.path())
     .value("database", database.database_json())
