@@ -156,6 +156,15 @@ options:
         with C(Retry-After).
     type: int
     default: 500
+  hold_except:
+    description:
+      - >-
+        With O(state=held), the requests that php-fpm goes on answering, by their
+        C(SCRIPT_NAME): those by which a balancer sees whether the host is well. On a connection
+        that the web server keeps open they wait, too.
+    type: list
+    elements: str
+    default: []
   timeout:
     description:
       - >-
@@ -470,6 +479,11 @@ def main():
         "hold_most": {
             "type": "int",
             "default": 500,
+        },
+        "hold_except": {
+            "type": "list",
+            "elements": "str",
+            "default": [],
         },
         "timeout": {
             "type": "int",

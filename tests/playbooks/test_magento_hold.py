@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import threading
 import time
 
 import pytest
@@ -60,6 +61,29 @@ def test_an_upgrade_of_some_seconds_refuses_nobody(in_either_directory, shop):
     assert "do not wait" not in result.output
     assert magento.flags() == [] and magento.schema() == "new"
     magento.is_open("v3")
+
+
+def test_a_balancer_is_told_that_the_host_is_well_while_visitors_wait(holding, shop):
+    shop.switch("setup:upgrade", sleep=2, sleep_after_schema=1)
+    asked, ended = [], threading.Event()
+
+    def ask():
+        while not ended.wait(0.1):
+            start = time.time()
+            answer = shop.get("/health_check.php")
+            asked.append((start, answer))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    holding.deploy("v3").good()
+    ended.set()
+    thread.join()
+    [upgrade] = shop.runs("setup:upgrade")
+    during = [
+        answer for start, answer in asked
+        if upgrade["start"] < start and start + answer.seconds < upgrade["start"] + upgrade["seconds"]
+    ]
+    assert len(during) > 3 and {answer.status for _, answer in asked} == {200}, asked
 
 
 def test_who_waits_for_too_long_gets_the_maintenance_page(holding, shop):

@@ -36,6 +36,7 @@ WEB = """
         location ~ ^/(index|static|health_check)\\.php$ {{
             fastcgi_pass unix:{socket};
             fastcgi_param SCRIPT_FILENAME {root_variable}$fastcgi_script_name;
+            fastcgi_param SCRIPT_NAME $fastcgi_script_name;
             fastcgi_param DOCUMENT_ROOT {root_variable};
             fastcgi_param REQUEST_METHOD $request_method;
             fastcgi_param REQUEST_URI $request_uri;

@@ -7,6 +7,7 @@
 //! Mechanism only: nothing here knows PHP, opcache or a release.
 
 mod address;
+mod beginning;
 mod client;
 mod connection;
 mod decoder;
@@ -15,6 +16,7 @@ mod request;
 mod response;
 
 pub use address::Address;
+pub use beginning::{keeps_connection, param, Found};
 pub use client::{ask, peers, NO_ANSWER, TIMEOUT, UNREACHABLE};
 pub use connection::try_unix;
 pub use decoder::{Decoder, End, Problem};

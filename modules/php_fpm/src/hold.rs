@@ -34,7 +34,7 @@ const BEGIN: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// For a reload.
-const PAUSE: Limits = Limits { seconds: 15, most: 500 };
+const PAUSE: Limits = Limits { seconds: 15, most: 500, except: Vec::new() };
 
 /// What is said where requests cannot be held.
 fn cannot(code: &'static str, cause: impl std::fmt::Display) -> Failure {
@@ -66,7 +66,7 @@ pub fn repair(address: &Address, context: &Context) -> Result<Option<String>, Fa
 ///
 /// # Errors
 /// Where requests cannot be held.
-pub fn held(pool: &Pool, limits: Limits, context: &Context) -> Result<Outcome, Failure> {
+pub fn held(pool: &Pool, limits: &Limits, context: &Context) -> Result<Outcome, Failure> {
     let Address::Unix(path) = &pool.address else {
         return Err(cannot("not_holdable", "the pool listens on a port, which has no name to take over")
             .remedy("let it listen on a unix socket, or use the maintenance page (magento2_upgrade_mode: maintenance)"));
@@ -111,7 +111,7 @@ pub fn held(pool: &Pool, limits: Limits, context: &Context) -> Result<Outcome, F
 }
 
 /// Waits until nothing is in flight, and returns how much still is.
-fn drain(pool: &Pool, bound: &Path, limits: Limits) -> Result<usize, Failure> {
+fn drain(pool: &Pool, bound: &Path, limits: &Limits) -> Result<usize, Failure> {
     // No answer of php-fpm's must come too late for the hold.
     let end = Instant::now() + DRAIN.min(Duration::from_secs(limits.seconds) / 3);
     let bound = Address::Unix(bound.to_owned());
@@ -153,14 +153,14 @@ pub fn pause(pool: &Pool) -> Result<Option<Pause>, Failure> {
         return Ok(None);
     }
     let Ok(bound) = check(pool, &place) else { return Ok(None) };
-    let begun = begin(&place, PAUSE, &bound);
+    let begun = begin(&place, &PAUSE, &bound);
     interrupt::check()?;
     if begun.is_err() {
         return Ok(None);
     }
     let holder = place.look().ok().and_then(|seen| seen.holder);
     let mut pause = Pause { place, holder, is_quiet: false };
-    pause.is_quiet = drain(pool, &bound, PAUSE)? == 0;
+    pause.is_quiet = drain(pool, &bound, &PAUSE)? == 0;
     Ok(Some(pause))
 }
 
@@ -213,7 +213,7 @@ fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
 }
 
 /// Starts a holder and waits until it holds.
-fn begin(place: &Place, limits: Limits, bound: &Path) -> Result<(), Failure> {
+fn begin(place: &Place, limits: &Limits, bound: &Path) -> Result<(), Failure> {
     let failed = |cause: &str| {
         Failure::new("not_held", "cannot hold the pool's requests")
             .cause(cause.trim())

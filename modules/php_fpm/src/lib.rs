@@ -145,6 +145,9 @@ oxistrano_core::options! {
         /// With O(state=held), how many requests wait at most. What comes beyond is answered 503 with
         /// C(Retry-After).
         hold_most: u32, default = Some(Literal::Number(500));
+        /// With O(state=held), the requests that php-fpm goes on answering, by their C(SCRIPT_NAME): those by which
+        /// a balancer sees whether the host is well. On a connection that the web server keeps open they wait, too.
+        hold_except: Vec<String>, default = Some(Literal::EmptyList);
         /// Seconds for all of it.
         timeout: u64, default = Some(Literal::Number(60));
     }
@@ -188,7 +191,7 @@ impl Module for PhpFpm {
             State::Reset => plan.forced(&pool, Method::Reset, context),
             State::Reloaded => plan.forced(&pool, Method::Reload, context),
             State::Restarted => plan.forced(&pool, Method::Restart, context),
-            State::Held => hold::held(&pool, plan.limits(), context),
+            State::Held => hold::held(&pool, &plan.limits(), context),
             // Done above.
             State::Released => hold::released(&pool.address, context),
         }?;
@@ -244,7 +247,11 @@ impl Plan {
     }
 
     fn limits(&self) -> hold::Limits {
-        hold::Limits { seconds: self.options.hold, most: self.options.hold_most as usize }
+        hold::Limits {
+            seconds: self.options.hold,
+            most: self.options.hold_most as usize,
+            except: self.options.hold_except.clone(),
+        }
     }
 
     fn live(&self) -> Result<Live, Failure> {

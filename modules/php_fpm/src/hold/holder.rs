@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use oxistrano_core::command::start_detached;
 use oxistrano_core::dir::Info;
 use oxistrano_core::{interrupt, Failure, IoContext};
-use oxistrano_fastcgi::{is_heard, try_unix};
+use oxistrano_fastcgi::{is_heard, try_unix, Found};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fs::{getxattr, setxattr, XattrFlags};
 use rustix::io::Errno;
@@ -42,27 +42,31 @@ pub const READY: &str = "held";
 const ACL: &str = "system.posix_acl_access";
 
 /// Starts a holder; what it says comes through `said`.
-pub fn start(place: &Place, limits: Limits, bound: &Path, said: OwnedFd) -> Result<(), Failure> {
+pub fn start(place: &Place, limits: &Limits, bound: &Path, said: OwnedFd) -> Result<(), Failure> {
     let dir = place.dir.as_fd().try_clone_to_owned().or_fail("reopen", place.dir.path())?;
     let (seconds, most) = (limits.seconds.to_string(), limits.most.to_string());
     let arguments = [HOLD.as_ref(), &*place.known, seconds.as_ref(), most.as_ref(), bound.as_ref()];
+    let arguments = arguments.into_iter().chain(limits.except.iter().map(OsStr::new));
     start_detached(arguments, dir.into(), said.into())
         .or_fail("start a holder for", place.dir.path())
 }
 
-/// How long and how many.
-#[derive(Debug, Clone, Copy)]
+/// How long, how many, and which not.
+#[derive(Debug, Clone)]
 pub struct Limits {
     pub seconds: u64,
     pub most: usize,
+    /// `SCRIPT_NAME`s of requests that do not wait.
+    pub except: Vec<String>,
 }
 
 /// Holds or watches, if this is a process that [`start`] or a holder has started.
 pub fn job(arguments: &[OsString]) -> Option<ExitCode> {
     let number = |text: &OsStr| text.to_str()?.parse().ok();
     let done = match arguments {
-        [word, known, seconds, most, bound] if word == HOLD => {
-            let limits = Limits { seconds: number(seconds)?, most: number(most)? as usize };
+        [word, known, seconds, most, bound, except @ ..] if word == HOLD => {
+            let except = except.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+            let limits = Limits { seconds: number(seconds)?, most: number(most)? as usize, except };
             let done = Holder::begin(known, limits, bound.as_ref());
             done.map(Holder::run).map_err(|failure| {
                 let _ = writeln!(std::io::stdout(), "{failure}");
@@ -174,7 +178,8 @@ impl Holder {
     fn hold(&mut self) {
         let mut pulse = Instant::now() + PULSE;
         loop {
-            self.turn(TICK, true);
+            self.turn(TICK);
+            self.judge();
             let now = Instant::now();
             let mut is_over = now >= self.end || interrupt::check().is_err();
             if now >= pulse {
@@ -187,6 +192,32 @@ impl Holder {
                 let put_back = self.place.put_back(Some(&self.me));
                 if put_back.is_ok() && !self.place.is_held_by(&self.me) {
                     return;
+                }
+            }
+        }
+    }
+
+    /// Those that have just come wait, or are one too many, or go on to php-fpm at once.
+    fn judge(&mut self) {
+        let mut waiting = self.lines.iter().filter(|line| line.is_held() && line.is_judged).count();
+        for line in self.lines.iter_mut().filter(|line| line.is_held() && !line.is_judged) {
+            match line.is_one_of(&self.limits.except, &mut self.scratch) {
+                Found::NotYet => {}
+                Found::Is(true) => {
+                    let Ok(_acting) = self.place.as_owner() else { continue };
+                    // Where its queue is full, it waits like others.
+                    if let Ok(pool) = try_unix(&by_handle(&self.door)) {
+                        line.pass(pool);
+                    }
+                    line.is_judged = true;
+                }
+                Found::Is(false) | Found::None => {
+                    line.is_judged = true;
+                    if waiting >= self.limits.most {
+                        line.refuse();
+                    } else {
+                        waiting += 1;
+                    }
                 }
             }
         }
@@ -221,7 +252,7 @@ impl Holder {
         loop {
             let waits = self.connect(released.elapsed() > RETURN);
             let wait = if waits { TICK } else { GLANCE };
-            let some = self.turn(wait, false);
+            let some = self.turn(wait);
             if self.lines.is_empty() && !some && released.elapsed() > LATE {
                 return;
             }
@@ -233,10 +264,9 @@ impl Holder {
         // To what that user could connect to as well, whatever the names lead to by now.
         let Ok(_acting) = self.place.as_owner() else { return true };
         for line in self.lines.iter_mut().filter(|line| line.is_held()) {
-            let by_handle = PathBuf::from(format!("/proc/self/fd/{}", self.door.as_raw_fd()));
             let known = self.place.dir.at(&self.place.known);
             // The one that php-fpm had; or, when it was started anew, the one that it has now.
-            match try_unix(&by_handle).or_else(|error| match error {
+            match try_unix(&by_handle(&self.door)).or_else(|error| match error {
                 // By its path, which may lead to another directory by now: as trusted as the first?
                 Errno::CONNREFUSED
                     if !self.place.is_held_by(&self.me)
@@ -257,7 +287,7 @@ impl Holder {
     }
 
     /// Waits for something to happen, and does what follows. Returns whether somebody has come.
-    fn turn(&mut self, wait: Duration, holds: bool) -> bool {
+    fn turn(&mut self, wait: Duration) -> bool {
         let full = self.lines.len() >= self.limits.most * 2;
         let mut polled = vec![PollFd::new(
             &self.listener,
@@ -284,24 +314,24 @@ impl Holder {
         let scratch = &mut self.scratch;
         self.lines
             .retain_mut(|line| line.advance(client.next().unwrap_or(PollFlags::empty()), scratch));
-        !full && self.accept(holds)
+        !full && self.accept()
     }
 
-    fn accept(&mut self, holds: bool) -> bool {
+    fn accept(&mut self) -> bool {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let mut some = false;
         while self.lines.len() < self.limits.most * 2 {
             let Ok(client) = accept_with(&self.listener, flags) else { break };
             some = true;
-            let mut line = Line::held(client);
-            let waiting = self.lines.iter().filter(|line| line.is_held()).count();
-            if holds && waiting >= self.limits.most {
-                line.refuse();
-            }
-            self.lines.push(line);
+            self.lines.push(Line::held(client));
         }
         some
     }
+}
+
+/// A path by which a socket can be connected to, whatever it is called.
+fn by_handle(door: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", door.as_raw_fd()))
 }
 
 fn start_watcher(place: &Place, seconds: u64) -> Result<OwnedFd, Failure> {

@@ -3,13 +3,15 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use oxistrano_fastcgi::{begins, refusal};
+use oxistrano_fastcgi::{begins, keeps_connection, param, refusal, Found};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{recv, send, shutdown, RecvFlags, SendFlags, Shutdown};
 
 /// For the other side to take its answer and to close.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// For a request to say what it is.
+const SILENCE: Duration = Duration::from_secs(1);
 /// Nothing has moved for so long: the web server has given up long before.
 const STALE: Duration = Duration::from_secs(3600);
 /// Read and written in one go at most, so that each has its turn.
@@ -24,6 +26,8 @@ const PAGE: &[u8] = b"Status: 503 Service Unavailable\r\nRetry-After: 10\r\n\
 /// A connection.
 pub struct Line {
     client: OwnedFd,
+    /// Whether it is known which request it brings.
+    pub is_judged: bool,
     stage: Stage,
     /// When bytes have moved last.
     since: Instant,
@@ -54,11 +58,31 @@ struct Passed {
 
 impl Line {
     pub fn held(client: OwnedFd) -> Self {
-        Self { client, stage: Stage::Held, since: Instant::now() }
+        Self { client, is_judged: false, stage: Stage::Held, since: Instant::now() }
     }
 
     pub fn is_held(&self) -> bool {
         matches!(self.stage, Stage::Held)
+    }
+
+    /// Whether its request, alone on its connection, is for one of these scripts. Nothing is taken out of the socket.
+    pub fn is_one_of(&self, scripts: &[String], scratch: &mut [u8]) -> Found<bool> {
+        if scripts.is_empty() || self.since.elapsed() > SILENCE {
+            return Found::None;
+        }
+        let beginning =
+            match recv(&self.client, &mut *scratch, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+                Ok((_, count)) => scratch.get(..count).unwrap_or_default(),
+                Err(Errno::AGAIN | Errno::INTR) => &[],
+                Err(_) => return Found::None,
+            };
+        match (keeps_connection(beginning), param(beginning, b"SCRIPT_NAME")) {
+            (Found::Is(false), Found::Is(name)) => {
+                Found::Is(scripts.iter().any(|script| script.as_bytes() == name))
+            }
+            (Found::Is(true) | Found::None, _) | (_, Found::None) => Found::None,
+            _ => Found::NotYet,
+        }
     }
 
     pub fn pass(&mut self, pool: OwnedFd) {

@@ -4,6 +4,7 @@ mod common;
 mod fake;
 mod hold;
 mod hold_as_owner;
+mod hold_except;
 mod impostor;
 mod opcache;
 mod reload;

@@ -1,0 +1,132 @@
+//! What a request says of itself in its first bytes, as far as they have come.
+
+use crate::request::{begins, BEGIN_REQUEST, PARAMS};
+
+/// Where the flags are in the record that a request begins with.
+const FLAGS: usize = 8 + 2;
+/// `FCGI_KEEP_CONN`.
+const KEEP: u8 = 1;
+
+/// What is looked for, or why it is not found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<T> {
+    /// This.
+    Is(T),
+    /// The request has none, or it is no request.
+    None,
+    /// More bytes have to come.
+    NotYet,
+}
+
+/// Whether more requests may follow on the same connection.
+pub fn keeps_connection(bytes: &[u8]) -> Found<bool> {
+    match bytes.first_chunk().map(|head| begins(*head)) {
+        Some(None) => Found::None,
+        Some(Some(_)) if bytes.len() > FLAGS => {
+            Found::Is(bytes.get(FLAGS).is_some_and(|flags| flags & KEEP != 0))
+        }
+        _ => Found::NotYet,
+    }
+}
+
+/// A parameter of the request that these bytes begin with.
+pub fn param(bytes: &[u8], name: &[u8]) -> Found<Vec<u8>> {
+    if keeps_connection(bytes) == Found::None {
+        return Found::None;
+    }
+    // A pair may be spread over records.
+    let (mut rest, mut pairs, mut are_all) = (bytes, Vec::new(), false);
+    while let Some((header, after)) = rest.split_first_chunk::<8>() {
+        let [_, kind, _, _, high, low, padding, _] = *header;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        match kind {
+            BEGIN_REQUEST => {}
+            PARAMS if length > 0 => pairs.extend_from_slice(after.get(..length).unwrap_or(after)),
+            _ => {
+                are_all = true;
+                break;
+            }
+        }
+        match after.get(length + usize::from(padding)..) {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+    let mut left = pairs.as_slice();
+    while let Some((key, value)) = pair(&mut left) {
+        if key == name {
+            return Found::Is(value.to_vec());
+        }
+    }
+    if are_all {
+        Found::None
+    } else {
+        Found::NotYet
+    }
+}
+
+fn pair<'a>(left: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let mut rest = *left;
+    let (name, value) = (length(&mut rest)?, length(&mut rest)?);
+    let (name, rest) = rest.split_at_checked(name)?;
+    let (value, rest) = rest.split_at_checked(value)?;
+    *left = rest;
+    Some((name, value))
+}
+
+/// In one byte, or in four with the highest bit set.
+fn length(rest: &mut &[u8]) -> Option<usize> {
+    if let Some((short @ 0..0x80, after)) = rest.split_first() {
+        *rest = after;
+        return Some(usize::from(*short));
+    }
+    let (long, after) = rest.split_first_chunk::<4>()?;
+    *rest = after;
+    usize::try_from(u32::from_be_bytes(*long) & !(1 << 31)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Request;
+    use proptest::prelude::*;
+
+    fn request(params: &[(String, String)]) -> Vec<u8> {
+        let all = params.iter().fold(Request::new(), |request, (name, value)| {
+            request.param(name.as_bytes(), value.as_bytes())
+        });
+        all.encode().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_parameter_is_found_as_soon_as_it_is_there_and_never_another(
+            params in proptest::collection::vec(("[A-C]{1,2}", ".{0,200}"), 0..20), cut in 0.0..=1.0,
+        ) {
+            let bytes = request(&params);
+            let wanted = params.iter().find(|(name, _)| name == "A").map(|(_, value)| value);
+            let found = param(&bytes, b"A");
+            prop_assert_eq!(&found, &wanted.map_or(Found::None, |value| Found::Is(value.clone().into_bytes())));
+            let part = param(&bytes[..(bytes.len() as f64 * cut) as usize], b"A");
+            prop_assert!(part == found || part == Found::NotYet, "{:?}", part);
+        }
+
+        #[test]
+        fn any_bytes_end_in_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+            let _ = param(&bytes, b"A");
+            let mut begun = vec![1, BEGIN_REQUEST, 0, 1, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, PARAMS];
+            begun.extend(&bytes);
+            let _ = param(&begun, b"A");
+        }
+    }
+
+    #[test]
+    fn whether_more_requests_follow_is_a_flag_of_the_first_record() {
+        let mut bytes = request(&[]);
+        assert_eq!(keeps_connection(&bytes), Found::Is(false));
+        bytes[FLAGS] |= KEEP;
+        assert_eq!(keeps_connection(&bytes), Found::Is(true));
+        assert_eq!(keeps_connection(&bytes[..FLAGS]), Found::NotYet);
+        assert_eq!(keeps_connection(b"GET / HTTP/1.1\r\n"), Found::None);
+    }
+}
