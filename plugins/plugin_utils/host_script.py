@@ -81,12 +81,13 @@ safe() {
 """)
 
 # Arguments: the module, "e" if the environment comes first on standard input, Ansible's directory
-# for temporary files if the user has chosen it; then for each system that there is a program for,
-# the likely one first: what `uname -sm` says there, the file and its size.
+# for temporary files if the user has chosen it, directories in which the program could not be installed (a "|"
+# between them); then for each system that there is a program for, the likely one first: what `uname -sm` says there,
+# the file and its size.
 # uname is a process, which the usual call does without: that the first file is there says enough,
 # unless the kernel (since Linux 6.1) names another processor, as where two share a home directory.
 _CALL = _SAFE + " " + _one_line("""
-m=$1 e=$2 t=$3; shift 3;
+m=$1 e=$2 t=$3 q=$4; shift 4;
 run() {
   safe 0 "$1" || return;
   set -- "$d/$f" "$m";
@@ -117,9 +118,12 @@ no() { w="$w$1 $2; "; false; };
 use() {
   [ -d "$1" ] || mkdir "$1" 2>/dev/null || no "$1" "cannot be made" || return;
   safe 1 "$1" || no "$1" "is not of this user alone (owner, mode, a link, or a directory above it)" || return;
+  case "|$q|" in *"|$d|"*) return 1;; esac;
   x=$d/.try.$$;
   { echo : >"$x" && chmod 700 "$x"; } 2>/dev/null || no "$1" "cannot be written to" || return;
   "$x" 2>/dev/null; r=$?; rm -f "$x";
+  # By /proc busybox runs a script that does not say by what; without, the installation tells.
+  [ -e /proc/self ] || r=0;
   [ $r = 0 ] || no "$1" "runs no programs (mounted noexec)";
 };
 use_home() {
@@ -128,6 +132,7 @@ use_home() {
   [ -d "$h/.ansible" ] || mkdir "$h/.ansible" 2>/dev/null;
   use "$h/.ansible/oxistrano";
 };
+if [ "$t" ]; then [ -d "${t%/*}" ] || mkdir -p "${t%/*}" 2>/dev/null; fi;
 if { [ "$t" ] && use "$t"; } || use_home || use "$v"; then
   for z in DECOMPRESSORS; do command -v $z >/dev/null && break; done;
   echo; echo "MARK need|$z|$u|$d|$w";
@@ -176,10 +181,13 @@ def _command(script, arguments):
     return shlex.join(["/bin/sh", "-c", script, "oxistrano", *map(str, arguments)])
 
 
-def call(module, environment, directory, programs):
-    """The command that runs C(module) by the cached one of C(programs), or says what is needed."""
+def call(module, environment, directory, programs, failed=()):
+    """The command that runs C(module) by the cached one of C(programs), or says what is needed.
+
+    C(failed): directories in which it could not be installed.
+    """
     told = [part for program in programs for part in (program.system, program.file, program.size)]
-    return _command(_CALL, [module, environment and "e", directory, *told])
+    return _command(_CALL, [module, environment and "e", directory, "|".join(failed), *told])
 
 
 def install(module, environment, directory, decompressor, program):
@@ -187,6 +195,14 @@ def install(module, environment, directory, decompressor, program):
     word = secrets.token_hex(8)  # several may install at once, and hosts may share the directory
     told = [program.file, program.size, program.sha256]
     return _command(_INSTALL, [directory, decompressor, word, *told, module, environment and "e"])
+
+
+def sudo_starts_a_shell(options):
+    """Whether C(sudo) with these options does so (C(-i), C(-s)).
+
+    Several may stand in one word; behind one that takes an argument comes that.
+    """
+    return bool(re.search(r"\s-([ABbEeHKklNnPSVv]*[is]|-login(\s|$)|-shell(\s|$))", f" {options}"))
 
 
 def export(environment):

@@ -104,6 +104,10 @@ class RoleCheck:
                 continue
             if how.get("type") == "list" and isinstance(values[name], str):
                 yield not_a_list(name, values.pop(name))
+            elif how.get("type", "str") in ("str", "path") and isinstance(values[name], (dict, list)):
+                # Ansible would take what Python shows of it for a string.
+                kind = "dictionary" if isinstance(values[name], dict) else "list"
+                yield f"{name} must be a string and is a {kind}: {tasks_file.one_line(str(values.pop(name)))}"
         # What has no value for another reason is not missing.
         options = {name: how for name, how in options.items() if name in values or name not in self.given}
         yield from ArgumentSpecValidator(options).validate(values).error_messages

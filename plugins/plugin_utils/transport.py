@@ -11,21 +11,27 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
+from ansible.module_utils.common.text.converters import to_text
 from ansible.utils.display import Display
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, host_script, multiplex, program
 
 COLLECTION = "oxistrano.deploy"
+# On a host, where the program may be kept: Ansible's directory, the home and /var/tmp.
+PLACES = 3
 display = Display()
 
 
 class Stock(Exception):
     """Why this call has to go the way of ansible-core."""
+
+
+class NoPlace(Stock):
+    """Nowhere on the host can the program be kept: ansible-core may find no place either."""
 
 
 class Transport:
@@ -61,12 +67,22 @@ class Transport:
                 f" and without it ansible-core cannot run the module ({reason}). Install the collection's archive"
                 " again, by ansible-galaxy; in a checkout, make build makes the link. Nothing was changed."
             )
-        return self._execute_module(
-            module_name=f"{COLLECTION}.{name.replace('/', '.')}",
-            module_args=dict(arguments),
-            task_vars=task_vars,
-            wrap_async=self._task.async_val and not self._connection.has_native_async,
-        )
+        try:
+            result = self._execute_module(
+                module_name=f"{COLLECTION}.{name.replace('/', '.')}",
+                module_args=dict(arguments),
+                task_vars=task_vars,
+                wrap_async=self._task.async_val and not self._connection.has_native_async,
+            )
+        except AnsibleError as error:
+            # It calls a host unreachable on which it can make no directory.
+            if isinstance(reason, NoPlace) and "temporary directory" in to_text(error):
+                raise AnsibleError(_without_place(module, reason, to_text(error))) from error
+            raise
+        # A module that ran says what kind of failure it is.
+        if isinstance(reason, NoPlace) and result.get("failed") and "code" not in result:
+            result["msg"] = _without_place(module, reason, result.get("msg", ""))
+        return result
 
     def _links_for_host(self, module):
         """The directory of the links for the host's system, where they are not the usual ones.
@@ -111,7 +127,7 @@ class Transport:
         if become and become.name == "sudo":
             # It hands the command to one more shell, in which all is quoted but "$".
             said = f"{self.get_become_option('become_exe') or ''} {self.get_become_option('become_flags') or ''}"
-            if re.search(r"\s-([A-Za-z]*[is]|-login|-shell)(\s|$)", said):
+            if host_script.sudo_starts_a_shell(said):
                 raise Stock("sudo starts a shell of its own (-i, -s)")
 
     def _under_mitogen(self):
@@ -134,12 +150,22 @@ class Transport:
         command = host_script.call(module, export, directory, programs.values())
         # One copy at a time: it may be some megabytes.
         answered = self._operate(command, b"".join(((export + text + "\n").encode(), content)))
-        said = host_script.answer(answered["stdout"])
-        if said and said["kind"] == "need":
+        said, failed = host_script.answer(answered["stdout"]), []
+        while said and said["kind"] == "need" and len(failed) < PLACES:
+            failed.append(said["directory"])
             answered = self._bring(module, programs, said, export, text)
             said = host_script.answer(answered["stdout"])
+            if said and said["kind"] == "none":
+                # A full disk, say. There may be room in another place.
+                self._tell(f"not used on the host: {said['why']}")
+                why = said["why"]
+                command = host_script.call(module, export, directory, programs.values(), failed)
+                answered = self._operate(command, (export + text + "\n").encode())
+                said = host_script.answer(answered["stdout"])
+                if said:
+                    said["why"] = f"{why}; {said['why']}".rstrip("; ")
         if said:
-            raise Stock(f"no place on the host for its program: {said['why']}")
+            raise NoPlace(f"no place on the host for its program: {said['why']}")
         return self._result(module, answered)
 
     def _programs(self, module):
@@ -222,6 +248,14 @@ class Transport:
             result.pop("exception", None)  # of ansible-core's parser
             result.update(failed=True, changed=False, msg=_how_it_died(module, answered, method))
         return core_versions.untrusted(result)
+
+
+def _without_place(module, reason, said):
+    return (
+        f"cannot run {COLLECTION}.{module} on the host: {reason}. Name a directory from which this user may run programs in"
+        " ansible_remote_tmp, or make one of these such a place (mount it without noexec, make room). Ansible's own way has"
+        f" failed as well: {' '.join(said.split()).rstrip('.')}. Nothing was changed."
+    )
 
 
 def _how_it_died(module, answered, become):

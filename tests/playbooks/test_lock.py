@@ -127,6 +127,27 @@ def test_the_next_deploy_takes_over_from_one_that_has_died(
     project.root.is_at_rest(live="4", releases=releases)
 
 
+def test_a_lock_taken_by_a_command_that_has_ended_is_freed_by_another(project, seed, waiting):
+    """As with `ansible -m oxistrano.deploy.release_setup`: each call is a controller of its own."""
+    project.seed(seed)
+
+    def setup(**options):
+        book = project.directory / "setup.yml"
+        task = {"oxistrano.deploy.release_setup": {"deploy_to": str(project.root.path), **options}}
+        book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+        return project.run(book)
+
+    setup(version="3").good()
+    assert project.root.lock() is not None
+    assert setup(state="finished").good().recap["web"]["changed"] == 1
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+    # Of one that runs, it stays.
+    running = waiting("ansistrano_rollback_after_setup", ROLLBACK)
+    setup(state="finished").bad("rollback to 1 by", f"(process {running.process.pid}")
+    waiting.marker.unlink()
+    running.result().good()
+
+
 def test_the_next_deploy_takes_over_from_a_rollback_that_has_died(project, seed, artifacts, waiting):
     project.seed(seed)
     interrupt(waiting("ansistrano_rollback_after_setup", ROLLBACK))

@@ -67,6 +67,14 @@ def test_a_string_for_a_list_is_refused_with_the_list_that_was_meant(project, se
     project.root.is_at_rest(live="2", releases=["1", "2"])
 
 
+@pytest.mark.parametrize("given, kind", [({"a": "b"}, "dictionary"), (["main"], "list")])
+def test_what_is_no_string_is_refused_for_one(project, seed, artifacts, given, kind):
+    project.seed(seed)
+    result = project.run(ROLE, **archive(artifacts), ansistrano_shared_dir=given)
+    result.bad(f"ansistrano_shared_dir must be a string and is a {kind}")
+    project.root.is_at_rest(live="2", releases=["1", "2"])
+
+
 def test_a_string_for_a_list_is_refused_by_the_rollback(project, seed):
     project.seed(seed)
     project.run(ROLLBACK, ansistrano_shared_paths="var").bad("Write ansistrano_shared_paths: [var]", "Nothing was done")

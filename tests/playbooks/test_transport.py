@@ -292,6 +292,43 @@ def test_a_home_without_programs_is_noticed(project, info, cache, var_tmp):
         subprocess.run(["umount", home], check=True)
 
 
+@pytest.mark.once
+@pytest.mark.needs("root", "mount")
+def test_where_no_place_runs_programs_the_message_says_so_and_what_to_do(project, info, cache, var_tmp, tmp_path):
+    home = project.environment["HOME"]
+    var_tmp.mkdir(mode=0o700)
+    for place in (home, var_tmp):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,mode=700", "none", place], check=True)
+    try:
+        project.variables["ansible_remote_tmp"] = f"{home}/tmp"
+        places = (f"{home}/tmp/oxistrano-0", cache, var_tmp)
+        reason = "; ".join(f"{place} runs no programs (mounted noexec)" for place in places)
+        info().bad("cannot run oxistrano.deploy.release_info on the host", reason, "ansible_remote_tmp", "Nothing was changed")
+        # As advised; the directory is made, as Ansible does.
+        project.variables["ansible_remote_tmp"] = str(tmp_path / "not/there/yet")
+        info().good()
+        assert len(operations(info().good())) == 1
+        (place,) = (tmp_path / "not/there/yet").iterdir()
+        assert place.stat().st_mode & 0o7777 == 0o700 and "oxistrano" in place.name
+    finally:
+        for place in (home, var_tmp):
+            subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.once
+@pytest.mark.needs("root", "mount")
+def test_a_home_without_room_is_passed_over(project, info, cache, var_tmp):
+    home = project.environment["HOME"]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", home], check=True)
+    try:
+        result = info().good()
+        assert "No space left on device" in result.output and "goes the way of ansible-core" not in result.output
+        assert len(list(var_tmp.iterdir())) == 1 and not os.listdir(cache)
+        assert len(operations(info().good())) == 1
+    finally:
+        subprocess.run(["umount", home], check=True)
+
+
 @pytest.mark.needs("root", "su")
 def test_without_any_place_the_call_goes_the_way_of_core(project, play, tmp_path):
     """Somebody was first in /var/tmp: nothing of his is used, and the deploy goes on."""
@@ -342,7 +379,7 @@ def test_sizes_are_compared_whatever_unit_the_user_likes(project, info, unit):
 
 
 @pytest.mark.needs("root", "sudo")
-@pytest.mark.parametrize("flags", ["-n -i", "-ni", "-n --login", "-n -s"])
+@pytest.mark.parametrize("flags", ["-n -i", "-ni", "-n --login", "-n -s", "-iH -n", "-nsH"])
 def test_a_sudo_that_starts_a_shell_goes_the_way_of_core(project, info, flags):
     """It quotes the command for that shell, but not its dollars (sudo 1.9)."""
     # Root becomes root: a system user has no login shell.
@@ -448,6 +485,14 @@ def test_no_log_hides_arguments_and_result(play, project):
     for _ in range(2):
         result = play({INFO: {"deploy_to": f"/x/{secret}"}, "no_log": True}).good()
         assert secret not in result.output and "censored" in result.output
+
+
+def test_no_log_hides_what_a_module_says_at_any_verbosity(play, fake, connection):
+    fake("""cat >/dev/null; echo said-beside-the-result >&2; echo '{"changed": false, "x": "said-in-the-result"}'""")
+    for _ in range(2):
+        result = play({INFO: {"deploy_to": "/x"}, "no_log": True}, "-vvvv").good()
+        assert "said-in-the-result" not in result.output and "said-beside" not in result.output
+        assert "censored" in result.output
 
 
 @pytest.mark.once
@@ -606,6 +651,38 @@ def test_the_scripts_run_in_every_sh(host_script, tmp_path, shell):
         done = run(install, export.encode() + b"1\n" + data)
         assert why in host_script.answer(done.stdout.decode())["why"]
     assert sorted(os.listdir(home / ".ansible/oxistrano")) == ["file", "other"]
+
+
+@pytest.mark.once
+@pytest.mark.needs("root", "mount", "unshare")
+@pytest.mark.parametrize("shell", ["dash", pytest.param("busybox", marks=pytest.mark.needs("busybox"))])
+def test_without_proc_no_place_is_called_noexec(host_script, tmp_path, shell):
+    """Whether it is one cannot be told then, in busybox not even where it is none: the installation tells."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (tmp_path / "bin").mkdir()
+    environment = {"HOME": str(home), "PATH": f"{sh_of(shell, tmp_path / 'bin')}:{os.environ['PATH']}"}
+    call = host_script.call("release_info", "", "", [Program("Linux x86_64", "file", 1, "")])
+    noexec = f"mount -t tmpfs -o noexec,mode=700 none {home} &&" if shell == "dash" else ""
+    command = f"{noexec} mount -t tmpfs none /proc && {call.replace('/bin/sh', str(tmp_path / 'bin/sh'), 1)}"
+    told = subprocess.run(
+        [shutil.which("unshare"), "-m", shutil.which("sh"), "-c", command], input=b"{}", capture_output=True, env=environment
+    )
+    said = host_script.answer(told.stdout.decode())
+    assert said and said["kind"] == "need" and said["directory"].startswith(str(home)), told
+    assert "noexec" not in said["why"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "options, starts_one",
+    [
+        *((options, True) for options in ("-n -i", "-ni", "-iH", "-nsH", "-n --login", "--shell")),
+        *((options, False) for options in ("", "-H -S -n", "-u simon", "-usi", "--set-home", "-nHpis")),
+    ],
+)
+def test_options_of_sudo_that_start_a_shell_are_known_in_any_word(host_script, options, starts_one):
+    assert host_script.sudo_starts_a_shell(f"sudo {options}") == starts_one
 
 
 @pytest.mark.once

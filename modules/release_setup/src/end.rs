@@ -14,7 +14,11 @@ pub fn finish(options: &Options, context: &Context) -> Result<Outcome, Failure> 
     let Some(root) = Root::open_if_there(&options.layout())? else {
         return Ok(Outcome::new(false).msg("there is no deploy root"));
     };
-    let (root, lock) = root.changing(&options.deployer, context.check_mode)?;
+    // The action plugin has found that the holder has ended, on the same controller.
+    let held = root.lock().ok().flatten();
+    let ended = held.filter(|lock| Some(&lock.since) == options.take_over.as_ref());
+    let deployer = ended.map_or_else(|| options.deployer.clone(), |lock| lock.deployer);
+    let (root, lock) = root.changing(&deployer, context.check_mode)?;
     let Some(lock) = lock else {
         return Ok(Outcome::new(false).msg("nobody deploys here"));
     };

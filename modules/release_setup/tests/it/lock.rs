@@ -90,6 +90,19 @@ fn a_lock_whose_holder_has_died_is_taken_over_and_that_is_said() {
 }
 
 #[test]
+fn a_deploy_whose_holder_has_ended_is_finished_by_who_knows_since_when_it_was_held() {
+    let (root, _, bob) = alice_deploys();
+    let mut arguments = setup("2", "finished", &bob);
+    let _ = root.run("release_setup", arguments.clone()).failed("locked");
+    arguments["take_over"] = "1999-01-01T00:00:00Z".into();
+    let _ = root.run("release_setup", arguments.clone()).failed("locked");
+    arguments["take_over"] = root.lock()["since"].clone();
+    let _ = root.run("release_setup", arguments.clone()).changed();
+    assert_eq!(root.lock(), Value::Null);
+    let _ = root.run("release_setup", arguments).unchanged();
+}
+
+#[test]
 fn unlocked_frees_the_lock_of_anybody_once() {
     let (root, _, bob) = alice_deploys();
     let arguments = json!({"state": "unlocked", "deployer": bob});
