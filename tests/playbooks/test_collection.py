@@ -77,8 +77,8 @@ def test_archive_holds_the_program_and_no_sources(installed):
     with tarfile.open(archive) as collection:
         members = {member.name: member for member in collection}
     assert {name.split("/")[0] for name in members} == {
-        ".ansible-lint.yml", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "FILES.json", "LICENSE", "LICENSES", "MANIFEST.json", "README.md",
-        "REUSE.toml", "SECURITY.md", "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
+        ".ansible-lint.yml", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "LICENSES",
+        "MANIFEST.json", "README.md", "REUSE.toml", "SECURITY.md", "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
     }
     programs = {name for name in members if name.startswith("plugins/plugin_utils/programs/oxistrano-")}
     assert programs == {f"plugins/plugin_utils/programs/{path.name}" for path in PROGRAMS.glob("oxistrano-*")}
