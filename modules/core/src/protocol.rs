@@ -601,7 +601,9 @@ fn broken(rule: &Constraint, values: &Values) -> Option<String> {
         Constraint::RequiredIf(name, word, others) => {
             let applies = values.get(name).is_some_and(|value| match value {
                 Value::String(text) => text == word,
-                other => other.to_string() == word,
+                Value::Bool(flag) => word == if *flag { "true" } else { "false" },
+                Value::Number(number) => number.as_i64().is_some_and(|n| word.parse() == Ok(n)),
+                _ => false,
             });
             let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
             (applies && !missing.is_empty())
@@ -672,6 +674,7 @@ mod tests {
             Ok(Outcome::new(!context.check_mode)
                 .value("keep", options.keep)
                 .value("allowed", options.allowed)
+                .value("others", json!([options.fast, options.holder, options.path]))
                 .value("paths", options.paths)
                 .msg(format!("{} {:?}", options.deploy_to.display(), options.password)))
         }

@@ -82,7 +82,7 @@ impl Root {
         let before = Manifest::exact(self.scratch.path());
         let reply = self.run(module, arguments);
         before.assert_same(&Manifest::exact(self.scratch.path()));
-        reply.is_as_declared(module)
+        reply.kept_to_documentation(module)
     }
 
     /// Runs a module as another user, when the tests run as root; else as their user.

@@ -185,7 +185,7 @@ impl Shop {
         let before = Manifest::exact(&self.root.path());
         let reply = self.run(module, arguments);
         before.assert_same(&Manifest::exact(&self.root.path()));
-        reply.is_as_declared(module)
+        reply.kept_to_documentation(module)
     }
 
     /// Starts a module and does not wait for its end.

@@ -25,6 +25,7 @@ impl Module for Probe {
         see_also: &[],
         examples: "",
         returns: &[],
+        diff_mode: "full",
         action_plugin: false,
     };
 
