@@ -24,7 +24,7 @@ EARLY = ("ansistrano_before_setup", "ansistrano_after_setup", "ansistrano_before
 OURS = re.compile(r"(ansistrano|oxistrano|magento2)_(.+)")
 NEAR = 0.86
 # The roles of this collection; `ansistrano.deploy` may be a copy of one.
-ROLES = os.path.join(os.path.dirname(os.path.realpath(__file__)), os.pardir, os.pardir, "roles")
+ROLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir, "roles")
 
 
 class RoleCheck:

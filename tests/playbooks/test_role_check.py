@@ -222,3 +222,16 @@ def test_a_deploy_that_is_entered_in_its_middle_says_so_once(project, artifacts)
     result.bad("cannot be begun in its middle (--start-at-task)", "Deploy without --start-at-task")
     assert "__oxistrano_candidate" not in result.text
     assert not project.root.path.exists()
+
+
+def test_short_names_in_a_hook_of_the_magento_role_are_ours_and_the_users(project, artifacts):
+    project.variables |= archive(artifacts)
+    hook = project.directory / "maintenance.yml"
+    hook.write_text("- magento_cache: {state: flushed}\n- release_info:\n")
+    project.variables["magento2_in_maintenance_tasks_file"] = str(hook)
+    # Any hook, so that hooks are looked at.
+    project.variables["ansistrano_after_symlink_tasks_file"] = str(project.directory / "own.yml")
+    (project.directory / "own.yml").write_text("[]\n")
+    project.run(ROLE).good()
+    hook.write_text("- no_such_module:\n")
+    project.run(ROLE).bad("magento2_in_maintenance_tasks_file", "no_such_module")
