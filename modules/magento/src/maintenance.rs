@@ -94,7 +94,10 @@ impl Addresses {
                 "bad_address",
                 format!("cannot allow the address '{}'", address.escape_debug()),
             )
-            .cause("Magento compares it with a visitor's address, and never looks a name up")
+            .cause(
+                "Magento wants addresses without blanks and commas, compares them with a visitor's, and \
+                 never looks a name up",
+            )
             .remedy("give an IP address, as 203.0.113.7 or 2001:db8::7, or a range of them, as 203.0.113.0/24")
             .state("Nothing was changed.")),
             None => Ok(Self(addresses.join(","))),
