@@ -22,6 +22,13 @@ description:
     What cannot be told (database down, no C(env.php), PHP missing, a fatal error, an answer in
     words that are not Magento's) is a failure with the reason. It never reads as up to date,
     nor as an upgrade that is needed.
+  - >-
+    With O(live) it also tells what an upgrade would do, and whether that can be done while the
+    live release goes on working. For that a script is run by O(php) (C(php -r)) in the release,
+    which builds Magento's own difference of schemas. Changes that only add (new tables, columns
+    that may be empty or have a default, plain indexes) are tried by the server itself on an
+    empty copy of their table, with C(ALGORITHM=INPLACE, LOCK=NONE). All else is in the way of
+    an online upgrade, and so is what cannot be told.
 options:
   path:
     description:
@@ -36,11 +43,25 @@ options:
         Root of the deployment, an absolute path. If it is given, an upgrade that was begun
         there and still runs is waited for first: as long as it does, no answer holds.
     type: path
+  live:
+    description:
+      - >-
+        Root of Magento in the release that serves visitors. If it is given, and something has
+        to be done, the module says what, and whether it can be done online: while that release
+        goes on working (RV(online)).
+    type: path
+  allowed:
+    description:
+      - >-
+        Classes of data patches, schema patches and recurring setup scripts that may run while
+        the live release works; V(*) is all. The others make RV(online) false.
+    type: list
+    elements: str
+    default: []
   timeout:
     description:
       - >-
-        Seconds that each of the two commands may take; then it and all that it started is
-        ended.
+        Seconds that each of the commands may take; then it and all that it started is ended.
     type: int
     default: 120
   php:
@@ -91,6 +112,15 @@ notes:
     stays, but for that key. Into a container the variable gets only if O(php) hands it on
     (C(docker exec -e MAGENTO_DC__OVERRIDE)).
   - >-
+    The copies of tables are made one after the other in the schema C(<database>_oxistrano),
+    which is removed afterwards. The shop's user needs the right for it: C(GRANT ALL ON
+    \`shop\\_oxistrano\`.* TO shop). Without it, only columns of simple types or plain indexes
+    on plain InnoDB tables count as online, on MariaDB from 10.4 and on MySQL 8.0 and 8.4.
+  - >-
+    A column or a table that is new can still be noticed by code of the live release: by a query
+    that does not say of which table it means a column, or that inserts without naming columns.
+    No module can see that.
+  - >-
     Exit codes and texts were measured on Magento Open Source 2.4.7-p3 with PHP 8.2. There
     C(setup:db:status) takes 1.7 to 2.1 s and C(app:config:status) 0.4 s.
   - >-
@@ -111,6 +141,13 @@ EXAMPLES = r"""
   oxistrano.deploy.magento_status:
     path: /var/www/shop/releases/20260824101500Z
     php: php8.2 -d memory_limit=2G
+    user: www-data
+  register: status
+
+- name: See whether it can be done while the shop is open
+  oxistrano.deploy.magento_status:
+    path: /var/www/shop/releases/20260824101500Z
+    live: /var/www/shop/current
     user: www-data
   register: status
 
@@ -138,6 +175,29 @@ maintenance_needed:
     Whether either has to.
   returned: "success"
   type: bool
+online:
+  description: >-
+    Whether what has to be done can be done while O(live) goes on serving.
+  returned: "O(live) is given"
+  type: bool
+obstacles:
+  description: >-
+    Why it cannot, a sentence each.
+  returned: "success"
+  type: list
+deletes:
+  description: >-
+    Websites, groups and stores that an import would delete, because C(config.php) lacks them.
+  returned: "success"
+  type: list
+pending:
+  description: >-
+    What is pending. C(changes) of the schema, each with its statements (C(sql)) and
+    C(obstacle); C(tables) with rows, bytes, and what the server said; C(data_patches) and
+    C(schema_patches) by their classes; C(versions); C(triggers); C(themes); C(unknown), what
+    could not be told.
+  returned: "O(live) is given, and something has to be done"
+  type: dict
 database:
   description: >-
     state (up_to_date, upgrade_needed, cannot_tell), reason, and rc, stdout, stderr and seconds
@@ -182,6 +242,14 @@ def main():
         },
         "deploy_to": {
             "type": "path",
+        },
+        "live": {
+            "type": "path",
+        },
+        "allowed": {
+            "type": "list",
+            "elements": "str",
+            "default": [],
         },
         "timeout": {
             "type": "int",

@@ -82,6 +82,15 @@ options:
         of theirs.
     type: bool
     default: false
+  online:
+    description:
+      - >-
+        Upgrade beside the release that serves visitors, which
+        M(oxistrano.deploy.magento_status) has said can be done (RV(online)). It has a cache of
+        its own, needs no maintenance flag, and waits for no lock of the database for longer
+        than a second, because visitors would wait behind it; then it tries again, ten times.
+    type: bool
+    default: false
   import_needed:
     description:
       - >-
@@ -149,6 +158,9 @@ notes:
   - >-
     Measured on Magento Open Source 2.4.7-p3: C(setup:upgrade) takes 4 to 11 s there without any
     product, answers 1 when the database is down or a data patch fails, and flushes the caches.
+  - >-
+    Online, C(bin/magento) is not run itself but what it runs, by C(php -r), in a process that
+    has added C(SET SESSION lock_wait_timeout) to the C(initStatements) of C(env.php).
   - >-
     C(app:config:import) deletes store views that are missing from C(app/etc/config.php).
   - >-
@@ -273,6 +285,10 @@ def main():
             "default": True,
         },
         "own_cache": {
+            "type": "bool",
+            "default": False,
+        },
+        "online": {
             "type": "bool",
             "default": False,
         },

@@ -16,6 +16,7 @@ CLASSES = 300
 METHODS = 45
 
 PATCH = r"Shop\Reviews\Setup\Patch\Data\InstallReviews"
+NOTES_PATCH = r"Shop\Notes\Setup\Patch\Data\FillNotes"
 REVIEWS = {
     "name": "Shop_Reviews",
     "setup_version": None,
@@ -61,6 +62,28 @@ def new_module(tree):
     add_module(tree, REVIEWS)
 
 
+def additive(tree):
+    """What the code of v1 goes on working with: in a table that each of its pages reads, too."""
+    code_only(tree)
+    add_module(tree, {
+        "name": "Shop_Notes",
+        "setup_version": None,
+        "sequence": {0: "Shop_Catalog"},
+        "tables": {
+            "note": {"note_id": "INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY", "text": "TEXT"},
+            "catalog_product": {"note": "VARCHAR(255) NULL", "rank": "SMALLINT NOT NULL DEFAULT 0"},
+        },
+        "keys": {"catalog_product": {"BY_SKU": "INDEX (sku)"}},
+    })
+
+
+def additive_with_patch(tree):
+    """The same with a data patch, which must be allowed."""
+    additive(tree)
+    replace(tree / "vendor/shop/module-notes/etc/module.php", "'tables' =>",
+            f"'data_patches' => {php({NOTES_PATCH: 'INSERT INTO note (text) VALUES (1)'})},\n    'tables' =>")
+
+
 def new_setup_version(tree):
     new_module(tree)
     replace(tree / "vendor/shop/module-catalog/etc/module.php", "'1.0.0'", "'1.1.0'")
@@ -94,6 +117,9 @@ VERSIONS = {
     "v3": new_module,
     # The same, and a module's setup_version raised: 500 until the upgrade, and 500 from v1 after it.
     "v3-version": new_setup_version,
+    # Only adds.
+    "v5": additive,
+    "v5-patch": additive_with_patch,
     # config.php: system changed, and a store view removed, which an import deletes.
     "v4": new_configuration,
     "v4-store": store_removed,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 from .process import free_port, is_root, listens, wait_until
-from .requirements import find
+from .requirements import find, php_versions
 
 NAME = "shop"
 USER = "shop"
@@ -19,6 +20,21 @@ OPTIONS = {
     "max-connections": "100",
     "performance-schema": "OFF",
 }
+
+
+TRY = """
+$statements = json_decode(stream_get_contents(STDIN), true);
+$pdo = new PDO("mysql:unix_socket=$argv[1];dbname=" . array_shift($statements), 'root', '',
+    [PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION, PDO::ATTR_EMULATE_PREPARES => true]);
+$pdo->exec('SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2');
+echo json_encode(array_map(function (string $sql) use ($pdo) {
+    try {
+        return $pdo->query($sql)->fetchAll(PDO::FETCH_NUM);
+    } catch (PDOException $error) {
+        return $error->errorInfo[1];
+    }
+}, $statements));
+"""
 
 
 class MariaDb:
@@ -50,6 +66,14 @@ class MariaDb:
         self.query(f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'", database="")
         self.query(f"GRANT ALL ON {NAME}.* TO {USER}@'127.0.0.1'", database="")
         self.query(f"CREATE DATABASE {NAME}", database="")
+        self.allow_scratch()
+
+    def allow_scratch(self, allowed=True):
+        """Whether the shop's user may make the schema in which copies of tables are altered."""
+        words = "GRANT", "TO"
+        if not allowed:
+            words = "REVOKE", "FROM"
+        self.query(f"{words[0]} ALL ON `{NAME}\\_oxistrano`.* {words[1]} {USER}@'127.0.0.1'", database="")
 
     def up(self):
         if self.process and self.process.poll() is None:
@@ -81,6 +105,14 @@ class MariaDb:
         if answer.returncode:
             raise RuntimeError(f"{sql}: {answer.stderr.strip()}")
         return [line.split("\t") for line in answer.stdout.splitlines()]
+
+    def attempt(self, statements):
+        """Each of them as the root user, whatever becomes of the others: rows, or the number of the error."""
+        program = [find(f"php{php_versions()[0]}"), "-r", TRY, "--", str(self.socket)]
+        done = subprocess.run(program, input=json.dumps([NAME, *statements]), capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{done.stdout}{done.stderr}")
+        return json.loads(done.stdout)
 
     def reset(self, version):
         """As `version` has installed it and nothing since. Brings it up if it is down."""

@@ -12,7 +12,7 @@ use oxistrano_core::mask::Mask;
 use oxistrano_core::users::{self, User};
 use oxistrano_core::{AbsPath, Failure, FromValue, Kind, Literal, OptionSpec, Values};
 
-use crate::{configuration, Answer};
+use crate::{configuration, script, Answer};
 
 /// The words of the PHP command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,11 +54,16 @@ impl FromValue for Php {
     }
 }
 
+/// Seconds. All that want a table queue behind who waits for it to be altered.
+const LOCK_WAIT: &str = "1";
+
 /// Magento's command in a release.
 #[derive(Debug, Clone)]
 pub struct Magento {
     path: PathBuf,
-    words: Vec<OsString>,
+    /// The same as PHP sees it.
+    root: PathBuf,
+    php: Vec<OsString>,
     user: Option<User>,
     pub(crate) environment: Vec<(String, String)>,
     /// What no answer may show.
@@ -105,8 +110,8 @@ impl Magento {
             ));
         }
         let user = user.filter(|user| !user.is_empty()).map(users::resolve_user).transpose()?;
-        let mut words: Vec<OsString> = php.0.iter().map(Into::into).collect();
-        words.push(path_for_php.unwrap_or(path).join("bin/magento").into_os_string());
+        let php: Vec<OsString> = php.0.iter().map(Into::into).collect();
+        let root = path_for_php.unwrap_or(path).to_owned();
         let environment: Vec<(String, String)> = environment
             .iter()
             .map(|(name, value)| match value {
@@ -127,7 +132,7 @@ impl Magento {
                 .state(untouched));
         }
         let mask = configuration::secrets(&env);
-        Ok(Self { path: path.to_owned(), words, user, environment, mask })
+        Ok(Self { path: path.to_owned(), root, php, user, environment, mask })
     }
 
     /// Magento's root directory.
@@ -151,12 +156,15 @@ impl Magento {
     /// # Errors
     /// When it cannot start or takes longer than `timeout`.
     pub fn ask(&self, arguments: &[&str], timeout: Duration) -> Result<Answer, Failure> {
-        self.run(&self.program(arguments, timeout))
+        let mut words = vec![self.root.join("bin/magento").into_os_string()];
+        add(&mut words, arguments);
+        self.run(&self.started(&words, timeout))
     }
 
     /// Runs a command of Magento that must not be stopped half way: signals to the module
     /// wait for its end. What it prints goes into `log` as it comes; `held` stays open until
-    /// all that it starts has ended (see [`crate::running::hold`]).
+    /// all that it starts has ended (see [`crate::running::hold`]). `online`, beside a release that serves
+    /// visitors, it waits for no lock of the database for longer than a second.
     ///
     /// # Errors
     /// When it cannot start or takes longer than `timeout`.
@@ -166,8 +174,30 @@ impl Magento {
         timeout: Duration,
         log: Option<File>,
         held: Option<Arc<File>>,
+        online: bool,
     ) -> Result<Answer, Failure> {
-        self.run(&self.program(arguments, timeout).log(log).input_file(held).to_the_end())
+        let mut words = match online {
+            true => self.with_script(script::ONLINE, Some(LOCK_WAIT)),
+            false => vec![self.root.join("bin/magento").into_os_string()],
+        };
+        add(&mut words, arguments);
+        self.run(&self.started(&words, timeout).log(log).input_file(held).to_the_end())
+    }
+
+    /// Runs a script of ours, which may be stopped, with the release's root as its argument.
+    ///
+    /// # Errors
+    /// When it cannot start or takes longer than `timeout`.
+    pub(crate) fn script(&self, script: &[u8], timeout: Duration) -> Result<Answer, Failure> {
+        self.run(&self.started(&self.with_script(script, None), timeout))
+    }
+
+    /// By `-r`, so that no file has to be where PHP finds it, in a container for example.
+    fn with_script(&self, script: &[u8], argument: Option<&str>) -> Vec<OsString> {
+        let script = script::unpacked(script);
+        let mut words = vec!["-r".into(), script.into(), "--".into(), self.root.clone().into()];
+        words.extend(argument.map(OsString::from));
+        words
     }
 
     fn run(&self, program: &Program) -> Result<Answer, Failure> {
@@ -177,13 +207,17 @@ impl Magento {
         }
     }
 
-    fn program(&self, arguments: &[&str], timeout: Duration) -> Program {
-        let arguments = arguments.iter().chain(&["--no-ansi", "-n"]);
-        let words = self.words.iter().cloned().chain(arguments.map(OsString::from));
+    /// PHP with these words.
+    fn started(&self, words: &[OsString], timeout: Duration) -> Program {
+        let words = self.php.iter().chain(words).cloned();
         let program =
             Program::new(words).directory(&self.path).timeout(timeout).user(self.user.clone());
         self.environment.iter().fold(program, |program, (name, value)| program.env(name, value))
     }
+}
+
+fn add(words: &mut Vec<OsString>, arguments: &[&str]) {
+    words.extend(arguments.iter().chain(&["--no-ansi", "-n"]).map(OsString::from));
 }
 
 fn target(link: &Path) -> PathBuf {

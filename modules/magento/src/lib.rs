@@ -9,11 +9,14 @@ mod apart;
 mod command;
 mod configuration;
 pub mod maintenance;
+pub mod online;
 mod options;
 pub mod owned;
+pub mod pending;
 mod place;
 pub mod processes;
 pub mod running;
+mod script;
 pub mod status;
 
 pub use answer::Answer;

@@ -20,6 +20,8 @@ pub const PREFIX: &str = "magento_upgrade.";
 pub const SUFFIX: &str = ".json";
 /// What the commands of an upgrade hold a lock on.
 const HELD: &str = "magento_upgrade.lock";
+/// In which release they run.
+const RELEASE: &str = "magento_upgrade.release";
 /// Between two looks whether one has ended; the shop is closed meanwhile.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -70,7 +72,7 @@ pub struct Held {
 ///
 /// # Errors
 /// `still_running` when that takes longer than `patience`; `interrupted`.
-pub fn hold(deploy_to: &AbsPath, patience: Duration) -> Result<Held, Failure> {
+pub fn hold(deploy_to: &AbsPath, release: &AbsPath, patience: Duration) -> Result<Held, Failure> {
     let root = Dir::open(deploy_to.as_path())?;
     if !root.lookup(STATE)?.is_some_and(|info| info.is_dir()) {
         return Ok(Held { file: None, warning: None });
@@ -88,6 +90,10 @@ pub fn hold(deploy_to: &AbsPath, patience: Duration) -> Result<Held, Failure> {
         let operation = FlockOperation::NonBlockingLockExclusive;
         lock(&file, operation, &state, Path::new(HELD), patience).map(|()| file)
     });
+    // For who removes releases (`oxistrano_releases::busy`). Not into the locked file, which PHP has.
+    if locked.is_ok() {
+        root.open_dir(STATE)?.write(RELEASE, format!("{release}\n").as_bytes(), 0o600)?;
+    }
     match locked {
         Ok(file) => Ok(Held { file: Some(Arc::new(file)), warning: None }),
         Err(failure) if failure.code() == "io" => {

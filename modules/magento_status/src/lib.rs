@@ -8,7 +8,11 @@ mod docs;
 use std::thread;
 use std::time::Duration;
 
-use oxistrano_core::{AbsPath, Context, Documentation, Failure, Literal, Module, Outcome};
+use oxistrano_core::{
+    json::Value, AbsPath, Context, Documentation, Failure, Literal, Module, Outcome,
+};
+use oxistrano_magento::online::Pair;
+use oxistrano_magento::pending::Pending;
 use oxistrano_magento::{magento_options, running, status};
 
 magento_options! {
@@ -17,7 +21,14 @@ magento_options! {
         /// Root of the deployment, an absolute path. If it is given, an upgrade that was begun there and
         /// still runs is waited for first: as long as it does, no answer holds.
         deploy_to: Option<AbsPath>;
-        /// Seconds that each of the two commands may take; then it and all that it started is ended.
+        /// Root of Magento in the release that serves visitors. If it is given, and something has to be done,
+        /// the module says what, and whether it can be done online: while that release goes on working
+        /// (RV(online)).
+        live: Option<AbsPath>;
+        /// Classes of data patches, schema patches and recurring setup scripts that may run while the live
+        /// release works; V(*) is all. The others make RV(online) false.
+        allowed: Vec<String>;
+        /// Seconds that each of the commands may take; then it and all that it started is ended.
         timeout: u64, default = Some(Literal::Number(120));
     }
 }
@@ -54,6 +65,10 @@ impl Module for MagentoStatus {
             (database, configuration)
         });
         let database = database.map_err(|_| Failure::new("panic", "the query was not finished"))?;
+        let needed = database.is_needed() || configuration.is_needed();
+        let told = database.reason.is_none() && configuration.reason.is_none();
+        let pending =
+            (options.live.is_some() && told && needed).then(|| Pending::ask(&magento, timeout));
         let left = apart.end();
         status::require_told(&magento, &database, &configuration)?;
         let msg = match (database.is_needed(), configuration.is_needed()) {
@@ -61,12 +76,42 @@ impl Module for MagentoStatus {
             (false, true) => "the configuration needs app:config:import",
             (false, false) => "database and configuration are up to date",
         };
+        let mut obstacles = match (&options.live, &pending) {
+            (Some(live), Some(pending)) => Pair {
+                pending,
+                release: options.path.as_path(),
+                live: live.as_path(),
+                upgrade: database.is_needed(),
+                allowed: &options.allowed,
+            }
+            .obstacles(),
+            _ => Vec::new(),
+        };
+        if options.live.is_some() && configuration.is_needed() {
+            // Its hash is one for all: the live release would answer 500.
+            obstacles.push(
+                "a changed configuration has to be imported, which stops the live release"
+                    .to_owned(),
+            );
+        }
+        let online = options.live.is_some().then_some(obstacles.is_empty());
+        let msg = match (online, needed) {
+            (Some(true), true) => format!("{msg}, which can be done online"),
+            (Some(false), true) => {
+                format!("{msg}, which cannot be done online: {}", obstacles.join("; "))
+            }
+            _ => msg.to_owned(),
+        };
         Ok(Outcome::new(false)
             .msg(msg)
+            .value("online", online)
+            .value("obstacles", obstacles)
+            .value("deletes", pending.as_ref().map(Pending::deletes).unwrap_or_default())
+            .value("pending", pending.as_ref().map_or(Value::Null, Pending::to_json))
             .value("upgrade_needed", database.is_needed())
             // setup:upgrade imports the configuration at its end.
             .value("import_needed", configuration.is_needed())
-            .value("maintenance_needed", database.is_needed() || configuration.is_needed())
+            .value("maintenance_needed", needed)
             .value("database", database.database_json())
             .value("configuration", configuration.configuration_json())
             .warnings(left)

@@ -15,6 +15,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
          Its result waits in C(.oxistrano) of O(deploy_to); the next upgrade waits for its end.",
         "Measured on Magento Open Source 2.4.7-p3: C(setup:upgrade) takes 4 to 11 s there without any \
          product, answers 1 when the database is down or a data patch fails, and flushes the caches.",
+        "Online, C(bin/magento) is not run itself but what it runs, by C(php -r), in a process that has added \
+         C(SET SESSION lock_wait_timeout) to the C(initStatements) of C(env.php).",
         "C(app:config:import) deletes store views that are missing from C(app/etc/config.php).",
         "Two upgrades at once: Magento ends one of them with exit code 1.",
     ],

@@ -8,6 +8,7 @@ mod background;
 mod docs;
 mod log;
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::json::{json, Map, Value};
@@ -97,6 +98,11 @@ magento_options! {
         /// Run the commands with a cache of their own, below C(var), which is removed afterwards: for a
         /// release that is not live, so that the live one keeps its cache and reads nothing of theirs.
         own_cache: bool, default = Some(Literal::Flag(false));
+        /// Upgrade beside the release that serves visitors, which M(oxistrano.deploy.magento_status) has said
+        /// can be done (RV(online)). It has a cache of its own, needs no maintenance flag, and waits for no lock
+        /// of the database for longer than a second, because visitors would wait behind it; then it tries
+        /// again, ten times.
+        online: bool, default = Some(Literal::Flag(false));
         /// Fail when no configuration was imported, because M(oxistrano.deploy.magento_status) has said
         /// that this is needed.
         import_needed: bool, default = Some(Literal::Flag(false));
@@ -136,9 +142,14 @@ impl Module for MagentoUpgrade {
                     .map_err(|failure| closed(failure, &options, None))?;
                 from_background(result)?
             }
+            _ if options.online && options.how == How::Import => {
+                return Err(Failure::new("not_online", "a configuration is not imported online")
+                    .cause("the live release answers 500 as soon as the hash of another one is in the database")
+                    .state("Nothing was changed."))
+            }
             _ => {
                 let magento = options.magento()?;
-                if options.require_maintenance && !places.is_closed() {
+                if options.require_maintenance && !options.online && !places.is_closed() {
                     return Err(open(&options, &places));
                 }
                 if options.state == State::Begun {
@@ -146,8 +157,8 @@ impl Module for MagentoUpgrade {
                     return Ok(Outcome::new(true).msg("the upgrade has begun").value("id", id));
                 }
                 running::wait(&options.deploy_to, patience)?;
-                let held = running::hold(&options.deploy_to, patience)?;
-                if options.own_cache {
+                let held = running::hold(&options.deploy_to, &options.path, patience)?;
+                if options.own_cache || options.online {
                     let (magento, apart) = magento.apart()?;
                     let outcome = finish(&options, &magento, &held);
                     let left = apart.end();
@@ -181,6 +192,7 @@ fn arguments(options: &Options) -> Map<String, Value> {
         "paths": paths,
         "require_maintenance": options.require_maintenance,
         "own_cache": options.own_cache,
+        "online": options.online,
         "import_needed": options.import_needed,
         "timeout": options.timeout,
         "path": options.path.to_string(),
@@ -267,16 +279,14 @@ fn upgrade(
         let command = words.join(" ");
         log.heading(&command);
         let started = Instant::now();
-        let answer =
-            magento.change(words, left, log.handle(), held.file.clone()).map_err(|failure| {
-                // Else it did not start, and says itself what to do.
-                if started.elapsed() < left {
-                    return failure;
-                }
-                failure
-                    .remedy("find out what it waited for, and run it again with a longer timeout")
-            })?;
-        left = left.saturating_sub(answer.elapsed);
+        let answer = attempts(options, magento, words, left, log, held).map_err(|failure| {
+            // Else it did not start, and says itself what to do.
+            if started.elapsed() < left {
+                return failure;
+            }
+            failure.remedy("find out what it waited for, and run it again with a longer timeout")
+        })?;
+        left = left.saturating_sub(started.elapsed());
         let contradicts =
             answer.stdout.lines().map(str::trim).find(|line| line.starts_with(FAILED));
         let done =
@@ -313,6 +323,32 @@ fn upgrade(
     Ok(answers)
 }
 
+/// Runs a command; online again, as long as all that it met was a lock.
+fn attempts(
+    options: &Options,
+    magento: &Magento,
+    words: &[&str],
+    left: Duration,
+    log: &Log,
+    held: &Held,
+) -> Result<Answer, Failure> {
+    let started = Instant::now();
+    let mut attempt = 1;
+    loop {
+        let left = left.saturating_sub(started.elapsed());
+        let answer =
+            magento.change(words, left, log.handle(), held.file.clone(), options.online)?;
+        let waited = options.online
+            && answer.rc != 0
+            && [&answer.stdout, &answer.stderr].iter().any(|text| text.contains(LOCKED));
+        if !waited || attempt == ATTEMPTS || left < AGAIN * 2 {
+            return Ok(answer);
+        }
+        attempt += 1;
+        sleep(AGAIN);
+    }
+}
+
 /// The shop is open, and is not to be upgraded under its visitors.
 fn open(options: &Options, places: &Places) -> Failure {
     let up = places.lines(Flag::word);
@@ -331,11 +367,20 @@ fn open(options: &Options, places: &Places) -> Failure {
     .state("Nothing was changed.")
 }
 
+/// What the server says to who has waited for a lock for too long.
+const LOCKED: &str = "Lock wait timeout exceeded";
+/// How often it is tried, and how long is waited in between.
+const ATTEMPTS: u32 = 10;
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// What a failed upgrade leaves, and how to go on or back.
 fn closed(failure: Failure, options: &Options, log: Option<String>) -> Failure {
     let closed =
         Places::find(&options.deploy_to, &options.paths).is_ok_and(|places| places.is_closed());
-    let state = if closed {
+    let state = if options.online {
+        "The live release goes on serving. Its database may be added to in part, which it does not mind. Mend \
+         the cause and deploy again"
+    } else if closed {
         "Maintenance is on and stays on: the shop is closed, and its database may be upgraded in \
          part. To go on, mend the cause and deploy again: the next deploy upgrades, then opens the \
          shop. To go back, restore the database from its backup and roll back"

@@ -14,7 +14,16 @@ use crate::{binary, Manifest, Reply, Root, Running};
 /// Writes down how it was called, then runs the script that is named like the command. It
 /// writes nothing into the release, so that a test sees what the module itself writes.
 const PHP: &str = r#"
-here=$1; script=$2; command=$3; shift
+here=$1
+if [ "$2" = -r ]; then
+    # A script of ours; behind it --, the release, and perhaps a number and a command of Magento.
+    script=$5/bin/magento; seconds=$6; shift 5
+    if [ $# = 0 ]; then set -- pending; else shift; fi
+    set -- "$script" "$@"
+else
+    shift
+fi
+script=$1; command=$2
 printf '%s\n' "$*" >> "$here/calls"
 printf '%s\n' "$PWD" > "$here/directory"
 if [ -f "$here/answers/$command" ]; then . "$here/answers/$command"; exit; fi

@@ -3,4 +3,5 @@
 mod apart;
 mod command;
 mod common;
+mod online;
 mod status;

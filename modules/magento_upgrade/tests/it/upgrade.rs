@@ -583,8 +583,8 @@ fn what_was_begun_goes_on_and_is_waited_for() {
     assert!(is_open(&shop));
     assert_eq!(
         fs::read_dir(shop.root.at(".oxistrano")).unwrap().count(),
-        2,
-        "only the log and the lock"
+        3,
+        "only the log, the lock and the release's name"
     );
     finish(&shop, &id).failed("no_such_upgrade").says(["there is no upgrade"]);
 }
