@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import time
 
 import pytest
-from ansible_run import CHECKOUT
+from ansible_run import CHECKOUT, wait_until
+from magento_run import Watch
 from shop import artifacts, changes
 from shop.artifacts import php
 
@@ -95,6 +98,153 @@ def test_tables_of_somebody_else_beside_the_shops_schema_stay(status, shop):
         assert shop.database.query("SHOW TABLES", database="shop_oxistrano") == [["orders"]]
     finally:
         shop.database.query("DROP DATABASE shop_oxistrano", database="")
+
+
+@pytest.fixture
+def online(magento):
+    magento.variables |= {"magento2_upgrade_mode": "online", "magento2_php_fpm": "auto"}
+    return magento
+
+
+def slowest(watch):
+    return max(seen.end - seen.start for seen in watch.seen)
+
+
+def is_added(shop):
+    return ["note"] in shop.database.query("SHOW TABLES") and ["rank"] in [
+        row[:1] for row in shop.database.query("SHOW COLUMNS FROM catalog_product")
+    ]
+
+
+@pytest.mark.parametrize("mode", ["online", "auto"])
+def test_an_upgrade_that_only_adds_is_done_before_the_switch_and_nobody_notices(online, shop, mode):
+    online.variables["magento2_upgrade_mode"] = mode
+    shop.switch("setup:upgrade", sleep=1, sleep_after_schema=2)
+    with Watch(shop) as watch:
+        result = online.deploy("v5").good()
+    watch.was_never_closed()
+    [upgrade] = shop.runs("setup:upgrade")
+    start, end = upgrade["start"], upgrade["start"] + upgrade["seconds"]
+    inside = [seen for seen in watch.seen if seen.start >= start and seen.end <= end]
+    # All of them read the table that is altered meanwhile.
+    assert len(inside) > 10 and {seen.version for seen in inside} == {"v1"}
+    assert min(seen.start for seen in watch.seen if seen.version == "v5") > end
+    assert slowest(watch) < 3, slowest(watch)
+    assert is_added(shop) and online.flags() == [] and "Raise the maintenance flag]" in result.output
+    assert "Hold the requests" not in result.output
+    online.is_open("v5")
+    online.is_free()
+
+
+def test_back_again_the_old_code_goes_on_working_on_what_was_added(online, shop):
+    online.deploy("v5").good()
+    shop.forget_runs()
+    with Watch(shop) as watch:
+        online.rollback().good()
+    watch.was_never_closed()
+    online.is_open("v1")
+    assert is_added(shop) and "setup:upgrade" not in online.runs()
+    # And forward, without an upgrade.
+    online.deploy("v5", "again").good()
+    assert "setup:upgrade" not in online.runs()
+    online.is_open("v5", "again")
+
+
+def test_what_does_more_than_add_stops_the_deploy_and_goes_another_way_with_auto(online, shop):
+    with Watch(shop) as watch:
+        result = online.deploy("v3-version")
+    result.bad("the setup_version of Shop_Catalog goes from 1.0.0 to 1.1.0", "No host is switched.", "Live is v1")
+    watch.was_never_closed()
+    assert online.runs() == [] and online.schema() == "old"
+    online.is_open("v1")
+    online.variables["magento2_upgrade_mode"] = "auto"
+    shop.switch("setup:upgrade", sleep=1, sleep_after_schema=1)
+    with Watch(shop) as watch:
+        result = online.deploy("v3-version", "next").good()
+    # Held meanwhile.
+    watch.was_never_closed()
+    assert 2 < slowest(watch) < 20
+    assert "The upgrade is not done online: data patch" in result.output
+    online.is_open("v3-version", "next")
+
+
+@pytest.mark.parametrize("allowed", [True, [artifacts.NOTES_PATCH]])
+def test_data_patches_run_online_where_they_are_allowed(online, shop, allowed):
+    online.variables["magento2_online_data_patches"] = allowed
+    with Watch(shop) as watch:
+        online.deploy("v5-patch").good()
+    watch.was_never_closed()
+    assert shop.database.query("SELECT text FROM note") == [["1"]]
+    online.is_open("v5-patch")
+
+
+def test_visitors_do_not_queue_behind_an_upgrade_that_waits_for_a_table(online, shop):
+    held = "START TRANSACTION; SELECT sku FROM catalog_product; SELECT SLEEP(6)"
+    reader = subprocess.Popen(
+        ["mariadb", "--no-defaults", f"--socket={shop.database.socket}", "-uroot", "shop", "-e", held], stdout=subprocess.DEVNULL
+    )
+    online.at_task("Add to the database what the new release needs", "true")
+    try:
+        with Watch(shop) as watch:
+            online.deploy("v5").good()
+    finally:
+        reader.wait(30)
+    watch.was_never_closed()
+    assert is_added(shop)
+    runs = shop.runs("setup:upgrade")
+    assert runs[-1]["exit"] == 0
+    # None of those that wanted the table for a page waited for longer than the upgrade does.
+    assert slowest(watch) < 4, slowest(watch)
+
+
+def test_an_online_upgrade_that_fails_leaves_the_shop_open_with_the_old_release(online, shop):
+    online.variables["magento2_cron"] = "hold"
+    shop.switch("setup:upgrade", fail="no such luck")
+    with Watch(shop) as watch:
+        result = online.deploy("v5")
+    result.bad("no such luck", "The live release goes on serving", "No host was switched", "Live is v1", "The shop is open.")
+    watch.was_never_closed()
+    online.is_open("v1")
+    assert online.root.releases() == ["v1"] and online.flags() == []
+    shop.switches_off()
+    online.deploy("v5", "next").good()
+    online.is_open("v5", "next")
+
+
+def test_a_live_release_that_does_not_agree_with_its_database_stays(online, shop):
+    broken = json.dumps({"setup:db:status": {"fail": "something is wrong"}})
+    online.at_task("Ask the live release whether the database fits it", f"printf %s '{broken}' > {shop.switches_file}")
+    result = online.deploy("v5")
+    result.bad("The database was upgraded, and the live release does not agree with it", "something is wrong", "Live is v1")
+    online.is_open("v1")
+
+
+def test_a_play_that_is_killed_during_an_online_upgrade_leaves_a_shop_that_works(online, shop):
+    """And the release in which the upgrade goes on is not removed by the next deploy."""
+    shop.switch("setup:upgrade", sleep=1, sleep_after_schema=12)
+    with Watch(shop) as watch:
+        play = online.start_deploy("v5")
+        wait_until(lambda: ["note"] in shop.database.query("SHOW TABLES"), "the upgrade", 60)
+        os.killpg(play.process.pid, 9)
+        time.sleep(0.5)
+        online.is_open("v1")
+        result = online.deploy("v5", "next").good()
+    watch.was_never_closed()
+    assert "releases/v5' alone, because a command runs in it" in " ".join(result.output.split())
+    online.is_open("v5", "next")
+    assert [run["release"].rsplit("/", 1)[1] for run in shop.runs("setup:upgrade")] == ["v5"]
+
+
+@pytest.mark.parametrize("mode", ["maintenance", "online", "auto"])
+def test_store_views_are_not_deleted_unless_that_is_said(online, shop, mode):
+    online.variables["magento2_upgrade_mode"] = mode
+    result = online.deploy("v4-store")
+    result.bad("would delete store second", "magento2_delete_stores=true", "Live is v1")
+    assert shop.database.query("SELECT code FROM store WHERE code = 'second'") == [["second"]]
+    online.is_open("v1")
+    if mode != "online":
+        online.deploy("v4-store", "next", magento2_delete_stores=True).good()
+        assert shop.database.query("SELECT code FROM store WHERE code = 'second'") == []
 
 
 def differs(shop, change, module):

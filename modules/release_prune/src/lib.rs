@@ -46,7 +46,17 @@ impl Module for ReleasePrune {
         };
         let (root, _) = root.changing(&options.deployer, context.check_mode)?;
         let releases = root.all_releases()?;
-        let doomed = plan(&options, &releases)?;
+        let mut doomed = plan(&options, &releases)?;
+        let mut busy = Vec::new();
+        for version in std::mem::take(&mut doomed) {
+            match root.is_busy(&version)? {
+                true if options.versions.contains(&version) => {
+                    return Err(refused(&version, "a command runs in it"));
+                }
+                true => busy.push(root.busy(&version)),
+                false => doomed.push(version),
+            }
+        }
         let names: Vec<_> = doomed.iter().map(ToString::to_string).collect();
         let unrecognised: Vec<_> = releases
             .in_state(State::Unrecognised)
@@ -65,7 +75,7 @@ impl Module for ReleasePrune {
                 unrecognised.join(", ")
             ));
         }
-        outcome = outcome.warnings(releases.warnings(&root));
+        outcome = outcome.warnings(releases.warnings(&root)).warnings(busy);
         if context.check_mode || doomed.is_empty() {
             let would = if doomed.is_empty() {
                 "nothing to remove".into()

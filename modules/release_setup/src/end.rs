@@ -167,6 +167,9 @@ fn clear_away(options: &Options, root: &Root, version: Option<&Version>) -> Resu
             matches!(release.state, State::InProgress | State::Broken) && !release.doubtful
         });
         left.warnings.extend(all.warnings(root));
+        let busy = unfinished && root.is_busy(version)?;
+        left.warnings.extend(busy.then(|| root.busy(version)));
+        let unfinished = unfinished && !busy;
         if unfinished {
             trash.push(trash::discard(&releases, version)?);
             left.removed = Some(version.to_string());

@@ -141,8 +141,15 @@ fn left_behind(root: &Root) -> Result<(Vec<Version>, Vec<String>), Failure> {
         matches!(release.state, State::Broken | State::InProgress) && !release.doubtful
     };
     let releases = root.all_releases()?;
-    let versions = releases.iter().filter(left).map(|release| release.version.clone()).collect();
-    Ok((versions, releases.warnings(root)))
+    let mut warnings = releases.warnings(root);
+    let mut versions = Vec::new();
+    for release in releases.iter().filter(left) {
+        match root.is_busy(&release.version)? {
+            true => warnings.push(root.busy(&release.version)),
+            false => versions.push(release.version.clone()),
+        }
+    }
+    Ok((versions, warnings))
 }
 
 /// Fails early, before anything is made, when somebody else deploys.

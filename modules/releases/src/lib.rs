@@ -11,6 +11,7 @@
 //! * [`switch`]: the one way in which `current` comes to lead somewhere else.
 
 mod artifacts;
+mod busy;
 mod damage;
 pub mod durable;
 mod history;

@@ -43,8 +43,21 @@ impl Placement<'_> {
     /// Looks at what is there.
     ///
     /// # Errors
-    /// `release_exists` when replacing it needs `force`.
+    /// `release_exists` when replacing it needs `force`; `release_in_use`.
     pub fn decide(&self) -> Result<Decision, Failure> {
+        if self.root.is_busy(self.version)? {
+            let path = self.root.layout().release_path(self.version);
+            return Err(Failure::new(
+                "release_in_use",
+                format!("cannot make release {}", self.version),
+            )
+            .cause(
+                "an interrupted deploy has made one of that name, and a command still runs in it",
+            )
+            .remedy("deploy again when it has ended, or choose another ansistrano_release_version")
+            .state("Nothing was changed.")
+            .path(path));
+        }
         let releases = self.root.all_releases()?;
         let Some(there) = releases.get(self.version) else {
             let exists = match self.root.releases_if_there()? {

@@ -146,6 +146,15 @@ impl Root {
         path.to_str().expect("UTF-8").to_owned()
     }
 
+    /// As if a command of an upgrade ran in this release, for as long as what is returned.
+    pub fn busy(&self, version: &str) -> fs::File {
+        let release = self.at("releases").join(version);
+        self.write(".oxistrano/magento_upgrade.release", &format!("{}\n", release.display()));
+        let lock = fs::File::create(self.at(".oxistrano/magento_upgrade.lock")).expect("the lock");
+        lock.lock().expect("nobody else has it");
+        lock
+    }
+
     /// Writes a file and the directories above it.
     pub fn write(&self, path: impl AsRef<Path>, contents: &str) {
         let path = self.at(path);

@@ -157,6 +157,20 @@ fn a_release_in_progress_is_never_removed() {
 }
 
 #[test]
+fn a_release_in_which_a_command_runs_stays_until_it_has_ended() {
+    let root = five();
+    let running = root.busy("1");
+    let reply = root.run("release_prune", keep(3)).changed();
+    assert_eq!(reply["removed"], json!(["2"]), "{reply}");
+    reply.warns("releases/1' alone, because a command runs in it");
+    let reply = root.run("release_prune", json!({"versions": ["1"]})).failed("release_in_use");
+    reply.says(["a command runs in it", "Nothing was changed."]);
+    drop(running);
+    let reply = root.run("release_prune", keep(3)).changed();
+    assert_eq!(reply["removed"], json!(["1"]), "{reply}");
+}
+
+#[test]
 fn the_live_release_is_refused_by_name_and_nothing_else_is_removed() {
     let root = five();
     let before = root.content();

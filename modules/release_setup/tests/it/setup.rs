@@ -357,3 +357,20 @@ fn more_in_the_trash_than_one_command_line_can_name_goes_too() {
     reply.has_no_warnings();
     assert_eq!(root.releases(), ["1"]);
 }
+
+#[test]
+fn neither_a_failed_deploy_nor_the_next_one_removes_a_release_in_which_a_command_runs() {
+    let root = Root::with(&["1"]);
+    root.begin("2", &app("2"), &json!({}));
+    let running = root.busy("2");
+    let reply = root.run("release_setup", json!({"version": "2", "state": "failed"})).changed();
+    reply.warns("releases/2' alone, because a command runs in it");
+    assert!(root.has("releases/2/index.php") && reply["removed"].is_null(), "{reply}");
+    let reply = root.run("release_setup", json!({"version": "3"})).changed();
+    reply.warns("releases/2' alone, because a command runs in it");
+    assert!(root.has("releases/2/index.php"), "{reply}");
+    let _ = root.run("release_setup", json!({"version": "3", "state": "failed"})).changed();
+    drop(running);
+    let _ = root.run("release_setup", json!({"version": "4"})).changed();
+    assert!(!root.has("releases/2"));
+}

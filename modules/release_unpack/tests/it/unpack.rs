@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use crate::common::{entries, formats, sample, sha256, started, unpack, with};
-use oxistrano_harness::{dir, file, is_root, json, not_checked, tar_gz, Manifest, Root, NOBODY};
+use oxistrano_harness::{
+    app, dir, file, is_root, json, not_checked, tar_gz, Manifest, Root, NOBODY,
+};
 
 #[test]
 fn check_mode_changes_nothing() {
@@ -375,4 +377,19 @@ fn an_archive_with_one_directory_at_the_top_is_warned_of() {
     // A file or a link alone is a release that somebody wants.
     let src = root.archive("one.tar.gz", &tar_gz(&[file("index.php", "<?php")]));
     root.run("release_unpack", with(unpack(&src), "version", "4")).changed().has_no_warnings();
+}
+
+#[test]
+fn a_release_in_which_a_command_runs_is_not_replaced() {
+    let root = Root::with(&["1"]);
+    root.begin("2", &app("2"), &json!({}));
+    let running = root.busy("2");
+    let _ = root.run("release_setup", json!({"version": "2", "state": "failed"})).changed();
+    let _ = root.run("release_setup", json!({"version": "2"})).changed();
+    let archive = root.archive("new.tar.gz", &tar_gz(&app("new")));
+    let arguments = json!({"version": "2", "src": archive, "remote_src": true});
+    let reply = root.run("release_unpack", arguments.clone()).failed("release_in_use");
+    reply.says(["a command still runs in it", "Nothing was changed."]);
+    drop(running);
+    let _ = root.run("release_unpack", arguments).changed();
 }

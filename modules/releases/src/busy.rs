@@ -1,0 +1,43 @@
+//! The release in which a command of an upgrade runs, perhaps without a play that knows of it: it is
+//! neither removed nor replaced. `oxistrano_magento::running` says so in the state directory.
+
+use std::path::Path;
+
+use oxistrano_core::Failure;
+use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
+
+use crate::{Root, Version};
+
+const LOCK: &str = "magento_upgrade.lock";
+const RELEASE: &str = "magento_upgrade.release";
+
+impl Root {
+    /// Whether a command runs in this release.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn is_busy(&self, version: &Version) -> Result<bool, Failure> {
+        let Some(state) = self.state_if_there()? else { return Ok(false) };
+        if !state.lookup(LOCK)?.is_some_and(|info| info.is_file()) {
+            return Ok(false);
+        }
+        let name = state.read(RELEASE)?.unwrap_or_default();
+        let name = String::from_utf8_lossy(&name);
+        let name = Path::new(name.trim_end()).file_name();
+        if name != Some(version.as_ref()) {
+            return Ok(false);
+        }
+        let held = flock(state.open_file(LOCK)?, FlockOperation::NonBlockingLockShared);
+        Ok(held == Err(Errno::WOULDBLOCK))
+    }
+
+    /// The warning to give of a release that stays for that.
+    pub fn busy(&self, version: &Version) -> String {
+        format!(
+            "left '{}' alone, because a command runs in it (`fuser -v {}` names it); a later deploy removes it",
+            self.layout().release_path(version).display(),
+            self.state_path().join(LOCK).display()
+        )
+    }
+}
