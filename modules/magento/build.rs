@@ -7,7 +7,7 @@ use std::{env, fs, path::Path};
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets it");
     println!("cargo::rerun-if-changed=build.rs");
-    for name in ["pending", "online"] {
+    for name in ["pending", "online", "code"] {
         let source = format!("src/php/{name}.php");
         println!("cargo::rerun-if-changed={source}");
         let text = fs::read_to_string(&source).expect("the script is there");

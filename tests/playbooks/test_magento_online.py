@@ -150,6 +150,30 @@ def test_back_again_the_old_code_goes_on_working_on_what_was_added(online, shop)
     online.is_open("v5", "again")
 
 
+def test_back_over_what_the_old_code_knows_nothing_of_is_refused_and_can_be_said(magento, shop):
+    magento.deploy("v5-unique").good()
+    result = magento.rollback()
+    result.bad("Refusing to go back to v1", "What tables demand now: unique ONE_SKU of table catalog_product.", "Live is v5-unique")
+    # Named, and no obstacle.
+    result.bad(f"these have run and stay: {artifacts.NOTES_PATCH}".replace("\\", "\\\\"))
+    assert "Patches that have run" not in result.output
+    magento.is_open("v5-unique")
+    result = magento.rollback(magento2_rollback_over=[])
+    result.bad("Patches that have run", "What tables demand now")
+    with Watch(shop) as watch:
+        magento.rollback(magento2_rollback_over=["data_patches", "constraints"]).good()
+    watch.was_never_closed()
+    magento.is_open("v1")
+
+
+def test_a_live_release_that_does_not_work_does_not_keep_anybody_from_going_back(magento, shop):
+    magento.deploy("v2").good()
+    (magento.root / "current/vendor/autoload.php").write_text("<?php\nthrow new Exception('broken');\n")
+    result = magento.rollback().good()
+    assert "stays in the database cannot be told" in " ".join(result.output.split())
+    magento.is_open("v1")
+
+
 def test_what_does_more_than_add_stops_the_deploy_and_goes_another_way_with_auto(online, shop):
     with Watch(shop) as watch:
         result = online.deploy("v3-version")

@@ -84,6 +84,12 @@ def additive_with_patch(tree):
             f"'data_patches' => {php({NOTES_PATCH: 'INSERT INTO note (text) VALUES (1)'})},\n    'tables' =>")
 
 
+def constrained(tree):
+    """What is written without knowing of it is refused, and a patch has run. v1 itself finds nothing wrong."""
+    additive_with_patch(tree)
+    replace(tree / "vendor/shop/module-notes/etc/module.php", "'BY_SKU' => 'INDEX (sku)'", "'ONE_SKU' => 'UNIQUE (sku)'")
+
+
 def new_setup_version(tree):
     new_module(tree)
     replace(tree / "vendor/shop/module-catalog/etc/module.php", "'1.0.0'", "'1.1.0'")
@@ -120,6 +126,7 @@ VERSIONS = {
     # Only adds.
     "v5": additive,
     "v5-patch": additive_with_patch,
+    "v5-unique": constrained,
     # config.php: system changed, and a store view removed, which an import deletes.
     "v4": new_configuration,
     "v4-store": store_removed,

@@ -17,6 +17,7 @@ mod place;
 pub mod processes;
 pub mod running;
 mod script;
+pub mod since;
 pub mod status;
 
 pub use answer::Answer;

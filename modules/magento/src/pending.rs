@@ -17,15 +17,7 @@ pub struct Pending(pub(crate) Map<String, Value>);
 impl Pending {
     /// Asks the release. What cannot be told is a part of the answer.
     pub fn ask(magento: &Magento, timeout: Duration) -> Self {
-        let told = match magento.script(script::PENDING, timeout) {
-            Ok(answer) => answer
-                .stdout
-                .lines()
-                .find_map(|line| json::from_str(line.strip_prefix(MARK)?).ok())
-                .ok_or_else(|| answer.reason()),
-            Err(failure) => Err(failure.to_string()),
-        };
-        Self(told.unwrap_or_else(|reason| {
+        Self(told(magento, script::PENDING, timeout).unwrap_or_else(|reason| {
             let why = Map::from_iter([("upgrade".to_owned(), reason.into())]);
             Map::from_iter([("unknown".to_owned(), Value::Object(why))])
         }))
@@ -40,6 +32,20 @@ impl Pending {
     pub fn imported_by_others(&self) -> Vec<String> {
         texts(&self.0, "import", "of_others")
     }
+}
+
+/// What a script of ours tells.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) fn told(
+    magento: &Magento,
+    script: &[u8],
+    timeout: Duration,
+) -> Result<Map<String, Value>, String> {
+    let answer = magento.script(script, timeout).map_err(|failure| failure.to_string())?;
+    let facts = answer.stdout.lines().find_map(|line| line.strip_prefix(MARK));
+    facts.and_then(|facts| json::from_str(facts).ok()).ok_or_else(|| answer.reason())
 }
 
 fn texts(map: &Map<String, Value>, part: &str, name: &str) -> Vec<String> {

@@ -3,6 +3,7 @@
 use flate2::{Decompress, FlushDecompress};
 
 pub(crate) const PENDING: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pending"));
+pub(crate) const CODE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/code"));
 pub(crate) const ONLINE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/online"));
 
 /// The script as PHP reads it. It is less than this, or build.rs fails.
@@ -21,6 +22,7 @@ mod tests {
     #[test]
     fn the_scripts_are_whole() {
         assert!(unpacked(PENDING).starts_with("use Magento") && unpacked(PENDING).ends_with(";"));
+        assert!(unpacked(CODE).starts_with("use Magento") && unpacked(CODE).ends_with(";"));
         assert!(unpacked(ONLINE).ends_with("run());"), "{}", unpacked(ONLINE));
     }
 }

@@ -65,6 +65,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec { name: "obstacles", kind: "list", doc: "Why it cannot, a sentence each.", returned: "success" },
         ReturnSpec { name: "deletes", kind: "list", doc: "Websites, groups and stores that an import would delete, because C(config.php) lacks them.", returned: "success" },
         ReturnSpec { name: "pending", kind: "dict", doc: "What is pending. C(changes) of the schema, each with its statements (C(sql)) and C(obstacle); C(tables) with rows, bytes, and what the server said; C(data_patches) and C(schema_patches) by their classes; C(versions); C(triggers); C(themes); C(unknown), what could not be told.", returned: "O(live) is given, and something has to be done" },
+        ReturnSpec { name: "since", kind: "dict", doc: "What of O(left) stays in the database: C(patches) that have run, C(constraints) that rows of this release do not know of, and C(imported) sections of the configuration; null, with a warning, where that cannot be told.", returned: "O(left) is given" },
         ReturnSpec { name: "database", kind: "dict", doc: "state (up_to_date, upgrade_needed, cannot_tell), reason, and rc, stdout, stderr and seconds of the command if it ran.", returned: "always, once PHP was started" },
         ReturnSpec { name: "configuration", kind: "dict", doc: "state (up_to_date, import_needed, cannot_tell) and the rest as in RV(database).", returned: "always, once PHP was started" },
     ],

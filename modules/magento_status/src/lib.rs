@@ -13,7 +13,8 @@ use oxistrano_core::{
 };
 use oxistrano_magento::online::Pair;
 use oxistrano_magento::pending::Pending;
-use oxistrano_magento::{magento_options, running, status};
+use oxistrano_magento::since::{Code, Since};
+use oxistrano_magento::{magento_options, running, status, Magento};
 
 magento_options! {
     /// The options of `magento_status`.
@@ -28,6 +29,9 @@ magento_options! {
         /// Classes of data patches, schema patches and recurring setup scripts that may run while the live
         /// release works; V(*) is all. The others make RV(online) false.
         allowed: Vec<String>;
+        /// Root of Magento in the release that is left for this one, which is an earlier one. If it is given, the
+        /// module says what of it stays in the database (RV(since)).
+        left: Option<AbsPath>;
         /// Seconds that each of the commands may take; then it and all that it started is ended.
         timeout: u64, default = Some(Literal::Number(120));
     }
@@ -69,6 +73,10 @@ impl Module for MagentoStatus {
         let told = database.reason.is_none() && configuration.reason.is_none();
         let pending =
             (options.live.is_some() && told && needed).then(|| Pending::ask(&magento, timeout));
+        let since = match &options.left {
+            Some(left) if told => Some(ask_since(&options, &magento, left, timeout)),
+            _ => None,
+        };
         let left = apart.end();
         status::require_told(&magento, &database, &configuration)?;
         let msg = match (database.is_needed(), configuration.is_needed()) {
@@ -114,7 +122,44 @@ impl Module for MagentoStatus {
             .value("maintenance_needed", needed)
             .value("database", database.database_json())
             .value("configuration", configuration.configuration_json())
+            .value(
+                "since",
+                since.as_ref().and_then(|since| since.as_ref().ok()).map(Since::to_json),
+            )
+            .warnings(since.and_then(Result::err))
             .warnings(left)
             .warnings(magento.warning()))
     }
+}
+
+/// What stays in the database of the release that is left, or the warning that it cannot be told: it may
+/// be left because it does not work.
+fn ask_since(
+    options: &Options,
+    earlier: &Magento,
+    left: &AbsPath,
+    timeout: Duration,
+) -> Result<Since, String> {
+    let ask = || {
+        let earlier = Code::ask(earlier, timeout)?;
+        // In a container it is beside the other one, under its own name.
+        let real = left.as_path().canonicalize().map_err(|error| error.to_string())?;
+        let given = options.path_for_php.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let for_php = given.zip(real.file_name()).map(|(path, name)| path.with_file_name(name));
+        let real = AbsPath::new(&real)?;
+        let (user, environment) = (options.user.as_deref(), &options.environment);
+        // From here on the cache of its own is this one's.
+        let left = Magento::new(&real, &options.php, for_php.as_deref(), user, environment)
+            .and_then(Magento::apart);
+        let (left, apart) = left.map_err(|failure| failure.to_string())?;
+        let left = Code::ask(&left, timeout);
+        apart.end();
+        Ok(Since::between(&earlier, &left?))
+    };
+    ask().map_err(|why: String| {
+        format!(
+            "what of '{left}' stays in the database cannot be told: {}",
+            why.trim_end_matches('.')
+        )
+    })
 }
