@@ -58,6 +58,12 @@ options:
     type: list
     elements: str
     default: []
+  left:
+    description:
+      - >-
+        Root of Magento in the release that is left for this one, which is an earlier one. If it
+        is given, the module says what of it stays in the database (RV(since)).
+    type: path
   timeout:
     description:
       - >-
@@ -198,6 +204,13 @@ pending:
     could not be told.
   returned: "O(live) is given, and something has to be done"
   type: dict
+since:
+  description: >-
+    What of O(left) stays in the database: C(patches) that have run, C(constraints) that rows of
+    this release do not know of, and C(imported) sections of the configuration; null, with a
+    warning, where that cannot be told.
+  returned: "O(left) is given"
+  type: dict
 database:
   description: >-
     state (up_to_date, upgrade_needed, cannot_tell), reason, and rc, stdout, stderr and seconds
@@ -250,6 +263,9 @@ def main():
             "type": "list",
             "elements": "str",
             "default": [],
+        },
+        "left": {
+            "type": "path",
         },
         "timeout": {
             "type": "int",
