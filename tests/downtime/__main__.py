@@ -17,9 +17,15 @@ from pathlib import Path
 from shop import Missing, Shop, requirements
 
 from . import figures, report
-from .measure import CHECKOUT, COLLECTIONS, Bench, Case
+from .measure import CHECKOUT, COLLECTIONS, KINDS, WAYS, Bench, Case
 
-WAYS = ("ours", "seed", "seed, flag always")
+# The ways that say something of a kind of deploy.
+TELLING = {
+    "code": ("ours", "seed", "seed, flag always"),
+    "observer": ("ours", "seed"),
+    "additive": ("ours, online", "ours, hold"),
+    "schema": ("ours", "ours, hold", "seed"),
+}
 
 
 def cases(options):
@@ -27,10 +33,10 @@ def cases(options):
     every = [
         Case(way, kind, hosts, document_root)
         for hosts, document_root in ((1, False), (1, True), (3, False), (3, True))
-        for kind in ("code", "schema")
-        for way in WAYS
-        if (way != "seed, flag always" or (kind == "code" and hosts == 1 and not document_root))
-        and (way == "ours" or hosts == 1 or not document_root)
+        for kind in KINDS
+        for way in TELLING[kind]
+        if (way != "seed, flag always" or hosts == 1 and not document_root)
+        and (way.startswith("ours") or hosts == 1 or not document_root)
     ]
     return [
         case for case in every
@@ -50,7 +56,7 @@ def arguments():
     parser.add_argument("--upgrade", type=float, default=7.2, help="seconds that an upgrade takes (default: 7.2)")
     parser.add_argument("--padding", type=int, default=5000, help="files more in an artifact (default: 5000)")
     parser.add_argument("--way", action="append", choices=WAYS)
-    parser.add_argument("--kind", action="append", choices=["code", "schema"])
+    parser.add_argument("--kind", action="append", choices=KINDS)
     parser.add_argument("--hosts", action="append", type=int, choices=[1, 3])
     parser.add_argument("--root", choices=["realpath", "document"])
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a machine at rest, each time")

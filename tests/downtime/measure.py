@@ -66,11 +66,28 @@ def wait_for_rest(patience):
         pass
 
 
+# What is deployed over v1.
+KINDS = {
+    "code": ("code only", "v2"),
+    "observer": ("code only, an observer renamed", "v2-observer"),
+    "additive": ("schema, additive", "v3"),
+    "schema": ("schema", "v3-version"),
+}
+# How; with the variables of our role.
+WAYS = {
+    "ours": {},
+    "ours, hold": {"magento2_upgrade_mode": "hold"},
+    "ours, online": {"magento2_upgrade_mode": "online"},
+    "seed": {},
+    "seed, flag always": {},
+}
+
+
 class Case(NamedTuple):
     """A line of the table."""
 
-    way: str  # "ours", "seed", "seed, flag always"
-    kind: str  # "code", "schema"
+    way: str  # of WAYS
+    kind: str  # of KINDS
     hosts: int
     document_root: bool
 
@@ -81,18 +98,22 @@ class Case(NamedTuple):
         return f"{self.way.replace(', ', '-').replace(' ', '-')}-{self.kind}-{self.hosts}-{root}"
 
     @property
+    def is_ours(self):
+        return self.way.startswith("ours")
+
+    @property
     def version(self):
-        return {"code": "v2", "schema": "v3-version"}[self.kind]
+        return KINDS[self.kind][1]
 
     @property
     def shared_paths(self):
         """Ours: what roles/magento2 shares unless told otherwise, so that there is one flag. The
         seed's way is a flag in the new release, that the old one does not see."""
-        return ("var", "pub/media") if self.way == "ours" else SHARED_PATHS
+        return ("var", "pub/media") if self.is_ours else SHARED_PATHS
 
     @property
     def playbook(self):
-        return PLAYBOOKS / ("ours.yml" if self.way == "ours" else "seed.yml")
+        return PLAYBOOKS / ("ours.yml" if self.is_ours else "seed.yml")
 
 
 class Bench:
@@ -159,7 +180,7 @@ class Bench:
             "revision": "20260824101500Z",
             "seed_always_maintenance": case.way == "seed, flag always",
             "shop_shared": [*case.shared_paths, *SHARED_FILES],
-        } | (self.extra if case.way == "ours" else {})
+        } | WAYS[case.way] | (self.extra if case.is_ours else {})
         # Nobody's own settings.
         (directory / "ansible.cfg").write_text("")
         inventory.write_text(json.dumps({"all": {"hosts": hosts}}))

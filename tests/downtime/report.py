@@ -7,6 +7,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from .measure import KINDS
+
 COLUMNS = [
     "deploy", "hosts", "nginx passes", "how", "failed", "outage s (worst)", "upgrade s", "beyond it s",
     "p99 ms before → during", "max ms", "deploy s",
@@ -21,10 +23,10 @@ def number(value, digits):
 def line(case, found):
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items())
     return " | ".join([
-        f"| {'code only' if case.kind == 'code' else 'schema'}",
+        f"| {KINDS[case.kind][0]}",
         str(case.hosts),
         "`$document_root`" if case.document_root else "`$realpath_root`",
-        {"ours": "**Oxistrano**"}.get(case.way, case.way),
+        case.way.replace("ours", "**Oxistrano**"),
         f"{found['failed']} of {found['requests']}{f' ({kinds})' if kinds else ''}",
         f"{number(found['outage'], 2)} ({number(found['worst'], 2)})",
         number(found["upgrade"] or None, 2),
