@@ -314,6 +314,11 @@ mod tests {
         assert_eq!(removed, Removed { files: 402, directories: 61 });
         assert!(!top.join("tree").exists());
         assert_eq!(std::fs::read(top.join("outside/file")).unwrap(), b"keep");
+        // Nor is what is to be removed, if it is a link itself.
+        symlink("outside", top.join("link")).unwrap();
+        let removed = remove_tree(&Dir::open(top).unwrap(), "link").unwrap();
+        assert_eq!(removed, Removed { files: 1, directories: 0 });
+        assert_eq!(std::fs::read(top.join("outside/file")).unwrap(), b"keep");
     }
 
     #[test]

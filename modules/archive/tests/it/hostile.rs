@@ -1,7 +1,8 @@
 //! Archives made to do harm, one trick at a time.
 
 use crate::common::*;
-use oxistrano_archive::{Pattern, UnpackOptions};
+use oxistrano_archive::{unpack, Pattern, UnpackOptions};
+use oxistrano_core::Dir;
 
 fn plain() -> UnpackOptions {
     UnpackOptions::default()
@@ -47,6 +48,22 @@ fn nothing_is_written_through_a_link_of_the_archive() {
         refused(link.clone().link("sub/x", b'2', "y"), "unsafe_entry", "sub/x", "symbolic link");
         refused(link.file("sub/a/b/c", b"evil"), "unsafe_entry", "sub/a/b/c", "symbolic link");
     }
+}
+
+#[test]
+fn nothing_is_written_through_a_link_that_somebody_has_put_there() {
+    let scratch = Scratch::new();
+    let outside = scratch.out().parent().unwrap().join("elsewhere");
+    std::fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, scratch.out().join("sub")).unwrap();
+    // No entry has made it, so that only the file system knows that it is a link.
+    for archive in [Raw::new().file("sub/evil", b"evil"), Raw::new().dir("sub/evil/", 0o755)] {
+        std::fs::write(scratch.archive(), archive.end()).unwrap();
+        let file = std::fs::File::open(scratch.archive()).unwrap();
+        let out = Dir::open(&scratch.out()).unwrap();
+        unpack(&file, &scratch.archive(), &out, &plain()).unwrap_err();
+    }
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
 }
 
 #[test]
