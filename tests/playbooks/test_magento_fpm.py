@@ -44,6 +44,6 @@ def test_a_php_fpm_that_cannot_be_reached_fails_before_the_switch(magento, shop)
 
 def test_the_directory_of_the_script_can_be_set_and_is_said_where_it_is_wrong(magento, shop):
     magento.variables["magento2_php_fpm"] = "auto"
-    magento.deploy("v2", magento2_php_fpm_script_dir="/nonexistent").bad("/nonexistent")
+    magento.deploy("v2", magento2_php_fpm_script_dir=str(shop.scratch / "none")).bad("/none")
     magento.deploy("v2", magento2_php_fpm_script_dir="/dev/shm").good()
     magento.is_open("v2")

@@ -335,7 +335,8 @@ fn attempts(
     let started = Instant::now();
     let mut attempt = 1;
     loop {
-        let left = left.saturating_sub(started.elapsed());
+        // The first one has all of it, to the second: its message says how long that was.
+        let left = if attempt == 1 { left } else { left.saturating_sub(started.elapsed()) };
         let answer =
             magento.change(words, left, log.handle(), held.file.clone(), options.online)?;
         let waited = options.online
