@@ -268,11 +268,13 @@ impl Holder {
             // The one that php-fpm had; or, when it was started anew, the one that it has now.
             match try_unix(&by_handle(&self.door)).or_else(|error| match error {
                 // By its path, which may lead to another directory by now: as trusted as the first?
-                Errno::CONNREFUSED
-                    if !self.place.is_held_by(&self.me)
-                        && Place::of(&known).is_ok_and(|now| now.owner.is_none()) =>
-                {
-                    try_unix(&known)
+                Errno::CONNREFUSED if !self.place.is_held_by(&self.me) => {
+                    let now = Place::of(&known).ok().filter(|now| now.owner.is_none());
+                    let door = now.and_then(|now| now.handle(&now.known).ok());
+                    match door.filter(|door| self.place.may_be_fpms(door)) {
+                        Some(door) => try_unix(&by_handle(&door)),
+                        None => Err(error),
+                    }
                 }
                 _ => Err(error),
             }) {

@@ -67,7 +67,7 @@ struct Lock<'a>(&'a Place, #[expect(dead_code, reason = "held")] File);
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
         if self.0.look().is_ok_and(|seen| seen.is_clean()) {
-            let _acting = self.0.as_owner();
+            let Ok(_acting) = self.0.as_owner() else { return };
             let _ = self.0.dir.remove_file(self.0.beside(LOCK));
         }
     }
@@ -164,6 +164,14 @@ impl Place {
         self.dir
             .lookup(&self.known)
             .map_or(true, |known| known.is_some_and(|known| known.same_file(holder)))
+    }
+
+    /// Whether this can be a socket of php-fpm's. In a directory of another user's it has to be that user's: a
+    /// server that asks who has sent something (`SO_PASSCRED`) is told the real user, and that is root.
+    pub fn may_be_fpms(&self, door: &OwnedFd) -> bool {
+        self.owner
+            .as_ref()
+            .is_none_or(|owner| fstat(door).is_ok_and(|stat| stat.st_uid == owner.uid))
     }
 
     /// A handle to connect by, whatever is called so later.

@@ -80,12 +80,22 @@ fn whichever_of_the_two_is_killed_there_php_fpm_has_its_name_again_within_a_seco
 
 #[test]
 fn what_waits_is_not_passed_on_to_where_only_root_may_connect() {
+    is_not_passed_on_to_a_socket_of_roots(0o600);
+}
+
+/// The journal's is one. Whose bytes come there is told by the real user of who sends them: root.
+#[test]
+fn nor_to_a_socket_of_roots_that_is_everybodys_to_connect_to() {
+    is_not_passed_on_to_a_socket_of_roots(0o666);
+}
+
+fn is_not_passed_on_to_a_socket_of_roots(mode: u32) {
     let Some(mut fpm) = in_the_web_users_directory() else { return };
     let elsewhere = tempfile::tempdir().unwrap();
     fs::set_permissions(elsewhere.path(), Permissions::from_mode(0o755)).unwrap();
     let roots = elsewhere.path().join("roots.sock");
     let listener = UnixListener::bind(&roots).unwrap();
-    fs::set_permissions(&roots, Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&roots, Permissions::from_mode(mode)).unwrap();
     listener.set_nonblocking(true).unwrap();
     hold(&fpm);
     let one = waiting(&fpm, "one");
