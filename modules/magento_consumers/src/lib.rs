@@ -1,7 +1,7 @@
 //! Has the queue consumers of a shop wait, or run the code that is live.
 //!
 //! Does: puts Magento's poison pill, and stops, ends or continues the consumers of this host, each between
-//! two messages. Requires: the kernel's `/proc`. After a failure: says which consumers wait.
+//! two messages. Requires: the kernel's `/proc`. After a failure: none is left stopped.
 
 mod docs;
 mod idle;
@@ -92,11 +92,11 @@ impl Module for MagentoConsumers {
                 .msg(format!("{} released", have_been(names.len())))
                 .value("consumers", named(names)));
         }
-        let (pill, warning) = if options.poison_pill { poison(&options)? } else { (false, None) };
-        let done = shop.settle(options.wait).inspect_err(|_| {
-            if options.state == State::Held {
-                release(&shop.consumers());
-            }
+        let told = if options.poison_pill { poison(&options) } else { Ok((false, None)) };
+        let done = told.and_then(|told| Ok((told, shop.settle(options.wait)?)));
+        let ((pill, warning), done) = done.inspect_err(|_| {
+            // Nobody may come who lets them go on; some were held by the run before.
+            release(&shop.consumers());
         })?;
         let word = if options.state == State::Held { "held" } else { "ended, to start anew" };
         let left = done.warning(options.wait, pill, options.state);
@@ -241,13 +241,19 @@ impl<'a> Shop<'a> {
 /// Has Magento tell its consumers. Returns whether it has, and why not.
 fn poison(options: &Options) -> Result<(bool, Option<String>), Failure> {
     const COMMAND: &str = "queue:consumers:restart";
-    let answer = options.magento()?.ask(&[COMMAND], Duration::from_secs(options.timeout))?;
-    if answer.rc == 0 {
-        return Ok((true, None));
-    }
-    Ok((false, (!is_unknown(&answer)).then(|| format!(
-        "`bin/magento {COMMAND}` failed ({}), so consumers on hosts that are not in this play go on with the code they have loaded",
-        answer.reason()
+    let magento = options.magento()?;
+    let reason = match magento.ask(&[COMMAND], Duration::from_secs(options.timeout)) {
+        Ok(answer) if answer.rc == 0 => return Ok((true, None)),
+        Ok(answer) if is_unknown(&answer) => return Ok((false, None)),
+        Ok(answer) => answer.reason(),
+        // Those of this host, which may be held, do not need it.
+        Err(failure) => {
+            interrupt::check()?;
+            failure.to_string()
+        }
+    };
+    Ok((false, Some(format!(
+        "`bin/magento {COMMAND}` failed ({reason}), so consumers on hosts that are not in this play go on with the code they have loaded",
     ))))
 }
 

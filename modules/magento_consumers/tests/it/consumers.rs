@@ -240,3 +240,17 @@ fn a_magento_that_cannot_tell_its_consumers_is_no_failure() {
     reply.warns("Connection refused");
     consumer.was_ended();
 }
+
+#[test]
+fn a_command_that_takes_too_long_leaves_no_consumer_stopped() {
+    let shop = Shop::new();
+    shop.answer("queue:consumers:restart", "sleep 60");
+    let mut old = Consumer::start(&shop, &shop.root.at("releases/1"), "bin/magento", SLEEPS);
+    let mut live = Consumer::start(&shop, &shop.root.at("releases/2"), "bin/magento", SLEEPS);
+    let held = json!({"state": "held", "poison_pill": false});
+    shop.run("magento_consumers", held).changed().says(["2 consumers were held"]);
+    let reply = shop.run("magento_consumers", json!({"state": "restarted", "timeout": 1}));
+    reply.changed().warns("queue:consumers:restart");
+    old.was_ended();
+    live.goes_on();
+}
