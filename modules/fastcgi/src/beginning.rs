@@ -52,17 +52,17 @@ pub fn param(bytes: &[u8], name: &[u8]) -> Found<Vec<u8>> {
             None => break,
         }
     }
-    let mut left = pairs.as_slice();
+    if !are_all {
+        return Found::NotYet;
+    }
+    // Of two with one name PHP takes the last.
+    let (mut left, mut found) = (pairs.as_slice(), Found::None);
     while let Some((key, value)) = pair(&mut left) {
         if key == name {
-            return Found::Is(value.to_vec());
+            found = Found::Is(value.to_vec());
         }
     }
-    if are_all {
-        Found::None
-    } else {
-        Found::NotYet
-    }
+    found
 }
 
 fn pair<'a>(left: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
@@ -100,11 +100,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_parameter_is_found_as_soon_as_it_is_there_and_never_another(
+        fn a_parameter_is_found_when_all_are_there_and_never_another(
             params in proptest::collection::vec(("[A-C]{1,2}", ".{0,200}"), 0..20), cut in 0.0..=1.0,
         ) {
             let bytes = request(&params);
-            let wanted = params.iter().find(|(name, _)| name == "A").map(|(_, value)| value);
+            let wanted = params.iter().rfind(|(name, _)| name == "A").map(|(_, value)| value);
             let found = param(&bytes, b"A");
             prop_assert_eq!(&found, &wanted.map_or(Found::None, |value| Found::Is(value.clone().into_bytes())));
             let part = param(&bytes[..(bytes.len() as f64 * cut) as usize], b"A");
@@ -118,6 +118,12 @@ mod tests {
             begun.extend(&bytes);
             let _ = param(&begun, b"A");
         }
+    }
+
+    #[test]
+    fn of_two_with_one_name_php_takes_the_last() {
+        let two = [("A", "1"), ("A", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(param(&request(&two), b"A"), Found::Is(b"2".to_vec()));
     }
 
     #[test]
