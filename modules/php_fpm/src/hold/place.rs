@@ -194,7 +194,10 @@ impl Place {
             return Err(Failure::new("held", "requests are held already"));
         }
         self.restore(None)?;
-        let socket = self.look()?.known.filter(|known| known.kind() == FileType::Socket);
+        let is_theirs =
+            |known: &Info| self.owner.as_ref().is_none_or(|owner| known.uid() == owner.uid);
+        let known = self.look()?.known;
+        let socket = known.filter(|known| known.kind() == FileType::Socket && is_theirs(known));
         let path = self.dir.at(&self.known);
         let socket = socket.ok_or_else(|| {
             Failure::new("no_socket", format!("'{}' is no socket", path.display()))
