@@ -14,5 +14,5 @@ def test_php_fpm_was_not_restarted_and_only_reloaded_where_that_was_asked_for(we
 
 
 def test_the_first_host_works_on_what_all_share(web, name):
-    asked = ["app:config:status", "cache:flush", "setup:db:status"]
+    asked = ["app:config:status", "cache:flush", "queue:consumers:restart", "setup:db:status"]
     assert web.commands("2") == (asked if name == "web1" else [])
