@@ -17,7 +17,11 @@ const QUICK: Duration = Duration::from_secs(2);
 /// # Errors
 /// `no_socket` when there is none, `several_sockets` with all of them.
 pub fn the_socket() -> Result<Address, Failure> {
-    let (mut found, doubtful) = sockets();
+    let (found, doubtful) = sockets();
+    only(found, doubtful)
+}
+
+fn only(mut found: Vec<Address>, doubtful: Option<String>) -> Result<Address, Failure> {
     found.sort();
     found.dedup();
     let listed: Vec<String> = found.iter().map(ToString::to_string).collect();
@@ -75,4 +79,29 @@ fn sockets() -> (Vec<Address>, Option<String>) {
     });
     let addresses = of_fpm.map(|one| one.address.clone()).collect();
     (addresses, doubtful)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_pool_or_more_than_one_the_variables_of_the_role_are_named() {
+        let socket = |name: &str| Address::Unix(name.into());
+        assert_eq!(only(vec![socket("/a"), socket("/a")], None).unwrap(), socket("/a"));
+        for doubtful in [None, Some("process 7 is somebody else's")] {
+            let failure = only(Vec::new(), doubtful.map(str::to_owned)).unwrap_err();
+            assert_eq!(failure.code(), "no_socket");
+            let text = failure.to_string();
+            for words in [
+                "magento2_php_fpm_socket",
+                "magento2_php_fpm: none",
+                doubtful.unwrap_or("no process"),
+            ] {
+                assert!(text.contains(words), "{text}");
+            }
+        }
+        let text = only(vec![socket("/b"), socket("/a")], None).unwrap_err().to_string();
+        assert!(text.contains("/a, /b") && text.contains("magento2_php_fpm_socket"), "{text}");
+    }
 }

@@ -169,7 +169,16 @@ fn hand_made(releases: &[&str]) -> Root {
 #[test]
 fn it_goes_back_to_what_was_live_before_the_first_deploy() {
     let root = hand_made(&["7", "8"]);
+    let link = root.at("current");
+    let touched =
+        std::process::Command::new("touch").args(["-h", "-d", "@1000000000"]).arg(link).status();
+    assert!(touched.unwrap().success());
     root.deploy("20260101000000Z");
+    // Live since somebody has led current to it.
+    let reply = root.run("release_info", json!({}));
+    let releases = reply.value()["releases"].as_array().unwrap();
+    let eighth = releases.iter().find(|release| release["version"] == "8").unwrap();
+    assert_eq!(eighth["activated"], "2001-09-09T01:46:40Z");
     // What is written into it afterwards does not make it younger.
     root.write("releases/8/error_log", "");
     assert_eq!([root.state("7"), root.state("8")], ["unrecognised", "complete"]);
@@ -208,6 +217,14 @@ fn a_release_that_was_rolled_back_from_is_not_judged_anew_because_it_is_live() {
     root.link("current", "./releases/3");
     root.deploy("4");
     assert_eq!(root.state("3"), "rolled_back");
+    // The same of one that no deploy has made.
+    let root = hand_made(&["7", "8"]);
+    root.write("releases/7/REVISION", "");
+    let _ = root.run("release_rollback", json!({"version": "7"})).changed();
+    fs::remove_file(root.at("current")).unwrap();
+    root.link("current", "./releases/8");
+    root.deploy("9");
+    assert_eq!(root.state("8"), "rolled_back");
 }
 
 #[test]
