@@ -40,7 +40,8 @@ from urllib.parse import unquote
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.core_versions import register_secret
 
 # A shorter one is found in words that have nothing to do with it; a shorter user is a name, no token.
-SHORTEST_PASSWORD, SHORTEST_TOKEN = 6, 20
+SHORTEST_PASSWORD = 6
+SHORTEST_TOKEN = 20
 
 
 def mask_credentials(address):

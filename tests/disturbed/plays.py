@@ -270,7 +270,7 @@ class Plays:
         if fault == "play" and met:
             return
         if result.code == 0:
-            if live != "v3" or f"{live} is live at" not in result.text:
+            if live != "v3" or not re.search(rf'"\S+: (\S+ → )?{live}["( ]', result.text):
                 yield "it says that all is well, and v3 is not live, or not said to be"
             return
         if "Traceback" in result.output:

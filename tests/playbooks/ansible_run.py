@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -30,6 +31,14 @@ def wait_until(condition, what, seconds=30):
             return
         time.sleep(0.05)
     raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+def filter_of(name):
+    """A filter of the collection, as a function: no play is needed to try it."""
+    spec = importlib.util.spec_from_file_location(name, CHECKOUT / f"plugins/filter/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FilterModule().filters()[name]
 
 
 class Ansible:

@@ -39,14 +39,14 @@ def test_three_deploys_that_keep_two_and_a_rollback_without_python_on_the_target
     connected.deploy(artifacts.archive("2"), "2").good()
     root.is_at_rest(live="2", releases=["1", "2"])
     third = connected.deploy(artifacts.archive("3"), "3").good()
-    assert "web: 3 is live" in third.text and "before it 2" in third.text
+    assert "web: 2 → 3" in third.text
     root.is_at_rest(live="3", releases=["2", "3"])
     assert root.read("current/index.php") == "<?php echo 'shop 3';"
     assert root.read("current/app/etc/env.php") == "secret"
     assert root.read("shared/var/report") == "kept"
 
     back = connected.run(ROLLBACK, reason="checkout answers 500").good()
-    assert "web: 2 is live" in back.text
+    assert "web: 3 → 2" in back.text
     root.is_at_rest(live="2", releases=["2"])
     assert root.read("current/index.php") == "<?php echo 'shop 2';"
     left = [line for line in root.history() if line["event"] == "rolled_back"]

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import shutil
 
-from ansible_run import CHECKOUT, Project, Root
+from ansible_run import CHECKOUT, Project, Root, filter_of
 
 STATUS, UNLOCK = (CHECKOUT / f"playbooks/{name}.yml" for name in ("status", "unlock"))
-
-
-def filter_of(name):
-    spec = importlib.util.spec_from_file_location(name, CHECKOUT / f"plugins/filter/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.FilterModule().filters()[name]
 
 
 def shown(result):

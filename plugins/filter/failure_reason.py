@@ -1,0 +1,114 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter that says in words what has failed, and nothing that a C(no_log) hides."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: failure_reason
+short_description: What has failed, in words
+version_added: 0.1.0
+author: The Oxistrano authors (@oxistrano)
+description:
+  - For a C(rescue). Names the task that failed and quotes its message, of a loop the one of the item that failed. What
+    C(no_log) hides, at the task, a block, the play or an item, is not quoted.
+  - On a host on which nothing has failed, it names those that have; with C(any_errors_fatal) they end the play for all.
+options:
+  _input:
+    description: The fact C(ansible_failed_task); nothing if no task of this host has failed.
+    type: dict
+    required: true
+  result:
+    description: The fact C(ansible_failed_result).
+    type: dict
+    default: {}
+  hosts:
+    description: C(hostvars), in which the hosts that have failed are looked for.
+    type: dict
+    default: {}
+  play:
+    description: The hosts of the play, C(ansible_play_hosts_all).
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Say what has failed
+  ansible.builtin.debug:
+    msg: "{{ ansible_failed_task | default({}) | oxistrano.deploy.failure_reason(ansible_failed_result | default({})) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: "For example: task Restart php-fpm: there is no such service"
+  type: str
+"""
+
+ELSEWHERE = "the message is above"
+
+
+def failure_reason(task, result=None, hosts=None, play=()):
+    """What has failed."""
+    task, result = task or {}, result or {}
+    if not task:
+        return _of_others(hosts, play)
+    of_items = [item for item in result.get("results") or [] if isinstance(item, dict)]
+    if _hidden(task, [result, *of_items]):
+        return f"{_named(task)}: its message is hidden by no_log"
+    said = [item["msg"] for item in of_items if item.get("failed") and "msg" in item]
+    return f"{_named(task)}: {said[0] if said else _message(result)}"
+
+
+def _named(task):
+    # A task without a name is shown by Ansible as its action.
+    name = str(task.get("name") or task.get("action") or "")
+    return f"task {name}" if name else "a task"
+
+
+def _message(result):
+    if "msg" in result:
+        parts = [result["msg"], result.get("response") or ""]
+        return ": ".join(str(part) for part in parts if str(part)) or ELSEWHERE
+    rest = {key: value for key, value in result.items() if key != "invocation"}
+    return str(rest) if rest else ELSEWHERE
+
+
+def _hidden(task, results):
+    # The role quotes it itself, without secrets: the strategies that hide an address.
+    try:
+        if (task.get("vars") or {}).get("__oxistrano_reason_is_told"):
+            return False
+    except Exception:  # a variable of the task cannot be evaluated here
+        pass
+    # Up to ansible-core 2.20, the result knows, also of a block, a play or a template; from 2.21 on only the task.
+    if any(result.get("_ansible_no_log") for result in results):
+        return True
+    try:
+        return _true(task.get("no_log"))
+    except Exception:  # an item of the loop, say
+        return True
+
+
+def _true(value):
+    """As the filter bool; what could not be evaluated, ansible-core hands over as something of its own."""
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, (str, int)):
+        return str(value).strip().lower() in ("1", "1.0", "true", "yes", "y", "on", "t")
+    return True
+
+
+def _of_others(hosts, play):
+    told = {host: hosts[host].get("ansible_failed_task") for host in play if host in hosts}
+    # One that cannot be reached has no task that failed.
+    failed = " and ".join(f"{_named(task)} on {host}" for host, task in told.items() if task)
+    return f"{failed or 'the tasks of another host'}, which ends the play for all hosts (any_errors_fatal); {ELSEWHERE}"
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self):
+        return {"failure_reason": failure_reason}

@@ -1,0 +1,78 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter that says what is live on each host after a release was left again."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: magento_went_back
+short_description: What is live on each host after an unhealthy release was left again
+version_added: 0.1.0
+author: The Oxistrano authors (@oxistrano)
+description:
+  - For the role magento2. Reads the fact C(__magento2_back), the result of M(oxistrano.deploy.release_rollback).
+options:
+  _input:
+    description: C(hostvars).
+    type: dict
+    required: true
+  hosts:
+    description: The hosts that should have gone back, C(ansible_play_batch).
+    type: list
+    elements: str
+    required: true
+  version:
+    description: The release that was to be left.
+    type: str
+    required: true
+  switched:
+    description: Hosts of earlier batches of C(serial), which have it as well.
+    type: list
+    elements: str
+    default: []
+  later:
+    description: Hosts of later batches.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Say where the shop is
+  ansible.builtin.debug:
+    msg: "{{ hostvars | oxistrano.deploy.magento_went_back(ansible_play_batch, '20260824101500Z') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Sentences.
+  type: str
+"""
+
+
+def magento_went_back(hostvars, hosts, version, switched=(), later=()):
+    """Sentences."""
+    went = {}
+    for host in hosts:
+        back = hostvars[host].get("__magento2_back") or {}
+        went.setdefault("" if back.get("failed") else back.get("to") or "", []).append(host)
+    said = "; ".join(
+        f"{f'Went back to {to}' if to else f'{version} stays live'} on {', '.join(names)}" for to, names in went.items()
+    )
+    sentences = [f"{said}."]
+    if switched:
+        sentences.append(
+            f"{', '.join(switched)} had its turn in an earlier batch of serial and stays on {version}:"
+            " go back there as well, or repair it and deploy again."
+        )
+    if later:
+        sentences.append(f"Not deployed to: {', '.join(later)}.")
+    return " ".join(sentences)
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self):
+        return {"magento_went_back": magento_went_back}

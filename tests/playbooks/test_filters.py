@@ -1,0 +1,192 @@
+"""What the filters say, without a play."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_run import filter_of
+
+
+reason, message = filter_of("failure_reason"), filter_of("failure_message")
+ASK = {"name": "Ask", "action": "ansible.builtin.uri"}
+
+
+class Unevaluable(dict):
+    """As ansible-core hands a task over whose keywords cannot be evaluated outside of its loop."""
+
+    def get(self, key, default=None):
+        if key in self and self[key] is ...:
+            raise ValueError("'item' is undefined")
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize(
+    "task, result, words",
+    [
+        (ASK, {"msg": "no answer"}, "task Ask: no answer"),
+        (ASK, {"msg": "no answer", "response": "HTTP 502"}, "task Ask: no answer: HTTP 502"),
+        (ASK, {"rc": 1, "invocation": {"module_args": {}}}, "task Ask: {'rc': 1}"),
+        (ASK, {}, "task Ask: the message is above"),
+        # Ansible itself shows a task without a name so.
+        ({"action": "ansible.builtin.uri"}, {"msg": "no answer"}, "task ansible.builtin.uri: no answer"),
+        ({"name": "", "action": None, "vars": {}}, {"msg": "no answer"}, "a task: no answer"),
+        # Of a loop, what failed in it, and not that something has.
+        (ASK, {"msg": "One or more items failed", "results": [{"msg": "fine"}, {"failed": True, "msg": "b"}]}, "task Ask: b"),
+        (ASK, {"msg": "All items", "results": [{"failed": True}, {"failed": False, "msg": "a"}]}, "task Ask: All items"),
+    ],
+)
+def test_what_failed_is_named_and_quoted(task, result, words):
+    assert reason(task, result) == words
+
+
+@pytest.mark.parametrize(
+    "task, result",
+    [
+        ({**ASK, "no_log": True}, {"msg": "hunter2"}),
+        ({**ASK, "no_log": "yes"}, {"msg": "hunter2"}),
+        (ASK, {"_ansible_no_log": True, "msg": "hunter2"}),
+        (ASK, {"results": [{"msg": "a"}, {"_ansible_no_log": True, "failed": True, "msg": "hunter2"}]}),
+        (Unevaluable(ASK, no_log=...), {"msg": "hunter2"}),
+        # Whether the role tells it cannot be said, so it does not.
+        (Unevaluable(ASK, no_log=..., vars=...), {"msg": "hunter2"}),
+        ({**ASK, "no_log": object()}, {"msg": "hunter2"}),
+    ],
+)
+def test_what_no_log_hides_is_not_quoted(task, result):
+    assert reason(task, result) == "task Ask: its message is hidden by no_log"
+
+
+@pytest.mark.parametrize("no_log", [False, None, "false", "no", 0])
+def test_no_log_that_is_false_hides_nothing(no_log):
+    assert reason({**ASK, "no_log": no_log}, {"msg": "no answer"}) == "task Ask: no answer"
+
+
+def test_what_the_role_tells_itself_is_quoted():
+    task = {**ASK, "no_log": True, "vars": {"__oxistrano_reason_is_told": True}}
+    assert reason(task, {"_ansible_no_log": True, "msg": "no answer"}) == "task Ask: no answer"
+
+
+def test_on_a_host_that_has_not_failed_those_that_have_are_named():
+    hosts = {"web1": {}, "web2": {"ansible_failed_task": ASK}, "web3": {"ansible_failed_task": {}}, "web4": {}}
+    ends = "which ends the play for all hosts (any_errors_fatal); the message is above"
+    assert reason({}, {}, hosts, list(hosts)) == f"task Ask on web2, {ends}"
+    hosts["web4"] = {"ansible_failed_task": {"action": "ping"}}
+    assert reason({}, {}, hosts, list(hosts)) == f"task Ask on web2 and task ping on web4, {ends}"
+    # One that cannot be reached has no task that failed.
+    assert reason({}, {}, {"web1": {}}, ["web1", "web2"]) == f"the tasks of another host, {ends}"
+    assert reason(None, None) == f"the tasks of another host, {ends}"
+
+
+def test_the_last_message_has_a_line_for_each_thing():
+    ended = {"reason": "task Ask: cannot ask 'web1.example'. Is it up? Nothing was changed", "msg": "It failed, e.g. early. Live is 2."}
+    assert message(ended, "Rollback", "The shop is open.").splitlines() == [
+        "Rollback failed in task Ask: cannot ask 'web1.example'.",
+        "Is it up?",
+        "Nothing was changed.",
+        "It failed, e.g. early.",
+        "Live is 2.",
+        "The shop is open.",
+    ]
+
+
+def test_the_last_message_says_a_call_that_was_wrong_once():
+    wrong = "release_setup was called wrongly: version: is missing"
+    assert message({"reason": f"task Setup: {wrong}", "msg": wrong}) == f"Deployment failed in task Setup: {wrong}."
+
+
+@pytest.mark.parametrize("ended", [None, {}, {"reason": None, "msg": None}, {"reason": "", "msg": ""}])
+def test_the_last_message_without_an_answer_of_the_module(ended):
+    assert message(ended).startswith("Deployment failed in a task; its message is above.")
+
+
+def test_a_line_for_each_host_that_has_switched():
+    hosts = {
+        "web1": {"__oxistrano_switched": {"previous": "1", "version": "2", "changed": True}},
+        "web2": {"__oxistrano_switched": {"previous": None, "version": "2"}},
+        "web3": {"__oxistrano_switched": {"previous": "2", "version": "2"}},
+        # Of a rollback.
+        "web4": {"__oxistrano_switched": {"from": "2", "to": "1", "previous": "1"}},
+        "web5": {"__oxistrano_switched": {"failed": True, "msg": "no"}},
+        "web6": {},
+    }
+    assert filter_of("switched")(hosts, list(hosts)) == [
+        "web1: 1 → 2", "web2: 2 (the first release)", "web3: 2 (as before)", "web4: 2 → 1",
+    ]
+    assert filter_of("switched")(hosts, ["web1"]) == ["web1: 1 → 2"]
+
+
+def magento(batch, **facts):
+    """Four hosts, with the second out of reach, and what they say."""
+    hosts = {name: facts.get(name, {}) for name in ("web1", "web2", "web3", "web4")}
+    return filter_of("magento_hosts")(hosts, list(hosts), ["web1", "web3", "web4"], batch, "this play")
+
+
+def test_a_host_that_has_not_said_that_it_switched_has_not():
+    on, off = {"ansistrano_release_activated": True}, {"ansistrano_release_activated": False}
+    assert magento(["web1"], web1=on, web3=off)["behind"] == ["web2", "web3"]
+    # An older generation of ansistrano.deploy does not set it; there, nobody who failed is left.
+    assert magento(["web1"])["behind"] == ["web2"]
+    assert magento(["web1"], web2=on)["behind"] == ["web2"]
+
+
+def test_a_host_that_is_only_ready_does_not_serve():
+    ready = {"web1": {"__magento2_ready": "serves 2"}, "web2": {"__magento2_ready": "serves 2"}, "web3": {"__magento2_ready": "2"}}
+    assert magento(["web1"], **ready)["not_serving"] == ["web3", "web4"]
+
+
+def test_the_turns_of_hosts_with_serial():
+    had = {"__magento2_turn": "this play", "ansistrano_release_activated": True}
+    of_another = {"__magento2_turn": "a play before", "ansistrano_release_activated": True}
+    failed = {"__magento2_turn": "this play", "ansistrano_release_activated": False}
+    told = magento(["web3"], web1=had, web3=had, web4=of_another)
+    assert (told["later"], told["switched"]) == (["web4"], ["web1"])
+    assert magento(["web3"], web1=failed, web4=of_another)["switched"] == []
+
+
+def test_hosts_that_cannot_switch_together_and_why():
+    ready = {"__magento2_ready": "2"}
+    told = magento(["web1", "web3"], web1=ready, web3=ready, web4=ready)
+    assert told["not_ready"] == ["web2", "web4"]
+    assert told["why_not_ready"] == "web2 did not get here (its message is above) and serial has left web4 to another batch"
+    told = magento(["web1", "web3", "web4"], web1=ready, web2=ready, web3=ready, web4={"__magento2_ready": ""})
+    # One of which nobody hears counts by what it has said, and by its batch.
+    assert told["why_not_ready"] == "web2, web4 did not get here (its message is above)"
+    told = filter_of("magento_hosts")({"web1": ready}, ["web1"], ["web1"], ["web1"], "this play")
+    assert (told["not_ready"], told["why_not_ready"]) == ([], "")
+
+
+@pytest.mark.parametrize(
+    "result, why",
+    [
+        ({"failed": True, "status": 502, "msg": "Status code was 502 and not [200]: Bad Gateway."}, "Status code was 502 and not [200]: Bad Gateway"),
+        ({"failed": True, "status": 200, "content": "?"}, "the page does not contain Welcome"),
+        ({"failed": True, "status": -1, "msg": "refused"}, "refused"),
+        ({"failed": True}, "there was no answer"),
+    ],
+)
+def test_an_unhealthy_host_and_why(result, why):
+    hosts = {"web1": {"__magento2_health": {"failed": False, "status": 200}}, "web2": {"__magento2_health": result}, "web3": {}}
+    assert filter_of("magento_unhealthy")(hosts, list(hosts), "200", "Welcome") == f"The health check failed on web2: {why}."
+    assert filter_of("magento_unhealthy")(hosts, ["web1", "web3"], 200) == ""
+
+
+def test_where_the_hosts_are_after_an_unhealthy_release():
+    said = filter_of("magento_went_back")
+    back = {"__magento2_back": {"to": "1"}}
+    hosts = {"web1": back, "web2": back, "web3": {"__magento2_back": {"failed": True, "to": "1"}}, "web4": {}}
+    assert said(hosts, ["web1", "web2"], "2") == "Went back to 1 on web1, web2."
+    assert said(hosts, list(hosts), "2") == "Went back to 1 on web1, web2; 2 stays live on web3, web4."
+    assert said(hosts, ["web1"], "2", ["web8"], ["web9"]) == (
+        "Went back to 1 on web1. web8 had its turn in an earlier batch of serial and stays on 2:"
+        " go back there as well, or repair it and deploy again. Not deployed to: web9."
+    )
+
+
+def test_the_plays_own_hook_files_are_remembered_and_ours_are_not():
+    files = filter_of("hook_files")
+    known = files(["before_symlink", "failure"], ["{{ x }}/mine.yml", ""], {}, "/roles/magento2")
+    assert known == {"before_symlink": "{{ x }}/mine.yml", "failure": ""}
+    # The role is run once more in the same playbook, and finds its own.
+    again = ["/roles/magento2/hooks/before_symlink.yml", "/roles/magento2/hooks/failure.yml"]
+    assert files(["before_symlink", "failure"], again, known, "/roles/magento2") == known
+    assert files(["after_symlink"], ["/roles/magento2/hooks/after_symlink.yml"], {}, "/roles/magento2") == {"after_symlink": ""}
