@@ -190,3 +190,42 @@ def test_the_plays_own_hook_files_are_remembered_and_ours_are_not():
     again = ["/roles/magento2/hooks/before_symlink.yml", "/roles/magento2/hooks/failure.yml"]
     assert files(["before_symlink", "failure"], again, known, "/roles/magento2") == known
     assert files(["after_symlink"], ["/roles/magento2/hooks/after_symlink.yml"], {}, "/roles/magento2") == {"after_symlink": ""}
+
+
+plan = filter_of("magento_plan")
+UPGRADE = {"upgrade_needed": True, "import_needed": False, "maintenance_needed": True, "online": True}
+STDOUT = "Shop_Reviews  schema: none -> 1.0\n\nRun 'setup:upgrade' to update your DB schema and data.\n"
+
+
+@pytest.mark.parametrize(
+    "answer, variables, wanted",
+    [
+        # It was not asked, as in a play that has the hook after the switch alone.
+        ({}, {}, set()),
+        ({}, {"maintenance": "always"}, {"closing"}),
+        ({"upgrade_needed": False, "maintenance_needed": False}, {"mode": "auto"}, set()),
+        (UPGRADE, {}, {"closing", "upgrading", "database", "flushed"}),
+        (UPGRADE, {"how": "parts"}, {"closing", "upgrading", "database"}),
+        (UPGRADE, {"mode": "hold"}, {"closing", "upgrading", "database", "flushed"}),
+        (UPGRADE, {"mode": "auto"}, {"online"}),
+        (UPGRADE, {"mode": "online"}, {"online"}),
+        # Somebody wants it closed, or has closed it: nobody is served while the database changes.
+        (UPGRADE, {"mode": "auto", "maintenance": "always"}, {"closing", "upgrading", "database", "flushed"}),
+        (UPGRADE, {"mode": "auto", "in_maintenance": True}, {"closing", "upgrading", "database", "flushed"}),
+        (UPGRADE, {"mode": "auto", "closed_by_hand": True}, {"closing", "upgrading", "database", "flushed"}),
+        (UPGRADE | {"online": False}, {"mode": "auto"}, {"closing", "upgrading", "database", "flushed"}),
+        (UPGRADE | {"online": None}, {"mode": "auto"}, {"closing", "upgrading", "database", "flushed"}),
+        # An import alone neither goes online nor flushes.
+        (UPGRADE | {"upgrade_needed": False, "import_needed": True}, {"mode": "auto"}, {"closing", "upgrading"}),
+        # All that is named was set aside.
+        (UPGRADE | {"database": {"stdout": STDOUT}}, {"set_aside": ["Shop_Reviews  schema: none -> 1.0"]}, set()),
+        (UPGRADE | {"import_needed": True, "database": {"stdout": STDOUT}},
+         {"set_aside": ["Shop_Reviews  schema: none -> 1.0"]}, {"closing", "upgrading"}),
+        (UPGRADE | {"database": {"stdout": STDOUT}}, {"set_aside": ["another"]}, {"closing", "upgrading", "database", "flushed"}),
+    ],
+)
+def test_how_a_release_is_deployed(answer, variables, wanted):
+    given = {"mode": "maintenance", "maintenance": "auto", "how": "upgrade"} | variables
+    found = plan(answer, **given)
+    assert {name for name, value in found.items() if value is True} == wanted
+    assert found["wanted"] == [line for line in found["named"] if line not in given.get("set_aside", [])]
