@@ -37,7 +37,7 @@ def problems(loader, role_path, path, seen=()):
     try:
         tasks = loader.load_from_file(path)
     except AnsibleError as error:
-        return [f"'{path}' cannot be read: {one_line(error)}"]
+        return [f"'{path}'{_line_of(error)} cannot be read: {one_line(error)}"]
     if tasks is None:
         return []
     if not isinstance(tasks, list):
@@ -57,6 +57,16 @@ def _ends_in(tasks):
         meta = task.get("ansible.builtin.meta", task.get("meta"))
         if meta in ENDS:
             yield str(meta)
+
+
+def _line_of(error):
+    """Where YAML stopped; from ansible-core 2.19 on the error's text does not say it."""
+    while error is not None:
+        mark = getattr(error, "problem_mark", None)
+        if mark is not None:
+            return f", line {mark.line + 1},"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def one_line(error):

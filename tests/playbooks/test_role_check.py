@@ -83,7 +83,7 @@ def test_a_string_for_a_list_is_refused_by_the_rollback(project, seed):
 
 HOOKS = {
     "is not there": (None, ["there is no", "hook.yml"]),
-    "does not parse": ("- debug: [\n", ["hook.yml", "cannot be read"]),
+    "does not parse": ("- debug: [\n", ["hook.yml', line 2, cannot be read", "Nothing was done."]),
     "is no list": ("debug:\n  msg: hello\n", ["is not a list of tasks"]),
     "names an unknown module": ("- name: Tell them\n  tell_everybody: {}\n", ["task 'Tell them'", "tell_everybody"]),
     "names one in a block": ("- block:\n    - tell_everybody: {}\n", ["tell_everybody"]),
@@ -192,6 +192,7 @@ def test_the_playbook_keeps_five_releases_unless_told_otherwise(project, artifac
 def test_the_playbook_without_an_artifact_or_with_a_misspelt_one_is_refused(project, artifacts):
     project.run(DEPLOY).bad("Nothing says what to deploy", "-e artifact=PATH", "Nothing was changed")
     project.run(DEPLOY, artefact=artifacts.archive("1")).bad("you wrote artefact", "Nothing was changed")
+    project.run(DEPLOY, artifact="").bad("Nothing says what to deploy", "(it is empty)", "Nothing was changed")
     assert not project.root.path.exists()
 
 
