@@ -39,8 +39,8 @@ options:
     description: Whether the play has work of its own to do while the shop is closed. Then nothing is done online.
     type: bool
     default: false
-  closed_by_hand:
-    description: Whether the shop is closed already. Then nobody is served online.
+  closed_already:
+    description: Whether the shop is closed, by somebody or by a deploy that has failed. Then nobody is served online.
     type: bool
     default: false
 """
@@ -85,7 +85,7 @@ _value:
 """
 
 
-def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=False, closed_by_hand=False):
+def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=False, closed_already=False):
     """See the documentation above."""
     lines = str((answer.get("database") or {}).get("stdout") or "").splitlines()
     # The last line only says what to run.
@@ -95,7 +95,7 @@ def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=Fa
     if needs.get("upgrade_needed") and named and not wanted:
         needs |= {"upgrade_needed": False, "maintenance_needed": answer["import_needed"]}
     upgrade, work = bool(needs.get("upgrade_needed")), bool(needs.get("maintenance_needed"))
-    beside = mode in ("auto", "online") and maintenance != "always" and not in_maintenance and not closed_by_hand
+    beside = mode in ("auto", "online") and maintenance != "always" and not in_maintenance and not closed_already
     online = bool(beside and upgrade and needs.get("online"))
     return {
         "needs": needs,

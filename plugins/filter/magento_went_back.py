@@ -63,8 +63,8 @@ def magento_went_back(hostvars, hosts, version, switched=(), later=()):
     sentences = [f"{said}."]
     if switched:
         sentences.append(
-            f"{', '.join(switched)} had its turn in an earlier batch of serial and stays on {version}:"
-            " go back there as well, or repair it and deploy again."
+            f"Still on {version}, and healthy, from an earlier batch of serial: {', '.join(switched)}. Repair what is wrong and"
+            f" deploy again, or go back there as well (the rollback with --limit {','.join(switched)})."
         )
     if later:
         sentences.append(f"Not deployed to: {', '.join(later)}.")

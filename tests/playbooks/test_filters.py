@@ -176,9 +176,9 @@ def test_where_the_hosts_are_after_an_unhealthy_release():
     hosts = {"web1": back, "web2": back, "web3": {"__magento2_back": {"failed": True, "to": "1"}}, "web4": {}}
     assert said(hosts, ["web1", "web2"], "2") == "Went back to 1 on web1, web2."
     assert said(hosts, list(hosts), "2") == "Went back to 1 on web1, web2; 2 stays live on web3, web4."
-    assert said(hosts, ["web1"], "2", ["web8"], ["web9"]) == (
-        "Went back to 1 on web1. web8 had its turn in an earlier batch of serial and stays on 2:"
-        " go back there as well, or repair it and deploy again. Not deployed to: web9."
+    assert said(hosts, ["web1"], "2", ["web7", "web8"], ["web9"]) == (
+        "Went back to 1 on web1. Still on 2, and healthy, from an earlier batch of serial: web7, web8. Repair what is wrong and"
+        " deploy again, or go back there as well (the rollback with --limit web7,web8). Not deployed to: web9."
     )
 
 
@@ -212,7 +212,7 @@ STDOUT = "Shop_Reviews  schema: none -> 1.0\n\nRun 'setup:upgrade' to update you
         # Somebody wants it closed, or has closed it: nobody is served while the database changes.
         (UPGRADE, {"mode": "auto", "maintenance": "always"}, {"closing", "upgrading", "database", "flushed"}),
         (UPGRADE, {"mode": "auto", "in_maintenance": True}, {"closing", "upgrading", "database", "flushed"}),
-        (UPGRADE, {"mode": "auto", "closed_by_hand": True}, {"closing", "upgrading", "database", "flushed"}),
+        (UPGRADE, {"mode": "auto", "closed_already": True}, {"closing", "upgrading", "database", "flushed"}),
         (UPGRADE | {"online": False}, {"mode": "auto"}, {"closing", "upgrading", "database", "flushed"}),
         (UPGRADE | {"online": None}, {"mode": "auto"}, {"closing", "upgrading", "database", "flushed"}),
         # An import alone neither goes online nor flushes.

@@ -80,7 +80,8 @@ def test_an_upgrade_closes_all_hosts_upgrades_on_the_primary_and_opens_all(magen
 
 
 def test_all_hosts_hold_their_requests_before_the_upgrade_and_nobody_is_refused(magento, shop):
-    magento.variables |= {"magento2_upgrade_mode": "hold", "magento2_php_fpm": "auto"}
+    # Its data patch does more than add.
+    magento.variables |= {"magento2_upgrade_mode": "auto", "magento2_php_fpm": "auto"}
     shop.switch("setup:upgrade", sleep=1, sleep_after_schema=1)
     with Watch(shop) as watch:
         result = magento.deploy("v3").good()
@@ -222,19 +223,29 @@ def test_an_unhealthy_host_in_a_later_batch_leaves_the_earlier_ones_live_and_say
     magento.hosts["web2"]["magento2_health_text"] = "no such words"
     result = magento.deploy("v2", playbook=SERIAL)
     result.bad("The health check failed on web2", "Went back to v1 on web2.", "Not deployed to: web3.",
-               "web1 had its turn in an earlier batch of serial and stays on v2")
+               "Still on v2, and healthy, from an earlier batch of serial: web1.", "(the rollback with --limit web1)")
     assert magento.live() == ["v2", "v1", "v1"]
     magento.is_free()
+    magento.rollback("--limit", "web1").good()
+    magento.is_open("v1")
 
 
-def test_serial_deploys_code_only_one_host_after_the_other(magento, shop):
+def test_serial_deploys_one_host_after_the_other_where_the_upgrade_only_adds(magento, shop):
+    """Which the first batch does, for all; with the next two as with code only."""
+    magento.variables["magento2_upgrade_mode"] = "online"
     with Watch(shop) as watch:
-        magento.deploy("v2", playbook=SERIAL).good()
+        result = magento.deploy("v5", playbook=SERIAL).good()
+        assert magento.live() == ["v5"] * 3
+        # Only while it lasts, and only there.
+        assert result.output.count(": Hold the cron jobs back]") == 1, result.output
+        magento.rollback().good()
     watch.was_never_closed()
-    assert magento.live() == ["v2"] * 3
+    assert magento.live() == ["v1"] * 3
+    assert [run["release"].rpartition("/")[2] for run in shop.runs("setup:upgrade")] == ["v5"]
 
 
 def test_serial_with_an_upgrade_is_refused_before_anything_is_closed(magento, shop):
+    magento.variables["magento2_upgrade_mode"] = "auto"
     with Watch(shop) as watch:
         result = magento.deploy("v3", playbook=SERIAL)
     result.bad("The database needs an upgrade, so all hosts have to switch together", "web2", "web3", "serial")

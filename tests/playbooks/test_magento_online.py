@@ -117,8 +117,12 @@ def is_added(shop):
 
 
 @pytest.mark.parametrize("mode", ["online", "auto"])
-def test_an_upgrade_that_only_adds_is_done_before_the_switch_and_nobody_notices(online, shop, mode):
+def test_an_upgrade_that_only_adds_is_done_before_the_switch_and_nobody_notices(online, shop, tmp_path, mode):
     online.variables["magento2_upgrade_mode"] = mode
+    assert shop.host.magento("cron:install").returncode == 0
+    before = shop.crontab()
+    shop.forget_runs()
+    online.at_task("Check that it was added", f"cat {shop.spool}/* > {tmp_path}/crontab")
     shop.switch("setup:upgrade", sleep=1, sleep_after_schema=2)
     with Watch(shop) as watch:
         result = online.deploy("v5").good()
@@ -130,8 +134,11 @@ def test_an_upgrade_that_only_adds_is_done_before_the_switch_and_nobody_notices(
     assert len(inside) > 10 and {seen.version for seen in inside} == {"v1"}
     assert min(seen.start for seen in watch.seen if seen.version == "v5") > end
     assert slowest(watch) < 3, slowest(watch)
-    assert is_added(shop) and online.flags() == [] and "Raise the maintenance flag]" in result.output
+    assert is_added(shop) and online.flags() == [] and "Raise the maintenance flag]" not in result.output
     assert "Hold the requests" not in result.output
+    # Held while it lasts, and kept (magento2_cron) as they were.
+    assert "\n#oxistrano-held# * * *" in (tmp_path / "crontab").read_text()
+    assert shop.crontab() == before
     online.is_open("v5")
     online.is_free()
 
@@ -223,9 +230,12 @@ def test_visitors_do_not_queue_behind_an_upgrade_that_waits_for_a_table(online, 
 
 def test_an_online_upgrade_that_fails_leaves_the_shop_open_with_the_old_release(online, shop):
     online.variables["magento2_cron"] = "hold"
+    assert shop.host.magento("cron:install").returncode == 0
+    before = shop.crontab()
     shop.switch("setup:upgrade", fail="no such luck")
     with Watch(shop) as watch:
         result = online.deploy("v5")
+    assert shop.crontab() == before
     result.bad("no such luck", "The live release goes on serving", "No host was switched", "Live is v1", "The shop is open.")
     watch.was_never_closed()
     online.is_open("v1")
@@ -245,6 +255,9 @@ def test_a_live_release_that_does_not_agree_with_its_database_stays(online, shop
 
 def test_a_play_that_is_killed_during_an_online_upgrade_leaves_a_shop_that_works(online, shop):
     """And the release in which the upgrade goes on is not removed by the next deploy."""
+    assert shop.host.magento("cron:install").returncode == 0
+    before = shop.crontab()
+    shop.forget_runs()
     shop.switch("setup:upgrade", sleep=1, sleep_after_schema=12)
     with Watch(shop) as watch:
         play = online.start_deploy("v5")
@@ -252,10 +265,12 @@ def test_a_play_that_is_killed_during_an_online_upgrade_leaves_a_shop_that_works
         os.killpg(play.process.pid, 9)
         time.sleep(0.5)
         online.is_open("v1")
+        assert "#oxistrano-held#" in shop.crontab()
         result = online.deploy("v5", "next").good()
     watch.was_never_closed()
     assert "releases/v5' alone, because a command runs in it" in " ".join(result.output.split())
     online.is_open("v5", "next")
+    assert shop.crontab() == before
     assert [run["release"].rsplit("/", 1)[1] for run in shop.runs("setup:upgrade")] == ["v5"]
 
 
