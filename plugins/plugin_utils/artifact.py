@@ -15,12 +15,13 @@ import json
 import os
 import re
 import stat
+import time
 
 from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import program
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import program, upload_notes
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Stock
 
 # Bytes that go over at a time. Each fork of the controller holds two copies of them.
@@ -175,6 +176,7 @@ class Delivery:
                 return {**outcome, "sent": 0}
         artifact = {"size": archive.size, "sha256": archive.sha256(C.DEFAULT_LOCAL_TMP)}
         content, sent, damaged, idle, last = b"", 0, 0, 0, -1
+        began = time.monotonic()
         while True:
             outcome = self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars, content)
             sent += len(content)
@@ -205,6 +207,10 @@ class Delivery:
             content = b""
             content = archive.piece(offset)
             artifact["offset"] = offset
+            # Once it has the last piece, the module unpacks.
+            ends = offset + len(content) >= archive.size
+            rate = sent / max(time.monotonic() - began, 0.001)
+            upload_notes.write(C.DEFAULT_LOCAL_TMP, task_vars.get("inventory_hostname", ""), offset, archive.size, rate, ends)
 
     def _copy(self, arguments, archive, task_vars, reason):
         """Copies the archive into a temporary directory of the host, as ansible-core does.

@@ -32,8 +32,25 @@ def warns(result):
     return re.findall(r"\[DEPRECATION WARNING\].*|\[WARNING\]: (?:Removed|Value for result key|Found internal).*", result.output)
 
 
+def timeline(project):
+    """Enables it; returns a function for what it has told of the last run."""
+    told, shown = project.directory / "timeline.json", project.directory / "timeline.html"
+    project.environment |= {
+        "ANSIBLE_CALLBACKS_ENABLED": "oxistrano.deploy.timeline",
+        "OXISTRANO_TIMELINE_JSON": str(told),
+        "OXISTRANO_TIMELINE_HTML": str(shown),
+    }
+
+    def read():
+        assert shown.read_text().endswith("</html>\n")
+        return {host["host"]: host for host in json.loads(told.read_text())["hosts"]}
+
+    return read
+
+
 def test_no_run_prints_a_deprecation_warning(reached, artifacts):
     reached.environment |= {"ANSIBLE_DEPRECATION_WARNINGS": "true"}
+    told = timeline(reached)
     reached.variables |= SHARED | {"ansistrano_keep_releases": 2}
     runs = [
         reached.deploy(artifacts.archive("1"), "1", "--check", "--diff", "-v"),
@@ -46,15 +63,26 @@ def test_no_run_prints_a_deprecation_warning(reached, artifacts):
     ]
     for result in runs:
         assert warns(result.good()) == [], result.output
+        assert result.output.count("TIMELINE") == 1 and "\x1b" not in result.output
     reached.root.is_at_rest(live="1", releases=["1"])
+    assert re.search(r"^web \|[^|]*x[^|]*\| .*2 → 1$", runs[-1].output, re.M), runs[-1].output
+    host = told()["web"]
+    assert (host["from"], host["to"], host["state"], host["spans"]) == ("2", "1", "ok", [])
+    modules = [task["module"] for task in host["tasks"] if task["module"].startswith("release_")]
+    assert modules == ["release_rollback", "release_rollback", "release_prune", "release_setup"]
 
 
 @pytest.mark.needs("shop")
 def test_no_run_of_magento_prints_a_deprecation_warning(magento):
     magento.environment |= {"ANSIBLE_DEPRECATION_WARNINGS": "true"}
+    told = timeline(magento)
+    upgraded = magento.deploy("v3", None, "--check", "--diff"), magento.deploy("v3")
+    (span,) = [span for span in told()["web1"]["spans"] if span["what"] == "maintenance"]
+    upgrade = [task for task in told()["web1"]["tasks"] if task["module"] == "magento_upgrade" and task["status"] != "skipped"][-1]
+    assert not span["open"] and span["begin"] < upgrade["begin"] + upgrade["seconds"] <= span["begin"] + span["seconds"] + 0.002
+    assert re.search(r"^web1 .*\|.*U.*\|.* maintenance ", upgraded[1].output, re.M), upgraded[1].output
     for result in (
-        magento.deploy("v3", None, "--check", "--diff"),
-        magento.deploy("v3"),
+        *upgraded,
         magento.deploy("v3"),
         magento.deploy("v4"),
     ):
