@@ -26,6 +26,8 @@ gen: ## write the generated documentation
 
 .PHONY: demo
 demo: ## deploy, replace and roll back a sample application below .build/demo
+	@echo "make demo: builds the modules (the first time some minutes), then below .build/demo deploys a sample application," \
+		"replaces it while visitors ask for it, and rolls back. No root, database or PHP is needed."
 	@# What is missing is said before the build, which takes minutes.
 	@for tool in cargo cc; do command -v $$tool >/dev/null || \
 		{ echo "make demo builds the modules and needs Rust with a C compiler: $$tool is missing" >&2; exit 1; }; done
