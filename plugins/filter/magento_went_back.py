@@ -26,16 +26,12 @@ options:
     description: The release that was to be left.
     type: str
     required: true
-  switched:
-    description: Hosts of earlier batches of C(serial), which have it as well.
-    type: list
-    elements: str
-    default: []
-  later:
-    description: Hosts of later batches.
-    type: list
-    elements: str
-    default: []
+  others:
+    description:
+      - What P(oxistrano.deploy.magento_hosts#filter) returns. Its C(switched) are hosts of earlier batches of C(serial), which have
+        that release as well; its C(later) are hosts of later ones.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -51,8 +47,9 @@ _value:
 """
 
 
-def magento_went_back(hostvars, hosts, version, switched=(), later=()):
+def magento_went_back(hostvars, hosts, version, others=None):
     """Sentences."""
+    switched, later = ((others or {}).get(key) or [] for key in ("switched", "later"))
     went = {}
     for host in hosts:
         back = hostvars[host].get("__magento2_back") or {}

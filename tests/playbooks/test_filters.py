@@ -176,7 +176,7 @@ def test_where_the_hosts_are_after_an_unhealthy_release():
     hosts = {"web1": back, "web2": back, "web3": {"__magento2_back": {"failed": True, "to": "1"}}, "web4": {}}
     assert said(hosts, ["web1", "web2"], "2") == "Went back to 1 on web1, web2."
     assert said(hosts, list(hosts), "2") == "Went back to 1 on web1, web2; 2 stays live on web3, web4."
-    assert said(hosts, ["web1"], "2", ["web7", "web8"], ["web9"]) == (
+    assert said(hosts, ["web1"], "2", {"switched": ["web7", "web8"], "later": ["web9"]}) == (
         "Went back to 1 on web1. Still on 2, and healthy, from an earlier batch of serial: web7, web8. Repair what is wrong and"
         " deploy again, or go back there as well (the rollback with --limit web7,web8). Not deployed to: web9."
     )
