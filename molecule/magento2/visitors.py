@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
-from downtime.probing import Probing  # noqa: E402
+from downtime.probing import Probing
 
 url, output = sys.argv[1:]
 end = Path(f"{output}.end")

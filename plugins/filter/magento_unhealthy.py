@@ -56,7 +56,7 @@ def magento_unhealthy(hostvars, hosts, status, text=""):
         why = f"the page does not contain {text}"
     else:
         why = str(result.get("msg") or "there was no answer").strip()
-    return f"The health check failed on {', '.join(failed)}: {why[:-1] if why.endswith('.') else why}."
+    return f"The health check failed on {', '.join(failed)}: {why.removesuffix('.')}."
 
 
 class FilterModule:

@@ -15,7 +15,6 @@ import os
 import re
 
 import yaml
-
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.utils.display import Display

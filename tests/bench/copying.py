@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .artifact import UID, GID
+from .artifact import GID, UID
 from .contest import Contestant, Part, is_root
 from .process import figures, missing, run, without_peak
 from .unpack import VERSION, module

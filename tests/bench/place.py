@@ -109,8 +109,7 @@ class Tmpfs(Place):
 
 def warm(paths):
     """Reads files, and those below directories, into the page cache."""
-    for path in paths:
-        path = Path(path)
+    for path in map(Path, paths):
         for file in [path] if path.is_file() else path.rglob("*"):
             try:
                 with open(file, "rb", buffering=0) as opened:

@@ -40,7 +40,7 @@ class Played(NamedTuple):
 
 def read_stamped(lines):
     """Played without its seconds, from pairs of a time and a line."""
-    tasks, end, busy = [], None, False
+    tasks, end = [], None
     for at, line in lines:
         if match := TASK.match(line):
             tasks.append([match[1], at, False])

@@ -149,10 +149,9 @@ def judge(ctx, scenario, up, ours):
         if a["ok"] == step.fail:
             bad.append(f"{label}: upstream {word[a['ok']]}, the scenario expects otherwise")
             bad += ["    " + t for t in tail(runs / "upstream" / f"step-{number}.log")]
-        if a["ok"] != b["ok"]:
-            if report(label, "(result)", f"upstream {word[a['ok']]}, ours {word[b['ok']]}"):
-                side = "upstream" if b["ok"] else "ours"
-                bad += ["    " + t for t in tail(runs / side / f"step-{number}.log")]
+        if a["ok"] != b["ok"] and report(label, "(result)", f"upstream {word[a['ok']]}, ours {word[b['ok']]}"):
+            side = "upstream" if b["ok"] else "ours"
+            bad += ["    " + t for t in tail(runs / side / f"step-{number}.log")]
         for path, text in compare(a["tree"], b["tree"], ctx.opts.mtimes):
             if (path, text) not in seen:  # say it for the first step that shows it
                 seen.add((path, text))

@@ -28,7 +28,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.started = time.monotonic()
 
         class Handler(socketserver.StreamRequestHandler):
-            def handle(handler):  # noqa: N805 - self is the server's here
+            def handle(handler):
                 wait, answer = behaviour(time.monotonic() - self.started)
                 handler.request.recv(4096)
                 time.sleep(wait)

@@ -18,8 +18,9 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLACE = ROOT / ".build/faults"
@@ -92,10 +93,10 @@ class Test:
             return {0: False, 100: True}.get(code)
         if self.kind == "molecule":
             return run(["scripts/molecule", "test", "-s", self.noticed["molecule"]], log) != 0
-        version = sorted(
+        version = max(
             (path.stem.removeprefix("test-") for path in (ROOT / "tests/requirements").glob("test-*.txt")),
             key=lambda text: [int(part) for part in text.split(".")],
-        )[-1]
+        )
         # It makes what is not there, the Python that this ansible-core needs as well.
         if run([ROOT / "scripts/playbooks", "newest", "--", "--version"], log):
             return None

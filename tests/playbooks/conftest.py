@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 # The package `shop`. Last: its neighbours are no modules.
 sys.path.append(str(Path(__file__).parent.parent))
 
-from ansible_run import CHECKOUT, DEPLOY, HERE, Ansible, Project  # noqa: E402
-from magento_run import Magento  # noqa: E402
-from shop import Missing, Shop, requirements  # noqa: E402
-import arm64  # noqa: E402
-import sshd as sshd_module  # noqa: E402
-from sshd import Sshd  # noqa: E402
+import arm64
+import sshd as sshd_module
+from ansible_run import CHECKOUT, DEPLOY, HERE, Ansible, Project
+from magento_run import Magento
+from shop import Missing, Shop, requirements
+from sshd import Sshd
 
 
 def pytest_addoption(parser):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_run import filter_of
-
 
 reason, message = filter_of("failure_reason"), filter_of("failure_message")
 ASK = {"name": "Ask", "action": "ansible.builtin.uri"}

@@ -65,7 +65,7 @@ def test_a_deploy_during_a_rollback_is_refused(project, seed, artifacts, waiting
     project.seed(seed)
     rollback = waiting("ansistrano_rollback_before_symlink", ROLLBACK)
     before = snapshot(project.root.path)
-    project.deploy(artifacts.archive("3"), "3").bad(f"rollback to 1 by", f"(process {rollback.process.pid}, this host as web)")
+    project.deploy(artifacts.archive("3"), "3").bad("rollback to 1 by", f"(process {rollback.process.pid}, this host as web)")
     assert snapshot(project.root.path) == before
     waiting.marker.unlink()
     rollback.result().good()

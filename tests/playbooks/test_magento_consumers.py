@@ -91,7 +91,7 @@ def test_while_the_shop_is_closed_they_take_no_message_and_are_not_started_anew(
         await_messages(shop, by("v1"))
         thread = threading.Thread(target=queue.deploy, args=("v3",))
         thread.start()
-        wait_until(lambda: queue.flags(), "the shop to close", 120)
+        wait_until(queue.flags, "the shop to close", 120)
         put(shop, 0.1)
         thread.join()
         await_messages(shop, by("v1"), by("v3"))

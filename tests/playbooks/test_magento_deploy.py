@@ -381,7 +381,7 @@ class Varnish:
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.requests = []
         threading.Thread(target=self.answer, daemon=True).start()
 

@@ -84,10 +84,11 @@ def test_every_playbook_and_hook_file_of_a_page_is_one(ansible, collections, tmp
             loaded = yaml.safe_load(path.read_text())
             if not isinstance(loaded, list):
                 continue
+            playbook = path
             if "hosts" not in loaded[0]:
-                hook, path = path, path.with_name(f"play-{path.name}")
-                path.write_text(yaml.safe_dump([{"hosts": "all", "tasks": [{"ansible.builtin.import_tasks": str(hook)}]}]))
-            playbooks.append(path)
+                playbook = path.with_name(f"play-{path.name}")
+                playbook.write_text(yaml.safe_dump([{"hosts": "all", "tasks": [{"ansible.builtin.import_tasks": str(path)}]}]))
+            playbooks.append(playbook)
     assert {path.name for path in playbooks} >= PLAYBOOKS
     project = Project(ansible, tmp_path / "project", collections)
     first, *others = map(str, playbooks)

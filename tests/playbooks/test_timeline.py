@@ -10,7 +10,6 @@ import sys
 import types
 
 import pytest
-
 from ansible_run import CHECKOUT
 
 PACKAGE = "ansible_collections.oxistrano.deploy.plugins.plugin_utils"

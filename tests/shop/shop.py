@@ -24,7 +24,7 @@ from .nginx import Nginx
 from .process import WEB_USER, is_root
 
 sys.path.append(str(Path(__file__).parent.parent / "playbooks"))
-from sshd import Sshd  # noqa: E402
+from sshd import Sshd
 
 PHP = """\
 #!/bin/sh
