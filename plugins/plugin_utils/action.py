@@ -14,12 +14,14 @@ on the host without Python; how it gets there: C(plugin_utils/transport.py).
 
 from __future__ import annotations
 
+import time
+
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import controller, core_versions
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import amounts, controller, core_versions
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.artifact import Delivery
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Transport
 
@@ -41,6 +43,7 @@ class ActionModule(Delivery, Transport, ActionBase):
         if module.startswith("release_"):
             queue = str(self._variable("oxistrano_lock_queue", task_vars) or "")
             arguments.setdefault("deployer", controller.identify(task_vars.get("inventory_hostname", ""), queue))
+        began = time.monotonic()
         try:
             outcome = self._call(module, arguments, task_vars)
             lock = outcome.get("lock") or {}
@@ -51,6 +54,8 @@ class ActionModule(Delivery, Transport, ActionBase):
                     outcome = self._call(module, arguments, task_vars)
                     if not outcome.get("failed"):
                         outcome.setdefault("warnings", []).append(f"the lock was taken over because {why}")
+            if module in amounts.MODULES and self._has_done(outcome):
+                outcome["msg"] = amounts.with_amounts(outcome, time.monotonic() - began)
             result.update(outcome)
         except AnsibleConnectionFailure:
             raise  # the host is unreachable, which is not the same as failed
@@ -61,6 +66,10 @@ class ActionModule(Delivery, Transport, ActionBase):
             if self._connection._shell.tmpdir:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
+
+    def _has_done(self, outcome):
+        done = outcome.get("changed") and not outcome.get("failed")
+        return done and isinstance(outcome.get("msg"), str) and not self._task.check_mode
 
     def _variable(self, name, task_vars):
         """Of the role, or of a play that calls the modules itself."""

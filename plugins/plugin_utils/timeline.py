@@ -11,6 +11,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import NamedTuple
 
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.amounts import duration, size
+
 
 class Phase(NamedTuple):
     """A kind of work: its letter in a bar, its name, and a colour of ansible-core."""
@@ -248,21 +250,6 @@ class Timeline:
 
 def _rounded(seconds):
     return round(seconds, 3)
-
-
-def duration(seconds):
-    """In words, as long as a person wants to know."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 119.5 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
-def size(count):
-    """Bytes, in words."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} B"
 
 
 def cells(host, width, total):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from html import escape
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils.timeline import PHASES, duration, size
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.amounts import duration, size
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.timeline import PHASES
 
 # For a light and a dark page; each is told apart by its letter as well.
 COLORS = {

@@ -19,7 +19,7 @@ PACKAGE = "ansible_collections.oxistrano.deploy.plugins.plugin_utils"
 def modules():
     """Those of the collection by name. Nothing of Ansible's is needed."""
     before, found = set(sys.modules), {}
-    for name in ("timeline", "timeline_page", "upload_notes"):
+    for name in ("amounts", "timeline", "timeline_page", "upload_notes"):
         parts = f"{PACKAGE}.{name}".split(".")
         for length in range(1, len(parts)):
             sys.modules.setdefault(".".join(parts[:length]), types.ModuleType(parts[length - 1]))
@@ -228,3 +228,17 @@ def test_the_page_needs_nothing_else_and_has_all_that_happened(play, modules):
     assert "Task release_link: 0.0 s" not in tags.bars and "1 tasks, 1 skipped" in text
     assert "<b>web2" not in text.replace("<b>&lt;b&gt;web2", "") and "prefers-color-scheme: dark" in text
     assert json.loads(json.dumps(play.told())) == play.told()
+
+
+@pytest.mark.parametrize(
+    "result, words",
+    [
+        ({"bytes": 250_000_000, "files": 40_000, "sent": 61_200_000}, "(250.0 MB, 61.2 MB sent, 12 s)"),
+        ({"bytes": 0, "sent": 0}, "(0 B, 12 s)"),
+        ({"removed_files": 3}, "(3 files, 12 s)"),
+        ({}, "(12 s)"),
+    ],
+)
+def test_a_message_says_how_much_was_done(modules, result, words):
+    assert modules.amounts.with_amounts({"msg": "done", **result}, 12.3) == f"done {words}"
+    assert modules.amounts.duration(200) == "3 min 20 s"
