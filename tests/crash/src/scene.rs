@@ -310,7 +310,11 @@ impl Scene {
         while started.elapsed() < Duration::from_secs(60) {
             let names = names(&self.root().join("releases"));
             // What is left by a process that was killed stays until the next deploy.
-            if !names.iter().any(|name| name.starts_with(".oxistrano-trash-")) || !self.is_used() {
+            if !names.iter().any(|name| name.starts_with(".oxistrano-trash-")) {
+                return;
+            }
+            // One that begins during a look is not seen by it, where its number is one that the look has passed.
+            if !self.is_used() && !self.is_used() {
                 return;
             }
             sleep(Duration::from_millis(2));
