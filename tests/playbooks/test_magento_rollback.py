@@ -58,7 +58,9 @@ def test_while_the_database_is_down_is_refused_and_can_be_forced(magento, shop):
     magento.deploy("v2").good()
     magento.variables["magento2_cache"] = "none"
     shop.database.down()
-    magento.rollback().bad("Connection refused", "Live is v2")
+    result = magento.rollback()
+    result.bad("Connection refused", "try again", "Live is v2")
+    assert "deploy again" not in result.text
     assert magento.live() == ["v2"]
     magento.is_free()
     magento.rollback(magento2_force_rollback=True).good()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from ansible_run import DEPLOY, ROLE, ROLLBACK, Project, Root
+import yaml
+from ansible_run import CHECKOUT, DEPLOY, ROLE, ROLLBACK, Project, Root
 from test_wrong_input import archive
 
 
@@ -237,3 +240,20 @@ def test_short_names_in_a_hook_of_the_magento_role_are_ours_and_the_users(projec
     project.run(ROLE).good()
     hook.write_text("- no_such_module:\n")
     project.run(ROLE).bad("magento2_in_maintenance_tasks_file", "no_such_module")
+
+
+def test_no_message_has_a_line_break_where_yaml_folds_none():
+    """Behind a line that is indented more, as the middle of a template is, the break stays."""
+    broken = {}
+
+    def look(node, file):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+            if name in ("msg", "fail_msg", "oxistrano_failure_note") and isinstance(value, str):
+                said = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", value, flags=re.DOTALL)
+                if "\n" in said:
+                    broken[file.name] = said
+            look(value, file)
+
+    for file in [*(CHECKOUT / "roles").glob("*/tasks/**/*.yml"), *(CHECKOUT / "playbooks").glob("*.yml")]:
+        look(yaml.safe_load(file.read_text()), file)
+    assert broken == {}
