@@ -36,7 +36,8 @@ options:
         V(raised) closes the shop, V(lowered) opens it, V(reported) changes nothing. V(kept),
         before a switch: if somebody else has closed the first of O(paths), the code that runs
         now, the others are closed as well, so that the switch does not open the shop, and with
-        the same allowed addresses.
+        the same allowed addresses; if it is open, a flag that a failed deploy has left at the
+        others is lowered.
     type: str
     required: true
     choices: [raised, lowered, kept, reported]

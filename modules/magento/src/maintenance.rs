@@ -222,6 +222,7 @@ impl Places {
             return Ok(false);
         };
         let closes = self.closed_by_somebody() && self.is_open_somewhere();
+        let opens = self.places.iter().any(|place| self.is_left_over(place));
         let mut allows = false;
         if running.var.lookup(ADDRESSES)?.is_some() {
             allows = !self.bare.is_empty();
@@ -229,12 +230,19 @@ impl Places {
                 allows |= place.var.lookup(ADDRESSES)?.is_none();
             }
         }
-        Ok(closes || allows)
+        Ok(closes || opens || allows)
+    }
+
+    /// Whether a flag of ours is up for other code than that which runs, and that is open: a deploy that
+    /// failed had closed both, and the next one has only opened what it knew of.
+    fn is_left_over(&self, place: &Place) -> bool {
+        let open = self.places.first().is_some_and(|first| first.flag == Flag::Down);
+        self.first_runs && open && matches!(place.flag, Flag::Ours(_))
     }
 
     /// What the code of the first root meets, that of the others meets as well: if somebody
-    /// else has closed the shop there, they are closed for it, with a flag that is not ours;
-    /// and the addresses that get in there get in here. Returns whether anything was made.
+    /// else has closed the shop there, they are closed for it, with a flag that is not ours; if
+    /// it is open there, a flag that we have left is lowered; and the addresses that get in there get in here. Returns whether anything was made.
     ///
     /// # Errors
     /// An I/O error.
@@ -244,9 +252,14 @@ impl Places {
         }
         let closes = self.closed_by_somebody();
         self.make_missing()?;
+        let left: Vec<_> = self.places.iter().map(|place| self.is_left_over(place)).collect();
         let running = self.places.first().map(|place| place.var.read(ADDRESSES)).transpose()?;
         let mut made = false;
-        for place in self.places.iter_mut().skip(1) {
+        for (place, left) in self.places.iter_mut().zip(left).skip(1) {
+            if left {
+                made |= place.var.remove_file(FLAG)?;
+                place.flag = Flag::Down;
+            }
             if let Some(addresses) = running.clone().flatten() {
                 made |= write_owned(&place.var, ADDRESSES, &addresses, MODE, false)?;
             }
@@ -547,6 +560,23 @@ mod tests {
         Places::find(&deploy_to, &roots).unwrap().raise(None).unwrap();
         assert!(!shop.find().unwrap().keep().unwrap());
         assert!(!shop.path("releases/2/var/.maintenance.flag").exists());
+    }
+
+    #[test]
+    fn a_flag_that_a_failed_deploy_has_left_closes_nobody_who_goes_back() {
+        let shop = Shop::new(false);
+        let (one, two) = ("releases/1/var/.maintenance.flag", "releases/2/var/.maintenance.flag");
+        shop.find().unwrap().raise(Some("deploy of 2")).unwrap();
+        assert!(!shop.find().unwrap().keep().unwrap(), "both are closed");
+        assert!(shop.path(one).is_file() && shop.path(two).is_file());
+        fs::remove_file(shop.path(one)).unwrap();
+        assert!(shop.find().unwrap().would_keep().unwrap());
+        assert!(shop.find().unwrap().keep().unwrap());
+        assert!(!shop.path(two).exists());
+        // Somebody else's stays.
+        fs::write(shop.path(two), "").unwrap();
+        assert!(!shop.find().unwrap().keep().unwrap());
+        assert!(shop.path(two).is_file());
     }
 
     #[test]

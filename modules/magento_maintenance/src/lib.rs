@@ -33,7 +33,8 @@ oxistrano_core::options! {
         deploy_to: AbsPath;
         /// V(raised) closes the shop, V(lowered) opens it, V(reported) changes nothing. V(kept), before a
         /// switch: if somebody else has closed the first of O(paths), the code that runs now, the others
-        /// are closed as well, so that the switch does not open the shop, and with the same allowed addresses.
+        /// are closed as well, so that the switch does not open the shop, and with the same allowed addresses; if
+        /// it is open, a flag that a failed deploy has left at the others is lowered.
         state: State;
         /// Magento's root directories whose code runs, relative to O(deploy_to). While a release is
         /// switched these are two, and with a C(var) of its own each looks for its own flag. What is not
