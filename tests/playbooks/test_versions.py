@@ -6,9 +6,16 @@ import json
 import re
 
 import pytest
+import yaml
 from ansible_run import CHECKOUT, ROLLBACK
+from test_quickstart import write
 from test_transport import INFO, SETUP, connection, fake, play, var_tmp  # noqa: F401
 
+# In the quick start's inventory, what is of its server.
+OF_ITS_SERVER = [
+    "ansible_user", "ansistrano_deploy_to", "ansistrano_deploy_from", "ansistrano_unarchive_owner",
+    "ansistrano_unarchive_group", "magento2_user", "magento2_health_url",
+]
 SHARED = {"ansistrano_shared_paths": ["var"], "ansistrano_shared_files": ["app/etc/env.php"]}
 
 
@@ -72,6 +79,21 @@ def test_no_run_prints_a_deprecation_warning(reached, artifacts):
     assert modules == ["release_rollback", "release_rollback", "release_prune", "release_setup"]
 
 
+def quick_start(magento):
+    """Writes the files of the page, with this test's hosts and paths; returns arguments for its group of hosts."""
+    write(CHECKOUT / "docs/quickstart/magento.md", magento.directory)
+    inventory = magento.directory / "deploy/hosts.yml"
+    variables = yaml.safe_load(inventory.read_text())["all"]["children"]["shop"]["vars"]
+    for name in OF_ITS_SERVER:
+        variables.pop(name)
+    magento.variables |= variables
+    inventory.write_text(json.dumps({"all": {"children": {"shop": {"hosts": dict.fromkeys(magento.hosts, {})}}}}))
+    playbook = magento.directory / "deploy/deploy.yml"
+    # The tests are root, and pass on what the fixture wants to know.
+    playbook.write_text(playbook.read_text().replace("  become: true\n", '  environment: "{{ shop_environment }}"\n'))
+    return "-i", inventory
+
+
 @pytest.mark.needs("shop")
 def test_no_run_of_magento_prints_a_deprecation_warning(magento):
     magento.environment |= {"ANSIBLE_DEPRECATION_WARNINGS": "true"}
@@ -84,7 +106,8 @@ def test_no_run_of_magento_prints_a_deprecation_warning(magento):
     for result in (
         *upgraded,
         magento.deploy("v3"),
-        magento.deploy("v4"),
+        # As a reader of docs/quickstart/magento.md does it.
+        magento.deploy("v4", None, *quick_start(magento), playbook=magento.directory / "deploy/deploy.yml"),
     ):
         assert warns(result.good()) == [], result.output
     magento.is_open("v4")
