@@ -275,6 +275,12 @@ def test_cron_jobs_that_a_failed_upgrade_held_back_run_again_after_the_next_depl
     assert jobs(shop) == [f"#oxistrano-held# {before}"]
     magento.deploy("v3").good()
     assert jobs(shop) == [before.replace("/releases/v1/", "/releases/v3/")]
+    # The release before those two was closed as well, and nobody who goes back to it meets that.
+    assert magento.flags() == [("web1", "v1")]
+    with Watch(shop) as watch:
+        magento.rollback(ansistrano_rollback_to_release="v1").good()
+    watch.was_never_closed()
+    magento.is_open("v1")
 
 
 def test_cron_jobs_that_a_failed_upgrade_held_back_run_again_after_the_rollback(magento, shop):
