@@ -119,6 +119,11 @@ trash:
     be deleted.
   returned: "success"
   type: list
+spare:
+  description: >-
+    A release that is kept as raw material for the next one (C(path)); null if there is none.
+  returned: "success"
+  type: dict
 history:
   description: >-
     Deploys, the newest first: version, revision, user, by, started, activated, ended, outcome,

@@ -22,6 +22,9 @@ description:
   - >-
     A release is first renamed out of the way, then removed in parallel by a detached process of
     low priority, so that the play does not wait.
+  - >-
+    With O(spare) one of them is kept for the next deploy instead, as C(.oxistrano-spare) beside
+    the releases.
 options:
   deploy_to:
     description:
@@ -63,6 +66,16 @@ options:
         process of low priority removes them.
     type: bool
     default: false
+  spare:
+    description:
+      - >-
+        V(true): keep the newest of the releases that O(keep) removes as raw material for the
+        next one, hidden beside the releases, so that M(oxistrano.deploy.release_unpack) only
+        writes what has changed. There is one at most. Only where a quarter of the file system
+        is free, in bytes and in inodes, or 20 GB and 2,000,000 inodes are; else, and with
+        V(false), one that is there is removed. If this is not given, none is made, and one that
+        is there stays.
+    type: bool
   releases_dir:
     description:
       - >-
@@ -149,6 +162,11 @@ unrecognised:
     Directories that no deploy is known to have made.
   returned: "success"
   type: list
+spare:
+  description: >-
+    The release that is kept as raw material (C(path)); null if there is none.
+  returned: "success"
+  type: dict
 removed_files:
   description: >-
     Files and links removed.
@@ -210,6 +228,9 @@ def main():
         "wait": {
             "type": "bool",
             "default": False,
+        },
+        "spare": {
+            "type": "bool",
         },
         "releases_dir": {
             "type": "str",

@@ -161,6 +161,15 @@ options:
     type: str
     default: "copy"
     choices: [copy, reflink, hardlink]
+  spare:
+    description:
+      - >-
+        Make the release of the spare that M(oxistrano.deploy.release_prune) has kept, if there
+        is one: files that are as in the archive stay, only the others are written. The release
+        is the same as without. Not with another O(unchanged) than V(copy), which shares what
+        this would replace.
+    type: bool
+    default: true
   max_bytes:
     description:
       - >-
@@ -298,7 +307,7 @@ checksum:
   type: str
 files:
   description: >-
-    Regular files written.
+    Regular files of the release.
   returned: "changed"
   type: int
 directories:
@@ -327,6 +336,16 @@ shared_files:
   returned: "changed"
   type: int
 shared_bytes:
+  description: >-
+    Bytes of these.
+  returned: "changed"
+  type: int
+kept_files:
+  description: >-
+    Files that the spare had already (O(spare)).
+  returned: "changed"
+  type: int
+kept_bytes:
   description: >-
     Bytes of these.
   returned: "changed"
@@ -433,6 +452,10 @@ def main():
             "type": "str",
             "default": "copy",
             "choices": ["copy", "reflink", "hardlink"],
+        },
+        "spare": {
+            "type": "bool",
+            "default": True,
         },
         "max_bytes": {
             "type": "int",

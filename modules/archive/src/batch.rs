@@ -15,6 +15,7 @@ use crate::earlier::{self, Earlier, Unchanged};
 use crate::entry::Time;
 use crate::identity::Ids;
 use crate::place::{give_back, times, Owner, Place};
+use crate::spare::Stock;
 
 /// What one thread takes at a time.
 const FILES: usize = 64;
@@ -40,6 +41,8 @@ pub(crate) struct Attributes {
     pub(crate) ids: Option<Ids>,
     /// Time of modification.
     pub(crate) mtime: Option<Time>,
+    /// Something has its name that was there before.
+    pub(crate) stands: bool,
 }
 
 /// What could not be done, and why.
@@ -130,11 +133,7 @@ impl Batch {
 
     /// Writes all, gives their directories back and is empty then; comes back with those
     /// whose name was taken.
-    pub(crate) fn write(
-        &mut self,
-        root: &Path,
-        earlier: Option<&Earlier>,
-    ) -> Result<Vec<Taken>, Failure> {
+    pub(crate) fn write(&mut self, root: &Path, stock: &Stock) -> Result<Vec<Taken>, Failure> {
         let mut taken = Vec::new();
         let mut places = self.places.drain(..).enumerate();
         let mut place = places.next();
@@ -148,7 +147,7 @@ impl Batch {
             let name = self.names.get(name_start..file.name_end).unwrap_or_default();
             let contents = self.contents.get(start..file.end).unwrap_or_default();
             (name_start, start) = (file.name_end, file.end);
-            match write(here, name, contents, &file.attributes, earlier) {
+            match write(here, name, contents, &file.attributes, stock) {
                 Ok(()) => {}
                 Err(("create", Errno::EXIST)) => taken.push(Taken {
                     place: Arc::clone(here),
@@ -176,8 +175,9 @@ impl Taken {
     }
 
     /// Writes it under its name, which must be free now.
-    pub(crate) fn write(self, root: &Path, earlier: Option<&Earlier>) -> Result<(), Failure> {
-        write(&self.place, &self.name, &self.contents, &self.attributes, earlier)
+    pub(crate) fn write(self, root: &Path, stock: &Stock) -> Result<(), Failure> {
+        let attributes = Attributes { stands: false, ..self.attributes };
+        write(&self.place, &self.name, &self.contents, &attributes, stock)
             .map_err(|(verb, error)| failed(root, &self.place, &self.name, verb, error))?;
         give_back(self.place, root)
     }
@@ -188,16 +188,23 @@ fn failed(root: &Path, place: &Place, name: &[u8], verb: &str, error: Errno) -> 
     Failure::io(verb, &root.join(place.path()).join(name), error)
 }
 
-/// Writes one file under a name that must be free, or shares an earlier one.
+/// Writes one file under a name that must be free but for what was there before; or shares an earlier
+/// one, or leaves the one that is there.
 fn write(
     place: &Place,
     name: &[u8],
     contents: &[u8],
     attributes: &Attributes,
-    earlier: Option<&Earlier>,
+    stock: &Stock,
 ) -> Result<(), Problem> {
     let name = CStr::from_bytes_with_nul(name).map_err(|_| ("create", Errno::INVAL))?;
-    let old = candidate(place, name, contents.len() as u64, attributes, earlier);
+    if let Some(spare) = stock.spare.as_ref().filter(|_| attributes.stands) {
+        if spare.keep(place.as_fd(), name, contents, attributes)? {
+            return Ok(());
+        }
+        spare.clear(place, name)?;
+    }
+    let old = candidate(place, name, contents.len() as u64, attributes, stock);
     if let Some((earlier, old)) = &old {
         let linked = earlier.how == Unchanged::HardLink
             && earlier::has(old, 0, contents)
@@ -231,9 +238,9 @@ pub(crate) fn candidate<'e>(
     name: &CStr,
     size: u64,
     attributes: &Attributes,
-    earlier: Option<&'e Earlier>,
+    stock: &'e Stock,
 ) -> Option<(&'e Earlier, OwnedFd)> {
-    let (earlier, directory) = (earlier?, place.earlier.as_ref()?);
+    let (earlier, directory) = (stock.earlier.as_ref()?, place.earlier.as_ref()?);
     let old = earlier.candidate(directory, name, size, attributes.mode, attributes.ids?)?;
     Some((earlier, old))
 }

@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use oxistrano_core::Failure;
 
 use crate::batch::{Batch, Taken};
-use crate::earlier::Earlier;
+use crate::spare::Stock;
 
 /// What may wait to be written: bounds memory, and with the directories of a batch how many
 /// are open.
@@ -33,7 +33,7 @@ pub(crate) struct Crew {
 
 struct Shared {
     root: PathBuf,
-    earlier: Option<Arc<Earlier>>,
+    stock: Arc<Stock>,
     state: Mutex<State>,
     /// Something to do, or nothing left to do.
     change: Condvar,
@@ -52,11 +52,11 @@ struct State {
 
 impl Crew {
     /// Starts the threads; `None` where one processor has to do everything.
-    pub(crate) fn start(root: &Path, earlier: Option<Arc<Earlier>>) -> Option<Self> {
+    pub(crate) fn start(root: &Path, stock: Arc<Stock>) -> Option<Self> {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             root: root.to_owned(),
-            earlier,
+            stock,
             state: Mutex::default(),
             change: Condvar::new(),
         });
@@ -162,7 +162,7 @@ impl Shared {
     fn write(&self, mut batch: Batch) {
         // Says that it is done whatever happens, or the others would wait for ever.
         let mut turn = Turn { shared: self, result: None };
-        let result = batch.write(&self.root, self.earlier.as_deref());
+        let result = batch.write(&self.root, &self.stock);
         turn.result = Some(result.map(|taken| (taken, batch)));
     }
 }

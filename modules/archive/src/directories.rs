@@ -7,7 +7,7 @@
 //! which nobody could write into a directory again wait for the end.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +25,8 @@ use crate::failures;
 use crate::identity::Ids;
 use crate::pending::Pending;
 use crate::place::{self, give_back, kind, Finally, Owner, Place};
+use crate::remains::Remains;
+use crate::spare::{Spare, Stock};
 
 /// As much is kept, in bytes, of directories that get their permissions at the end.
 const MOST_KEPT: usize = 12 << 20;
@@ -69,6 +71,9 @@ pub(crate) struct Directories<'a> {
     /// Permissions that come at the end, by path, and what they take.
     kept: BTreeMap<Vec<u8>, u32>,
     kept_bytes: usize,
+    stock: Arc<Stock>,
+    /// What was there before.
+    remains: Remains,
 }
 
 /// A directory on the way to the current one.
@@ -91,12 +96,16 @@ impl<'a> Directories<'a> {
         archive: &'a Path,
         umask: u32,
         unmentioned: Wanted,
-        earlier: Option<&Earlier>,
+        stock: &Arc<Stock>,
     ) -> Result<Self, Failure> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = fs::openat(root, ".", flags, Mode::empty())
             .or_fail("open the directory", root.path())?;
-        let earlier = earlier.and_then(Earlier::top);
+        let earlier = stock.earlier.as_ref().and_then(Earlier::top);
+        let mut remains = Remains::default();
+        if stock.spare.is_some() {
+            remains.enter(b"", &handle).or_fail("read the directory", root.path())?;
+        }
         Ok(Self {
             root: Arc::new(Place::new(handle, 0, PathBuf::new(), false, earlier)),
             root_path: root.path(),
@@ -113,6 +122,8 @@ impl<'a> Directories<'a> {
             hasher: RandomState::new(),
             kept: BTreeMap::new(),
             kept_bytes: 0,
+            stock: Arc::clone(stock),
+            remains,
         })
     }
 
@@ -227,7 +238,7 @@ impl<'a> Directories<'a> {
     fn finish_unopened(&self, finally: Finally) -> Result<(), Failure> {
         let (above, name) = self.taken_off();
         match finally {
-            Finally { mode: None, owner: None, mtime: None } => Ok(()),
+            Finally { mode: None, owner: None, mtime: None, adopted: false } => Ok(()),
             // Not by its name: the directory above may be another user's by now.
             _ => self.finish_by_name(above, name, finally),
         }
@@ -259,6 +270,10 @@ impl<'a> Directories<'a> {
         let above = self.last()?;
         if pending.has(&above, name) {
             pending.settle()?;
+        }
+        if self.remains.take(above.path().join(name).as_os_str().as_bytes()) {
+            self.made_unmentioned += 1;
+            return self.adopt(&above, name, self.unmentioned);
         }
         let mode = Mode::from_raw_mode(created_with(self.unmentioned.mode));
         match above.open(name) {
@@ -306,7 +321,7 @@ impl<'a> Directories<'a> {
         let mode = wanted.mode | self.inherited;
         let mode_known =
             !above.peculiar && created_with(wanted.mode) & !self.umask | self.inherited == mode;
-        let mut finally = Finally { mode: None, owner, mtime: wanted.mtime };
+        let mut finally = Finally { owner, mtime: wanted.mtime, ..Finally::default() };
         let path = above.path().join(name);
         if !self.keep(path.as_os_str().as_bytes(), wanted.mode)? && !mode_known {
             finally.mode = Some(mode);
@@ -363,6 +378,9 @@ impl<'a> Directories<'a> {
             if pending.has(&above, name) {
                 pending.settle()?;
             }
+            if self.remains.take(bytes) {
+                return self.adopt(&above, name, wanted);
+            }
             let mode = Mode::from_raw_mode(created_with(wanted.mode));
             match fs::mkdirat(&above, name, mode) {
                 Ok(()) => return self.made(&above, name, wanted),
@@ -392,7 +410,92 @@ impl<'a> Directories<'a> {
         let mode = (!self.keep(path, mode)?).then_some(mode | self.inherited);
         let owner = (uid.is_some() || gid.is_some())
             .then_some((uid.map(Uid::from_raw), gid.map(Gid::from_raw)));
-        Ok(Finally { mode, owner, mtime })
+        Ok(Finally { mode, owner, mtime, adopted: false })
+    }
+
+    /// Lets what stands under a name from before be the directory that is wanted there, or makes one
+    /// in its place; then it is the last.
+    fn adopt(&mut self, above: &Place, name: &OsStr, wanted: Wanted) -> Result<(), Failure> {
+        let path = above.path().join(name);
+        let failed =
+            |error| Failure::io("bring to the new release", &self.root_path.join(&path), error);
+        let stock = Arc::clone(&self.stock);
+        let spare = stock.spare.as_ref().ok_or_else(|| failed(Errno::STALE))?;
+        let born = self.born.filter(|_| !above.peculiar);
+        let there = match above.open(name) {
+            Ok(fd) => spare.directory(&fd)?.map(|stat| (fd, stat)),
+            Err(_) => None,
+        };
+        let (Some((fd, stat)), Some(born)) = (there, born) else {
+            self.clear_before(spare, above, name)?;
+            fs::mkdirat(above, name, Mode::from_raw_mode(created_with(wanted.mode)))
+                .map_err(|error| self.failed("create the directory", above, name, error))?;
+            return self.made(above, name, wanted);
+        };
+        // First, so that nobody can exchange what is in it any more who could not then.
+        let ids = (wanted.uid.unwrap_or(born.0), wanted.gid.unwrap_or(born.1));
+        if ids != (stat.st_uid, stat.st_gid) {
+            fs::fchown(&fd, Some(Uid::from_raw(ids.0)), Some(Gid::from_raw(ids.1)))
+                .map_err(failed)?;
+        }
+        let last = wanted.mode | self.inherited;
+        let waits = self.keep(path.as_os_str().as_bytes(), wanted.mode)?;
+        let now = match waits || last & 0o2000 != self.inherited {
+            true => created_with(wanted.mode) | self.inherited,
+            false => last,
+        };
+        if stat.st_mode & 0o7777 != now {
+            fs::fchmod(&fd, Mode::from_raw_mode(now)).map_err(failed)?;
+        }
+        self.remains.enter(path.as_os_str().as_bytes(), &fd).map_err(failed)?;
+        self.places += 1;
+        let place = Place::new(fd, self.places, path, false, None);
+        let mode = (!waits && last != now).then_some(last);
+        place.set_finally(Finally { mode, owner: None, mtime: wanted.mtime, adopted: true });
+        self.push(name, State::Open(Arc::new(place)));
+        Ok(())
+    }
+
+    /// Takes away what stands under a name from before.
+    fn clear_before(&self, spare: &Spare, place: &Place, name: &OsStr) -> Result<(), Failure> {
+        CString::new(name.as_bytes())
+            .map_err(|_| ("replace", Errno::INVAL))
+            .and_then(|text| spare.clear(place, &text))
+            .map_err(|(verb, error)| self.failed(verb, place, name, error))
+    }
+
+    /// Takes the name of something that is no directory; whether something has it from before. A
+    /// directory that the archive has made of one of before has nothing in it any more but what
+    /// entries have put there.
+    pub(crate) fn take(&mut self, path: &Path) -> Result<bool, Failure> {
+        let bytes = path.as_os_str().as_bytes();
+        if self.remains.leave(bytes) {
+            self.remove_remains(bytes)?;
+        }
+        Ok(self.remains.take(bytes))
+    }
+
+    /// Whether something is only there from before.
+    pub(crate) fn is_of_before(&self, path: &Path) -> bool {
+        self.remains.has(path.as_os_str().as_bytes())
+    }
+
+    /// Removes what no entry has taken in a directory.
+    fn remove_remains(&mut self, path: &[u8]) -> Result<(), Failure> {
+        let stock = Arc::clone(&self.stock);
+        let Some(spare) = stock.spare.as_ref() else { return Ok(()) };
+        // As the place of something in it.
+        let within = Path::new(OsStr::from_bytes(path)).join("x");
+        let Some(place) = self.existing_parent_of(&within)? else { return Ok(()) };
+        let shown = self.shown(place.path());
+        let fd = place.open(OsStr::new(".")).or_fail("open the directory", &shown)?;
+        let stat = fs::fstat(&fd).or_fail("examine", &shown)?;
+        for name in self.remains.of(path, &fd).or_fail("read the directory", &shown)? {
+            oxistrano_core::interrupt::check()?;
+            self.clear_before(spare, &place, OsStr::from_bytes(&name))?;
+        }
+        let mtime = Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 };
+        fs::futimens(&fd, &place::times(mtime)).or_fail("set the time of", &shown)
     }
 
     /// Removes what stands where a later entry of the same name belongs: a file, a link,
@@ -451,6 +554,9 @@ impl<'a> Directories<'a> {
     pub(crate) fn finish(&mut self, pending: &mut Pending<'_>) -> Result<(), Failure> {
         self.leave_to(0)?;
         pending.settle()?;
+        for directory in self.remains.directories() {
+            self.remove_remains(&directory)?;
+        }
         for (path, mode) in std::mem::take(&mut self.kept).into_iter().rev() {
             oxistrano_core::interrupt::check()?;
             let path = Path::new(OsStr::from_bytes(&path));

@@ -7,6 +7,7 @@
 //! nobody can change it any more.
 
 use std::ffi::{CStr, OsStr};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -91,11 +92,7 @@ impl Earlier {
         if self.off.load(Ordering::Relaxed) || mode & 0o7000 != 0 || pointless {
             return None;
         }
-        let file = match fs::openat(directory, name, FILE | OFlags::NOATIME, Mode::empty()) {
-            Err(Errno::PERM) => fs::openat(directory, name, FILE, Mode::empty()),
-            other => other,
-        }
-        .ok()?;
+        let file = open(directory, name)?;
         let stat = fs::fstat(&file).ok()?;
         let same = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && u64::try_from(stat.st_size) == Ok(size)
@@ -140,6 +137,14 @@ impl Earlier {
     }
 }
 
+/// Opens a file to look at it.
+pub(crate) fn open(directory: impl AsFd, name: &CStr) -> Option<OwnedFd> {
+    match fs::openat(&directory, name, FILE | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => fs::openat(&directory, name, FILE, Mode::empty()).ok(),
+        other => other.ok(),
+    }
+}
+
 /// A directory in one of the earlier release.
 pub(crate) fn below(above: &OwnedFd, name: &OsStr) -> Option<OwnedFd> {
     fs::openat(above, name, DIRECTORY, Mode::empty()).ok()
@@ -147,13 +152,13 @@ pub(crate) fn below(above: &OwnedFd, name: &OsStr) -> Option<OwnedFd> {
 
 /// Whether a file has exactly these bytes from `offset` on; not what comes after them.
 pub(crate) fn has(file: impl AsFd, mut offset: u64, mut bytes: &[u8]) -> bool {
-    let mut window = [0; WINDOW];
+    let mut window = [MaybeUninit::uninit(); WINDOW];
     while !bytes.is_empty() {
         let most = bytes.len().min(WINDOW);
         match rustix::io::pread(&file, &mut window[..most], offset) {
-            Ok(read) if read > 0 && bytes.get(..read) == window.get(..read) => {
-                bytes = bytes.get(read..).unwrap_or_default();
-                offset += read as u64;
+            Ok((read, _)) if !read.is_empty() && bytes.starts_with(read) => {
+                bytes = bytes.get(read.len()..).unwrap_or_default();
+                offset += read.len() as u64;
             }
             Err(Errno::INTR) => {}
             _ => return false,

@@ -28,7 +28,9 @@ mod pattern;
 mod pax;
 mod pending;
 mod place;
+mod remains;
 mod select;
+mod spare;
 mod sparse;
 mod stream;
 mod survey;
@@ -47,6 +49,7 @@ use entry::Entry;
 use file::ArchiveFile;
 use limits::Ceiling;
 use select::{Item, ItemKind, Selection, Top};
+use spare::Stock;
 use stream::{Body, Feed, Stream};
 use tar_reader::TarReader;
 use zip_reader::ZipReader;
@@ -56,6 +59,7 @@ pub use file::sha256;
 pub use format::{format_of, Format};
 pub use limits::Limits;
 pub use pattern::Pattern;
+pub use spare::Spare;
 
 /// How to unpack. The default writes everything as the user of this process, with the
 /// permissions of the archive.
@@ -108,6 +112,10 @@ pub struct Summary {
     pub shared_files: u64,
     /// See there.
     pub shared_bytes: u64,
+    /// Files that were there before and stayed, and their sizes together.
+    pub kept_files: u64,
+    /// See there.
+    pub kept_bytes: u64,
     /// SHA-256 of the archive file, in hexadecimal, if it was asked for.
     pub sha256: Option<String>,
 }
@@ -119,8 +127,9 @@ trait Sink {
     /// How many directories there are by now that no entry stood for when they were made.
     fn unmentioned(&self) -> u64;
     /// After the last; `top` is what the archive says of the directory itself. Comes back
-    /// with the number of files that are shared with an earlier release, and their bytes.
-    fn finish(&mut self, top: Option<&Top>) -> Result<(u64, u64), Failure>;
+    /// with the number of files that are shared with an earlier release and of those that stayed, each
+    /// with their bytes.
+    fn finish(&mut self, top: Option<&Top>) -> Result<[(u64, u64); 2], Failure>;
 }
 
 /// Says what `unpack` would do, and fails where it would: reads the whole archive and
@@ -173,8 +182,34 @@ pub fn unpack_sharing(
     options: &UnpackOptions,
     earlier: Option<Earlier>,
 ) -> Result<Summary, Failure> {
+    write(file, path, into, options, Stock { earlier, spare: None })
+}
+
+/// The same as [`unpack`], but `into` is a tree that was unpacked before, whatever has become of it
+/// since: what is as the archive says stays, all else goes. `into` itself must be as one that was just
+/// made, but for what is in it.
+///
+/// # Errors
+/// As [`unpack`]; and `strange_spare` if this tree cannot be used.
+pub fn unpack_onto(
+    file: &File,
+    path: &Path,
+    into: &Dir,
+    options: &UnpackOptions,
+    spare: Spare,
+) -> Result<Summary, Failure> {
+    write(file, path, into, options, Stock { earlier: None, spare: Some(spare) })
+}
+
+fn write(
+    file: &File,
+    path: &Path,
+    into: &Dir,
+    options: &UnpackOptions,
+    stock: Stock,
+) -> Result<Summary, Failure> {
     let umask = umask();
-    let mut writer = writer::Writer::new(into, path, umask, options, earlier)?;
+    let mut writer = writer::Writer::new(into, path, umask, options, stock)?;
     run(file, path, options, umask, &mut writer)
 }
 
@@ -272,6 +307,8 @@ fn consume(
         bytes: 0,
         shared_files: 0,
         shared_bytes: 0,
+        kept_files: 0,
+        kept_bytes: 0,
         sha256: None,
     };
     let mut sparse = 0u64;
@@ -307,7 +344,9 @@ fn consume(
             ),
         });
     }
-    (summary.shared_files, summary.shared_bytes) = sink.finish(selection.top.as_ref())?;
+    let [shared, kept] = sink.finish(selection.top.as_ref())?;
+    (summary.shared_files, summary.shared_bytes) = shared;
+    (summary.kept_files, summary.kept_bytes) = kept;
     Ok(summary)
 }
 

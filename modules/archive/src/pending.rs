@@ -12,8 +12,8 @@ use oxistrano_core::Failure;
 use crate::batch::{Attributes, Batch};
 use crate::crew::Crew;
 use crate::directories;
-use crate::earlier::Earlier;
 use crate::place::Place;
+use crate::spare::Stock;
 use crate::stream::Body;
 
 /// As many names are remembered.
@@ -30,7 +30,7 @@ pub(crate) struct Pending<'a> {
     /// Hashes of the names, and of the places that they are in.
     under_way: HashSet<u64, BuildHasherDefault<AsItIs>>,
     hasher: RandomState,
-    earlier: Option<Arc<Earlier>>,
+    stock: Arc<Stock>,
 }
 
 impl<'a> Pending<'a> {
@@ -39,7 +39,7 @@ impl<'a> Pending<'a> {
         root: &'a Path,
         archive: &'a Path,
         crew: Option<Crew>,
-        earlier: Option<Arc<Earlier>>,
+        stock: Arc<Stock>,
     ) -> Self {
         Self {
             root,
@@ -48,7 +48,7 @@ impl<'a> Pending<'a> {
             batch: Batch::default(),
             under_way: HashSet::default(),
             hasher: RandomState::new(),
-            earlier,
+            stock,
         }
     }
 
@@ -113,7 +113,7 @@ impl<'a> Pending<'a> {
         for taken in crew.settle()? {
             let path = taken.place.path().join(taken.name());
             directories::remove(&taken.place, &path, self.root, self.archive)?;
-            taken.write(self.root, self.earlier.as_deref())?;
+            taken.write(self.root, &self.stock)?;
         }
         Ok(())
     }

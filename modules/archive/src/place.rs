@@ -24,6 +24,9 @@ pub(crate) struct Finally {
     pub(crate) mode: Option<u32>,
     pub(crate) owner: Option<Owner>,
     pub(crate) mtime: Option<Time>,
+    /// It was there before: its time is only changed if it is another one, and is now where none is
+    /// given.
+    pub(crate) adopted: bool,
 }
 
 /// An open directory. Those who write into it share it; whoever gives it back last
@@ -113,20 +116,44 @@ pub(crate) fn finish(fd: &OwnedFd, finally: Finally) -> Result<(), (&'static str
     if let Some(mode) = finally.mode {
         fs::fchmod(fd, Mode::from_raw_mode(mode)).map_err(|error| ("set the mode of", error))?;
     }
-    if let Some(mtime) = finally.mtime {
-        fs::futimens(fd, &times(mtime)).map_err(|error| ("set the time of", error))?;
+    let set = match finally.mtime {
+        mtime if finally.adopted => set_time_if_other(fd, mtime),
+        Some(mtime) => fs::futimens(fd, &times(mtime)),
+        None => Ok(()),
+    };
+    set.map_err(|error| ("set the time of", error))
+}
+
+/// The time of something that was there before: of an open file or directory.
+pub(crate) fn set_time_if_other(fd: &OwnedFd, mtime: Option<Time>) -> Result<(), Errno> {
+    match mtime {
+        Some(mtime) if has_time(&fs::fstat(fd)?, mtime) => Ok(()),
+        Some(mtime) => fs::futimens(fd, &times(mtime)),
+        None => fs::futimens(fd, &now()),
     }
-    Ok(())
+}
+
+/// The same of something that is only held (`O_PATH`).
+pub(crate) fn set_held_time_if_other(held: &OwnedFd, mtime: Option<Time>) -> Result<(), Errno> {
+    match mtime {
+        Some(mtime) if has_time(&fs::fstat(held)?, mtime) => Ok(()),
+        Some(mtime) => set_time(held, &times(mtime)),
+        None => set_time(held, &now()),
+    }
+}
+
+fn has_time(stat: &Stat, mtime: Time) -> bool {
+    (stat.st_mtime, stat.st_mtime_nsec as u32) == (mtime.seconds, mtime.nanoseconds)
 }
 
 /// The time of something that is only held (`O_PATH`).
 #[expect(clippy::disallowed_methods, reason = "of what is held, by an empty name or its number")]
-pub(crate) fn set_time(held: &OwnedFd, mtime: Time) -> Result<(), Errno> {
-    match fs::utimensat(held, "", &times(mtime), fs::AtFlags::EMPTY_PATH) {
+pub(crate) fn set_time(held: &OwnedFd, times: &Timestamps) -> Result<(), Errno> {
+    match fs::utimensat(held, "", times, fs::AtFlags::EMPTY_PATH) {
         // Before Linux 5.8.
         Err(Errno::INVAL | Errno::NOENT) => {
             let by_number = format!("/proc/self/fd/{}", held.as_raw_fd());
-            fs::utimensat(fs::CWD, by_number, &times(mtime), fs::AtFlags::empty())
+            fs::utimensat(fs::CWD, by_number, times, fs::AtFlags::empty())
         }
         other => other,
     }
@@ -137,6 +164,12 @@ pub(crate) fn times(mtime: Time) -> Timestamps {
     let omit = Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT };
     let last_modification = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() };
     Timestamps { last_access: omit, last_modification }
+}
+
+/// Modified now; that of the last access stays.
+fn now() -> Timestamps {
+    let stamp = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    Timestamps { last_access: stamp(fs::UTIME_OMIT), last_modification: stamp(fs::UTIME_NOW) }
 }
 
 /// What it is.

@@ -135,7 +135,7 @@ impl Sink for Survey<'_> {
         self.unmentioned
     }
 
-    fn finish(&mut self, _: Option<&Top>) -> Result<(u64, u64), Failure> {
-        Ok((0, 0))
+    fn finish(&mut self, _: Option<&Top>) -> Result<[(u64, u64); 2], Failure> {
+        Ok(Default::default())
     }
 }

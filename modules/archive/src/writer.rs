@@ -13,7 +13,7 @@ use oxistrano_core::{Dir, Failure, IoContext};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use crate::batch::{candidate, Attributes, CREATE};
+use crate::batch::{candidate, Attributes, Problem, CREATE};
 use crate::crew::Crew;
 use crate::directories::{Directories, Wanted};
 use crate::earlier::{self, Earlier, Unchanged};
@@ -22,6 +22,7 @@ use crate::identity::{self, Identity};
 use crate::pending::Pending;
 use crate::place::{self, kind, Place};
 use crate::select::{Item, ItemKind, Selection, Top};
+use crate::spare::Stock;
 use crate::sparse::Map;
 use crate::stream::Body;
 use crate::{Sink, UnpackOptions};
@@ -42,7 +43,7 @@ pub(crate) struct Writer<'a> {
     /// Whether there may be threads that write them.
     threads: bool,
     started: bool,
-    earlier: Option<Arc<Earlier>>,
+    stock: Arc<Stock>,
     /// The last to go: the owner for whom things are made.
     identity: Option<Identity>,
 }
@@ -54,7 +55,7 @@ impl<'a> Writer<'a> {
         archive: &'a Path,
         umask: u32,
         options: &UnpackOptions,
-        earlier: Option<Earlier>,
+        stock: Stock,
     ) -> Result<Self, Failure> {
         let (mode, mut uid, mut gid) = Selection::unmentioned(options, umask);
         let root_mode = root.info()?.mode();
@@ -65,17 +66,17 @@ impl<'a> Writer<'a> {
             gid = gid.or((root_mode & 0o2000 == 0).then_some(now.1));
         }
         let unmentioned = Wanted { mode, uid, gid, mtime: None };
-        let earlier = earlier.map(Arc::new);
+        let stock = Arc::new(stock);
         Ok(Self {
             root,
             archive,
             umask,
             root_mode,
-            directories: Directories::new(root, archive, umask, unmentioned, earlier.as_deref())?,
-            pending: Pending::new(root.path(), archive, None, earlier.clone()),
+            directories: Directories::new(root, archive, umask, unmentioned, &stock)?,
+            pending: Pending::new(root.path(), archive, None, Arc::clone(&stock)),
             threads: true,
             started: false,
-            earlier,
+            stock,
             identity: None,
         })
     }
@@ -90,13 +91,18 @@ impl<'a> Writer<'a> {
         }
         // What is made for its owner must not be reached by them yet. Not without need: with the
         // mode, who is not in the directory's group takes away the bit that passes it on.
-        if self.identity.is_some() {
+        let can_be_closed = self.root_mode & 0o2000 == 0 || now.0 == 0;
+        if self.identity.is_some() || (self.stock.spare.is_some() && can_be_closed) {
             self.root.set_mode(self.root_mode & 0o7000 | 0o700)?;
         }
         // Threads that start now have the same identity.
-        let crew =
-            self.threads.then(|| Crew::start(self.root.path(), self.earlier.clone())).flatten();
-        self.pending = Pending::new(self.root.path(), self.archive, crew, self.earlier.clone());
+        let start = || Crew::start(self.root.path(), Arc::clone(&self.stock));
+        let crew = self.threads.then(start).flatten();
+        let stock = Arc::clone(&self.stock);
+        self.pending = Pending::new(self.root.path(), self.archive, crew, stock);
+        if let Some(spare) = &self.stock.spare {
+            self.directories.born = Some(spare.born(self.umask)?);
+        }
         Ok(())
     }
 
@@ -110,19 +116,23 @@ impl<'a> Writer<'a> {
         let name = item.path.name();
         self.directories.forget(path);
         let place = self.directories.parent_of(path, &mut self.pending)?;
+        let stands = self.directories.take(path)?;
         // The first of all tells with which owner things are made.
-        let unowned = item.uid.is_none() && item.gid.is_none() && self.earlier.is_none();
+        let unowned = item.uid.is_none() && item.gid.is_none() && self.stock.earlier.is_none();
         let born = self.directories.born;
         if self.pending.has_crew()
             && map.is_none()
             && *body.remaining <= SMALL
             && (born.is_some() || unowned)
         {
-            let attributes = self.attributes(item, &place)?;
+            let attributes = Attributes { stands, ..self.attributes(item, &place)? };
             return self.pending.add(&place, name, attributes, body);
         }
         if self.pending.has(&place, name) {
             self.pending.settle()?;
+        }
+        if stands && self.stays(&place, item, map, body)? {
+            return Ok(());
         }
         let mode = Mode::from_raw_mode(item.mode & 0o777);
         let file = loop {
@@ -132,7 +142,7 @@ impl<'a> Writer<'a> {
                 Err(error) => return Err(self.failed("create", item, error)),
             }
         };
-        if self.earlier.is_some() {
+        if self.stock.earlier.is_some() {
             self.directories.born_in(&place, name)?;
         }
         let attributes = self.attributes(item, &place)?;
@@ -153,7 +163,78 @@ impl<'a> Writer<'a> {
             .filter(|_| !place.peculiar)
             .map(|(uid, gid)| (item.uid.unwrap_or(uid), item.gid.unwrap_or(gid)));
         let chmod = item.mode != item.mode & 0o777 & !self.umask;
-        Ok(Attributes { mode: item.mode, chmod, owner, ids, mtime: item.mtime })
+        Ok(Attributes { mode: item.mode, chmod, owner, ids, mtime: item.mtime, stands: false })
+    }
+
+    /// Whether the file that was there before is this one, and stays. If not, its name is free. What
+    /// the two have in common has been taken out of the stream then, and a new file has it.
+    fn stays(
+        &mut self,
+        place: &Place,
+        item: &Item,
+        map: Option<&Map>,
+        body: &mut Body<'_, '_>,
+    ) -> Result<bool, Failure> {
+        let stock = Arc::clone(&self.stock);
+        let Some(spare) = stock.spare.as_ref() else { return Ok(false) };
+        let failed = |(verb, error)| self.failed(verb, item, error);
+        let name = c_name(item.path.name()).map_err(failed)?;
+        let attributes = self.attributes(item, place)?;
+        let failed = |(verb, error)| self.failed(verb, item, error);
+        let size = *body.remaining;
+        let old = match map {
+            None => spare.candidate(place.as_fd(), &name, size, &attributes),
+            Some(_) => None,
+        };
+        let mut offset = 0;
+        if let Some(old) = &old {
+            loop {
+                let bytes = body.peek()?;
+                if bytes.is_empty() {
+                    spare.stays(old, size, item.mtime).map_err(failed)?;
+                    return Ok(true);
+                }
+                if !earlier::has(old, offset, bytes) {
+                    break;
+                }
+                let length = bytes.len();
+                body.consume(length);
+                offset += length as u64;
+            }
+        }
+        spare.clear(place, &name).map_err(failed)?;
+        let Some(old) = old.filter(|_| offset > 0) else { return Ok(false) };
+        let file = fs::openat(place, &name, CREATE, attributes.created_with())
+            .map_err(|error| failed(("create", error)))?;
+        copy(&old, &file, offset).map_err(failed)?;
+        self.rest(&file, item, offset, body)?;
+        let failed = |(verb, error)| self.failed(verb, item, error);
+        attributes.settle(&file).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Writes what is left of a file as it comes.
+    fn rest(
+        &self,
+        file: &OwnedFd,
+        item: &Item,
+        mut offset: u64,
+        body: &mut Body<'_, '_>,
+    ) -> Result<(), Failure> {
+        loop {
+            let bytes = body.peek()?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            match rustix::io::pwrite(file, bytes, offset) {
+                Ok(written) => {
+                    body.consume(written);
+                    offset += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(self.failed("write", item, error)),
+            }
+        }
     }
 
     /// Writes a file as it comes; compares it meanwhile with the earlier one.
@@ -169,7 +250,7 @@ impl<'a> Writer<'a> {
         let size = *body.remaining;
         let name = CString::new(item.path.name().as_bytes())
             .map_err(|_| failed("create", Errno::INVAL))?;
-        let old = candidate(place, &name, size, &attributes, self.earlier.as_deref());
+        let old = candidate(place, &name, size, &attributes, &self.stock);
         let linking = old.as_ref().is_some_and(|(to, _)| to.how == Unchanged::HardLink);
         // A clone is compared with itself: nobody else can change it.
         let cloned = !linking && old.as_ref().is_some_and(|(to, old)| to.reflink_into(file, old));
@@ -266,6 +347,9 @@ impl<'a> Writer<'a> {
         if self.pending.has(&place, name) {
             self.pending.settle()?;
         }
+        if self.directories.take(path)? && self.link_stays(&place, item, target)? {
+            return Ok(());
+        }
         loop {
             match fs::symlinkat(OsStr::from_bytes(target), &place, name) {
                 Ok(()) => break,
@@ -293,10 +377,25 @@ impl<'a> Writer<'a> {
                 .map_err(|error| self.failed("change the owner of", item, error))?;
         }
         match item.mtime {
-            Some(mtime) => place::set_time(&link, mtime)
+            Some(mtime) => place::set_time(&link, &place::times(mtime))
                 .map_err(|error| self.failed("set the time of", item, error)),
             None => Ok(()),
         }
+    }
+
+    /// Whether the link that was there before is this one. If not, its name is free.
+    fn link_stays(&self, place: &Place, item: &Item, target: &[u8]) -> Result<bool, Failure> {
+        let Some(spare) = &self.stock.spare else { return Ok(false) };
+        let failed = |(verb, error)| self.failed(verb, item, error);
+        let name = c_name(item.path.name()).map_err(failed)?;
+        if let Some((uid, gid)) = self.directories.born.filter(|_| !place.peculiar) {
+            let ids = (item.uid.unwrap_or(uid), item.gid.unwrap_or(gid));
+            if spare.keep_link(place.as_fd(), &name, target, ids, item.mtime).map_err(failed)? {
+                return Ok(true);
+            }
+        }
+        spare.clear(place, &name).map_err(failed)?;
+        Ok(false)
     }
 
     /// One more name of what was unpacked before. `linkat` without flags follows nothing.
@@ -309,6 +408,9 @@ impl<'a> Writer<'a> {
             failures::bad(self.archive, path.as_os_str().as_bytes(), why)
         };
         self.pending.settle()?;
+        if self.directories.is_of_before(target) {
+            return Err(missing());
+        }
         let from = self.directories.existing_parent_of(target)?.ok_or_else(missing)?;
         let old = target.file_name().unwrap_or_default();
         let shown = self.directories.shown(target);
@@ -318,6 +420,13 @@ impl<'a> Writer<'a> {
             return Err(failures::bad(self.archive, path.as_os_str().as_bytes(), why));
         }
         let place = self.directories.parent_of(path, &mut self.pending)?;
+        if self.directories.take(path)? {
+            if let Some(spare) = &self.stock.spare {
+                c_name(name)
+                    .and_then(|name| spare.clear(&place, &name))
+                    .map_err(|(verb, error)| self.failed(verb, item, error))?;
+            }
+        }
         loop {
             match fs::linkat(&from, old, &place, name, AtFlags::empty()) {
                 Ok(()) => break,
@@ -364,9 +473,8 @@ impl Sink for Writer<'_> {
         self.directories.made_unmentioned
     }
 
-    fn finish(&mut self, top: Option<&Top>) -> Result<(u64, u64), Failure> {
+    fn finish(&mut self, top: Option<&Top>) -> Result<[(u64, u64); 2], Failure> {
         self.directories.finish(&mut self.pending)?;
-        let shared = self.earlier.as_ref().map_or((0, 0), |earlier| earlier.shared());
         let mode = match top {
             Some(Top { mode, uid, gid }) => {
                 if uid.is_some() || gid.is_some() {
@@ -381,8 +489,39 @@ impl Sink for Writer<'_> {
         if self.root.info()?.mode() != mode {
             self.root.set_mode(mode)?;
         }
-        Ok(shared)
+        Ok(self.stock.unwritten())
     }
+}
+
+fn c_name(name: &OsStr) -> Result<CString, Problem> {
+    CString::new(name.as_bytes()).map_err(|_| ("create", Errno::INVAL))
+}
+
+/// Copies the beginning of a file.
+fn copy(from: &OwnedFd, to: &OwnedFd, length: u64) -> Result<(), Problem> {
+    let mut window = vec![0; SMALL as usize];
+    let mut offset = 0;
+    while offset < length {
+        let most = usize::try_from(length - offset).unwrap_or(usize::MAX).min(window.len());
+        let read = match rustix::io::pread(from, &mut window[..most], offset) {
+            Err(Errno::INTR) => continue,
+            // Somebody has cut it off.
+            Ok(0) => return Err(("read", Errno::STALE)),
+            other => other.map_err(|error| ("read", error))?,
+        };
+        let mut left = window.get(..read).unwrap_or_default();
+        while !left.is_empty() {
+            match rustix::io::pwrite(to, left, offset) {
+                Ok(written) => {
+                    left = left.get(written..).unwrap_or_default();
+                    offset += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(("write", error)),
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -434,7 +573,7 @@ mod tests {
         let dir = Dir::open(into).unwrap();
         let options = UnpackOptions::default();
         let file = File::open(archive).unwrap();
-        let mut writer = Writer::new(&dir, archive, 0o022, &options, None).unwrap();
+        let mut writer = Writer::new(&dir, archive, 0o022, &options, Stock::default()).unwrap();
         writer.threads = with_crew;
         crate::run(&file, archive, &options, 0o022, &mut writer)
             .map_err(|f| f.code().to_owned())?;

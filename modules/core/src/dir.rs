@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::{users, Failure, IoContext, RelPath};
 
+mod attributes;
 mod change;
 mod followed;
 mod handle;
@@ -21,10 +22,11 @@ mod info;
 mod inside;
 mod mounts;
 
+pub use attributes::has_attributes;
 pub use followed::{open_followed, read_followed};
 pub use handle::Handle;
 pub use info::{noun, Info};
-pub use mounts::mounted_at;
+pub use mounts::{is_free_of_mounts, mounted_at};
 
 /// The most that [`Dir::read`] reads, more than any version, lock or configuration has: the file
 /// may be in a directory of somebody who wants the memory full.
@@ -66,6 +68,11 @@ impl Dir {
         let fd = fs::openat(io::stdin().as_fd(), ".", OPEN_DIR, Mode::empty())
             .or_fail("open the directory", &path)?;
         Ok(Self { fd, path })
+    }
+
+    /// A directory that is open already.
+    pub fn held(fd: OwnedFd, path: PathBuf) -> Self {
+        Self { fd, path }
     }
 
     /// Where it was found.

@@ -37,6 +37,12 @@ pub const DOCUMENTATION: Documentation = Documentation {
             returned: "success",
         },
         ReturnSpec {
+            name: "spare",
+            kind: "dict",
+            doc: "A release that is kept as raw material for the next one (C(path)); null if there is none.",
+            returned: "success",
+        },
+        ReturnSpec {
             name: "history",
             kind: "list",
             doc: "Deploys, the newest first: version, revision, user, by, started, activated, ended, \

@@ -6,7 +6,7 @@ mod docs;
 
 use oxistrano_core::json::{json, Value};
 use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome};
-use oxistrano_releases::{release_options, Root};
+use oxistrano_releases::{release_options, spare, Root};
 
 release_options! {
     /// The options of `release_info`.
@@ -39,11 +39,14 @@ impl Module for ReleaseInfo {
                 .value("previous", Value::Null)
                 .value("releases", json!([]))
                 .value("trash", json!([]))
+                .value("spare", Value::Null)
                 .value("history", json!([]))
                 .value("lock", Value::Null)
                 .value("disk", Value::Null));
         };
         let releases = root.all_releases()?;
+        let dir = root.releases_if_there()?;
+        let spare = dir.as_ref().map(spare::find).transpose()?.flatten();
         let limit = if options.history == 0 { usize::MAX } else { options.history as usize };
         let history = root.history()?;
         let history: Vec<_> =
@@ -66,6 +69,7 @@ impl Module for ReleaseInfo {
             .value("current_via", releases.via().map(|via| via.word()))
             .value("releases", releases.iter().map(|release| release.to_json()).collect::<Vec<_>>())
             .value("trash", json!(releases.trash()))
+            .value("spare", json!(spare))
             .value("history", history)
             .value("lock", lock)
             .value("disk", root.disk()))

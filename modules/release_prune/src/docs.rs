@@ -11,6 +11,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
          release, the one before it and one in progress are never removed.",
         "A release is first renamed out of the way, then removed in parallel by a detached process of \
          low priority, so that the play does not wait.",
+        "With O(spare) one of them is kept for the next deploy instead, as C(.oxistrano-spare) beside the releases.",
     ],
     notes: &[
         "Directories that no deploy is known to have made are reported, not removed.",
@@ -34,6 +35,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         MATCHED,
         ReturnSpec { name: "removed", kind: "list", doc: "The releases that were removed.", returned: "success" },
         ReturnSpec { name: "unrecognised", kind: "list", doc: "Directories that no deploy is known to have made.", returned: "success" },
+        ReturnSpec { name: "spare", kind: "dict", doc: "The release that is kept as raw material (C(path)); null if there is none.", returned: "success" },
         ReturnSpec { name: "removed_files", kind: "int", doc: "Files and links removed.", returned: "O(wait=true)" },
         ReturnSpec { name: "removed_directories", kind: "int", doc: "Directories removed.", returned: "O(wait=true)" },
     ],

@@ -6,9 +6,10 @@
 
 mod docs;
 
+use oxistrano_core::json::json;
 use oxistrano_core::{Context, Diff, Dir, Documentation, Failure, Literal, Module, Outcome};
 use oxistrano_releases::{
-    release_options, trash, EventKind, Release, Releases, Root, State, Version,
+    release_options, spare, trash, EventKind, Release, Releases, Root, State, Version,
 };
 
 release_options! {
@@ -26,6 +27,12 @@ release_options! {
         /// Wait for the removal. Otherwise the releases are renamed out of the way, and a detached
         /// process of low priority removes them.
         wait: bool, default = Some(Literal::Flag(false));
+        /// V(true): keep the newest of the releases that O(keep) removes as raw material for the next one,
+        /// hidden beside the releases, so that M(oxistrano.deploy.release_unpack) only writes what has
+        /// changed. There is one at most. Only where a quarter of the file system is free, in bytes and in
+        /// inodes, or 20 GB and 2,000,000 inodes are; else, and with V(false), one that is there is removed.
+        /// If this is not given, none is made, and one that is there stays.
+        spare: Option<bool>;
     }
 }
 
@@ -57,12 +64,26 @@ impl Module for ReleasePrune {
                 false => doomed.push(version),
             }
         }
+        let dir = root.releases_if_there()?;
+        let there = dir.as_ref().map(spare::find).transpose()?.flatten();
+        let kept = match &dir {
+            None => Kept::AsItIs,
+            Some(dir) => match options.spare {
+                None => Kept::AsItIs,
+                Some(true) if spare::has_room(dir)? => {
+                    let of_age = |version: &&Version| !options.versions.contains(version);
+                    doomed.iter().find(of_age).cloned().map_or(Kept::AsItIs, Kept::Newest)
+                }
+                Some(_) => Kept::None,
+            },
+        };
+        let gives_up = there.is_some() && matches!(kept, Kept::None);
         let names: Vec<_> = doomed.iter().map(ToString::to_string).collect();
         let unrecognised: Vec<_> = releases
             .in_state(State::Unrecognised)
             .map(|release| release.version.to_string())
             .collect();
-        let mut outcome = Outcome::new(!doomed.is_empty())
+        let mut outcome = Outcome::new(!doomed.is_empty() || gives_up)
             .value("files", releases.as_found(&root))
             .value("matched", releases.iter().count())
             .value("removed", names.clone())
@@ -76,16 +97,19 @@ impl Module for ReleasePrune {
             ));
         }
         outcome = outcome.warnings(releases.warnings(&root)).warnings(busy);
-        if context.check_mode || doomed.is_empty() {
-            let would = if doomed.is_empty() {
-                "nothing to remove".into()
-            } else {
-                format!("would remove {}", names.join(", "))
+        let mut done: Vec<_> = (!doomed.is_empty()).then(|| names.join(", ")).into_iter().collect();
+        done.extend(gives_up.then(|| "the spare".to_owned()));
+        let done = done.join(" and ");
+        if context.check_mode || done.is_empty() {
+            let would = match done.is_empty() {
+                true => "nothing to remove".into(),
+                false => format!("would remove {done}"),
             };
-            return Ok(outcome.msg(would));
+            return Ok(outcome.msg(would).value("spare", json!(there)));
         }
         let dir = root.releases()?;
-        let (trash, stays) = set_aside(&root, &dir, &doomed);
+        let (trash, stays) = set_aside(&root, &dir, &doomed, &kept);
+        outcome = outcome.value("spare", json!(spare::find(&dir)?));
         if options.wait {
             let state = "They are out of the way; the next deploy removes what is left.";
             let removed = trash::empty(&dir, trash).map_err(|failure| failure.state(state));
@@ -98,23 +122,57 @@ impl Module for ReleasePrune {
             outcome = outcome.warnings(trash::empty_later(&dir, &trash));
             stays.map_or(Ok(()), Err)?;
         }
-        Ok(outcome.msg(format!("removed {}", names.join(", "))))
+        Ok(outcome.msg(format!("removed {done}")))
     }
+}
+
+/// What becomes of the spare.
+enum Kept {
+    /// This release is to be it.
+    Newest(Version),
+    /// Nothing.
+    AsItIs,
+    /// There is to be none.
+    None,
+}
+
+/// Takes one release out of the way: as the spare, or as trash. Comes back with what is trash now.
+fn out_of_the_way(dir: &Dir, version: &Version, kept: &Kept) -> Result<Vec<trash::Item>, Failure> {
+    if !matches!(kept, Kept::Newest(newest) if newest == version) {
+        return Ok(vec![trash::discard(dir, version)?]);
+    }
+    let mut trash: Vec<_> = spare::discard(dir)?.into_iter().collect();
+    // What cannot be renamed cannot be it.
+    if !spare::keep(dir, version).unwrap_or(false) {
+        trash.push(trash::discard(dir, version)?);
+    }
+    Ok(trash)
 }
 
 /// Takes releases out of the way. One that stays (somebody has mounted something there, or made it
 /// immutable) does not keep the others; the first of those is the failure, which says of each what
 /// has become of it.
-fn set_aside(root: &Root, dir: &Dir, doomed: &[Version]) -> (Vec<trash::Item>, Option<Failure>) {
+fn set_aside(
+    root: &Root,
+    dir: &Dir,
+    doomed: &[Version],
+    kept: &Kept,
+) -> (Vec<trash::Item>, Option<Failure>) {
     let (mut trash, mut stays) = (Vec::new(), None);
+    if matches!(kept, Kept::None) {
+        match spare::discard(dir) {
+            Ok(item) => trash.extend(item),
+            Err(failure) => stays = Some(failure),
+        }
+    }
     let mut gone = Vec::new();
     let mut unnoted = Vec::new();
     let mut parts = Vec::new();
     let mut left = Vec::new();
     for version in doomed {
-        let noted = match trash::discard(dir, version) {
-            Ok(item) => {
-                trash.push(item);
+        let noted = match out_of_the_way(dir, version, kept) {
+            Ok(items) => {
+                trash.extend(items);
                 root.record(version, EventKind::Removed)
             }
             Err(failure) => {

@@ -6,6 +6,7 @@
 //! After a failure: the release is absent and nothing else has changed.
 
 mod artifact;
+mod build;
 mod docs;
 mod tar_options;
 mod top;
@@ -18,13 +19,14 @@ use oxistrano_core::{
     Outcome, RelPath,
 };
 use oxistrano_releases::{
-    release_options, shared_links, trash, Artifact, Decision, Placement, Root, Staging, Version,
+    release_options, shared_links, trash, Artifact, Decision, Placement, Root, Version,
 };
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use artifact::{Archive, Found};
+use build::{Built, Site};
 use unchanged::Unchanged;
 
 release_options! {
@@ -82,6 +84,10 @@ release_options! {
         /// they are the earlier ones, with their modification time, so what changes one of them in
         /// place changes it in every release. Where the file system cannot do it, files are written.
         unchanged: Unchanged, default = Some(Literal::Text("copy"));
+        /// Make the release of the spare that M(oxistrano.deploy.release_prune) has kept, if there is one:
+        /// files that are as in the archive stay, only the others are written. The release is the same as
+        /// without. Not with another O(unchanged) than V(copy), which shares what this would replace.
+        spare: bool, default = Some(Literal::Flag(true));
         /// Refuse archives that unpack to more bytes than this.
         max_bytes: u64, default = Some(Literal::Number(64 << 30));
         /// Refuse archives that unpack to more than so many times their size, and to more than
@@ -241,11 +247,18 @@ fn unpack(
     }
     placement.begin(&options.deployer)?;
     let releases = root.releases()?;
-    let staging = Staging::create(&releases)?;
     let earlier = unchanged::earlier(options.unchanged, &root, &releases)?;
-    let unpacked = archive::unpack_sharing(file, src, staging.dir(), unpack_options, earlier)
-        .and_then(|unpacked| archive.confirm(unpacked.sha256.as_deref()).map(|()| unpacked))
-        .map_err(|failure| {
+    let site = Site {
+        releases: &releases,
+        file,
+        src,
+        options: unpack_options,
+        earlier,
+        spare: options.spare && options.unchanged == Unchanged::Copy,
+    };
+    let confirm = |unpacked: &archive::Summary| archive.confirm(unpacked.sha256.as_deref());
+    let Built { staging, unpacked, mut trash, warning } =
+        build::build(site, confirm).map_err(|failure| {
             failure.state("The unfinished release was removed; what was live is untouched.")
         })?;
     top::give_owner(staging.dir(), unpack_options)?;
@@ -253,7 +266,8 @@ fn unpack(
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
     let made_from = sha256.map(|sha256| source(options, sha256));
     let replaced = Placement { source: made_from.as_deref(), ..placement }.finish(staging)?;
-    let later = trash::empty_later(&releases, replaced.as_slice());
+    trash.extend(replaced);
+    let later = trash::empty_later(&releases, &trash);
     let mut outcome = result(true, format!("unpacked {} files into {path}", unpacked.files))
         .value("checksum", sha256.map(|sha256| format!("sha256:{sha256}")))
         .value("files", unpacked.files)
@@ -262,8 +276,11 @@ fn unpack(
         .value("bytes", unpacked.bytes)
         .value("shared_files", unpacked.shared_files)
         .value("shared_bytes", unpacked.shared_bytes)
+        .value("kept_files", unpacked.kept_files)
+        .value("kept_bytes", unpacked.kept_bytes)
         .diff(diff(&path))
         .warnings(later)
+        .warnings(warning)
         .warnings(alone);
     if options.remove_src && options.artifact.is_none() {
         let gone = remove_archive(&root, src);

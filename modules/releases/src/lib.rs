@@ -5,6 +5,7 @@
 //! * [`History`]: what happened, one line per event.
 //! * [`Releases`]: the releases that are there and what each of them is.
 //! * [`Staging`]: a release that is being made.
+//! * [`spare`]: a release that is not needed any more, as raw material for the next.
 //! * [`trash`]: a release that is being deleted.
 //! * [`Artifacts`]: the archives that controllers have sent.
 //! * [`durable`]: what is on the disk before that.
@@ -24,6 +25,7 @@ pub mod replaced;
 pub mod returns;
 mod root;
 mod shared;
+pub mod spare;
 mod staging;
 pub mod switch;
 pub mod trash;

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use oxistrano_core::{remove, Dir, Failure};
 
-use crate::{replaced, trash, Version};
+use crate::{replaced, spare, trash, Version};
 
 /// The name of the staging directory. One is enough: the lock lets one deploy in.
 pub const NAME: &str = ".oxistrano-staging";
@@ -17,6 +17,8 @@ pub struct Staging<'a> {
     releases: &'a Dir,
     dir: Dir,
     committed: bool,
+    /// It was the spare, and is it again if it does not become a release.
+    spare: bool,
 }
 
 impl<'a> Staging<'a> {
@@ -30,7 +32,7 @@ impl<'a> Staging<'a> {
             // It may have been made all the same, and only could not be opened.
             let _ = remove::remove_tree(releases, NAME);
         })?;
-        Ok(Self { releases, dir, committed: false })
+        Ok(Self { releases, dir, committed: false, spare: false })
     }
 
     /// The one that another program has filled.
@@ -39,7 +41,22 @@ impl<'a> Staging<'a> {
     /// When there is none.
     pub fn adopt(releases: &'a Dir) -> Result<Self, Failure> {
         let dir = releases.open_dir(NAME)?;
-        Ok(Self { releases, dir, committed: false })
+        Ok(Self { releases, dir, committed: false, spare: false })
+    }
+
+    /// Notes that it was the spare.
+    pub(crate) fn was_spare(&mut self) {
+        self.spare = true;
+    }
+
+    /// Moves it to the trash.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn give_up(mut self) -> Result<trash::Item, Failure> {
+        let item = trash::discard(self.releases, NAME)?;
+        self.committed = true;
+        Ok(item)
     }
 
     /// The directory to fill.
@@ -89,6 +106,9 @@ impl<'a> Staging<'a> {
 
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
+        if !self.committed && self.spare && spare::put_back(self.releases) {
+            return;
+        }
         // After a signal nothing is removed in this process any more; another one does it.
         if !self.committed && remove::remove_tree(self.releases, NAME).is_err() {
             // The next release_setup would do it as well.

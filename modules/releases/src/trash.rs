@@ -63,6 +63,16 @@ pub fn discard(dir: &Dir, name: impl AsRef<Path>) -> Result<Item, Failure> {
     }
 }
 
+/// An empty directory in the trash, for what will belong there.
+///
+/// # Errors
+/// An I/O error.
+pub fn begin(dir: &Dir, name: &str) -> Result<(Item, Dir), Failure> {
+    let trash = Dir::unused(PREFIX, name);
+    let made = dir.make_dir(&trash, 0o777)?;
+    Ok((Item(trash), made))
+}
+
 fn mark(name: &Path) -> OsString {
     let mut mark = OsString::from(IN_PLACE);
     mark.push(name);

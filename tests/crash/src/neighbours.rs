@@ -59,7 +59,15 @@ fn beside(scene: &Scene, exe: &Path, theirs: Theirs, rounds: usize, mut row: Row
         let via = if round % 4 == 3 { Via::Rsync } else { Via::Symlink };
         let how = if round % 3 == 1 { How::Copy } else { How::Unpack };
         let version = ["a", "b", "c", "d", "e", "f", "g"][round % 7];
-        let deploy = Deploy { version, contents: "1", via, how, force: true, keep: 2, deployer: 1 };
+        let deploy = Deploy {
+            version,
+            contents: "1",
+            how,
+            via,
+            force: true,
+            keep: 2,
+            ..Deploy::of(version)
+        };
         let mut steps = scene.steps(&deploy);
         for step in &mut steps {
             if step.name == "code" && how == How::Copy {

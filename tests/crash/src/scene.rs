@@ -56,6 +56,8 @@ pub struct Deploy {
     pub force: bool,
     /// How many releases stay.
     pub keep: u32,
+    /// Whether one that goes is kept as the spare.
+    pub spare: bool,
     /// The process id of the deployer.
     pub deployer: u32,
 }
@@ -70,6 +72,7 @@ impl Deploy {
             via: Via::Symlink,
             force: false,
             keep: 5,
+            spare: false,
             deployer: 1,
         }
     }
@@ -220,6 +223,10 @@ impl Scene {
             }
             How::Adopt => "release_copy",
         };
+        let mut prune = json!({"keep": deploy.keep, "wait": true});
+        if deploy.spare {
+            prune["spare"] = true.into();
+        }
         let ending = |state| with(json!({"version": deploy.version, "state": state}));
         let step = |name, module, arguments| Step { name, module, arguments };
         vec![
@@ -227,7 +234,7 @@ impl Scene {
             step("code", module, code),
             step("link", "release_link", via(with(shared.clone()))),
             step("activate", "release_activate", via(with(shared))),
-            step("prune", "release_prune", with(json!({"keep": deploy.keep, "wait": true}))),
+            step("prune", "release_prune", with(prune)),
             step("finish", "release_setup", ending("finished")),
             step("fail", "release_setup", ending("failed")),
             step("rollback", "release_rollback", with(json!({"reason": "500s"}))),
@@ -293,6 +300,13 @@ impl Scene {
         if let Some(template) = template {
             run("cp", &["-a", &path(template), &path(&self.root())]);
         }
+    }
+
+    /// Makes a copy of a release the spare.
+    pub fn make_spare(&self, version: &str) {
+        let releases = self.root().join("releases");
+        let spare = releases.join(".oxistrano-spare");
+        run("cp", &["-a", &path(&releases.join(version)), &path(&spare)]);
     }
 
     /// Keeps a copy of the deploy root.

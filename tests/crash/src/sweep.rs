@@ -20,6 +20,8 @@ pub struct Case {
     pub name: &'static str,
     /// How the two releases that are there before were made live; `None`: nothing is there.
     base: Option<Via>,
+    /// Whether there is a spare beside them.
+    spare: bool,
     /// A deploy that died before, and the step that it did not come to.
     died: Option<(Deploy, &'static str)>,
     /// The deploy that the step is of.
@@ -39,6 +41,7 @@ pub fn cases() -> Vec<Case> {
     let case = |name, step| Case {
         name,
         base: Some(Via::Symlink),
+        spare: false,
         died: None,
         deploy: three,
         step,
@@ -73,6 +76,7 @@ pub fn cases() -> Vec<Case> {
             ..case("release_setup, started, puts back what was live", "setup")
         },
         case("release_unpack", "code"),
+        Case { spare: true, ..case("release_unpack, on a spare", "code") },
         Case {
             deploy: again,
             replaces: true,
@@ -97,6 +101,12 @@ pub fn cases() -> Vec<Case> {
         },
         Case { base: Some(Via::Rsync), ..case("release_activate, rsync to link", "activate") },
         Case { deploy: pruned, next: Deploy { keep: 1, ..next }, ..case("release_prune", "prune") },
+        Case {
+            spare: true,
+            deploy: Deploy { spare: true, ..pruned },
+            next: Deploy { keep: 1, spare: true, ..next },
+            ..case("release_prune, keeps a spare", "prune")
+        },
         case("release_rollback", "rollback"),
         Case {
             deploy: rsync,
@@ -306,6 +316,9 @@ impl<'a> Swept<'a> {
                 fs::write(shared.join(SHARED_FILE), "<?php return ['key' => 1];").expect("a file");
                 fs::write(shared.join("var/session"), "somebody's").expect("a file");
                 scene.deploy(&deploy).expect("a deploy of the base");
+            }
+            if case.spare {
+                scene.make_spare("1");
             }
             swept.template = Some(scene.keep_as("template"));
         }

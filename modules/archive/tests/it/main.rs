@@ -4,5 +4,6 @@ mod common;
 mod earlier;
 mod formats;
 mod hostile;
+mod spare;
 mod tar_features;
 mod zip;

@@ -13,13 +13,31 @@ use crate::Failure;
 /// As much of the list of mounts is read.
 const MOST: u64 = 16 << 20;
 
-/// What is mounted at a path, in words.
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel, read up to a bound")]
-pub fn mounted_at(path: &Path) -> Option<String> {
-    // What is mounted there may not be looked at, what is above it may.
-    let real = path.parent()?.canonicalize().ok()?.join(path.file_name()?);
+fn all() -> Option<Vec<u8>> {
     let mut list = Vec::new();
     File::open("/proc/self/mountinfo").ok()?.take(MOST).read_to_end(&mut list).ok()?;
+    Some(list)
+}
+
+/// A path that leads through links only by its last name: what is mounted there may not be looked at,
+/// what is above it may.
+fn real(path: &Path) -> Option<PathBuf> {
+    Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?))
+}
+
+/// Whether nothing is mounted at a path or below it. Where that cannot be told, it is not.
+pub fn is_free_of_mounts(path: &Path) -> bool {
+    let (Some(real), Some(list)) = (real(path), all()) else { return false };
+    let mut places = list
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4).map(unescaped));
+    !places.any(|place| place.starts_with(&real))
+}
+
+/// What is mounted at a path, in words.
+pub fn mounted_at(path: &Path) -> Option<String> {
+    let (real, list) = (real(path)?, all()?);
     // The last one that was mounted there is the one that is seen.
     list.split(|byte| *byte == b'\n').rev().find_map(|line| named(line, &real))
 }
@@ -95,5 +113,8 @@ mod tests {
         }
         assert!(mounted_at(Path::new("/proc")).is_some());
         assert!(mounted_at(Path::new("/proc/self")).is_none());
+        assert!(!is_free_of_mounts(Path::new("/proc")));
+        assert!(is_free_of_mounts(Path::new("/proc/self/fd")));
+        assert!(!is_free_of_mounts(Path::new("/no/such/place")));
     }
 }

@@ -3,4 +3,5 @@
 mod artifact;
 mod common;
 mod failures;
+mod spare;
 mod unpack;

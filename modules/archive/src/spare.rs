@@ -1,0 +1,193 @@
+//! Owns what may stay of a tree that is brought to what an archive says, and how the rest goes.
+//! `docs/spare.md` says why.
+//!
+//! The tree was a release, in which others may have worked and may still have something open. So a
+//! file stays only as it is: nothing is written into it, its owner and permissions are not
+//! changed. What is examined is what is held, never what has its name by then.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use oxistrano_core::dir::has_attributes;
+use oxistrano_core::remove::remove_tree;
+use oxistrano_core::{Dir, Failure, IoContext};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::batch::{Attributes, Problem};
+use crate::earlier::{self, Earlier};
+use crate::entry::Time;
+use crate::identity::Ids;
+use crate::place::{self, Place};
+
+/// The tree into which the archive is unpacked, as it was before.
+#[derive(Debug)]
+pub struct Spare {
+    /// Where directories that go are put.
+    grave: Dir,
+    device: u64,
+    /// How many lie there.
+    buried: AtomicU64,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What there is beside the archive to make files of.
+#[derive(Debug, Default)]
+pub(crate) struct Stock {
+    pub(crate) earlier: Option<Earlier>,
+    pub(crate) spare: Option<Spare>,
+}
+
+impl Stock {
+    /// How many files were not written, and their bytes: shared ones, and those that stayed.
+    pub(crate) fn unwritten(&self) -> [(u64, u64); 2] {
+        let kept = |spare: &Spare| {
+            (spare.files.load(Ordering::Relaxed), spare.bytes.load(Ordering::Relaxed))
+        };
+        [
+            self.earlier.as_ref().map_or((0, 0), Earlier::shared),
+            self.spare.as_ref().map_or((0, 0), kept),
+        ]
+    }
+}
+
+/// The tree is not one that can be worked on.
+fn strange(why: &str) -> Failure {
+    Failure::new("strange_spare", "cannot build on the spare").cause(why)
+}
+
+impl Spare {
+    /// `grave`: an empty directory on the same file system, made as the tree's own top would be
+    /// made. Directories that go are moved into it; remove it afterwards.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn new(grave: Dir) -> Result<Self, Failure> {
+        let device = grave.info()?.device();
+        let (buried, files, bytes) = Default::default();
+        Ok(Self { grave, device, buried, files, bytes })
+    }
+
+    /// Owner and group that things have when they are made.
+    pub(crate) fn born(&self, umask: u32) -> Result<Ids, Failure> {
+        let probe = self.grave.make_dir("probe", 0o777)?;
+        let info = probe.info()?;
+        if has_attributes(&probe) || info.mode() & 0o777 != 0o777 & !umask {
+            return Err(strange("the file system gives permissions of its own to what is made"));
+        }
+        Ok((info.uid(), info.gid()))
+    }
+
+    /// Whether this is something that may stay, as far as its attributes tell.
+    fn fits(&self, stat: &Stat, kind: FileType, ids: Ids) -> bool {
+        place::kind(stat) == kind
+            && stat.st_nlink == 1
+            && stat.st_dev == self.device
+            && (stat.st_uid, stat.st_gid) == ids
+    }
+
+    /// The file of this name, if nothing but its contents and its time may be different.
+    pub(crate) fn candidate(
+        &self,
+        place: BorrowedFd<'_>,
+        name: &CStr,
+        size: u64,
+        attributes: &Attributes,
+    ) -> Option<OwnedFd> {
+        let ids = attributes.ids.filter(|_| attributes.mode & 0o7000 == 0)?;
+        let fits = |stat: &Stat| {
+            self.fits(stat, FileType::RegularFile, ids)
+                && u64::try_from(stat.st_size) == Ok(size)
+                && stat.st_mode & 0o7777 == attributes.mode
+        };
+        // First by its name, so that no FIFO and no device is opened.
+        fs::statat(place, name, AtFlags::SYMLINK_NOFOLLOW).ok().filter(fits)?;
+        let file = earlier::open(place, name)?;
+        fs::fstat(&file).ok().filter(fits)?;
+        (!has_attributes(&file)).then_some(file)
+    }
+
+    /// Leaves the file of this name where it is, if it is as this one would be.
+    pub(crate) fn keep(
+        &self,
+        place: BorrowedFd<'_>,
+        name: &CStr,
+        contents: &[u8],
+        attributes: &Attributes,
+    ) -> Result<bool, Problem> {
+        let size = contents.len() as u64;
+        let same = |file: &OwnedFd| earlier::has(file, 0, contents);
+        match self.candidate(place, name, size, attributes).filter(same) {
+            Some(file) => self.stays(&file, size, attributes.mtime).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Gives a file that stays its time.
+    pub(crate) fn stays(
+        &self,
+        file: &OwnedFd,
+        size: u64,
+        mtime: Option<Time>,
+    ) -> Result<(), Problem> {
+        place::set_time_if_other(file, mtime).map_err(|error| ("set the time of", error))?;
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Leaves the symbolic link of this name where it is, if it is as this one would be.
+    pub(crate) fn keep_link(
+        &self,
+        place: BorrowedFd<'_>,
+        name: &CStr,
+        target: &[u8],
+        ids: Ids,
+        mtime: Option<Time>,
+    ) -> Result<bool, Problem> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(link) = fs::openat(place, name, flags, Mode::empty()) else { return Ok(false) };
+        let same = fs::fstat(&link).is_ok_and(|stat| self.fits(&stat, FileType::Symlink, ids))
+            && fs::readlinkat(&link, "", Vec::new()).is_ok_and(|led| led.as_bytes() == target);
+        if same {
+            place::set_held_time_if_other(&link, mtime)
+                .map_err(|error| ("set the time of", error))?;
+        }
+        Ok(same)
+    }
+
+    /// A directory in the tree, if it can stay.
+    ///
+    /// # Errors
+    /// When another file system is mounted there.
+    pub(crate) fn directory(&self, fd: &OwnedFd) -> Result<Option<Stat>, Failure> {
+        let stat = fs::fstat(fd).or_fail("examine", self.grave.path())?;
+        if stat.st_dev != self.device {
+            return Err(strange("another file system is mounted in it"));
+        }
+        Ok((!has_attributes(fd)).then_some(stat))
+    }
+
+    /// Takes away what stands under a name, whatever it is.
+    pub(crate) fn clear(&self, place: &Place, name: &CStr) -> Result<(), Problem> {
+        match fs::unlinkat(place, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            // Linux says the one, POSIX the other.
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(error) => return Err(("replace", error)),
+        }
+        let number = self.buried.fetch_add(1, Ordering::Relaxed).to_string();
+        if fs::renameat(place, name, &self.grave, number.as_str()).is_ok() {
+            return Ok(());
+        }
+        // One that its owner may not write cannot be moved.
+        let fd = place.as_fd().try_clone_to_owned().map_err(|_| ("replace", Errno::MFILE))?;
+        let name = std::ffi::OsStr::from_bytes(name.to_bytes());
+        let removed = remove_tree(&Dir::held(fd, PathBuf::new()), name);
+        removed.map(drop).map_err(|_| ("replace", Errno::NOTEMPTY))
+    }
+}

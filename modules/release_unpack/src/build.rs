@@ -1,0 +1,98 @@
+//! The making of the tree: on the spare, or anew.
+
+use std::fs::File;
+use std::path::Path;
+
+use oxistrano_archive::{self as archive, Earlier, Spare, Summary, UnpackOptions};
+use oxistrano_core::{Dir, Failure};
+use oxistrano_releases::{spare, trash, Staging};
+use rustix::io::Errno;
+
+/// A whole tree under its staging name.
+pub struct Built<'a> {
+    pub staging: Staging<'a>,
+    pub unpacked: Summary,
+    /// What is to be removed when the release has its name.
+    pub trash: Vec<trash::Item>,
+    /// Why the spare could not be used.
+    pub warning: Option<String>,
+}
+
+/// Where the tree is made, and of what.
+pub struct Site<'a> {
+    pub releases: &'a Dir,
+    pub file: &'a File,
+    pub src: &'a Path,
+    pub options: &'a UnpackOptions,
+    pub earlier: Option<Earlier>,
+    /// Whether the spare may be used.
+    pub spare: bool,
+}
+
+/// What says something of the archive, or that there is no time left: without the spare it would be
+/// the same.
+const NOT_OF_THE_SPARE: [&str; 6] =
+    ["unknown_format", "empty_archive", "bad_archive", "unsafe_entry", "too_large", "interrupted"];
+
+/// Makes the tree; `check` judges it. A spare with which that does not work is given up, and the tree is
+/// made anew.
+///
+/// # Errors
+/// What is wrong with the archive, an I/O error; nothing is left behind, and of the spare nothing is lost
+/// for the next time.
+pub fn build<'a>(
+    site: Site<'a>,
+    check: impl Fn(&Summary) -> Result<(), Failure>,
+) -> Result<Built<'a>, Failure> {
+    let (releases, mut trash) = (site.releases, Vec::new());
+    let built = make(site, check, &mut trash);
+    match built {
+        Ok((staging, unpacked, warning)) => Ok(Built { staging, unpacked, trash, warning }),
+        Err(failure) => {
+            let _ = trash::empty_later(releases, &trash);
+            Err(failure)
+        }
+    }
+}
+
+/// The tree, what is in it, and why the spare could not be used.
+type Made<'a> = (Staging<'a>, Summary, Option<String>);
+
+fn make<'a>(
+    site: Site<'a>,
+    check: impl Fn(&Summary) -> Result<(), Failure>,
+    trash: &mut Vec<trash::Item>,
+) -> Result<Made<'a>, Failure> {
+    let Site { releases, file, src, options, .. } = site;
+    let mut warning = None;
+    let taken = match site.spare {
+        true => spare::take(releases, trash)?,
+        false => None,
+    };
+    if let Some(spare::Taken { staging, grave, trash: buried }) = taken {
+        trash.push(buried);
+        let unpacked = Spare::new(grave)
+            .and_then(|spare| archive::unpack_onto(file, src, staging.dir(), options, spare));
+        match unpacked {
+            Ok(unpacked) => {
+                check(&unpacked)?;
+                return Ok((staging, unpacked, warning));
+            }
+            Err(failure) if NOT_OF_THE_SPARE.contains(&failure.code()) => return Err(failure),
+            Err(failure) => {
+                trash.push(staging.give_up()?);
+                // It takes the room that is needed now.
+                if failure.is(Errno::NOSPC) || failure.is(Errno::DQUOT) {
+                    let _ = trash::empty(releases, std::mem::take(trash));
+                }
+                warning = Some(format!(
+                    "the release was unpacked anew, because it could not be built on the spare: {failure}"
+                ));
+            }
+        }
+    }
+    let staging = Staging::create(releases)?;
+    let unpacked = archive::unpack_sharing(file, src, staging.dir(), options, site.earlier)?;
+    check(&unpacked)?;
+    Ok((staging, unpacked, warning))
+}

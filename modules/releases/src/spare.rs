@@ -1,0 +1,203 @@
+//! A release that is not needed any more, kept as raw material for the next one. `docs/spare.md` has
+//! the whole of it.
+//!
+//! It is a directory beside the releases, one at most. It gets its name by a rename and loses it by
+//! one, so that it is always either the spare, a staging tree, a release or trash.
+
+use rustix::fs::{fstatvfs, StatVfs};
+use serde::Serialize;
+
+use oxistrano_core::dir::{has_attributes, is_free_of_mounts};
+use oxistrano_core::{remove, Dir, Failure, IoContext};
+
+use crate::staging::{Staging, NAME as STAGING};
+use crate::{trash, Version};
+
+/// Its name.
+const NAME: &str = ".oxistrano-spare";
+/// So much of a file system must be free when a spare is kept: one part in so many.
+const PART: u64 = 4;
+/// Or so much, of whatever size it is: more than releases have.
+const BYTES: u64 = 20 << 30;
+const INODES: u64 = 2_000_000;
+
+/// It as it stands in a result.
+#[derive(Debug, Clone, Serialize)]
+pub struct Found {
+    path: String,
+}
+
+/// The spare of a directory of releases, if there is one.
+///
+/// # Errors
+/// An I/O error.
+pub fn find(releases: &Dir) -> Result<Option<Found>, Failure> {
+    let there = releases.lookup(NAME)?;
+    Ok(there.map(|_| Found { path: releases.at(NAME).display().to_string() }))
+}
+
+/// Whether the file system holds one more release comfortably.
+///
+/// # Errors
+/// An I/O error.
+pub fn has_room(releases: &Dir) -> Result<bool, Failure> {
+    let disk = fstatvfs(releases).or_fail("examine the file system of", releases.path())?;
+    Ok(is_roomy(&disk))
+}
+
+fn is_roomy(disk: &StatVfs) -> bool {
+    let enough = |free: u64, all: u64, most: u64| free >= most.min(all / PART);
+    let most = BYTES / disk.f_frsize.max(1);
+    // Some file systems do not count inodes.
+    enough(disk.f_bavail, disk.f_blocks, most) && enough(disk.f_favail, disk.f_files, INODES)
+}
+
+/// Makes a release the spare. `false`: it cannot be one, and is where it was.
+///
+/// # Errors
+/// An I/O error; it is where it was.
+pub fn keep(releases: &Dir, version: &Version) -> Result<bool, Failure> {
+    Ok(is_free_of_mounts(&releases.at(version)) && releases.rename_new(version, NAME)?)
+}
+
+/// Gives up what there is.
+///
+/// # Errors
+/// An I/O error.
+pub fn discard(releases: &Dir) -> Result<Option<trash::Item>, Failure> {
+    match releases.lookup(NAME)? {
+        Some(_) => trash::discard(releases, NAME).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A spare that has become a staging tree.
+pub struct Taken<'a> {
+    /// The tree, its top being as of one that was just made.
+    pub staging: Staging<'a>,
+    /// An empty directory for what is not needed of it.
+    pub grave: Dir,
+    /// The same, in the trash.
+    pub trash: trash::Item,
+}
+
+/// Makes the spare the staging tree; what an earlier try left of one is removed. `None` if there is
+/// no spare, or none that can be used: that is in `given_up` then.
+///
+/// # Errors
+/// An I/O error.
+pub fn take<'a>(
+    releases: &'a Dir,
+    given_up: &mut Vec<trash::Item>,
+) -> Result<Option<Taken<'a>>, Failure> {
+    let Some(info) = releases.lookup(NAME)? else { return Ok(None) };
+    let path = releases.at(NAME);
+    if !info.is_dir() || info.device() != releases.info()?.device() || !is_free_of_mounts(&path) {
+        given_up.push(trash::discard(releases, NAME)?);
+        return Ok(None);
+    }
+    let (trash, grave) = trash::begin(releases, "spare")?;
+    remove::remove_tree(releases, STAGING)?;
+    releases.rename(NAME, STAGING)?;
+    let mut staging = Staging::adopt(releases)?;
+    match as_just_made(staging.dir(), &grave) {
+        Ok(true) => {
+            staging.was_spare();
+            Ok(Some(Taken { staging, grave, trash }))
+        }
+        Ok(false) | Err(_) => {
+            given_up.extend([trash, staging.give_up()?]);
+            Ok(None)
+        }
+    }
+}
+
+/// Gives the top of a tree what a directory has that was just made. `false`: it has more than that.
+fn as_just_made(top: &Dir, made: &Dir) -> Result<bool, Failure> {
+    if has_attributes(top) || has_attributes(made) {
+        return Ok(false);
+    }
+    let wanted = made.info()?;
+    top.set_owner(wanted.uid(), wanted.gid())?;
+    top.set_mode(wanted.mode())?;
+    let now = top.info()?;
+    Ok((now.uid(), now.gid(), now.mode()) == (wanted.uid(), wanted.gid(), wanted.mode()))
+}
+
+/// Makes a staging tree the spare again; `false` if there is another one.
+pub(crate) fn put_back(releases: &Dir) -> bool {
+    releases.rename_new(STAGING, NAME).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn scratch() -> (tempfile::TempDir, Dir) {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::create_dir(scratch.path().join("7")).unwrap();
+        std::fs::write(scratch.path().join("7/file"), "x").unwrap();
+        let releases = Dir::open(scratch.path()).unwrap();
+        (scratch, releases)
+    }
+
+    fn seven() -> Version {
+        Version::new("7").unwrap()
+    }
+
+    #[test]
+    fn a_release_becomes_the_spare_a_staging_tree_and_the_spare_again() {
+        let (scratch, releases) = scratch();
+        let at = |name: &str| scratch.path().join(name).join("file").exists();
+        std::fs::set_permissions(scratch.path().join("7"), PermissionsExt::from_mode(0o700))
+            .unwrap();
+        assert!(keep(&releases, &seven()).unwrap());
+        assert!(at(NAME) && !at("7") && find(&releases).unwrap().is_some());
+        let mut given_up = Vec::new();
+        let taken = take(&releases, &mut given_up).unwrap().unwrap();
+        assert!(at(STAGING) && find(&releases).unwrap().is_none());
+        let like = releases.make_dir("like", 0o777).unwrap().info().unwrap().mode();
+        assert_eq!(taken.staging.dir().info().unwrap().mode(), like);
+        assert!(trash::leftovers(&releases).unwrap().contains(&taken.trash));
+        drop(taken.staging);
+        assert!(at(NAME) && !at(STAGING));
+        let staging = take(&releases, &mut given_up).unwrap().unwrap().staging;
+        staging.commit(&seven(), false).unwrap();
+        assert!(at("7") && given_up.is_empty());
+    }
+
+    #[test]
+    fn a_second_spare_does_not_take_the_place_of_the_first() {
+        let (scratch, releases) = scratch();
+        std::fs::create_dir(scratch.path().join(NAME)).unwrap();
+        assert!(!keep(&releases, &seven()).unwrap());
+        assert!(scratch.path().join("7/file").exists());
+    }
+
+    #[test]
+    fn what_is_no_directory_is_given_up() {
+        let (scratch, releases) = scratch();
+        std::os::unix::fs::symlink("7", scratch.path().join(NAME)).unwrap();
+        let mut given_up = Vec::new();
+        assert!(take(&releases, &mut given_up).unwrap().is_none());
+        assert_eq!(trash::leftovers(&releases).unwrap(), given_up);
+        assert!(scratch.path().join("7/file").exists());
+    }
+
+    #[test]
+    fn a_quarter_must_be_free_or_more_than_any_release_needs() {
+        let disk = |blocks: u64, free: u64, inodes: u64, inodes_free: u64| {
+            let mut disk = fstatvfs(std::fs::File::open("/").unwrap()).unwrap();
+            (disk.f_frsize, disk.f_blocks, disk.f_bavail) = (4096, blocks, free);
+            (disk.f_files, disk.f_favail) = (inodes, inodes_free);
+            is_roomy(&disk)
+        };
+        assert!(disk(1000, 250, 1000, 250));
+        assert!(!disk(1000, 249, 1000, 250));
+        assert!(!disk(1000, 250, 1000, 249));
+        assert!(disk(1000, 250, 0, 0), "btrfs does not count inodes");
+        assert!(disk(1 << 40, 6 << 20, 1 << 40, 2_000_000));
+        assert!(!disk(1 << 40, 5 << 20, 1 << 40, 1_999_999));
+    }
+}
