@@ -29,12 +29,12 @@ LOGGED_RESULTS = {
 
 # Also what the tree is at that moment: where current points, which releases
 # there are, how many links and entries (the hidden staging directory does not count: it
-# is there between setup and update-code, docs/differences.md says so).
+# is there between setup and update-code, docs/differences.md says so; nor does the spare).
 LOG_COMMAND = """\
 cd {{ compat_root | quote }} 2>/dev/null && set -- \
   "$(readlink current)" "$(ls releases 2>/dev/null | tr '\\n' ' ')" \
-  "$(find releases shared -type l 2>/dev/null | wc -l)" \
-  "$(find releases shared ! -name '.oxistrano-staging' 2>/dev/null | wc -l)"
+  "$(find releases shared -name '.oxistrano-spare' -prune -o -type l -print 2>/dev/null | wc -l)" \
+  "$(find releases shared -name '.oxistrano-spare' -prune -o ! -name '.oxistrano-staging' -print 2>/dev/null | wc -l)"
 printf '%s current=%s releases=%s links=%s entries=%s\\n' {{ compat_line | quote }} "$@" \
   >> {{ compat_log | quote }}
 """

@@ -138,9 +138,9 @@ class Root:
         return sorted(name for name in names if not name.startswith("."))
 
     def leftovers(self):
-        """Staging and trash; the latter goes in the background."""
-        directory = self / "releases"
-        return sorted(p.name for p in directory.glob(".*")) if directory.is_dir() else []
+        """Staging and trash; the latter goes in the background. The spare is to stay."""
+        names = os.listdir(self / "releases") if (self / "releases").is_dir() else []
+        return sorted(name for name in names if name.startswith(".") and name != ".oxistrano-spare")
 
     def live(self):
         current = self / "current"
