@@ -55,6 +55,7 @@ _value:
     - Names of hosts in lists. RV(_value.behind), have not switched; RV(_value.not_serving), their php-fpm does not run the new
       release; RV(_value.later), their turn comes in a later batch; RV(_value.switched), had their turn in an earlier batch and have
       switched; RV(_value.not_ready), cannot switch together with this batch.
+    - RV(_value.not_closed), have not raised the maintenance flag.
     - RV(_value.why_not_ready), in words, why those cannot.
   type: dict
   contains:
@@ -63,6 +64,7 @@ _value:
     later: {description: See above., type: list, elements: str}
     switched: {description: See above., type: list, elements: str}
     not_ready: {description: See above., type: list, elements: str}
+    not_closed: {description: See above., type: list, elements: str}
     why_not_ready: {description: See above., type: str}
 """
 
@@ -89,6 +91,7 @@ def magento_hosts(hostvars, play, active, batch, play_id):
         "later": sorted(host for host in active if host not in batch and host not in had_turn),
         "switched": sorted(host for host in had_turn if host not in batch and says(host, "ansistrano_release_activated")),
         "not_ready": not_ready,
+        "not_closed": [host for host in play if "is_on" not in (says(host, "__magento2_closed") or {})],
         "why_not_ready": " and ".join(why),
     }
 

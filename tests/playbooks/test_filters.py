@@ -227,3 +227,39 @@ def test_how_a_release_is_deployed(answer, variables, wanted):
     found = plan(answer, **given)
     assert {name for name, value in found.items() if value is True} == wanted
     assert found["wanted"] == [line for line in found["named"] if line not in given.get("set_aside", [])]
+
+
+def test_a_host_that_has_not_raised_its_flag_is_not_closed():
+    up, failed = {"__magento2_closed": {"is_on": True}}, {"__magento2_closed": {"failed": True, "msg": "no"}}
+    # One that was of a deploy before is reset by the role.
+    assert magento(["web1"], web1=up, web2=up, web3=failed, web4={"__magento2_closed": {}})["not_closed"] == ["web3", "web4"]
+
+
+@pytest.mark.parametrize(
+    "reported, more, words",
+    [
+        ({"was_on": False, "was_ours": False}, {"cron_held": True}, "The shop is open."),
+        ({"was_on": True, "was_ours": False}, {"cron_held": True}, "The shop is closed, as it was before."),
+        ({"was_on": False, "was_ours": True}, {}, "{closed}"),
+        ({"was_on": False, "was_ours": True}, {"cron_held": True}, "{closed} Its cron jobs are held back until then."),
+        (
+            {"was_on": False, "was_ours": True},
+            {"consumers": {"consumers": ["export"]}, "upgrade": {"msg": "failed after 3 s"}},
+            "{closed} Its queue consumers wait until then. The upgrade that was begun: failed after 3 s",
+        ),
+        ({"was_on": False, "was_ours": False}, {"consumers": {"consumers": []}, "upgrade": {"skipped": True}}, "The shop is open."),
+    ],
+)
+def test_what_is_said_of_the_shop_after_a_failure(reported, more, words):
+    closed = "The shop is closed: the maintenance flag of this deploy is up. The next deploy that succeeds opens it."
+    assert filter_of("magento_shop_state")(reported, **more) == words.format(closed=closed)
+
+
+def test_what_stays_in_the_database_and_may_not_be_gone_back_over():
+    stays = filter_of("magento_stays")
+    since = {"patches": ["A", "B"], "constraints": [], "imported": ["scopes"]}
+    assert stays(since, ["data_patches"]) == {
+        "kinds": ["import"], "said": "Sections of the configuration that were imported: scopes.",
+    }
+    assert stays(since)["kinds"] == ["data_patches", "import"] and stays(since)["said"].startswith("Patches that have run: A, B. Sec")
+    assert stays(since, ["data_patches", "import"]) == stays({}) == stays(None) == {"kinds": [], "said": ""}

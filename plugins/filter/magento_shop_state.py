@@ -1,0 +1,66 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter that says after a failure whether the shop is closed, and what waits for the next deploy."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: magento_shop_state
+short_description: Whether a Magento shop is closed after a failure, and what waits for the next deploy
+version_added: 0.1.0
+author: The Oxistrano authors (@oxistrano)
+description:
+  - For the role magento2.
+options:
+  _input:
+    description: The result of M(oxistrano.deploy.magento_maintenance) with C(state=reported).
+    type: dict
+    required: true
+  cron_held:
+    description: Whether cron jobs are held back while the shop is closed.
+    type: bool
+    default: false
+  consumers:
+    description: The result of M(oxistrano.deploy.magento_consumers), if it was asked.
+    type: dict
+    default: {}
+  upgrade:
+    description: The result of M(oxistrano.deploy.magento_upgrade), if an upgrade was begun.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Say whether the shop is closed
+  ansible.builtin.debug:
+    msg: "{{ reported | oxistrano.deploy.magento_shop_state }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Sentences.
+  type: str
+"""
+
+
+def magento_shop_state(reported, cron_held=False, consumers=None, upgrade=None):
+    """Sentences."""
+    if reported.get("was_on"):
+        said = ["The shop is closed, as it was before."]
+    elif reported.get("was_ours"):
+        said = ["The shop is closed: the maintenance flag of this deploy is up. The next deploy that succeeds opens it."]
+        said += ["Its cron jobs are held back until then."] if cron_held else []
+        said += ["Its queue consumers wait until then."] if (consumers or {}).get("consumers") else []
+    else:
+        said = ["The shop is open."]
+    if upgrade and not upgrade.get("skipped"):
+        said.append(f"The upgrade that was begun: {upgrade.get('msg') or ''}")
+    return " ".join(said).strip()
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self):
+        return {"magento_shop_state": magento_shop_state}

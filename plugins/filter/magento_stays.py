@@ -1,0 +1,66 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter that says what stays in Magento's database when the shop goes back, and whether it may."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: magento_stays
+short_description: What stays in Magento's database when the shop goes back
+version_added: 0.1.0
+author: The Oxistrano authors (@oxistrano)
+description:
+  - For the role magento2.
+options:
+  _input:
+    description: What has come since the earlier release, C(since) in the result of M(oxistrano.deploy.magento_status).
+    type: dict
+    required: true
+  over:
+    description: What may be gone back over, as the variable C(magento2_rollback_over).
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Refuse if the earlier release knows nothing of it
+  ansible.builtin.fail:
+    msg: "{{ stays.said }}"
+  when: stays.kinds | length > 0
+  vars:
+    stays: "{{ asked.since | oxistrano.deploy.magento_stays(magento2_rollback_over) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: RV(_value.kinds), what is not to be gone back over; RV(_value.said), the same in words, with the names.
+  type: dict
+  contains:
+    kinds: {description: See above., type: list, elements: str}
+    said: {description: See above., type: str}
+"""
+
+# What a person allows, what the module calls it, and what it is.
+KINDS = (
+    ("data_patches", "patches", "Patches that have run"),
+    ("constraints", "constraints", "What tables demand now"),
+    ("import", "imported", "Sections of the configuration that were imported"),
+)
+
+
+def magento_stays(since, over=()):
+    """A dictionary."""
+    stays = [(kind, words, since[key]) for kind, key, words in KINDS if (since or {}).get(key) and kind not in over]
+    return {
+        "kinds": [kind for kind, _, _ in stays],
+        "said": " ".join(f"{words}: {', '.join(map(str, names))}." for _, words, names in stays),
+    }
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self):
+        return {"magento_stays": magento_stays}
