@@ -82,12 +82,21 @@ def reason_against(what, ansible):
     return None if shutil.which(what) else f"no {what} on this machine"
 
 
+# Tests that look at what a user without a home has below /var/tmp are not run at once.
+OTHER_PLACES = ("test_transport", "test_hosts", "test_multiplex")
+# The longest first, so that none is left at the end for one processor alone.
+LONGEST = ("test_magento_hosts", "other places", "test_magento_deploy", "test_magento_online", "test_magento_rollback", "test_hooks")
+
+
+def group_of(item):
+    """What one process runs, one after the other (--dist=loadgroup): the tests of a file, for what they share is made once."""
+    return "other places" if item.path.stem in OTHER_PLACES else item.path.stem
+
+
 @pytest.fixture(autouse=True)
 def alone(request):
-    """Tests that look at what a user without a home has below /var/tmp are not run at once. (Those of a file are not
-    either, for what they share is made once: --dist=loadfile.)"""
-    other_places = ("test_transport", "test_hosts", "test_multiplex")
-    if request.path.stem not in other_places and "for_nobody" not in request.fixturenames:
+    """Tests of other groups as well may look there."""
+    if request.path.stem not in OTHER_PLACES and "for_nobody" not in request.fixturenames:
         yield
         return
     with open(Path(tempfile.gettempdir()) / f"oxistrano-tests-{os.getuid()}.lock", "w", encoding="utf-8") as lock:
@@ -112,6 +121,9 @@ def pytest_collection_modifyitems(config, items):
     if left:
         items[:] = kept
         config.hook.pytest_deselected(items=left)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: LONGEST.index(group_of(item)) if group_of(item) in LONGEST else len(LONGEST))
 
 
 def pytest_sessionfinish(session):
