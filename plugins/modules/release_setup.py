@@ -98,6 +98,14 @@ options:
         nobody deploys.
     type: bool
     default: false
+  spare:
+    description:
+      - >-
+        Whether M(oxistrano.deploy.release_unpack) makes the next release of one that was whole
+        when its deploy failed (O(state=failed)) or died (O(state=started)), where there is room
+        for it. It is no release any more in either case; with V(false) it is removed.
+    type: bool
+    default: false
   reason:
     description:
       - >-
@@ -320,6 +328,10 @@ def main():
             "default": False,
         },
         "unlock": {
+            "type": "bool",
+            "default": False,
+        },
+        "spare": {
             "type": "bool",
             "default": False,
         },

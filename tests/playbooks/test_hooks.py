@@ -184,6 +184,14 @@ def test_a_hook_that_fails_before_the_switch_leaves_the_old_release_alone(projec
     result.bad("Deployment failed in task A hook that fails: the hook says no.", "failed before the switch", "Live is 2")
     project.root.is_at_rest(live="2", releases=["1", "2"])
     assert project.root.events("3")[-2:] in (["ended", "removed"], ["started", "ended"])
+    # What was whole is what the next try is made of.
+    spare = project.root / "releases/.oxistrano-spare"
+    assert spare.exists() == (moment != "after_setup")
+    if moment == "before_symlink":
+        before = (spare / "index.php").stat().st_ino
+        project.variables.pop(f"ansistrano_{moment}_tasks_file")
+        project.deploy(artifacts.archive("3"), "3").good()
+        assert (project.root / "current/index.php").stat().st_ino == before and not spare.exists()
 
 
 def test_a_hook_that_fails_before_setup_leaves_a_fresh_host_untouched(project, artifacts, hook):

@@ -3,8 +3,8 @@
 use oxistrano_core::json::json;
 use oxistrano_core::{clock, remove, Context, Diff, Failure, Outcome};
 use oxistrano_releases::{
-    replaced, switch, trash, EventKind, Lock, LockKind, Outcome as Ending, Root, State, Version,
-    STAGING_NAME,
+    replaced, spare, switch, trash, EventKind, Lock, LockKind, Outcome as Ending, Release, Root,
+    State, Version, STAGING_NAME,
 };
 
 use crate::Options;
@@ -77,6 +77,8 @@ fn version_of(options: &Options, lock: &Lock) -> Option<Version> {
 #[derive(Default)]
 struct Left {
     removed: Option<String>,
+    /// It is the spare now.
+    is_spare: bool,
     put_back: Option<String>,
     warnings: Vec<String>,
 }
@@ -147,6 +149,11 @@ fn when_it_failed(switched: bool, went_back: bool, left: &Left) -> String {
         Left { put_back: Some(version), .. } => {
             format!("The deploy failed before the switch; {version} is back as it was.")
         }
+        Left { is_spare: true, .. } => {
+            "The deploy failed before the switch; of the unfinished release \
+                                        the next one is made."
+                .to_owned()
+        }
         Left { removed: Some(_), .. } => {
             "The deploy failed before the switch; the unfinished release was removed.".to_owned()
         }
@@ -171,7 +178,12 @@ fn clear_away(options: &Options, root: &Root, version: Option<&Version>) -> Resu
         left.warnings.extend(busy.then(|| root.busy(version)));
         let unfinished = unfinished && !busy;
         if unfinished {
-            trash.push(trash::discard(&releases, version)?);
+            let whole = all.get(version).is_some_and(Release::is_whole);
+            left.is_spare =
+                options.spare && whole && spare::replace(&releases, version, &mut trash)?;
+            if !left.is_spare {
+                trash.push(trash::discard(&releases, version)?);
+            }
             left.removed = Some(version.to_string());
         }
         let reason = options.reason.as_deref().map(Root::reason);

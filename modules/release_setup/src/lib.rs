@@ -55,6 +55,10 @@ release_options! {
         /// With O(state=started): first free the lock, whoever holds it. Only if you know that nobody
         /// deploys.
         unlock: bool, default = Some(Literal::Flag(false));
+        /// Whether M(oxistrano.deploy.release_unpack) makes the next release of one that was whole when its
+        /// deploy failed (O(state=failed)) or died (O(state=started)), where there is room for it. It is no
+        /// release any more in either case; with V(false) it is removed.
+        spare: bool, default = Some(Literal::Flag(false));
         /// Why the deploy failed, for the history.
         reason: Option<String>;
         /// Take the lock from the holder who took it at this time. The action plugin sets it when

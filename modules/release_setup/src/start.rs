@@ -7,8 +7,8 @@ use oxistrano_core::{
     clock, remove, users, Context, Diff, Dir, Failure, IoContext, Outcome, RelPath,
 };
 use oxistrano_releases::{
-    replaced, shared_links, switch, trash, EventKind, Layout, Lock, LockKind, Release, Root, State,
-    Version, STAGING_NAME,
+    replaced, shared_links, spare, switch, trash, EventKind, Layout, Lock, LockKind, Release, Root,
+    State, Version, STAGING_NAME,
 };
 
 use crate::Options;
@@ -200,8 +200,16 @@ fn prepare(
     switch::note_what_is_live(root, &releases)?;
     // Not those of the plan: that was made before the lock was ours.
     let (broken, _) = left_behind(root)?;
+    let all = root.all_releases()?;
+    let is_whole = |version: &&Version| all.get(version).is_some_and(Release::is_whole);
+    // The newest first.
+    let whole = broken.iter().find(is_whole).filter(|_| options.spare);
+    let mut given_up = Vec::new();
     for version in &broken {
-        trash::discard(&releases, version)?;
+        let is_spare = Some(version) == whole && spare::replace(&releases, version, &mut given_up)?;
+        if !is_spare {
+            trash::discard(&releases, version)?;
+        }
         root.record(version, EventKind::Removed)?;
     }
     warnings.extend(trash::empty_later(&releases, &trash::leftovers(&releases)?));

@@ -92,6 +92,11 @@ impl Release {
         value
     }
 
+    /// Whether its deploy had put all of it there before it failed or died.
+    pub fn is_whole(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.placed)
+    }
+
     /// As Ansible's `find` would show it: what upstream's facts hold.
     fn as_found(&self, releases: &Path) -> Value {
         json!({

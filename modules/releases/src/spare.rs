@@ -60,6 +60,24 @@ pub fn keep(releases: &Dir, version: &Version) -> Result<bool, Failure> {
     Ok(is_free_of_mounts(&releases.at(version)) && releases.rename_new(version, NAME)?)
 }
 
+/// Makes a release the spare in the place of an earlier one, if there is room. `false`: it was not made
+/// it, and is where it was.
+///
+/// # Errors
+/// An I/O error.
+pub fn replace(
+    releases: &Dir,
+    version: &Version,
+    trash: &mut Vec<trash::Item>,
+) -> Result<bool, Failure> {
+    if !has_room(releases)? {
+        return Ok(false);
+    }
+    trash.extend(discard(releases)?);
+    // What cannot be renamed cannot be it.
+    Ok(keep(releases, version).unwrap_or(false))
+}
+
 /// Gives up what there is.
 ///
 /// # Errors

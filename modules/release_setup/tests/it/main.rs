@@ -5,3 +5,4 @@ mod lock;
 mod odd;
 mod overlay;
 mod setup;
+mod spare;
