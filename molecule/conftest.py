@@ -75,7 +75,8 @@ class DeployRoot:
         assert not self.is_locked()
         # Deleted releases go in the background; one of them may stay as raw material.
         deadline = time.monotonic() + 10
-        while (left := set(self.names("releases", hidden=True)) - {*releases, ".oxistrano-spare"}) and time.monotonic() < deadline:
+        may_stay = {*releases, ".oxistrano-spare"}
+        while (left := set(self.names("releases", hidden=True)) - may_stay) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert not left
 

@@ -187,9 +187,18 @@ def test_the_playbook_keeps_five_releases_unless_told_otherwise(project, artifac
     for version in "1234567":
         project.deploy(artifacts.archive("1"), version).good()
     project.root.is_at_rest(live="7", releases=["3", "4", "5", "6", "7"])
+    # The newest of those that are too old is what the next one is made of.
+    spare = project.root / "releases/.oxistrano-spare"
+    assert (spare / "REVISION").read_text() == "2"
+    file = (spare / "index.php").stat().st_ino
     project.variables["ansistrano_keep_releases"] = 2
     project.deploy(artifacts.archive("1"), "8").good()
     project.root.is_at_rest(live="8", releases=["7", "8"])
+    assert (project.root / "releases/8/index.php").stat().st_ino == file
+    assert (spare / "REVISION").read_text() == "6"
+    project.variables["oxistrano_spare"] = False
+    project.deploy(artifacts.archive("1"), "9").good()
+    assert not spare.exists() and (project.root / "releases/9/index.php").stat().st_ino != file
 
 
 def test_the_playbook_without_an_artifact_or_with_a_misspelt_one_is_refused(project, artifacts):
