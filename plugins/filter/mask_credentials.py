@@ -51,7 +51,7 @@ def mask_credentials(address):
         user, colon, password = found.group(1).partition(":")
         secret, shortest = (password, SHORTEST_PASSWORD) if colon else (user, SHORTEST_TOKEN)
         if len(secret) >= shortest:
-            for form in {secret, unquote(secret)}:
+            for form in sorted({secret, unquote(secret)}):
                 register_secret(form)
     return address
 

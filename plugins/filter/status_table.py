@@ -76,7 +76,7 @@ def _verdict(asked):
     for row in asked:
         hosts.setdefault(row["live"] or "nothing", []).append(row["host"])
     if len(hosts) == 1:
-        (live,) = hosts
+        live = next(iter(hosts))
         return f"{live} is live on all {len(asked)} hosts" if len(asked) > 1 else f"{live} is live"
     return "THE HOSTS DIFFER: " + "; ".join(f"{live} on {', '.join(names)}" for live, names in hosts.items())
 

@@ -86,9 +86,10 @@ options:
     description:
       - >-
         Upgrade beside the release that serves visitors, which
-        M(oxistrano.deploy.magento_status) has said can be done (RV(online)). It has a cache of
-        its own, needs no maintenance flag, and waits for no lock of the database for longer
-        than a second, because visitors would wait behind it; then it tries again, ten times.
+        M(oxistrano.deploy.magento_status) has said can be done
+        (RV(oxistrano.deploy.magento_status#module:online)). It has a cache of its own, needs no
+        maintenance flag, and waits for no lock of the database for longer than a second,
+        because visitors would wait behind it; then it tries again, ten times.
     type: bool
     default: false
   import_needed:

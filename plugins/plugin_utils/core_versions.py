@@ -59,7 +59,9 @@ except ImportError:  # since 2.21
     remove_internal_keys = None
 
 try:  # since 2.22
-    from ansible.module_utils.secrets import register_secret
+    from ansible.module_utils import secrets
+
+    register_secret = secrets.register_secret
 except ImportError:  # can go with 2.21
 
     def register_secret(value):

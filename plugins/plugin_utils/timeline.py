@@ -258,7 +258,7 @@ def cells(host, width, total):
     C(host) is one of C(as_dict), C(total) the seconds that the bar stands for.
     """
     each = total / width if total > 0 else 1
-    bar = []
+    found = []
     for column in range(width):
         begin, end = column * each, (column + 1) * each
         shares = {}
@@ -267,8 +267,8 @@ def cells(host, width, total):
             if share > 0:
                 shares[task["phase"]] = shares.get(task["phase"], 0) + share
         waited = any(span["begin"] < end and span["begin"] + span["seconds"] > begin for span in host["spans"])
-        bar.append((max(shares, key=shares.get) if shares else None, waited))
-    return bar
+        found.append((max(shares, key=shares.get) if shares else None, waited))
+    return found
 
 
 def lines(told, width, paint=lambda text, color: text):
@@ -280,15 +280,15 @@ def lines(told, width, paint=lambda text, color: text):
     columns = max(16, min(60, width - names - 56))
     used, shown, any_waited = set(), [], False
     for host in told["hosts"]:
-        bar = []
+        cells_of_host = []
         for name, waited in cells(host, columns, told["seconds"]):
             letter = PHASES[name].letter if name else " "
             used |= {name}
             any_waited |= waited
             if waited:
                 letter = "!" if letter in " ." else letter.upper()
-            bar.append((letter, "bright red" if waited else PHASES[name].color if name else None))
-        runs = ((color, "".join(letter for letter, _ in run)) for color, run in groupby(bar, key=lambda cell: cell[1]))
+            cells_of_host.append((letter, "bright red" if waited else PHASES[name].color if name else None))
+        runs = ((color, "".join(cell[0] for cell in run)) for color, run in groupby(cells_of_host, key=lambda cell: cell[1]))
         drawn = "".join(paint(text, color) if color else text for color, text in runs)
         shown.append(f"{host['host']:{names}} |{drawn}| {_summary(host)}")
     legend = "  ".join(f"{PHASES[name].letter} {name}" for name in PHASES if name in used)

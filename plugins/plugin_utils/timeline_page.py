@@ -30,12 +30,14 @@ p, dd, .quiet { color: var(--quiet) } p { margin: .25rem 0 1.25rem }
 .hosts b { max-width: 16rem; overflow-wrap: anywhere } .hosts .bad { color: var(--bad) }
 .bar { background: var(--track); border-radius: 4px; height: 1.6rem; overflow: hidden; position: relative }
 .bar i { position: absolute; top: 0; bottom: 0; min-width: 1px } .bar i:hover { filter: brightness(1.2) }
-.marks { height: .85rem; position: relative } .marks i { position: absolute; top: .5rem; height: .3rem; min-width: 2px; border-radius: 2px; background: var(--mark) }
+.marks { height: .85rem; position: relative }
+.marks i { position: absolute; top: .5rem; height: .3rem; min-width: 2px; border-radius: 2px; background: var(--mark) }
 .marks i.held { top: .12rem; background: repeating-linear-gradient(135deg, var(--mark) 0 4px, transparent 4px 7px) }
 .axis { grid-column: 2; display: flex; justify-content: space-between; font-size: .8rem; color: var(--quiet) }
 .sum { grid-column: 2; color: var(--quiet); font-size: .9rem; margin-bottom: 1rem }
 .legend { display: flex; flex-wrap: wrap; gap: .35rem 1.1rem; font-size: .9rem; margin: 1.25rem 0 }
-.legend span { white-space: nowrap } .legend i { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin-right: .4rem; vertical-align: -1px }
+.legend span { white-space: nowrap }
+.legend i { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin-right: .4rem; vertical-align: -1px }
 details { border-top: 1px solid var(--line); padding: .5rem 0 } summary { cursor: pointer }
 table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0; width: 100% }
 th, td { text-align: left; padding: .2rem .75rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top }

@@ -99,9 +99,9 @@ magento_options! {
         /// release that is not live, so that the live one keeps its cache and reads nothing of theirs.
         own_cache: bool, default = Some(Literal::Flag(false));
         /// Upgrade beside the release that serves visitors, which M(oxistrano.deploy.magento_status) has said
-        /// can be done (RV(online)). It has a cache of its own, needs no maintenance flag, and waits for no lock
-        /// of the database for longer than a second, because visitors would wait behind it; then it tries
-        /// again, ten times.
+        /// can be done (RV(oxistrano.deploy.magento_status#module:online)). It has a cache of its own, needs
+        /// no maintenance flag, and waits for no lock of the database for longer than a second, because
+        /// visitors would wait behind it; then it tries again, ten times.
         online: bool, default = Some(Literal::Flag(false));
         /// Fail when no configuration was imported, because M(oxistrano.deploy.magento_status) has said
         /// that this is needed.
