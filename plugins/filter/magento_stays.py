@@ -54,8 +54,8 @@ def magento_stays(since, over=()):
     """A dictionary."""
     stays = [(kind, words, since[key]) for kind, key, words in KINDS if (since or {}).get(key) and kind not in over]
     return {
-        "kinds": [kind for kind, _, _ in stays],
-        "said": " ".join(f"{words}: {', '.join(map(str, names))}." for _, words, names in stays),
+        "kinds": [stay[0] for stay in stays],
+        "said": " ".join(f"{words}: {', '.join(map(str, names))}." for _kind, words, names in stays),
     }
 
 
