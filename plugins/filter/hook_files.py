@@ -31,12 +31,18 @@ options:
     description: Where the role's own files are.
     type: path
     required: true
+  playbook_dir:
+    description:
+      - Where the playbook is. A relative name of a file that lies there, or in its C(tasks), becomes a whole one, so that
+        no file of the role is taken for it.
+    type: path
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Remember the hooks of the play
   ansible.builtin.set_fact:
-    hooks: "{{ ['after_symlink'] | oxistrano.deploy.hook_files([ansistrano_after_symlink_tasks_file], {}, role_path) }}"
+    hooks: "{{ ['after_symlink'] | oxistrano.deploy.hook_files([ansistrano_after_symlink_tasks_file], {}, role_path, playbook_dir) }}"
 """
 
 RETURN = r"""
@@ -45,13 +51,24 @@ _value:
   type: dict
 """
 
+import os
 
-def hook_files(hooks, files, known, role_path):
+
+def hook_files(hooks, files, known, role_path, playbook_dir):
     """A dictionary."""
     return {
-        hook: known.get(hook, "") if str(file or "").startswith(str(role_path)) else file or ""
+        hook: known.get(hook, "") if str(file or "").startswith(str(role_path)) else _whole(file or "", playbook_dir)
         for hook, file in zip(hooks, files)
     }
+
+
+def _whole(file, playbook_dir):
+    """The path of a file that lies where Ansible looks when the role has none of that name."""
+    for directory in ("tasks", ""):
+        path = os.path.join(str(playbook_dir), directory, str(file))
+        if file and not os.path.isabs(file) and os.path.isfile(path):
+            return path
+    return file
 
 
 class FilterModule:

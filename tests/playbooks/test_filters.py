@@ -180,8 +180,16 @@ def test_where_the_hosts_are_after_an_unhealthy_release():
     )
 
 
-def test_the_plays_own_hook_files_are_remembered_and_ours_are_not():
-    files = filter_of("hook_files")
+def test_the_plays_own_hook_files_are_remembered_and_ours_are_not(tmp_path):
+    def files(*arguments):
+        return filter_of("hook_files")(*arguments, tmp_path)
+
+    (tmp_path / "tasks").mkdir()
+    for name in ("cache.yml", "tasks/hold.yml", "tasks/cache.yml"):
+        (tmp_path / name).write_text("[]")
+    # Of the role magento2 there are files of these names as well.
+    found = files(["a", "b", "c", "d"], ["hold.yml", "cache.yml", "online.yml", str(tmp_path / "cache.yml")], {}, "/roles/magento2")
+    assert list(found.values()) == [f"{tmp_path}/tasks/hold.yml", f"{tmp_path}/tasks/cache.yml", "online.yml", f"{tmp_path}/cache.yml"]
     known = files(["before_symlink", "failure"], ["{{ x }}/mine.yml", ""], {}, "/roles/magento2")
     assert known == {"before_symlink": "{{ x }}/mine.yml", "failure": ""}
     # The role is run once more in the same playbook, and finds its own.

@@ -118,10 +118,23 @@ def test_a_rollback_looks_at_its_hooks_and_at_the_one_after_a_failure(project, s
         project.root.is_at_rest(live="2", releases=["1", "2"])
 
 
-def test_a_hook_named_like_a_file_of_the_role_is_refused(project, seed, artifacts):
+def test_a_hook_named_like_a_file_of_upstreams_role_is_refused(project, seed, artifacts):
     project.seed(seed)
-    result = project.run(ROLE, **archive(artifacts), ansistrano_after_symlink_tasks_file="finish.yml")
-    result.bad("'finish.yml', which is a file of the role itself", "/finish.yml'", "Live is 2")
+    result = project.run(ROLE, **archive(artifacts), ansistrano_after_symlink_tasks_file="update-code.yml")
+    result.bad("'update-code.yml', which is a file of the role itself", "/update-code.yml'", "Live is 2")
+
+
+def test_a_hook_named_like_a_phase_of_ours_is_the_users(project, artifacts):
+    """Relative to the playbook: beside it, or in its directory tasks."""
+    hooks = {"before_setup": "release_setup", "after_update_code": "failure", "after_symlink": "finish", "after_cleanup": "phases"}
+    for moment, name in hooks.items():
+        (project.directory / f"{name}.yml").write_text(f"- ansible.builtin.debug: {{msg: the user's {name}}}\n")
+        project.variables[f"ansistrano_{moment}_tasks_file"] = f"{name}.yml"
+    (project.directory / "tasks").mkdir()
+    (project.directory / "failure.yml").rename(project.directory / "tasks/failure.yml")
+    text = "- hosts: all\n  gather_facts: false\n  roles: [oxistrano.deploy.deploy]\n"
+    result = project.run(play(project, text), **archive(artifacts)).good()
+    assert [name for name in hooks.values() if f"the user's {name}" not in result.text] == []
 
 
 def test_a_hook_below_the_release_is_found_when_the_release_has_a_name(project, artifacts, tmp_path):
