@@ -88,9 +88,9 @@ OTHER_PLACES = ("test_transport", "test_hosts", "test_multiplex")
 LONGEST = ("test_magento_hosts", "other places", "test_magento_deploy", "test_magento_online", "test_magento_rollback", "test_hooks")
 
 
-def group_of(item):
-    """What one process runs, one after the other (--dist=loadgroup): the tests of a file, for what they share is made once."""
-    return "other places" if item.path.stem in OTHER_PLACES else item.path.stem
+def group_of(file):
+    """What one process runs, one after the other: the tests of a file, for what they share is made once."""
+    return "other places" if file.stem in OTHER_PLACES else file.stem
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +102,21 @@ def alone(request):
     with open(Path(tempfile.gettempdir()) / f"oxistrano-tests-{os.getuid()}.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        """A process has the tests of a group, one after the other."""
+
+        def _split_scope(self, nodeid):
+            return group_of(Path(nodeid.split("::")[0]))
+
+    return Groups(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -121,9 +136,8 @@ def pytest_collection_modifyitems(config, items):
     if left:
         items[:] = kept
         config.hook.pytest_deselected(items=left)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=lambda item: LONGEST.index(group_of(item)) if group_of(item) in LONGEST else len(LONGEST))
+    groups = [*LONGEST, *{group_of(item.path): None for item in items}]
+    items.sort(key=lambda item: groups.index(group_of(item.path)))
 
 
 def pytest_sessionfinish(session):
