@@ -122,7 +122,7 @@ def test_an_upgrade_that_only_adds_is_done_before_the_switch_and_nobody_notices(
     assert shop.host.magento("cron:install").returncode == 0
     before = shop.crontab()
     shop.forget_runs()
-    online.at_task("Check that it was added", f"cat {shop.spool}/* > {tmp_path}/crontab")
+    online.at_task("Check that the upgrade has succeeded", f"cat {shop.spool}/* > {tmp_path}/crontab")
     shop.switch("setup:upgrade", sleep=1, sleep_after_schema=2)
     with Watch(shop) as watch:
         result = online.deploy("v5").good()
