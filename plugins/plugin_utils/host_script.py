@@ -91,10 +91,13 @@ m=$1 e=$2 t=$3 q=$4; shift 4;
 run() {
   safe 0 "$1" || return;
   set -- "$d/$f" "$m";
-  if [ "$e" ]; then IFS= read -r e; eval "$e"; fi;
+  # Read once: the arguments come after it.
+  if [ "$e" = e ]; then IFS= read -r e; fi;
   # A shell stays: ssh would take a death by a signal for a lost connection. What does not end
-  # as a module does may be damaged: the next call brings it anew.
-  "$@" -; i=$?; [ $i -lt 2 ] || rm -f "$1"; exit $i;
+  # as a module does may be damaged: the next call brings it anew. What could not be started (126,
+  # 127: it may be gone since the look at it) has done nothing: this call does.
+  if [ "$e" ]; then ( eval "$e"; exec "$@" - ); else "$@" -; fi;
+  i=$?; [ $i -lt 2 ] || rm -f "$1"; case $i in 126|127) return;; esac; exit $i;
 };
 look() {
   f=$1 s=$2;

@@ -241,14 +241,25 @@ def test_a_truncated_program_is_replaced(info, cache, left):
     assert file.read_bytes() == PROGRAM.read_bytes()
 
 
-@pytest.mark.parametrize("left", [0, 4096], ids=["all", "all but the header"])
-def test_a_program_that_the_disk_has_damaged_is_replaced_by_the_next_call(info, cache, left):
+@pytest.mark.parametrize("environment", [None, {"PATH": "/nonexistent"}], ids=["alone", "with an environment"])
+@pytest.mark.parametrize("start", [b"#!/nonexistent\n", b""], ids=["not found", "no program"])
+def test_a_program_that_cannot_be_started_is_replaced_at_once(project, play, info, cache, start, environment):
+    """As where somebody cleans up between the look at it and its start: it has done nothing."""
+    info().good()
+    (file,) = cache.iterdir()
+    file.write_bytes(start + bytes(len(PROGRAM.read_bytes()) - len(start)))
+    task = {INFO: {"deploy_to": str(project.root.path)}} | ({"environment": environment} if environment else {})
+    assert "bringing" in play(task).good().output
+    assert file.read_bytes() == PROGRAM.read_bytes()
+
+
+def test_a_program_that_the_disk_has_damaged_is_replaced_by_the_next_call(info, cache):
     info().good()
     (file,) = cache.iterdir()
     whole = file.read_bytes()
     with file.open("r+b") as damaged:
-        damaged.seek(left)
-        damaged.write(bytes(len(whole) - left))
+        damaged.seek(4096)  # all but its header
+        damaged.write(bytes(len(whole) - 4096))
     info().bad("and run it again")
     info().good()
     assert file.read_bytes() == whole
