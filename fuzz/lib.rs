@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use oxistrano_archive::{list, unpack, Limits, UnpackOptions};
+use oxistrano_archive::{Limits, UnpackOptions, list, unpack};
 use oxistrano_core::command::Output;
 use oxistrano_core::json::Value;
 use oxistrano_core::{Dir, Program};
 use oxistrano_fastcgi::{Decoder, Response};
 use oxistrano_magento::Answer;
-use rustix::fs::{memfd_create, MemfdFlags};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// Small, so that a bomb is noticed and costs no time.
 const LIMITS: Limits =
@@ -91,7 +91,7 @@ pub fn fastcgi(piece: u8, bytes: &[u8]) {
         assert_eq!(whole.end(), pieces.end());
         let (stdout, stderr) = whole.into_streams();
         assert!(stdout.len() <= LIMIT && stderr.len() <= STDERR);
-        assert_eq!((&stdout, &stderr), { (&pieces.into_streams().0, &stderr) });
+        assert_eq!(stdout, pieces.into_streams().0);
         if let Ok(response) = Response::new(stdout.clone(), &stderr) {
             assert!((100..1000).contains(&response.status) && stdout.ends_with(&response.body));
         }

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{cross, reproducible, root, Outcome};
+use crate::{Outcome, cross, reproducible, root};
 
 /// Where the programs are, one for each system that they were built for.
 const PROGRAMS: &str = "plugins/plugin_utils/programs";
@@ -35,7 +35,9 @@ pub fn build(arguments: &[String]) -> Outcome {
         } else if changed && path_for(processor).exists() {
             // It would be sent to hosts, beside plugins that are newer.
             remove(processor)?;
-            eprintln!("removed the program for {processor}, which is older: `cargo xtask build --all` makes it anew");
+            eprintln!(
+                "removed the program for {processor}, which is older: `cargo xtask build --all` makes it anew"
+            );
         }
     }
     Ok(())

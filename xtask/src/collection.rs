@@ -20,9 +20,11 @@ const GROUPS: [Group; 2] = [
         "All of them take the same deploy_to, releases_dir, shared_dir and current_dir.",
         |module| module.starts_with("release_"),
     ),
-    ("magento", "They share user, deploy_to, php and others; what one of them does not have is left out for it.", |module| {
-        !module.starts_with("release_")
-    }),
+    (
+        "magento",
+        "They share user, deploy_to, php and others; what one of them does not have is left out for it.",
+        |module| !module.starts_with("release_"),
+    ),
 ];
 
 /// `meta/runtime.yml`.

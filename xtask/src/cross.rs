@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{binaries, root, Outcome};
+use crate::{Outcome, binaries, root};
 
 /// What starts a program for aarch64 here, for `cargo test`: the emulator, in a namespace in which
 /// the programs that it starts run as well.

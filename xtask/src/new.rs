@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{root, Outcome};
+use crate::{Outcome, root};
 
 const LIST: &str = "modules/oxistrano/Cargo.toml";
 

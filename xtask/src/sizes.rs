@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{binaries, root, Outcome};
+use crate::{Outcome, binaries, root};
 
 const NOTED: &str = "xtask/sizes.txt";
 /// What it may grow without being announced, in percent.
@@ -45,11 +45,7 @@ pub fn check(arguments: &[String]) -> Outcome {
         return std::fs::write(root().join(NOTED), text)
             .map_err(|error| format!("cannot write {NOTED}: {error}"));
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(problems.join("; "))
-    }
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
 fn change(size: u64, before: u64) -> String {

@@ -70,11 +70,7 @@ fn compare(
             problems.push(format!("{name} is documented with a default and has none"));
         }
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("roles/{role}: {}", problems.join("; ")))
-    }
+    if problems.is_empty() { Ok(()) } else { Err(format!("roles/{role}: {}", problems.join("; "))) }
 }
 
 fn meaning(option: &Yaml) -> String {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::earlier::{self, Earlier, Unchanged};
 use crate::entry::Time;
 use crate::identity::Ids;
-use crate::place::{give_back, times, Owner, Place};
+use crate::place::{Owner, Place, give_back, times};
 use crate::spare::Stock;
 
 /// What one thread takes at a time.

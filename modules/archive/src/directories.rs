@@ -24,7 +24,7 @@ use crate::entry::Time;
 use crate::failures;
 use crate::identity::Ids;
 use crate::pending::Pending;
-use crate::place::{self, give_back, kind, Finally, Owner, Place};
+use crate::place::{self, Finally, Owner, Place, give_back, kind};
 use crate::remains::Remains;
 use crate::spare::{Spare, Stock};
 

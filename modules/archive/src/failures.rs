@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
-use oxistrano_core::{interrupt, Failure};
+use oxistrano_core::{Failure, interrupt};
 
 /// Longer names are cut in messages: one from a hostile header may have a megabyte.
 const SHOWN: usize = 200;

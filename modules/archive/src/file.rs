@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use oxistrano_core::{interrupt, Failure};
+use oxistrano_core::{Failure, interrupt};
 use sha2::{Digest, Sha256};
 
 use crate::failures;

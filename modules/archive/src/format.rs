@@ -9,8 +9,8 @@ use oxistrano_core::Failure;
 
 use crate::failures;
 use crate::file::ArchiveFile;
-use crate::header::{Header, BLOCK};
-use crate::{zip_reader, Limits};
+use crate::header::{BLOCK, Header};
+use crate::{Limits, zip_reader};
 
 /// What can be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Format {
             let more = match self {
                 Format::Tar | Format::Zip => return take(file).map(drop),
                 Format::TarXz => {
-                    use liblzma::stream::{Stream, CONCATENATED};
+                    use liblzma::stream::{CONCATENATED, Stream};
                     // Its streams end with a letter.
                     file.end_before_zeros()?;
                     let stream = Stream::new_stream_decoder(limits.window, CONCATENATED)?;

@@ -8,10 +8,10 @@
 
 use std::marker::PhantomData;
 
-use rustix::process::{getegid, geteuid, Gid, Uid};
+use rustix::process::{Gid, Uid, getegid, geteuid};
 use rustix::thread::{
-    capabilities, set_capabilities, set_thread_res_gid, set_thread_res_uid, CapabilitySet,
-    CapabilitySets,
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 /// User and group.

@@ -43,7 +43,7 @@ use std::io;
 use std::path::Path;
 use std::thread;
 
-use oxistrano_core::{interrupt, Dir, Failure, IoContext, Mode};
+use oxistrano_core::{Dir, Failure, IoContext, Mode, interrupt};
 
 use entry::Entry;
 use file::ArchiveFile;
@@ -56,7 +56,7 @@ use zip_reader::ZipReader;
 
 pub use earlier::{Earlier, Unchanged};
 pub use file::sha256;
-pub use format::{format_of, Format};
+pub use format::{Format, format_of};
 pub use limits::Limits;
 pub use pattern::Pattern;
 pub use spare::Spare;

@@ -3,7 +3,7 @@
 
 use crate::entry::{Entry, Time};
 use crate::header::is_id;
-use crate::sparse::{Map, MOST_PARTS};
+use crate::sparse::{MOST_PARTS, Map};
 
 /// A longer text is no path and no name, and is not copied for every entry.
 const MOST_FOR_ALL: usize = 4096;
@@ -134,11 +134,7 @@ fn text(value: &[u8]) -> Option<Vec<u8>> {
 
 /// `Some(None)` for an empty value, `None` for a wrong one.
 fn maybe<T>(value: &[u8], parse: impl Fn(&[u8]) -> Option<T>) -> Option<Option<T>> {
-    if value.is_empty() {
-        Some(None)
-    } else {
-        parse(value).map(Some)
-    }
+    if value.is_empty() { Some(None) } else { parse(value).map(Some) }
 }
 
 fn id(digits: &[u8]) -> Option<u32> {

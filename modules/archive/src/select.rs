@@ -10,12 +10,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use oxistrano_core::{users, Failure, Mode, RelPath};
+use oxistrano_core::{Failure, Mode, RelPath, users};
 
+use crate::UnpackOptions;
 use crate::entry::{Entry, Kind, Owner, Time};
 use crate::failures::{too_large, unsafe_entry};
 use crate::sparse::Map;
-use crate::UnpackOptions;
 
 /// The kernel's `PATH_MAX`, without its NUL: what is longer cannot be named in one call.
 const LONGEST_PATH: usize = 4095;
@@ -136,7 +136,7 @@ impl<'a> Selection<'a> {
                 None => {
                     return Err(
                         self.refuse(name, "it is a link to what strip_components takes away")
-                    )
+                    );
                 }
             },
             Kind::Special(what) => return Err(self.refuse(name, &format!("it is {what}"))),

@@ -3,7 +3,7 @@
 
 use oxistrano_core::Failure;
 
-use crate::header::{number, Header, BLOCK};
+use crate::header::{BLOCK, Header, number};
 use crate::stream::Stream;
 
 /// More parts than this are refused: they would have to be kept in memory.

@@ -3,9 +3,9 @@
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use oxistrano_core::{interrupt, Failure};
+use oxistrano_core::{Failure, interrupt};
 
 use crate::failures;
 use crate::limits::Ceiling;

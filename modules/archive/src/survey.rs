@@ -1,18 +1,18 @@
 //! Owns check mode: finds what writing would refuse, and writes nothing. Remembers a
 //! number for each entry instead of its path.
 
-use std::collections::hash_map::{self, RandomState};
 use std::collections::HashMap;
+use std::collections::hash_map::{self, RandomState};
 use std::hash::BuildHasher;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oxistrano_core::Failure;
 
+use crate::Sink;
 use crate::failures;
 use crate::select::{Item, ItemKind, Top};
 use crate::stream::Body;
-use crate::Sink;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Made {
@@ -115,10 +115,12 @@ impl Sink for Survey<'_> {
                         self.archive,
                         entry,
                         "it is a hard link to a directory",
-                    ))
+                    ));
                 }
                 None => {
-                    let why = format!("it is a hard link to '{target}', which is not there (excluded, or later in the archive)");
+                    let why = format!(
+                        "it is a hard link to '{target}', which is not there (excluded, or later in the archive)"
+                    );
                     return Err(failures::bad(self.archive, entry, why));
                 }
             },

@@ -1,9 +1,9 @@
 //! Owns the reading of a tar stream: which headers belong to an entry, and where it ends.
 
-use oxistrano_core::{interrupt, Failure};
+use oxistrano_core::{Failure, interrupt};
 
 use crate::entry::{Entry, Kind};
-use crate::header::{Header, BLOCK};
+use crate::header::{BLOCK, Header};
 use crate::pax::Pax;
 use crate::sparse;
 use crate::stream::{Body, Stream};

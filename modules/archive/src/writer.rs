@@ -13,14 +13,14 @@ use oxistrano_core::{Dir, Failure, IoContext};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use crate::batch::{candidate, Attributes, Problem, CREATE};
+use crate::batch::{Attributes, CREATE, Problem, candidate};
 use crate::crew::Crew;
 use crate::directories::{Directories, Wanted};
 use crate::earlier::{self, Earlier, Unchanged};
 use crate::failures;
 use crate::identity::{self, Identity};
 use crate::pending::Pending;
-use crate::place::{self, kind, Place};
+use crate::place::{self, Place, kind};
 use crate::select::{Item, ItemKind, Selection, Top};
 use crate::spare::Stock;
 use crate::sparse::Map;
@@ -404,7 +404,9 @@ impl<'a> Writer<'a> {
         let name = item.path.name();
         let missing = || {
             let shown = failures::show(target.as_os_str().as_bytes());
-            let why = format!("it is a hard link to {shown}, which is not there (excluded, or later in the archive)");
+            let why = format!(
+                "it is a hard link to {shown}, which is not there (excluded, or later in the archive)"
+            );
             failures::bad(self.archive, path.as_os_str().as_bytes(), why)
         };
         self.pending.settle()?;
@@ -420,12 +422,12 @@ impl<'a> Writer<'a> {
             return Err(failures::bad(self.archive, path.as_os_str().as_bytes(), why));
         }
         let place = self.directories.parent_of(path, &mut self.pending)?;
-        if self.directories.take(path)? {
-            if let Some(spare) = &self.stock.spare {
-                c_name(name)
-                    .and_then(|name| spare.clear(&place, &name))
-                    .map_err(|(verb, error)| self.failed(verb, item, error))?;
-            }
+        if self.directories.take(path)?
+            && let Some(spare) = &self.stock.spare
+        {
+            c_name(name)
+                .and_then(|name| spare.clear(&place, &name))
+                .map_err(|(verb, error)| self.failed(verb, item, error))?;
         }
         loop {
             match fs::linkat(&from, old, &place, name, AtFlags::empty()) {

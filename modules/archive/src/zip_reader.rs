@@ -5,17 +5,17 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use oxistrano_core::{clock, Failure};
+use oxistrano_core::{Failure, clock};
 use zip::extra_fields::ExtraField;
 use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, System, ZipReadOptions};
 
+use crate::Pattern;
 use crate::entry::{Entry, Kind, Time};
 use crate::failures;
 use crate::file::ArchiveFile;
 use crate::stream::{Body, Feed, Stream};
-use crate::Pattern;
 
 const TYPE: u32 = 0o170_000;
 const DIRECTORY: u32 = 0o040_000;

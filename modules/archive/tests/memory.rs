@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use oxistrano_archive::{unpack, UnpackOptions};
+use oxistrano_archive::{UnpackOptions, unpack};
 use oxistrano_core::Dir;
 
 /// The most memory that this process has had, in bytes.

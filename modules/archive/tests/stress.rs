@@ -9,10 +9,10 @@ use std::fs::{self, File};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{gz, zst, Raw};
-use oxistrano_archive::{unpack, UnpackOptions};
+use common::{Raw, gz, zst};
+use oxistrano_archive::{UnpackOptions, unpack};
 use oxistrano_core::Dir;
-use rustix::process::{getrlimit, setrlimit, Resource};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Longer than any of these takes, on the busiest machine.
 const HANG: Duration = Duration::from_secs(60);
@@ -64,12 +64,14 @@ fn archive(dice: &mut Dice) -> Vec<u8> {
 fn it_ends_wherever_it_fails() {
     let wanted = std::env::var("STRESS").map_or(200, |number| number.parse().unwrap());
     static DONE: AtomicUsize = AtomicUsize::new(0);
-    std::thread::spawn(|| loop {
-        let before = DONE.load(Ordering::Relaxed);
-        std::thread::sleep(HANG);
-        if before == DONE.load(Ordering::Relaxed) {
-            eprintln!("unpacking hangs after {before} archives");
-            std::process::abort();
+    std::thread::spawn(|| {
+        loop {
+            let before = DONE.load(Ordering::Relaxed);
+            std::thread::sleep(HANG);
+            if before == DONE.load(Ordering::Relaxed) {
+                eprintln!("unpacking hangs after {before} archives");
+                std::process::abort();
+            }
         }
     });
     let place = if fs::metadata("/dev/shm").is_ok() { "/dev/shm" } else { "/tmp" };

@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{kill_process_group, Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::users::{self, User};
-use crate::{interrupt, Failure};
+use crate::{Failure, interrupt};
 use capture::Capture;
 pub use detached::start_detached;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::{users, Failure, IoContext, RelPath};
+use crate::{Failure, IoContext, RelPath, users};
 
 mod attributes;
 mod change;
@@ -25,7 +25,7 @@ mod mounts;
 pub use attributes::has_attributes;
 pub use followed::{open_followed, read_followed};
 pub use handle::Handle;
-pub use info::{noun, Info};
+pub use info::{Info, noun};
 pub use mounts::{is_free_of_mounts, mounted_at};
 
 /// The most that [`Dir::read`] reads, more than any version, lock or configuration has: the file
@@ -505,7 +505,7 @@ mod tests {
             return;
         }
         use std::fs::Permissions;
-        use std::os::unix::fs::{chown, PermissionsExt};
+        use std::os::unix::fs::{PermissionsExt, chown};
         let scratch = tempfile::tempdir().unwrap();
         let theirs = scratch.path().join("theirs");
         std::fs::create_dir(&theirs).unwrap();

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use rustix::process::{getegid, geteuid, getgroups, Gid, Uid};
+use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::Failure;
@@ -60,7 +60,7 @@ impl Drop for Acting {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
     #[test]
     fn what_is_made_meanwhile_is_the_other_user_s_and_what_is_root_s_is_closed() {

@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Read};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::interrupt;

@@ -34,11 +34,11 @@ pub mod users;
 pub use dir::Dir;
 pub use failure::{Failure, IoContext};
 pub use mode::Mode;
+pub use options::{Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values};
 #[doc(hidden)]
 pub use options::{lines_of_documentation, take};
-pub use options::{Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values};
 pub use program::Program;
-pub use protocol::{refuse, Context, Diff, Documentation, Module, Outcome};
+pub use protocol::{Context, Diff, Documentation, Module, Outcome, refuse};
 pub use relpath::{AbsPath, RelPath};
 
 /// JSON values as they travel between Ansible and a module.

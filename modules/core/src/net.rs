@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{connect as begin, socket_with, sockopt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{connect as begin, socket_with, sockopt};
 
 use crate::command::Program;
 use crate::interrupt;

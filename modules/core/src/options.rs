@@ -74,11 +74,7 @@ impl Literal {
 /// These lines, or none in a program that does not show them.
 #[doc(hidden)]
 pub const fn lines_of_documentation(lines: &'static [&'static str]) -> &'static [&'static str] {
-    if cfg!(feature = "docs") {
-        lines
-    } else {
-        &[]
-    }
+    if cfg!(feature = "docs") { lines } else { &[] }
 }
 
 /// One option of a module: what `argument_spec` and the documentation say of it.

@@ -8,12 +8,12 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::convert::{convert, show};
-use crate::mask::{Mask, HIDDEN_PARAMETER};
+use crate::mask::{HIDDEN_PARAMETER, Mask};
 use crate::options::{Constraint, OptionSpec, Options, ReturnSpec, Values};
-use crate::{input, interrupt, Failure};
+use crate::{Failure, input, interrupt};
 
 /// A longer argument is not shown to its end.
 const LONGEST_SHOWN: usize = 64 << 10;

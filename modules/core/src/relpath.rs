@@ -35,7 +35,7 @@ impl RelPath {
                 Component::CurDir => {}
                 Component::ParentDir => return wrong("contains '..'"),
                 Component::RootDir | Component::Prefix(_) => {
-                    return wrong("is absolute, not relative")
+                    return wrong("is absolute, not relative");
                 }
             }
         }

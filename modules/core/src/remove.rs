@@ -9,9 +9,9 @@ use std::thread;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{getrlimit, Resource};
+use rustix::process::{Resource, getrlimit};
 
-use crate::{interrupt, Dir, Failure};
+use crate::{Dir, Failure, interrupt};
 
 /// More levels than any application has; each of them is an open directory.
 const LEVELS: usize = 128;
@@ -293,7 +293,7 @@ pub fn be_nice() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{symlink, PermissionsExt};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn a_tree_goes_and_what_its_links_point_at_stays() {

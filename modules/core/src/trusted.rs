@@ -10,8 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::fs::{fstat, open, openat, openat2, readlinkat};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, CWD};
 use rustix::io::Errno;
 
 use crate::dir::noun;
@@ -258,7 +258,7 @@ fn cannot(at: &Path, error: Errno) -> String {
 mod tests {
     use super::*;
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{chown, symlink, PermissionsExt};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(200)

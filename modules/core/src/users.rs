@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::command::Program;
 use crate::Failure;
+use crate::command::Program;
 
 /// A directory server that does not answer must not hold up a deploy.
 const LOOKUP: Duration = Duration::from_secs(10);

@@ -121,11 +121,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_accepted_is_written_so_that_it_is_accepted_again(text in "\\PC{0,40}|(unix:)?/[a-z./]{0,20}|[a-z0-9.]{1,9}:[0-9]{1,6}") {
-            if let Ok(address) = Address::new(&text) {
-                if !text.contains(['\\', '\'', '"']) && text.is_ascii() {
+            if let Ok(address) = Address::new(&text)
+                && !text.contains(['\\', '\'', '"']) && text.is_ascii() {
                     prop_assert_eq!(Address::new(&address.to_string()), Ok(address));
                 }
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a request says of itself in its first bytes, as far as they have come.
 
-use crate::request::{begins, BEGIN_REQUEST, PARAMS};
+use crate::request::{BEGIN_REQUEST, PARAMS, begins};
 
 /// Where the flags are in the record that a request begins with.
 const FLAGS: usize = 8 + 2;

@@ -5,10 +5,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::{interrupt, net, Failure};
+use oxistrano_core::{Failure, interrupt, net};
 
-use crate::connection::{exchange, tcp, unix, Trouble};
-use crate::{holds, listening, Address, Decoder, Request, Response};
+use crate::connection::{Trouble, exchange, tcp, unix};
+use crate::{Address, Decoder, Request, Response, holds, listening};
 
 /// The code of the failure when nobody listens.
 pub const UNREACHABLE: &str = "fastcgi_unreachable";

@@ -16,12 +16,12 @@ mod request;
 mod response;
 
 pub use address::Address;
-pub use beginning::{keeps_connection, param, Found};
-pub use client::{ask, peers, NO_ANSWER, TIMEOUT, UNREACHABLE};
+pub use beginning::{Found, keeps_connection, param};
+pub use client::{NO_ANSWER, TIMEOUT, UNREACHABLE, ask, peers};
 pub use connection::try_unix;
 pub use decoder::{Decoder, End, Problem};
 pub use listening::{
-    connections, has, holds, is_heard, listening, listens, Connections, Listening,
+    Connections, Listening, connections, has, holds, is_heard, listening, listens,
 };
-pub use request::{begins, refusal, Request};
+pub use request::{Request, begins, refusal};
 pub use response::Response;

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use oxistrano_core::{interrupt, net};
 use rustix::fs::fstat;
-use rustix::net::{getsockname, SocketAddrUnix};
-use rustix::process::{pidfd_getfd, pidfd_open, Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::net::{SocketAddrUnix, getsockname};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::Address;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oxistrano_core::command::Output;
-use oxistrano_core::json::{json, Value};
+use oxistrano_core::json::{Value, json};
 use oxistrano_core::mask::Mask;
 use oxistrano_core::show;
 
@@ -170,8 +170,7 @@ mod tests {
 
     #[test]
     fn an_exception_is_its_message() {
-        let refused =
-            "\nIn AbstractAdapter.php line 144:\n                                             \
+        let refused = "\nIn AbstractAdapter.php line 144:\n                                             \
              \n  SQLSTATE[HY000] [2002] Connection refused  \n                             \n\n\
              In AbstractPdo.php line 128:\n\n  other  \n\nsetup:db:status\n\n";
         assert_eq!(
@@ -182,8 +181,7 @@ mod tests {
 
     #[test]
     fn an_exception_cut_in_the_middle_of_words_is_put_together() {
-        let message =
-            "SQLSTATE[HY000] [1045] Access denied for user 'magento'@'localhost' (using pas\
+        let message = "SQLSTATE[HY000] [1045] Access denied for user 'magento'@'localhost' (using pas\
                        sword: YES), query was: SELECT 1";
         let (first, second) = message.split_at(75);
         let text =

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use oxistrano_core::json::{self, json, Map, Value};
+use oxistrano_core::json::{self, Map, Value, json};
 use oxistrano_core::remove::remove_tree;
 use oxistrano_core::{Dir, Failure};
 

@@ -12,7 +12,7 @@ use oxistrano_core::mask::Mask;
 use oxistrano_core::users::{self, User};
 use oxistrano_core::{AbsPath, Failure, FromValue, Kind, Literal, OptionSpec, Values};
 
-use crate::{configuration, script, Answer};
+use crate::{Answer, configuration, script};
 
 /// The words of the PHP command.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
-use oxistrano_core::json::{self, json, Value};
-use oxistrano_core::{clock, users, AbsPath, Dir, Failure, RelPath};
+use oxistrano_core::json::{self, Value, json};
+use oxistrano_core::{AbsPath, Dir, Failure, RelPath, clock, users};
 
 use crate::owned::write_owned;
 
@@ -453,7 +453,7 @@ fn raise_in(var: &Dir, note: &[u8]) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{symlink, MetadataExt};
+    use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
 
     use oxistrano_core::users;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::fchown;
 use std::path::Path;
 
-use oxistrano_core::{users, Dir, Failure, IoContext};
+use oxistrano_core::{Dir, Failure, IoContext, users};
 
 /// Makes a file in one step, in the place of another if `replace` says so; `false` if the
 /// name is taken. What root makes belongs to the owner of the directory, before it has its

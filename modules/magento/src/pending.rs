@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oxistrano_core::json::{self, Map, Value};
 
-use crate::{script, Magento};
+use crate::{Magento, script};
 
 /// What the line with the facts begins with.
 const MARK: &str = "OXISTRANO ";

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::{interrupt, AbsPath, Dir, Failure};
-use rustix::fs::{flock, FlockOperation};
+use oxistrano_core::{AbsPath, Dir, Failure, interrupt};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 /// The state directory of a deploy root.

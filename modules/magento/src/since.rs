@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use oxistrano_core::json::{json, Map, Value};
+use oxistrano_core::json::{Map, Value, json};
 
 use crate::pending::told;
-use crate::{script, Magento};
+use crate::{Magento, script};
 
 /// What has happened since.
 #[derive(Debug, Default, PartialEq, Eq)]

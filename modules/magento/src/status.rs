@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use oxistrano_core::json::{json, Value};
 use oxistrano_core::Failure;
+use oxistrano_core::json::{Value, json};
 
 use crate::{Answer, Magento};
 

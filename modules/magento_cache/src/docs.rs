@@ -31,11 +31,36 @@ pub const DOCUMENTATION: Documentation = Documentation {
     types: [config]
 ",
     returns: &[
-        ReturnSpec { name: "live", kind: "str", doc: "The directory that O(live) leads to; null without one.", returned: "with O(state=prefixed)" },
-        ReturnSpec { name: "prefix", kind: "str", doc: "The prefix as it was set.", returned: "with O(state=prefixed)" },
-        ReturnSpec { name: "carried", kind: "bool", doc: "Whether changes of the live release's C(env.php) went into the shared one.", returned: "with O(state=prefixed)" },
-        ReturnSpec { name: "types", kind: "list", doc: "The cache types, as Magento names them.", returned: "success" },
-        ReturnSpec { name: "answer", kind: "dict", doc: "rc, stdout, stderr and seconds of the command.", returned: "when it ran" },
+        ReturnSpec {
+            name: "live",
+            kind: "str",
+            doc: "The directory that O(live) leads to; null without one.",
+            returned: "with O(state=prefixed)",
+        },
+        ReturnSpec {
+            name: "prefix",
+            kind: "str",
+            doc: "The prefix as it was set.",
+            returned: "with O(state=prefixed)",
+        },
+        ReturnSpec {
+            name: "carried",
+            kind: "bool",
+            doc: "Whether changes of the live release's C(env.php) went into the shared one.",
+            returned: "with O(state=prefixed)",
+        },
+        ReturnSpec {
+            name: "types",
+            kind: "list",
+            doc: "The cache types, as Magento names them.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "answer",
+            kind: "dict",
+            doc: "rc, stdout, stderr and seconds of the command.",
+            returned: "when it ran",
+        },
     ],
     diff_mode: "none",
     action_plugin: true,

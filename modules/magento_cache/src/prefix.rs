@@ -6,11 +6,11 @@
 
 use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::{fchown, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 
 use oxistrano_core::dir::Info;
-use oxistrano_core::{users, AbsPath, Dir, Failure, IoContext};
+use oxistrano_core::{AbsPath, Dir, Failure, IoContext, users};
 use oxistrano_magento::owned::write_owned;
 
 const DIRECTORIES: [&str; 2] = ["app", "etc"];
@@ -71,7 +71,7 @@ pub fn set(path: &AbsPath, prefix: &str, keep: bool, check_mode: bool) -> Result
         }
         (None, Ok(None)) => {
             return Err(failed(format!("there is no {DIRECTORY}/{NAME}"))
-                .remedy("name app/etc/env.php in ansistrano_shared_files"))
+                .remedy("name app/etc/env.php in ansistrano_shared_files"));
         }
         (None, Err(failure)) => return Err(failure),
     };
@@ -143,11 +143,11 @@ pub fn carry(
         Ok((
             false,
             Some(format!(
-            "{} is a file of its own and not what is in {}, but {why}; bring over by hand what the \
+                "{} is a file of its own and not what is in {}, but {why}; bring over by hand what the \
              next release needs of it",
-            dir.at(NAME).display(),
-            shared.display(),
-        )),
+                dir.at(NAME).display(),
+                shared.display(),
+            )),
         ))
     };
     let known = format!("'id_prefix' => '{prefix}'");

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::json::Value;
-use oxistrano_core::{interrupt, net, show, Failure, FromValue, Kind, OptionSpec};
+use oxistrano_core::{Failure, FromValue, Kind, OptionSpec, interrupt, net, show};
 use rustix::event::PollFlags;
 
 /// An answer is a line, not longer than this; the rest is of no interest.

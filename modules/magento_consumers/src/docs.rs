@@ -35,9 +35,24 @@ pub const DOCUMENTATION: Documentation = Documentation {
     user: www-data
 ",
     returns: &[
-        ReturnSpec { name: "consumers", kind: "list", doc: "Those that were held, ended or released: command line and number of the process.", returned: "success" },
-        ReturnSpec { name: "left", kind: "list", doc: "Those that were not, because they worked on a message at the end of O(wait), or it could not be told.", returned: "O(state=held) and O(state=restarted)" },
-        ReturnSpec { name: "poison_pill", kind: "bool", doc: "Whether C(queue:consumers:restart) was run.", returned: "O(state=held) and O(state=restarted)" },
+        ReturnSpec {
+            name: "consumers",
+            kind: "list",
+            doc: "Those that were held, ended or released: command line and number of the process.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "left",
+            kind: "list",
+            doc: "Those that were not, because they worked on a message at the end of O(wait), or it could not be told.",
+            returned: "O(state=held) and O(state=restarted)",
+        },
+        ReturnSpec {
+            name: "poison_pill",
+            kind: "bool",
+            doc: "Whether C(queue:consumers:restart) was run.",
+            returned: "O(state=held) and O(state=restarted)",
+        },
     ],
     diff_mode: "none",
     action_plugin: true,

@@ -13,12 +13,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::{
-    interrupt, users, Context, Documentation, Failure, Literal, Module, Outcome, RelPath,
+    Context, Documentation, Failure, Literal, Module, Outcome, RelPath, interrupt, users,
 };
-use oxistrano_magento::processes::{named, running, Job, Task};
-use oxistrano_magento::{magento_options, Answer, Place};
+use oxistrano_magento::processes::{Job, Task, named, running};
+use oxistrano_magento::{Answer, Place, magento_options};
 use rustix::process::Signal;
-use rustix::time::{clock_gettime, ClockId};
+use rustix::time::{ClockId, clock_gettime};
 
 use idle::Seen;
 
@@ -252,9 +252,12 @@ fn poison(options: &Options) -> Result<(bool, Option<String>), Failure> {
             failure.to_string()
         }
     };
-    Ok((false, Some(format!(
-        "`bin/magento {COMMAND}` failed ({reason}), so consumers on hosts that are not in this play go on with the code they have loaded",
-    ))))
+    Ok((
+        false,
+        Some(format!(
+            "`bin/magento {COMMAND}` failed ({reason}), so consumers on hosts that are not in this play go on with the code they have loaded",
+        )),
+    ))
 }
 
 /// Before Magento 2.4 there was no such command.

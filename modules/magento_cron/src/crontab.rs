@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use oxistrano_core::command::Program;
 use oxistrano_core::users::User;
-use oxistrano_core::{show, Failure};
+use oxistrano_core::{Failure, show};
 use oxistrano_magento::Place;
 use sha2::{Digest, Sha256};
 
@@ -125,7 +125,7 @@ impl Crontab {
             Ok(output) => output,
             // Without the program there are no jobs.
             Err(failure) if failure.is_missing_program() => {
-                return Ok(Self { user, text: String::new() })
+                return Ok(Self { user, text: String::new() });
             }
             Err(failure) => return Err(failure),
         };
@@ -195,13 +195,13 @@ impl Crontab {
             if running.starts_with(START) {
                 part = Some((lines.len(), None));
             }
-            if running.starts_with(END) {
-                if let Some((start, Some(root))) = part.take() {
-                    let digest = digest(&root);
-                    lines[start] = format!("{START} {digest}\n");
-                    lines.push(format!("{END} {digest}{end}"));
-                    continue;
-                }
+            if running.starts_with(END)
+                && let Some((start, Some(root))) = part.take()
+            {
+                let digest = digest(&root);
+                lines[start] = format!("{START} {digest}\n");
+                lines.push(format!("{END} {digest}{end}"));
+                continue;
             }
             let is_comment = running.trim_ascii_start().starts_with('#');
             // Between its marks all is Magento's: update/cron.php, and jobs that modules have put there.
@@ -211,10 +211,10 @@ impl Crontab {
                 Some(root) => {
                     let changed = change(running, &root);
                     let now = root_in(place, changed.strip_prefix(HELD).unwrap_or(&changed));
-                    if let (Some((_, of_part)), Some(Root::Release(now))) = (&mut part, now) {
-                        if root != Root::Release(now.clone()) {
-                            *of_part = Some(now);
-                        }
+                    if let (Some((_, of_part)), Some(Root::Release(now))) = (&mut part, now)
+                        && root != Root::Release(now.clone())
+                    {
+                        *of_part = Some(now);
                     }
                     jobs.push(show::text(readable(running).trim_end(), SHOWN));
                     lines.push(changed + end);
@@ -267,9 +267,10 @@ mod tests {
         let before = of_magento("/srv/shop/releases/1");
         let held = crontab(&before).held(&place());
         assert_eq!(held.jobs.len(), 1);
-        assert!(held
-            .text
-            .contains("\n#oxistrano-held# * * * * * /usr/bin/php8.2 /srv/shop/releases/1/"));
+        assert!(
+            held.text
+                .contains("\n#oxistrano-held# * * * * * /usr/bin/php8.2 /srv/shop/releases/1/")
+        );
         assert_eq!(crontab(&held.text).held(&place()).text, held.text, "twice");
         let back = crontab(&held.text).running(&place(), None);
         assert_eq!(back.text, before);

@@ -13,7 +13,9 @@ pub const DOCUMENTATION: Documentation = Documentation {
          (measured on 2.4.7). O(state=running) points these lines at the release in O(path), with the \
          comments around them, so that C(cron:remove) of that release finds them.",
     ],
-    notes: &["Lines that name neither the releases nor the current directory of O(deploy_to) are left alone."],
+    notes: &[
+        "Lines that name neither the releases nor the current directory of O(deploy_to) are left alone.",
+    ],
     see_also: &["magento_upgrade"],
     examples: r"
 - name: Hold the cron jobs back
@@ -30,8 +32,18 @@ pub const DOCUMENTATION: Documentation = Documentation {
     state: running
 ",
     returns: &[
-        ReturnSpec { name: "jobs", kind: "list", doc: "The lines of the shop, as they were.", returned: "success" },
-        ReturnSpec { name: "left", kind: "list", doc: "What was still running at the end of O(wait).", returned: "O(state=held)" },
+        ReturnSpec {
+            name: "jobs",
+            kind: "list",
+            doc: "The lines of the shop, as they were.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "left",
+            kind: "list",
+            doc: "What was still running at the end of O(wait).",
+            returned: "O(state=held)",
+        },
     ],
     diff_mode: "full",
     action_plugin: true,

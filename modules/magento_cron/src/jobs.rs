@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::{interrupt, Failure};
-use oxistrano_magento::processes::{named, running, Task};
+use oxistrano_core::{Failure, interrupt};
+use oxistrano_magento::processes::{Task, named, running};
 use rustix::process::Signal;
 
 /// Asks the queue consumers to end.

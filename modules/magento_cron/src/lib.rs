@@ -16,7 +16,7 @@ use oxistrano_core::{
     AbsPath, Context, Diff, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
 
-use crontab::{readable, Crontab};
+use crontab::{Crontab, readable};
 use oxistrano_magento::Place;
 
 oxistrano_core::choices! {

@@ -32,11 +32,36 @@ pub const DOCUMENTATION: Documentation = Documentation {
     state: lowered
 ",
     returns: &[
-        ReturnSpec { name: "is_on", kind: "bool", doc: "Whether running code finds a flag in every place.", returned: "success" },
-        ReturnSpec { name: "was_on", kind: "bool", doc: "Whether somebody else had closed the shop before.", returned: "success" },
-        ReturnSpec { name: "was_ours", kind: "bool", doc: "Whether this module had closed it before, and not opened it again: a deploy that did not come to its end.", returned: "success" },
-        ReturnSpec { name: "roots", kind: "list", doc: "O(paths) without links (V(releases/1) for V(current)), to name the same code after a switch.", returned: "success" },
-        ReturnSpec { name: "flags", kind: "list", doc: "For each place: path, flag (down, ours, foreign), since.", returned: "success" },
+        ReturnSpec {
+            name: "is_on",
+            kind: "bool",
+            doc: "Whether running code finds a flag in every place.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "was_on",
+            kind: "bool",
+            doc: "Whether somebody else had closed the shop before.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "was_ours",
+            kind: "bool",
+            doc: "Whether this module had closed it before, and not opened it again: a deploy that did not come to its end.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "roots",
+            kind: "list",
+            doc: "O(paths) without links (V(releases/1) for V(current)), to name the same code after a switch.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "flags",
+            kind: "list",
+            doc: "For each place: path, flag (down, ours, foreign), since.",
+            returned: "success",
+        },
     ],
     diff_mode: "full",
     action_plugin: true,

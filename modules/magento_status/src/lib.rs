@@ -9,12 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use oxistrano_core::{
-    json::Value, AbsPath, Context, Documentation, Failure, Literal, Module, Outcome,
+    AbsPath, Context, Documentation, Failure, Literal, Module, Outcome, json::Value,
 };
 use oxistrano_magento::online::Pair;
 use oxistrano_magento::pending::Pending;
 use oxistrano_magento::since::{Code, Since};
-use oxistrano_magento::{magento_options, running, status, Magento};
+use oxistrano_magento::{Magento, magento_options, running, status};
 
 magento_options! {
     /// The options of `magento_status`.

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use oxistrano_core::command::start_detached;
 use oxistrano_core::json::{self, Map, Value};
-use oxistrano_core::{clock, AbsPath, Dir, Failure, IoContext, RelPath};
+use oxistrano_core::{AbsPath, Dir, Failure, IoContext, RelPath, clock};
 use oxistrano_magento::running::{self, PREFIX, STATE, SUFFIX};
-use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{FlockOperation, flock};
 
 /// Begins an upgrade with these arguments and returns the name by which [`result`] knows it.
 /// Waits for the end of one that an earlier deploy has begun.

@@ -11,13 +11,13 @@ mod log;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::json::{json, Map, Value};
+use oxistrano_core::json::{Map, Value, json};
 use oxistrano_core::{
-    show, AbsPath, Context, Dir, Documentation, Failure, Literal, Module, Outcome, RelPath,
+    AbsPath, Context, Dir, Documentation, Failure, Literal, Module, Outcome, RelPath, show,
 };
 use oxistrano_magento::maintenance::{Flag, Places};
 use oxistrano_magento::running::{self, Held};
-use oxistrano_magento::{magento_options, Answer, Magento};
+use oxistrano_magento::{Answer, Magento, magento_options};
 
 use log::Log;
 

@@ -40,10 +40,10 @@ impl Log {
 
     /// Names the command whose output follows.
     pub fn heading(&mut self, command: &str) {
-        if let Some((file, path)) = &mut self.file {
-            if let Err(error) = writeln!(file, "# bin/magento {command}") {
-                self.warning = Some(format!("the output is not all in {path}: {error}"));
-            }
+        if let Some((file, path)) = &mut self.file
+            && let Err(error) = writeln!(file, "# bin/magento {command}")
+        {
+            self.warning = Some(format!("the output is not all in {path}: {error}"));
         }
     }
 

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use oxistrano_core::{refuse, Failure, Program};
+use oxistrano_core::{Failure, Program, refuse};
 
 /// The modules, by name.
 pub const MODULES: &[Program] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));

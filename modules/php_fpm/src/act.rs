@@ -5,16 +5,16 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use oxistrano_core::command::Program;
 use oxistrano_core::Failure;
+use oxistrano_core::command::Program;
 
+use crate::Method;
 use crate::deadline::Deadline;
 use crate::hold;
 use crate::master::{Found, Master};
 use crate::php::{Answer, Opcache, Php};
-use crate::pool::{past, Pool};
+use crate::pool::{Pool, past};
 use crate::prove;
-use crate::Method;
 
 /// For `php-fpm -t`.
 const TEST: Duration = Duration::from_secs(20);
@@ -47,13 +47,13 @@ fn reset(pool: &Pool, php: &Php, before: &Answer) -> Result<(), Failure> {
             return Err(failed()
                 .cause("opcache is switched off in this pool")
                 .remedy("there is no old code in it; leave the task out")
-                .state(NOTHING))
+                .state(NOTHING));
         }
         Opcache::Absent => {
             return Err(failed()
                 .cause("the extension opcache is not loaded in this pool")
                 .remedy("there is no old code in it; leave the task out")
-                .state(NOTHING))
+                .state(NOTHING));
         }
     }
     let restarts = "/statistics/manual_restarts";

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use oxistrano_core::{interrupt, trusted};
-use rustix::fs::{open, Dir, Mode, OFlags};
+use rustix::fs::{Dir, Mode, OFlags, open};
 
 /// A configuration is a few kilobytes; more is something else.
 const LARGEST: u64 = 1 << 20;

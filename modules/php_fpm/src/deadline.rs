@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::{interrupt, Failure};
+use oxistrano_core::{Failure, interrupt};
 
 /// When the module has to have ended.
 #[derive(Debug, Clone, Copy)]

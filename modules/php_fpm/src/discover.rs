@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use oxistrano_core::Failure;
-use oxistrano_fastcgi::{holds, listening, listens, Address};
+use oxistrano_fastcgi::{Address, holds, listening, listens};
 
 use crate::master::{Found, Master};
 

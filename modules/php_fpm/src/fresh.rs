@@ -11,11 +11,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use oxistrano_core::json::{json, Value};
+use oxistrano_core::json::{Value, json};
 use oxistrano_core::{AbsPath, Failure, IoContext, RelPath};
 
-use crate::php::{in_json, Answer, Php};
 use crate::Method;
+use crate::php::{Answer, Php, in_json};
 
 /// What helps against a full cache.
 pub const ADVICE: &str = "Raise opcache.memory_consumption and opcache.max_accelerated_files, or \

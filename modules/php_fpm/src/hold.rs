@@ -12,15 +12,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::dir::Info;
-use oxistrano_core::{interrupt, net, Context, Diff, Failure, IoContext, Outcome};
-use oxistrano_fastcgi::{connections, has, listening, try_unix, Address};
+use oxistrano_core::{Context, Diff, Failure, IoContext, Outcome, interrupt, net};
+use oxistrano_fastcgi::{Address, connections, has, listening, try_unix};
 use rustix::event::PollFlags;
-use rustix::net::{getpeername, SocketAddrUnix};
+use rustix::net::{SocketAddrUnix, getpeername};
 
 use crate::act;
 use crate::pool::Pool;
 
-pub use holder::{job, Limits};
+pub use holder::{Limits, job};
 pub use place::door;
 use place::{Place, Seen};
 
@@ -169,13 +169,13 @@ pub fn pause(pool: &Pool) -> Result<Option<Pause>, Failure> {
 fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
     let master = act::the_master(pool, "hold the requests of")?;
     let socket = place.dir.lookup(&place.known)?;
-    if let (Some(owner), Some(socket)) = (&place.owner, &socket) {
-        if (socket.uid(), socket.gid()) != (owner.uid, owner.gid) {
-            return Err(cannot("not_holdable", format!(
+    if let (Some(owner), Some(socket)) = (&place.owner, &socket)
+        && (socket.uid(), socket.gid()) != (owner.uid, owner.gid)
+    {
+        return Err(cannot("not_holdable", format!(
                 "'{}' belongs to user id {} (group {}), who cannot make a socket of user id {} (group {})",
                 place.dir.path().display(), owner.uid, owner.gid, socket.uid(), socket.gid(),
             )).remedy(ELSEWHERE));
-        }
     }
     if !place.is_short() {
         return Err(cannot("not_holdable", "the path of its socket is too long for a second name")

@@ -367,8 +367,7 @@ impl Plan {
             Ok(described(Outcome::new(false), pool).msg(why).value("fits", true))
         };
         if live.as_ref().is_some_and(|live| live.directory) {
-            let why =
-                "current is a directory: its files are what is served, not the release's, and \
+            let why = "current is a directory: its files are what is served, not the release's, and \
                        they cannot be compiled before they are replaced";
             return unchanged(pool, why);
         }

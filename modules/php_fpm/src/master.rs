@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::hold;
 use oxistrano_core::process::{self, Process};
-use oxistrano_core::{interrupt, trusted, users, Failure};
-use oxistrano_fastcgi::{has, holds, listening, listens, peers, Address};
+use oxistrano_core::{Failure, interrupt, trusted, users};
+use oxistrano_fastcgi::{Address, has, holds, listening, listens, peers};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -170,10 +170,10 @@ impl Master {
         let here: Vec<_> = listening().into_iter().filter(|one| one.address == *address).collect();
         // Who has made it and has it still needs not be looked for among all processes.
         for pid in &peers {
-            if here.iter().any(|one| has(*pid, one.inode) && listens(*pid, one)) {
-                if let Some(Ok(master)) = Self::of(*pid) {
-                    return Ok(Found::Master(Box::new(master)));
-                }
+            if here.iter().any(|one| has(*pid, one.inode) && listens(*pid, one))
+                && let Some(Ok(master)) = Self::of(*pid)
+            {
+                return Ok(Found::Master(Box::new(master)));
             }
         }
         // Who made the socket is asked of it, and may be gone: php-fpm that makes a daemon of
@@ -189,7 +189,7 @@ impl Master {
             };
             match Self::of(*pid) {
                 Some(Ok(master)) if its.peek().is_none() || its.any(is_there) => {
-                    return Ok(Found::Master(Box::new(master)))
+                    return Ok(Found::Master(Box::new(master)));
                 }
                 Some(Err(one)) if doubtful.is_none() || one.is_roots => doubtful = Some(one),
                 _ => {}
@@ -244,10 +244,10 @@ impl Master {
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
             let stat = pid.and_then(|pid| Process::open(pid).ok()?.read("stat").ok());
-            if let (Some(pid), Some(stat)) = (pid, stat) {
-                if process::parent(&stat) == Some(self.pid()) {
-                    workers.push(pid);
-                }
+            if let (Some(pid), Some(stat)) = (pid, stat)
+                && process::parent(&stat) == Some(self.pid())
+            {
+                workers.push(pid);
             }
         }
         workers

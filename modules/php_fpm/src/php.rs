@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use oxistrano_core::json::{self, json, Value};
+use oxistrano_core::json::{self, Value, json};
 use oxistrano_core::{AbsPath, Failure};
-use oxistrano_fastcgi::{ask, Address, Request, Response};
+use oxistrano_fastcgi::{Address, Request, Response, ask};
 
 use crate::deadline::Deadline;
 use crate::script::{Place, Script};

@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use oxistrano_core::{AbsPath, Failure};
-use oxistrano_fastcgi::{ask, connections, Address, Connections};
+use oxistrano_fastcgi::{Address, Connections, ask, connections};
 
 use crate::config::{self, Config, PoolConfig};
 use crate::deadline::Deadline;
 use crate::hold;
 use crate::master::{Found, Master};
-use crate::php::{params, Answer, Php};
+use crate::php::{Answer, Php, params};
 
 /// A pool.
 #[derive(Debug)]

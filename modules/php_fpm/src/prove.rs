@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oxistrano_core::command::Program;
-use oxistrano_core::{trusted, Failure};
-use rustix::fs::{fstat, open, Mode, OFlags};
+use oxistrano_core::{Failure, trusted};
+use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
 use crate::deadline::Deadline;
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_configuration_that_others_can_exchange_is_not_used() {
         use std::fs::{self, Permissions};
-        use std::os::unix::fs::{symlink, PermissionsExt};
+        use std::os::unix::fs::{PermissionsExt, symlink};
         let scratch = tempfile::tempdir().unwrap();
         let (at, link) = (scratch.path().join("fpm.conf"), scratch.path().join("link"));
         fs::write(&at, "").unwrap();

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use oxistrano_core::json::{json, Map, Value};
+use oxistrano_core::json::{Map, Value, json};
 use oxistrano_core::{Failure, RelPath};
-use oxistrano_fastcgi::{ask, Address};
+use oxistrano_fastcgi::{Address, ask};
 
 use crate::deadline::Deadline;
 use crate::php::params;

@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{openat, unlinkat, AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
-use oxistrano_core::{users, AbsPath, Dir, Failure, IoContext};
+use oxistrano_core::{AbsPath, Dir, Failure, IoContext, users};
 
 const SOURCE: &str = include_str!("ask.php");
 const PREFIX: &str = ".oxistrano-php-fpm.";

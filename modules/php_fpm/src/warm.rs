@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use oxistrano_core::json::{json, Value};
+use oxistrano_core::json::{Value, json};
 use oxistrano_core::{Failure, RelPath};
 
 use crate::deadline::Deadline;
-use crate::php::{in_json, Answer, Php};
+use crate::php::{Answer, Php, in_json};
 
 /// Scripts in one request, and seconds that it may take: a pool may have one worker only.
 const BATCH: usize = 400;

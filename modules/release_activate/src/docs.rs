@@ -23,9 +23,24 @@ pub const DOCUMENTATION: Documentation = Documentation {
     version: 20260824101500Z
 ",
     returns: &[
-        ReturnSpec { name: "version", kind: "str", doc: "The release that is live.", returned: "success" },
-        ReturnSpec { name: "previous", kind: "str", doc: "The release that was live before.", returned: "success" },
-        ReturnSpec { name: "current_path", kind: "str", doc: "What leads to it.", returned: "success" },
+        ReturnSpec {
+            name: "version",
+            kind: "str",
+            doc: "The release that is live.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "previous",
+            kind: "str",
+            doc: "The release that was live before.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "current_path",
+            kind: "str",
+            doc: "What leads to it.",
+            returned: "success",
+        },
     ],
     diff_mode: "full",
     action_plugin: true,

@@ -6,7 +6,7 @@
 mod docs;
 
 use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
-use oxistrano_releases::{release_options, shared_links, switch, trash, Root, Version, Via};
+use oxistrano_releases::{Root, Version, Via, release_options, shared_links, switch, trash};
 
 release_options! {
     /// The options of `release_activate`.

@@ -14,9 +14,9 @@ use oxistrano_core::{
     RelPath,
 };
 use oxistrano_releases::{
-    release_options, shared_links, trash, Placement, Root, Staging, Version, STAGING_NAME,
+    Placement, Root, STAGING_NAME, Staging, Version, release_options, shared_links, trash,
 };
-use oxistrano_tree::{copy_tree, CopyOptions, Method};
+use oxistrano_tree::{CopyOptions, Method, copy_tree};
 
 oxistrano_core::choices! {
     /// How a file gets from there to here.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oxistrano_core::{command, users, Dir, Failure, RelPath};
+use oxistrano_core::{Dir, Failure, RelPath, command, users};
 
 /// Long enough for a repository of a million files on a slow disk.
 const TIMEOUT: Duration = Duration::from_secs(600);

@@ -4,8 +4,10 @@ use oxistrano_core::{Documentation, ReturnSpec};
 
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Tell what is deployed, since when and by whom",
-    description: &["Returns the live release, where a rollback would go, every release with its state, \
-                    the lock and the history of a deploy root. Changes nothing."],
+    description: &[
+        "Returns the live release, where a rollback would go, every release with its state, \
+                    the lock and the history of a deploy root. Changes nothing.",
+    ],
     notes: &[],
     see_also: &["release_setup", "release_rollback"],
     examples: r"
@@ -19,9 +21,24 @@ pub const DOCUMENTATION: Documentation = Documentation {
     msg: '{{ shop.active }}, and before it {{ shop.previous }}'
 ",
     returns: &[
-        ReturnSpec { name: "active", kind: "str", doc: "The live release, or null.", returned: "success" },
-        ReturnSpec { name: "previous", kind: "str", doc: "Where a rollback would go, or null.", returned: "success" },
-        ReturnSpec { name: "current_via", kind: "str", doc: "V(symlink) or V(rsync).", returned: "success" },
+        ReturnSpec {
+            name: "active",
+            kind: "str",
+            doc: "The live release, or null.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "previous",
+            kind: "str",
+            doc: "Where a rollback would go, or null.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "current_via",
+            kind: "str",
+            doc: "V(symlink) or V(rsync).",
+            returned: "success",
+        },
         ReturnSpec {
             name: "releases",
             kind: "list",
@@ -50,7 +67,12 @@ pub const DOCUMENTATION: Documentation = Documentation {
                   that was made from), removed (whether it was deleted). Times are UTC.",
             returned: "success",
         },
-        ReturnSpec { name: "lock", kind: "dict", doc: "Who deploys: kind, version, since, user, deployer; or null.", returned: "success" },
+        ReturnSpec {
+            name: "lock",
+            kind: "dict",
+            doc: "Who deploys: kind, version, since, user, deployer; or null.",
+            returned: "success",
+        },
         ReturnSpec {
             name: "disk",
             kind: "dict",
@@ -58,8 +80,18 @@ pub const DOCUMENTATION: Documentation = Documentation {
                   inodes_available (0 where it has no such number); or null.",
             returned: "success",
         },
-        ReturnSpec { name: "releases_path", kind: "str", doc: "The directory of the releases.", returned: "success" },
-        ReturnSpec { name: "current_path", kind: "str", doc: "What leads to the active release.", returned: "success" },
+        ReturnSpec {
+            name: "releases_path",
+            kind: "str",
+            doc: "The directory of the releases.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "current_path",
+            kind: "str",
+            doc: "What leads to the active release.",
+            returned: "success",
+        },
     ],
     diff_mode: "none",
     action_plugin: true,

@@ -4,9 +4,9 @@
 
 mod docs;
 
-use oxistrano_core::json::{json, Value};
+use oxistrano_core::json::{Value, json};
 use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome};
-use oxistrano_releases::{release_options, spare, Root};
+use oxistrano_releases::{Root, release_options, spare};
 
 release_options! {
     /// The options of `release_info`.

@@ -25,7 +25,12 @@ pub const DOCUMENTATION: Documentation = Documentation {
     shared_files:
       - app/etc/env.php
 ",
-    returns: &[ReturnSpec { name: "linked", kind: "list", doc: "The paths whose links were made or changed.", returned: "success" }],
+    returns: &[ReturnSpec {
+        name: "linked",
+        kind: "list",
+        doc: "The paths whose links were made or changed.",
+        returned: "success",
+    }],
     diff_mode: "full",
     action_plugin: true,
 };

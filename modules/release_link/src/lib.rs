@@ -10,7 +10,7 @@ use oxistrano_core::{
     Context, Diff, Dir, Documentation, Failure, Literal, Module, Outcome, RelPath,
 };
 use oxistrano_releases::switch::FILTER;
-use oxistrano_releases::{durable, links, release_options, shared_links, Root, Version, Via};
+use oxistrano_releases::{Root, Version, Via, durable, links, release_options, shared_links};
 
 release_options! {
     /// The options of `release_link`.
@@ -96,11 +96,7 @@ impl Module for ReleaseLink {
 }
 
 fn verb(context: &Context) -> &'static str {
-    if context.check_mode {
-        "would be linked"
-    } else {
-        "linked"
-    }
+    if context.check_mode { "would be linked" } else { "linked" }
 }
 
 /// In check mode the release has not been made; otherwise it is an error.

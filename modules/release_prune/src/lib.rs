@@ -9,7 +9,7 @@ mod docs;
 use oxistrano_core::json::json;
 use oxistrano_core::{Context, Diff, Dir, Documentation, Failure, Literal, Module, Outcome};
 use oxistrano_releases::{
-    release_options, spare, trash, EventKind, Release, Releases, Root, State, Version,
+    EventKind, Release, Releases, Root, State, Version, release_options, spare, trash,
 };
 
 release_options! {

@@ -8,8 +8,8 @@ mod docs;
 
 use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
 use oxistrano_releases::{
-    release_options, shared_links, switch, trash, EventKind, Lock, LockKind, Release, Releases,
-    Root, State, Version, Via, REVISION,
+    EventKind, Lock, LockKind, REVISION, Release, Releases, Root, State, Version, Via,
+    release_options, shared_links, switch, trash,
 };
 
 oxistrano_core::choices! {

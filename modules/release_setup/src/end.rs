@@ -1,10 +1,10 @@
 //! `state=finished`, `failed` and `unlocked`: closes a deploy.
 
 use oxistrano_core::json::json;
-use oxistrano_core::{clock, remove, Context, Diff, Failure, Outcome};
+use oxistrano_core::{Context, Diff, Failure, Outcome, clock, remove};
 use oxistrano_releases::{
-    replaced, spare, switch, trash, EventKind, Lock, LockKind, Outcome as Ending, Release, Root,
-    State, Version, STAGING_NAME,
+    EventKind, Lock, LockKind, Outcome as Ending, Release, Root, STAGING_NAME, State, Version,
+    replaced, spare, switch, trash,
 };
 
 use crate::Options;

@@ -9,7 +9,7 @@ mod end;
 mod start;
 
 use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
-use oxistrano_releases::{release_options, Version};
+use oxistrano_releases::{Version, release_options};
 
 oxistrano_core::choices! {
     /// The moment of a deploy.

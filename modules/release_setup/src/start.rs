@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use oxistrano_core::{
-    clock, remove, users, Context, Diff, Dir, Failure, IoContext, Outcome, RelPath,
+    Context, Diff, Dir, Failure, IoContext, Outcome, RelPath, clock, remove, users,
 };
 use oxistrano_releases::{
-    replaced, shared_links, spare, switch, trash, EventKind, Layout, Lock, LockKind, Release, Root,
-    State, Version, STAGING_NAME,
+    EventKind, Layout, Lock, LockKind, Release, Root, STAGING_NAME, State, Version, replaced,
+    shared_links, spare, switch, trash,
 };
 
 use crate::Options;
@@ -158,11 +158,7 @@ fn require_free(options: &Options, root: &Root) -> Result<(), Failure> {
         Err(failure) => {
             let since = root.lock().ok().flatten().map(|lock| lock.since);
             let taking_over = options.take_over.is_some() && options.take_over == since;
-            if taking_over {
-                Ok(())
-            } else {
-                Err(failure)
-            }
+            if taking_over { Ok(()) } else { Err(failure) }
         }
         Ok(_) => Ok(()),
     }

@@ -54,10 +54,10 @@ pub fn find<'a>(
         None => &Root::open(options.layout())?,
     };
     let kept = Artifacts::open(root)?;
-    if kept.whole(artifact)?.is_none() {
-        if let Some(offset) = artifact.offset {
-            kept.receive(artifact, offset, &mut *oxistrano_core::input::lock())?;
-        }
+    if kept.whole(artifact)?.is_none()
+        && let Some(offset) = artifact.offset
+    {
+        kept.receive(artifact, offset, &mut *oxistrano_core::input::lock())?;
     }
     match kept.whole(artifact)? {
         Some(file) => here(file, Some(kept)),

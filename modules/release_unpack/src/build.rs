@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oxistrano_archive::{self as archive, Earlier, Spare, Summary, UnpackOptions};
 use oxistrano_core::{Dir, Failure};
-use oxistrano_releases::{spare, trash, Staging};
+use oxistrano_releases::{Staging, spare, trash};
 use rustix::io::Errno;
 
 /// A whole tree under its staging name.

@@ -15,11 +15,11 @@ mod unchanged;
 use oxistrano_archive::{self as archive, Limits, Pattern, UnpackOptions};
 use oxistrano_core::dir::open_followed;
 use oxistrano_core::{
-    users, AbsPath, Context, Diff, Documentation, Failure, IoContext, Literal, Mode, Module,
-    Outcome, RelPath,
+    AbsPath, Context, Diff, Documentation, Failure, IoContext, Literal, Mode, Module, Outcome,
+    RelPath, users,
 };
 use oxistrano_releases::{
-    release_options, shared_links, trash, Artifact, Decision, Placement, Root, Version,
+    Artifact, Decision, Placement, Root, Version, release_options, shared_links, trash,
 };
 use std::fs::File;
 use std::io::ErrorKind;
@@ -355,7 +355,7 @@ fn open(options: &Options, root: Option<&Root>) -> Result<File, Failure> {
             return Err(refused("there is no such file on the host"));
         }
         Ok(metadata) if metadata.is_dir() => {
-            return Err(refused("it is a directory, not an archive"))
+            return Err(refused("it is a directory, not an archive"));
         }
         Ok(metadata) if !metadata.is_file() => return Err(refused("it is not a regular file")),
         Ok(metadata) if metadata.len() == 0 => return Err(refused("it is empty")),

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use oxistrano_archive::UnpackOptions;
-use oxistrano_core::dir::Dir;
 use oxistrano_core::Failure;
+use oxistrano_core::dir::Dir;
 
 /// As a recursive chown does; an archive need not say anything of its top.
 pub fn give_owner(top: &Dir, options: &UnpackOptions) -> Result<(), Failure> {

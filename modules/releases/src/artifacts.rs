@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use oxistrano_core::dir::open_followed;
 use oxistrano_core::json::{self, Value};
-use oxistrano_core::{interrupt, users, Dir, Failure, FromValue, IoContext, Kind, OptionSpec};
+use oxistrano_core::{Dir, Failure, FromValue, IoContext, Kind, OptionSpec, interrupt, users};
 
 use crate::Root;
 
@@ -334,11 +334,11 @@ impl Artifacts {
         let mut found = Vec::new();
         for name in self.dir.names()? {
             let bytes = name.as_encoded_bytes();
-            if is_sha256(bytes.strip_suffix(PART.as_bytes()).unwrap_or(bytes)) {
-                if let Some(info) = self.dir.lookup(&name)? {
-                    let used = (info.mtime(), info.stat().st_mtime_nsec as i64);
-                    found.push((name, used));
-                }
+            if is_sha256(bytes.strip_suffix(PART.as_bytes()).unwrap_or(bytes))
+                && let Some(info) = self.dir.lookup(&name)?
+            {
+                let used = (info.mtime(), info.stat().st_mtime_nsec as i64);
+                found.push((name, used));
             }
         }
         found.sort_by_key(|(_, used)| std::cmp::Reverse(*used));

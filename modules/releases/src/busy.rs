@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use oxistrano_core::Failure;
-use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::{Root, Version};

@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use oxistrano_core::{clock, json, secrets, Failure, IoContext};
+use oxistrano_core::{Failure, IoContext, clock, json, secrets};
 
+use crate::Version;
 use crate::damage::Damage;
 use crate::lock::Deployer;
-use crate::root::{local_user, Root};
-use crate::Version;
+use crate::root::{Root, local_user};
 
 pub(crate) const FILE: &str = "history.jsonl";
 /// A kilobyte for each deploy: a quarter of a million of them.
@@ -35,7 +35,7 @@ pub struct Event {
 
 mod time {
     use oxistrano_core::clock;
-    use serde::{de::Error, Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(at: &i64, serializer: S) -> Result<S::Ok, S::Error> {
         clock::iso(*at).serialize(serializer)
@@ -458,10 +458,9 @@ mod tests {
         assert!(!history.knows(&one) && history.knows(&two) && !history.knows(&version("3")));
         let back = EventKind::RolledBack { to: "1".into(), reason: None, user: "x".into() };
         root.record(&two, back).unwrap();
-        assert!(root
-            .history()
-            .unwrap()
-            .knows_as_left(root.history().unwrap().latest(&two).unwrap()));
+        assert!(
+            root.history().unwrap().knows_as_left(root.history().unwrap().latest(&two).unwrap())
+        );
         // Deployed again, but nothing put there yet: what is there was made before.
         root.record(&one, began()).unwrap();
         assert!(!root.history().unwrap().knows(&one));

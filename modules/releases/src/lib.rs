@@ -34,12 +34,12 @@ mod version;
 pub use artifacts::{Artifact, Artifacts};
 pub use history::{Event, EventKind, History, Outcome, Record};
 pub use lock::{Deployer, Lock, LockKind};
-pub use options::{Via, LOCK_CODE};
+pub use options::{LOCK_CODE, Via};
 pub use placement::{Decision, Placement};
-pub use release::{Release, Releases, State, REVISION};
-pub use root::{local_user, Layout, Root};
-pub use shared::{shared_links, SharedLinks};
-pub use staging::{Staging, NAME as STAGING_NAME};
+pub use release::{REVISION, Release, Releases, State};
+pub use root::{Layout, Root, local_user};
+pub use shared::{SharedLinks, shared_links};
+pub use staging::{NAME as STAGING_NAME, Staging};
 pub use version::Version;
 
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use oxistrano_core::{remove, users, Dir, Failure, RelPath};
+use oxistrano_core::{Dir, Failure, RelPath, remove, users};
 
 use crate::root::Layout;
 

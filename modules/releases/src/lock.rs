@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use oxistrano_core::json::{self, Value};
 use oxistrano_core::remove::remove_tree;
-use oxistrano_core::{clock, Failure, FromValue, Kind, Literal, OptionSpec};
+use oxistrano_core::{Failure, FromValue, Kind, Literal, OptionSpec, clock};
 
 use crate::history::{EventKind, Outcome};
 use crate::root::Root;
-use crate::{Version, LOCK_CODE};
+use crate::{LOCK_CODE, Version};
 
 const FILE: &str = "lock.json";
 /// A lock has some hundred bytes.
@@ -160,10 +160,10 @@ impl Root {
             // A directory, a FIFO, a link, a file that nobody writes like this.
             Err(failure) => match there {
                 Some(info) if !info.is_file() => {
-                    return Err(senseless(format!("it is {}", info.noun())))
+                    return Err(senseless(format!("it is {}", info.noun())));
                 }
                 Some(info) if info.size() > LARGEST => {
-                    return Err(senseless(format!("it has {} bytes", info.size())))
+                    return Err(senseless(format!("it has {} bytes", info.size())));
                 }
                 _ => return Err(failure),
             },

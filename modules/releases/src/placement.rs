@@ -4,10 +4,10 @@
 use oxistrano_core::{Dir, Failure, RelPath};
 
 use crate::lock::Deployer;
-use crate::release::{State, REVISION};
+use crate::release::{REVISION, State};
 use crate::root::Root;
 use crate::staging::Staging;
-use crate::{durable, links, replaced, trash, EventKind, Version};
+use crate::{EventKind, Version, durable, links, replaced, trash};
 
 /// Whether there is anything to do.
 #[derive(Debug, PartialEq, Eq)]

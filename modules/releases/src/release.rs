@@ -7,16 +7,16 @@ use std::path::Path;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
-use oxistrano_core::dir::{mounted_at, Info};
-use oxistrano_core::json::{json, Value};
-use oxistrano_core::{clock, Dir, Failure, IoContext};
+use oxistrano_core::dir::{Info, mounted_at};
+use oxistrano_core::json::{Value, json};
+use oxistrano_core::{Dir, Failure, IoContext, clock};
 
 use crate::damage::Damage;
 use crate::history::{History, Record};
 use crate::lock::{Lock, LockKind};
 use crate::options::Via;
 use crate::root::Root;
-use crate::{trash, Version};
+use crate::{Version, trash};
 
 /// The file that names what was deployed.
 pub const REVISION: &str = "REVISION";
@@ -80,12 +80,12 @@ impl Release {
             "state": self.state.word(),
             "mtime": clock::iso(self.info.mtime()),
         });
-        if let (Some(map), Some(record)) = (value.as_object_mut(), &self.record) {
-            if let Ok(Value::Object(record)) = oxistrano_core::json::to_value(record) {
-                for (key, value) in record {
-                    if !value.is_null() && key != "removed" {
-                        map.insert(key, value);
-                    }
+        if let (Some(map), Some(record)) = (value.as_object_mut(), &self.record)
+            && let Ok(Value::Object(record)) = oxistrano_core::json::to_value(record)
+        {
+            for (key, value) in record {
+                if !value.is_null() && key != "removed" {
+                    map.insert(key, value);
                 }
             }
         }
@@ -233,7 +233,7 @@ impl Root {
         let mut here = match open(parent.as_fd(), self.layout().current_dir.name()) {
             Ok(here) => here,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
-                return Ok(None)
+                return Ok(None);
             }
             Err(error) => {
                 let failure = Failure::io("examine", &path, error);

@@ -8,7 +8,7 @@ use oxistrano_core::{Dir, Failure};
 
 use crate::history::EventKind;
 use crate::root::Root;
-use crate::{trash, Version};
+use crate::{Version, trash};
 
 const PREFIX: &str = ".oxistrano-replaced-";
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use oxistrano_core::json::{json, Value};
-use oxistrano_core::{users, AbsPath, Dir, Failure, RelPath};
+use oxistrano_core::json::{Value, json};
+use oxistrano_core::{AbsPath, Dir, Failure, RelPath, users};
 
 use crate::Version;
 
@@ -145,7 +145,7 @@ impl Root {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(Failure::io("examine", path, error).state("Nothing was changed."))
+                return Err(Failure::io("examine", path, error).state("Nothing was changed."));
             }
         }
         Ok(Some(Self { layout: layout.clone(), dir: Dir::open(path)?, _mutex: None }))

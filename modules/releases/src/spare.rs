@@ -4,14 +4,14 @@
 //! It is a directory beside the releases, one at most. It gets its name by a rename and loses it by
 //! one, so that it is always either the spare, a staging tree, a release or trash.
 
-use rustix::fs::{fstatvfs, StatVfs};
+use rustix::fs::{StatVfs, fstatvfs};
 use serde::Serialize;
 
 use oxistrano_core::dir::{has_attributes, is_free_of_mounts};
-use oxistrano_core::{remove, Dir, Failure, IoContext};
+use oxistrano_core::{Dir, Failure, IoContext, remove};
 
-use crate::staging::{Staging, NAME as STAGING};
-use crate::{trash, Version};
+use crate::staging::{NAME as STAGING, Staging};
+use crate::{Version, trash};
 
 /// Its name.
 const NAME: &str = ".oxistrano-spare";

@@ -3,9 +3,9 @@
 
 use rustix::io::Errno;
 
-use oxistrano_core::{remove, Dir, Failure};
+use oxistrano_core::{Dir, Failure, remove};
 
-use crate::{replaced, spare, trash, Version};
+use crate::{Version, replaced, spare, trash};
 
 /// The name of the staging directory. One is enough: the lock lets one deploy in.
 pub const NAME: &str = ".oxistrano-staging";

@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use oxistrano_core::{Diff, Dir, Failure, RelPath};
-use oxistrano_tree::{copy_tree, sync_tree, CopyOptions, SyncOptions};
+use oxistrano_tree::{CopyOptions, SyncOptions, copy_tree, sync_tree};
 
 use crate::options::Via;
 use crate::release::REVISION;
 use crate::root::{Layout, Root};
-use crate::{durable, links, replaced, shared_links, trash, EventKind, Version};
+use crate::{EventKind, Version, durable, links, replaced, shared_links, trash};
 
 /// Names the shared paths of a release for an `rsync` into `current`: what the upstream
 /// role writes, and what we keep for those who call rsync in hooks of their own.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use oxistrano_core::command::start_detached;
 use oxistrano_core::remove::{self, Removed};
-use oxistrano_core::{interrupt, Dir, Failure, IoContext};
+use oxistrano_core::{Dir, Failure, IoContext, interrupt};
 
 const PREFIX: &str = ".oxistrano-trash-";
 /// Before the name of something that is removed where it is. The file of this name is there for as

@@ -8,11 +8,11 @@ use std::sync::{Mutex, PoisonError};
 
 use oxistrano_core::dir::Info;
 use oxistrano_core::remove::remove_tree;
-use oxistrano_core::{interrupt, Dir, Failure};
+use oxistrano_core::{Dir, Failure, interrupt};
 use rustix::io::Errno;
 
-use crate::copy::{copy_tree, CopyOptions, Method};
-use crate::file::{changed, settle, special, vanished, Copier, Source};
+use crate::copy::{CopyOptions, Method, copy_tree};
+use crate::file::{Copier, Source, changed, settle, special, vanished};
 use crate::metadata::Rules;
 use crate::plan::{Plan, Step};
 use crate::pool::{Pool, Room};
@@ -233,7 +233,7 @@ impl Work<'_> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{chown, lchown, symlink, MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 
     use super::*;
 

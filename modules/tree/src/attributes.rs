@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use oxistrano_core::Failure;
-use rustix::fs::{fgetxattr, flistxattr, fremovexattr, fsetxattr, XattrFlags};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 
 const ACCESS: &CStr = c"system.posix_acl_access";

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use oxistrano_core::dir::Info;
 use oxistrano_core::remove::remove_tree;
-use oxistrano_core::{interrupt, Dir, Failure, IoContext};
+use oxistrano_core::{Dir, Failure, IoContext, interrupt};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{self, Errno};
 
@@ -82,11 +82,7 @@ impl Source {
         let same = now.st_size == self.stat.st_size
             && now.st_mtime == self.stat.st_mtime
             && now.st_mtime_nsec == self.stat.st_mtime_nsec;
-        if same {
-            Ok(())
-        } else {
-            Err(changed(path))
-        }
+        if same { Ok(()) } else { Err(changed(path)) }
     }
 }
 

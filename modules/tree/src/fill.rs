@@ -5,22 +5,22 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use oxistrano_core::dir::Info;
-use oxistrano_core::{interrupt, Dir, Failure, IoContext};
+use oxistrano_core::{Dir, Failure, IoContext, interrupt};
 use rustix::fs::{self, AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
-use crate::attributes::{passes_acl_on, Attributes};
+use crate::attributes::{Attributes, passes_acl_on};
 use crate::copy::{Copied, CopyOptions, Counts, Method};
-use crate::file::{add_name, changed, special, vanished, Copier, Source};
+use crate::file::{Copier, Source, add_name, changed, special, vanished};
 use crate::hardlinks::{Claim, HardLinks};
 use crate::listing::{Listing, Part};
 use crate::metadata::Rules;
 use crate::pool::{Pool, Room};
-use crate::walk::{mount_point, names_in, open_below, Budget, Place};
+use crate::walk::{Budget, Place, mount_point, names_in, open_below};
 
 /// So many files of one directory are one job.
 const BATCH: usize = 64;

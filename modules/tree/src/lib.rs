@@ -24,5 +24,5 @@ mod pool;
 mod sync;
 mod walk;
 
-pub use copy::{copy_tree, Copied, CopyOptions, Method};
-pub use sync::{sync_tree, Changes, SyncOptions, Synced, LISTED};
+pub use copy::{Copied, CopyOptions, Method, copy_tree};
+pub use sync::{Changes, LISTED, SyncOptions, Synced, sync_tree};

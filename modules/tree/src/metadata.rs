@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use oxistrano_core::dir::{Handle, Info};
-use oxistrano_core::{users, Failure, IoContext};
+use oxistrano_core::{Failure, IoContext, users};
 use rustix::fs::{self, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 use rustix::process::{getegid, getgroups};
 

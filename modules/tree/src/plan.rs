@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oxistrano_core::dir::Info;
-use oxistrano_core::{interrupt, Dir, Failure};
+use oxistrano_core::{Dir, Failure, interrupt};
 use rustix::fs::FileType;
 
-use crate::file::{same_contents, special, vanished, Source};
+use crate::file::{Source, same_contents, special, vanished};
 use crate::metadata::Rules;
 use crate::pool::{Pool, Room};
 use crate::sync::{SyncOptions, Synced};
-use crate::walk::{names_in, same_device, Budget, Place};
+use crate::walk::{Budget, Place, names_in, same_device};
 
 /// One thing to do, in the order in which they are done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use oxistrano_core::{interrupt, Failure};
-use rustix::process::{getrlimit, Resource};
+use oxistrano_core::{Failure, interrupt};
+use rustix::process::{Resource, getrlimit};
 
 /// File descriptors that one thread may have open for a moment: both sides of a step
 /// down, two directories being read, two files.
@@ -167,11 +167,7 @@ mod tests {
         let done = AtomicU64::new(0);
         let result = Pool::run(3, (0..100_000).collect(), |job: u32, _| {
             done.fetch_add(1, Ordering::Relaxed);
-            if job == 99_000 {
-                Err(Failure::new("x", "job 99000"))
-            } else {
-                Ok(())
-            }
+            if job == 99_000 { Err(Failure::new("x", "job 99000")) } else { Ok(()) }
         });
         assert_eq!(result.unwrap_err().to_string(), "job 99000.");
         assert!(done.into_inner() < 100_000);

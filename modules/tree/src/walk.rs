@@ -5,8 +5,8 @@
 use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oxistrano_core::{Dir, Failure, RelPath};
 

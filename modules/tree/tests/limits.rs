@@ -4,9 +4,9 @@
 #[path = "it/common/mod.rs"]
 mod common;
 
-use common::{assert_same, empty, manifest, open, put, ALL, CONTENTS};
-use oxistrano_tree::{copy_tree, sync_tree, CopyOptions, SyncOptions};
-use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+use common::{ALL, CONTENTS, assert_same, empty, manifest, open, put};
+use oxistrano_tree::{CopyOptions, SyncOptions, copy_tree, sync_tree};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
 fn sixty_four_file_descriptors_are_enough() {

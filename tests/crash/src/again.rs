@@ -6,11 +6,11 @@ use std::path::Path;
 
 use oxistrano_harness::Value;
 
-use crate::calls::{calls, Call};
-use crate::disturb::{points, Fault, Point};
+use crate::calls::{Call, calls};
+use crate::disturb::{Fault, Point, points};
 use crate::programs::Said;
 use crate::stage::Stage;
-use crate::sweep::{rows, Extent};
+use crate::sweep::{Extent, rows};
 use crate::table::Row;
 use crate::world::{Before, World};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use oxistrano_harness::{json, Value};
+use oxistrano_harness::{Value, json};
 
 use crate::stage::Stage;
 use crate::world::Changes;

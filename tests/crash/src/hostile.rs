@@ -2,15 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{chown, symlink, FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{mknodat, renameat_with, FileType, Mode, RenameFlags, CWD};
-use rustix::process::{kill_process, Pid, Signal};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::neighbours::WEB;
 use crate::scene::names;

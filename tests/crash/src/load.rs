@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use oxistrano_harness::{json, Value};
-use rustix::fs::{mkdirat, openat, Mode, OFlags, CWD};
+use oxistrano_harness::{Value, json};
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 use crate::programs::{Said, Started};
 use crate::scene::{Deploy, Scene};

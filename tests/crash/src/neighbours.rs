@@ -5,15 +5,15 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use oxistrano_harness::{json, Manifest};
+use oxistrano_harness::{Manifest, json};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use crate::hostile::Hostile;
 use crate::programs::Said;
-use crate::scene::{names, Deploy, How, Scene, Via};
+use crate::scene::{Deploy, How, Scene, Via, names};
 use crate::strangers;
 use crate::table::Row;
 

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use oxistrano_harness::{json, Value};
+use oxistrano_harness::{Value, json};
 
 /// What the pool knows at first: it was asked for the live release through `current`, and
 /// keeps that.

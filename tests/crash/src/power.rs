@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use oxistrano_harness::Manifest;
 
-use crate::scene::{names, Deploy, How, Scene, Step, SHARED_FILE};
+use crate::scene::{Deploy, How, SHARED_FILE, Scene, Step, names};
 use crate::table::Row;
-use crate::verdict::{states, Whole};
+use crate::verdict::{Whole, states};
 
 /// The file systems, and how one of them is made without a word.
 const FILE_SYSTEMS: [(&str, &[&str]); 3] = [

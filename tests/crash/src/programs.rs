@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use oxistrano_harness::Value;
-use rustix::process::{kill_process_group, Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Nothing that is run here takes this long unless it hangs.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use oxistrano_harness::Value;
-use rustix::fs::{fstat, openat, Mode, OFlags, CWD};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 
 use crate::programs::Said;
 use crate::scene::{Deploy, Scene, Step, Via};

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::disturb::{points, Fault};
+use crate::disturb::{Fault, points};
 use crate::scene::{Deploy, Scene};
 use crate::sweep::Extent;
 use crate::table::Row;

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_harness::{dir, file, hard_link, is_root, json, symlink as link, tar_gz, Value};
+use oxistrano_harness::{Value, dir, file, hard_link, is_root, json, symlink as link, tar_gz};
 
 use crate::programs::Programs;
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_harness::{is_root, json, Shop, Value};
+use oxistrano_harness::{Shop, Value, is_root, json};
 
 use crate::peers;
 use crate::programs::{Programs, Said};

@@ -6,11 +6,11 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use oxistrano_harness::{json, Manifest, Value};
+use oxistrano_harness::{Manifest, Value, json};
 
 use crate::calls::calls;
 use crate::hostile::Hostile;
-use crate::neighbours::{changed, give, leaked, mend, victims, wrong_with, Theirs, SECRET, WEB};
+use crate::neighbours::{SECRET, Theirs, WEB, changed, give, leaked, mend, victims, wrong_with};
 use crate::programs::Said;
 use crate::stage::Stage;
 use crate::table::Row;

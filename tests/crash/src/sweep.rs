@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::thread::{sched_setaffinity, CpuSet};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::disturb::{points, Fault, Point, ERRORS};
-use crate::scene::{Deploy, How, Scene, Step, Via, SHARED_FILE};
+use crate::disturb::{ERRORS, Fault, Point, points};
+use crate::scene::{Deploy, How, SHARED_FILE, Scene, Step, Via};
 use crate::table::Row;
 use crate::verdict::{Before, Seen, Whole};
 

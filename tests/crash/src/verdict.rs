@@ -5,9 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::Path;
 
-use oxistrano_harness::{json, Manifest};
+use oxistrano_harness::{Manifest, json};
 
-use crate::scene::{names, Scene, SHARED_FILE, SHARED_PATHS};
+use crate::scene::{SHARED_FILE, SHARED_PATHS, Scene, names};
 
 /// Everything that somebody could see of a deploy root at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use oxistrano_crash::disturb::{reason_against, trace};
 use oxistrano_crash::scene::{Deploy, Scene, Via};
 use oxistrano_crash::sweep::{self, Extent};
-use oxistrano_crash::table::{is_well, render, Row};
+use oxistrano_crash::table::{Row, is_well, render};
 use oxistrano_crash::{again, load, neighbours, races, reborn, short};
 use oxistrano_harness::{binary, is_root};
 

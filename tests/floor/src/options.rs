@@ -49,7 +49,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Option<Options>, Box<dyn Error>> 
                 owner = Some((uid.parse()?, gid.parse()?));
             }
             _ if text.starts_with('-') => {
-                return Err(format!("no such option: {text}\n{HELP}").into())
+                return Err(format!("no such option: {text}\n{HELP}").into());
             }
             _ => paths.push(PathBuf::from(argument)),
         }

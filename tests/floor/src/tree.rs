@@ -190,7 +190,7 @@ impl Builder {
                 other => {
                     return Err(
                         format!("{}: {other:?} is not for a benchmark", path.display()).into()
-                    )
+                    );
                 }
             }
         }

@@ -9,14 +9,14 @@ mod reply;
 mod root;
 mod shop;
 
-pub use archive::{dir, file, gzip, hard_link, symlink, tar, tar_gz, Entry};
+pub use archive::{Entry, dir, file, gzip, hard_link, symlink, tar, tar_gz};
 pub use binary::binary;
 pub use manifest::Manifest;
 pub use reply::Reply;
-pub use root::{app, run_program, Root, Running};
+pub use root::{Root, Running, app, run_program};
 pub use rustix::process::Signal;
-pub use serde_json::{json, Value};
-pub use shop::{exception, fails, Shop};
+pub use serde_json::{Value, json};
+pub use shop::{Shop, exception, fails};
 pub use tar::EntryType;
 
 /// A user who is neither root nor the owner of anything: `nobody`.

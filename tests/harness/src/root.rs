@@ -1,7 +1,7 @@
 //! A scratch deploy root, and modules run on it.
 
 use std::fs;
-use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,10 +9,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{binary, file, tar_gz, Entry, Manifest, Reply};
+use crate::{Entry, Manifest, Reply, binary, file, tar_gz};
 
 /// No module has a reason to take longer in a test.
 const TIMEOUT: Duration = Duration::from_secs(120);

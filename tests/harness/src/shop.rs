@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use crate::root::run_program_in;
-use crate::{binary, Manifest, Reply, Root, Running};
+use crate::{Manifest, Reply, Root, Running, binary};
 
 /// Writes down how it was called, then runs the script that is named like the command. It
 /// writes nothing into the release, so that a test sees what the module itself writes.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use oxistrano_harness::{binary, json, run_program, Manifest, Reply, Root, Value};
+use oxistrano_harness::{Manifest, Reply, Root, Value, binary, json, run_program};
 
 /// The modules of a family, by the beginning of their names.
 fn modules(family: &str) -> impl Iterator<Item = &'static str> + '_ {

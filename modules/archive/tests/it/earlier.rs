@@ -1,12 +1,12 @@
 //! Files that are as in an earlier release.
 
 use std::fs;
-use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::{noise, Raw};
-use oxistrano_archive::{unpack_sharing, Earlier, Summary, Unchanged, UnpackOptions};
+use crate::common::{Raw, noise};
+use oxistrano_archive::{Earlier, Summary, Unchanged, UnpackOptions, unpack_sharing};
 use oxistrano_core::Dir;
 
 /// Larger than what is written by the threads.

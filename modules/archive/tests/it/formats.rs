@@ -2,7 +2,7 @@
 //! there is a crate that writes it.
 
 use crate::common::*;
-use oxistrano_archive::{format_of, sha256, Format, Limits, UnpackOptions};
+use oxistrano_archive::{Format, Limits, UnpackOptions, format_of, sha256};
 use std::fs::File;
 
 type Compress = fn(&[u8]) -> Vec<u8>;

@@ -1,7 +1,7 @@
 //! Archives made to do harm, one trick at a time.
 
 use crate::common::*;
-use oxistrano_archive::{unpack, Pattern, UnpackOptions};
+use oxistrano_archive::{Pattern, UnpackOptions, unpack};
 use oxistrano_core::Dir;
 
 fn plain() -> UnpackOptions {

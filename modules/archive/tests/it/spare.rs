@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{lchown, symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proptest::prelude::*;
 
-use crate::common::{noise, Raw};
-use oxistrano_archive::{unpack, unpack_onto, Spare, Summary, UnpackOptions};
-use oxistrano_core::{users, Dir, Failure};
+use crate::common::{Raw, noise};
+use oxistrano_archive::{Spare, Summary, UnpackOptions, unpack, unpack_onto};
+use oxistrano_core::{Dir, Failure, users};
 
 /// Few names, so that they meet each other: as files, directories and links.
 const NAMES: [&str; 8] = ["a", "b", "a/x", "a/y", "b/x/z", "b/x", "c/d/e/f", "a/y/z"];

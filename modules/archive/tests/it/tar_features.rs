@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::common::*;
 use oxistrano_archive::{Pattern, UnpackOptions};
-use oxistrano_core::{users, Mode};
+use oxistrano_core::{Mode, users};
 
 fn plain() -> UnpackOptions {
     UnpackOptions::default()
@@ -142,7 +142,7 @@ fn directories_that_no_entry_mentions_belong_to_whoever_unpacks_or_to_the_owner_
         }
     }
     // In a directory that passes its group on, that group.
-    use std::os::unix::fs::{chown, PermissionsExt};
+    use std::os::unix::fs::{PermissionsExt, chown};
     let scratch = Scratch::new();
     chown(scratch.out(), None, Some(33)).unwrap();
     std::fs::set_permissions(scratch.out(), std::fs::Permissions::from_mode(0o2755)).unwrap();
@@ -401,7 +401,7 @@ fn a_directory_that_passes_its_group_on_keeps_doing_so() {
 #[test]
 fn also_under_somebody_who_is_not_in_that_group() {
     use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-    use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
     const NOBODY: u32 = 65534;
     const WEB: u32 = 33;
     if !rustix::process::geteuid().is_root() {

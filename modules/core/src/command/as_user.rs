@@ -10,8 +10,8 @@ use std::process::Command;
 
 use rustix::process::{Gid, Uid};
 
-use crate::users::{self, User};
 use crate::Failure;
+use crate::users::{self, User};
 
 /// What another user's process gets of our environment: what finds programs, says how text and time
 /// are shown, and what PHP and Magento read. With a local connection all else is the deployer's:
@@ -84,7 +84,7 @@ mod tests {
         if !users::is_root() {
             return;
         }
-        use std::os::unix::fs::{chown, symlink, PermissionsExt};
+        use std::os::unix::fs::{PermissionsExt, chown, symlink};
         let nobody = users::by_name("nobody").unwrap().unwrap();
         let scratch = tempfile::tempdir().unwrap();
         let at = |name: &str| scratch.path().join(name);

@@ -72,18 +72,18 @@ impl Capture {
 
     /// What has come so far.
     pub fn so_far(&self) -> Vec<u8> {
-        locked(&self.0 .0).bytes()
+        locked(&self.0.0).bytes()
     }
 
     /// All of it, or what has come by the deadline; and whether it is all.
     pub fn until(&self, deadline: Instant) -> (Vec<u8>, bool) {
-        let mut text = locked(&self.0 .0);
+        let mut text = locked(&self.0.0);
         while !text.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            text = self.0 .1.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
+            text = self.0.1.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         (text.bytes(), text.ended && text.dropped == 0)
     }

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timestamps, Uid, CWD};
+use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::{Dir, Info};
@@ -113,7 +113,7 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use rustix::fs::{Timespec, Timestamps};
 

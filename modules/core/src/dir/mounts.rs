@@ -7,8 +7,8 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::failure::quote;
 use crate::Failure;
+use crate::failure::quote;
 
 /// As much of the list of mounts is read.
 const MOST: u64 = 16 << 20;

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use oxistrano_fastcgi::{ask, peers, Address, Request, NO_ANSWER, TIMEOUT, UNREACHABLE};
+use oxistrano_fastcgi::{Address, NO_ANSWER, Request, TIMEOUT, UNREACHABLE, ask, peers};
 use tempfile::TempDir;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc::{channel, Receiver};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 
-use oxistrano_harness::{exception, fails, json, Manifest, Shop, Value};
+use oxistrano_harness::{Manifest, Shop, Value, exception, fails, json};
 
 const TYPES: &str = "config\nlayout\nblock_html\nfull_page";
 

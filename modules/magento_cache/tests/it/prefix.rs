@@ -1,11 +1,11 @@
 //! `magento_cache` with `state: prefixed`: an `env.php` for one release.
 
 use std::fs;
-use std::os::unix::fs::{symlink, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use oxistrano_harness::{is_root, json, not_checked, Manifest, Reply, Shop, Value};
+use oxistrano_harness::{Manifest, Reply, Shop, Value, is_root, json, not_checked};
 
 const ENV: &str = "releases/2/app/etc/env.php";
 const SHARED: &str = "shared/app/etc/env.php";

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_harness::{json, Shop};
+use oxistrano_harness::{Shop, json};
 
 /// Waits for messages as with a queue in the database; with a file `work-N` it works on one until that is gone.
 const SLEEPS: &str = "time.sleep(60)";

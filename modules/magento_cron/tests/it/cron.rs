@@ -1,9 +1,9 @@
 //! `magento_cron`: the crontab, with a fake program `crontab` that keeps it in a file.
 
 use std::fs;
-use std::os::unix::fs::{symlink, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, symlink};
 
-use oxistrano_harness::{is_root, json, not_checked, Reply, Shop, Value, NOBODY};
+use oxistrano_harness::{NOBODY, Reply, Shop, Value, is_root, json, not_checked};
 
 /// As Debian's: what is wrong with a crontab is found out when it is installed.
 const CRONTAB: &str = r#"

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_harness::{binary, json, Reply, Shop, Signal};
+use oxistrano_harness::{Reply, Shop, Signal, binary, json};
 
 /// A process whose command line and directory look like one of Magento; ended with the test.
 struct Job(Child);

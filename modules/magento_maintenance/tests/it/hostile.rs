@@ -1,11 +1,11 @@
 //! `magento_maintenance` in directories that the web user can write, and without rights.
 
 use std::fs;
-use std::os::unix::fs::{chown, lchown, symlink, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use oxistrano_harness::{is_root, json, not_checked, Manifest, Reply, Shop, Value, NOBODY};
+use oxistrano_harness::{Manifest, NOBODY, Reply, Shop, Value, is_root, json, not_checked};
 
 const FLAG: &str = "shared/var/.maintenance.flag";
 const ADDRESSES: &str = "shared/var/.maintenance.ip";

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use oxistrano_harness::{json, Reply, Shop, Value};
+use oxistrano_harness::{Reply, Shop, Value, json};
 
 const SHARED: &str = "shared/var/.maintenance.flag";
 const ONE: &str = "releases/1/var/.maintenance.flag";

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oxistrano_harness::{json, Manifest, Shop, Value};
+use oxistrano_harness::{Manifest, Shop, Value, json};
 
 /// What PHP was told, and a cache as Magento makes one; it fails where there is one already of other code.
 const ASKS: &str = "printf '%s\\n' \"$MAGENTO_DC__OVERRIDE\" >>\"$here/override\"\n\

@@ -1,9 +1,9 @@
 //! `magento_status`: how PHP is run, and when it is not.
 
 use std::fs;
-use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use oxistrano_harness::{is_root, json, not_checked, Manifest, Shop, NOBODY};
+use oxistrano_harness::{Manifest, NOBODY, Shop, is_root, json, not_checked};
 
 fn up_to_date() -> Shop {
     let shop = Shop::new();

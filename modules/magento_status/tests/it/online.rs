@@ -1,7 +1,7 @@
 //! `magento_status` with a live release: what the script has told, as a verdict. What the script itself does
 //! is tried on a shop with a database (tests/playbooks/test_magento_online.py).
 
-use oxistrano_harness::{json, Reply, Shop, Value};
+use oxistrano_harness::{Reply, Shop, Value, json};
 
 const NOTHING: &str = r#"{"changes": [], "data_patches": ["A\\B"], "schema_patches": [], "versions": [], "scripts": [],
     "queues": [], "triggers": [], "themes": {}, "emptied": [], "import": {"deletes": ["store x"], "of_others": []}}"#;

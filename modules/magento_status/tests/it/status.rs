@@ -1,6 +1,6 @@
 //! `magento_status`: what is up to date, what is not, and what nobody can tell.
 
-use oxistrano_harness::{await_end, exception, fails, json, Manifest, Reply, Shop};
+use oxistrano_harness::{Manifest, Reply, Shop, await_end, exception, fails, json};
 
 /// A shop in which all is up to date.
 fn up_to_date() -> Shop {
@@ -124,8 +124,7 @@ fn words_among_warnings_colours_and_carriage_returns_are_read() {
                   echo; echo 'Deprecated: Function strftime() is deprecated in x.php on line 1'";
     let reply = database_answers(&format!("{warned}; echo 'All modules are up to date.'"));
     assert_eq!(reply.unchanged()["upgrade_needed"], false);
-    let needed =
-        "printf '\\033[31mDeclarative Schema is not up to date\\033[39m\\r\\n\\033[33mRun \
+    let needed = "printf '\\033[31mDeclarative Schema is not up to date\\033[39m\\r\\n\\033[33mRun \
                   '\"'setup:upgrade'\"' to update your DB schema and data.\\033[39m\\r\\n'; exit 2";
     let reply = database_answers(needed).unchanged();
     assert_eq!(reply["upgrade_needed"], true);

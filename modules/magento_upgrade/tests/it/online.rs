@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oxistrano_harness::{json, Shop, Value};
+use oxistrano_harness::{Shop, Value, json};
 
 const UPGRADED: &str = "echo 'Nothing to import.'";
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::{chown, symlink};
 use std::time::{Duration, Instant};
 
 use oxistrano_harness::{
-    await_end, exception, fails, is_root, json, not_checked, Manifest, Reply, Shop, Signal, Value,
-    NOBODY,
+    Manifest, NOBODY, Reply, Shop, Signal, Value, await_end, exception, fails, is_root, json,
+    not_checked,
 };
 
 const FLAG: &str = "shared/var/.maintenance.flag";
@@ -297,8 +297,7 @@ fn check_closed(shop: &Shop, reply: &Reply) {
 #[test]
 fn a_data_patch_that_fails_leaves_the_shop_closed_and_says_how_to_go_on_and_back() {
     let shop = closed();
-    let message =
-        "Unable to apply data patch Shop\\Store\\Setup\\Patch\\Data\\AddStores for module \
+    let message = "Unable to apply data patch Shop\\Store\\Setup\\Patch\\Data\\AddStores for module \
                    Shop_Store. Original exception message: SQLSTATE[42S22]: Column not found: 1054 \
                    Unknown column 'x'";
     let block = exception(Some("PatchApplier.php line 170"), message);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
 
-use oxistrano_harness::{app, json, Reply, Root, Shop, Value};
+use oxistrano_harness::{Reply, Root, Shop, Value, app, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_oxistrano");
 

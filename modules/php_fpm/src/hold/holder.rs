@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use oxistrano_core::command::start_detached;
 use oxistrano_core::dir::Info;
-use oxistrano_core::{interrupt, Failure, IoContext};
-use oxistrano_fastcgi::{is_heard, try_unix, Found};
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use rustix::fs::{getxattr, setxattr, XattrFlags};
+use oxistrano_core::{Failure, IoContext, interrupt};
+use oxistrano_fastcgi::{Found, is_heard, try_unix};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
-use rustix::net::{accept_with, bind, listen, socket_with};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::{getrlimit, setrlimit, setsid, Resource, Rlimit};
+use rustix::net::{accept_with, bind, listen, socket_with};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 
 use super::line::Line;
 use super::place::Place;

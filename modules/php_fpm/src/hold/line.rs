@@ -3,10 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use oxistrano_fastcgi::{begins, keeps_connection, param, refusal, Found};
+use oxistrano_fastcgi::{Found, begins, keeps_connection, param, refusal};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{recv, send, shutdown, RecvFlags, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 /// For the other side to take its answer and to close.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -225,11 +225,7 @@ impl Passed {
                 break;
             }
         }
-        if any {
-            Moved::Some
-        } else {
-            Moved::Nothing
-        }
+        if any { Moved::Some } else { Moved::Nothing }
     }
 }
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use oxistrano_core::dir::Info;
 use oxistrano_core::effective::Acting;
 use oxistrano_core::users::{self, User};
-use oxistrano_core::{trusted, Dir, Failure, IoContext};
-use oxistrano_fastcgi::{try_unix, Address};
-use rustix::fs::{flock, FlockOperation};
-use rustix::fs::{fstat, linkat, openat, AtFlags, FileType, Mode, OFlags};
+use oxistrano_core::{Dir, Failure, IoContext, trusted};
+use oxistrano_fastcgi::{Address, try_unix};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, openat};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 /// The holder's socket, beside the known name.
@@ -348,12 +348,11 @@ fn answers(path: &Path) -> bool {
 
 /// Where a pool is asked: while its requests are held, not by the name that others know.
 pub fn door(address: &Address) -> Address {
-    if let Address::Unix(path) = address {
-        if let Ok(place) = Place::of(path) {
-            if place.look().is_ok_and(|seen| seen.is_held() && seen.pool.is_some()) {
-                return Address::Unix(place.pool());
-            }
-        }
+    if let Address::Unix(path) = address
+        && let Ok(place) = Place::of(path)
+        && place.look().is_ok_and(|seen| seen.is_held() && seen.pool.is_some())
+    {
+        return Address::Unix(place.pool());
     }
     address.clone()
 }

@@ -3,24 +3,23 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::thread::{self, sleep, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use crate::common::{get, module, program, Fpm, Setup, SECOND};
-use oxistrano_fastcgi::{ask, Address, Request, Response};
-use oxistrano_harness::{is_root, json, not_checked, run_program, Value, NOBODY};
-use rustix::process::{kill_process, Pid, Signal};
+use crate::common::{Fpm, SECOND, Setup, get, module, program};
+use oxistrano_fastcgi::{Address, Request, Response, ask};
+use oxistrano_harness::{NOBODY, Value, is_root, json, not_checked, run_program};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Writes each request's name down, so that one that comes twice is seen.
-const NOTE: &str =
-    "<?php file_put_contents(dirname(__DIR__, 3) . '/notes', $_GET['id'] . \"\\n\", \
+const NOTE: &str = "<?php file_put_contents(dirname(__DIR__, 3) . '/notes', $_GET['id'] . \"\\n\", \
     FILE_APPEND | LOCK_EX); usleep(2000); echo $_GET['id'];";
 const BODY: &str = "<?php $in = fopen('php://input', 'r'); $sum = hash_init('md5'); \
     hash_update_stream($sum, $in); echo hash_final($sum), ' ', str_repeat('x', 3000000);";

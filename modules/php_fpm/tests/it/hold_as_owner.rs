@@ -1,15 +1,15 @@
 //! `php_fpm` holds the requests of a php-fpm whose socket lies in the web user's directory, as `/run/php` of Debian is.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{chown, symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::thread::sleep;
 
-use crate::common::{Fpm, Setup, SECOND};
+use crate::common::{Fpm, SECOND, Setup};
+use crate::hold::{Load, started, waiting, within};
 use crate::hold::{beside, hold, leads_to_fpm, only, path, processes, release, socket_of};
-use crate::hold::{started, waiting, within, Load};
-use oxistrano_harness::{is_root, json, not_checked, NOBODY};
-use rustix::process::{kill_process, Signal};
+use oxistrano_harness::{NOBODY, is_root, json, not_checked};
+use rustix::process::{Signal, kill_process};
 
 fn in_the_web_users_directory() -> Option<Fpm> {
     if !is_root() {

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::common::{Fpm, Setup, SECOND};
+use crate::common::{Fpm, SECOND, Setup};
 use crate::hold::{path, release, started, waiting};
-use oxistrano_fastcgi::{ask, Request, Response};
+use oxistrano_fastcgi::{Request, Response, ask};
 use oxistrano_harness::json;
 
 const HEALTH: &str = "/health_check.php";

@@ -4,7 +4,7 @@
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{chown, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use crate::common::{Fpm, Setup, SECOND};
-use oxistrano_harness::{is_root, json, not_checked, run_program, Reply, NOBODY};
-use rustix::process::{kill_process, Pid, Signal};
+use crate::common::{Fpm, SECOND, Setup};
+use oxistrano_harness::{NOBODY, Reply, is_root, json, not_checked, run_program};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// With arguments (`-t -R -y CONFIG`) it notes who has run it. Without, it becomes the maker of the

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::thread;
 
-use crate::common::{get, Fpm, Setup, SECOND};
-use oxistrano_harness::{json, not_checked, Value};
+use crate::common::{Fpm, SECOND, Setup, get};
+use oxistrano_harness::{Value, json, not_checked};
 
 fn ini(lines: &[&str]) -> Setup {
     Setup { ini: lines.iter().map(|line| (*line).to_owned()).collect(), ..Setup::default() }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use crate::common::{get, module, Fpm, Setup, SECOND};
-use oxistrano_harness::{is_root, json, not_checked, Reply, Value};
+use crate::common::{Fpm, SECOND, Setup, get, module};
+use oxistrano_harness::{Reply, Value, is_root, json, not_checked};
 
 fn global(lines: &str) -> Setup {
     Setup { global: lines.to_owned(), ..Setup::default() }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use oxistrano_harness::{app, binary, file, json, not_checked, Manifest, Root, Value};
+use oxistrano_harness::{Manifest, Root, Value, app, binary, file, json, not_checked};
 
 fn to(version: &str) -> Value {
     json!({"version": version})
@@ -156,7 +156,7 @@ fn a_switch_is_one_rename_and_no_unlink_of_current() {
     match traced {
         Ok(output) if output.status.success() => {}
         other => {
-            return not_checked(&format!("(and strace) the system calls of a switch: {other:?}"))
+            return not_checked(&format!("(and strace) the system calls of a switch: {other:?}"));
         }
     }
     assert_eq!(root.target("current"), "./releases/2");
@@ -199,7 +199,7 @@ fn a_reader_never_misses_current_in_two_thousand_switches() {
     // In this process, by the function that the module calls: a program each time would
     // leave most of the time to the reader alone.
     use oxistrano_core::{AbsPath, RelPath};
-    use oxistrano_releases::{switch, Layout, Root as DeployRoot, Version, Via};
+    use oxistrano_releases::{Layout, Root as DeployRoot, Version, Via, switch};
     let root = Root::with(&["1", "2"]);
     let layout = Layout {
         deploy_to: AbsPath::new(root.path()).unwrap(),

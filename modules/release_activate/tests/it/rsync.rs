@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use oxistrano_harness::{app, dir, file, json, symlink, Manifest, Root, Value};
+use oxistrano_harness::{Manifest, Root, Value, app, dir, file, json, symlink};
 
 fn rsync(version: &str) -> Value {
     json!({"version": version, "current_via": "rsync", "shared_paths": ["var", "pub/media"],

@@ -1,11 +1,11 @@
 //! `release_copy`: a tree on the host becomes a release.
 
 use std::fs;
-use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use oxistrano_harness::{is_root, json, not_checked, Manifest, Root, Value, NOBODY};
+use oxistrano_harness::{Manifest, NOBODY, Root, Value, is_root, json, not_checked};
 
 /// A root in which the deploy of 2 has begun and 1 is live, and a tree beside it.
 fn started() -> Root {

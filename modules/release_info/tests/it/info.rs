@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oxistrano_harness::{app, is_root, json, Manifest, Reply, Root, Value};
+use oxistrano_harness::{Manifest, Reply, Root, Value, app, is_root, json};
 
 fn ask(root: &Root) -> Reply {
     let before = Manifest::exact(&root.beside(""));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oxistrano_harness::{app, dir, file, json, symlink, Entry, Manifest, Root, Value};
+use oxistrano_harness::{Entry, Manifest, Root, Value, app, dir, file, json, symlink};
 
 fn link() -> Value {
     json!({"version": "2", "shared_paths": ["var", "pub/media"],

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use oxistrano_harness::{app, is_root, json, not_checked, Root, Value, NOBODY};
+use oxistrano_harness::{NOBODY, Root, Value, app, is_root, json, not_checked};
 
 fn keep(count: u32) -> Value {
     json!({"keep": count})

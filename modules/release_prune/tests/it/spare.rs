@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use oxistrano_harness::{json, not_checked, Root};
+use oxistrano_harness::{Root, json, not_checked};
 
 const SPARE: &str = "releases/.oxistrano-spare";
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oxistrano_harness::{app, json, Manifest, Root, Value};
+use oxistrano_harness::{Manifest, Root, Value, app, json};
 
 fn back() -> Value {
     json!({"reason": "checkout answers 500"})

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oxistrano_harness::{app, json, tar_gz, Root};
+use oxistrano_harness::{Root, app, json, tar_gz};
 
 type Damage = (&'static str, fn(&str) -> String);
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oxistrano_harness::{app, json, Root, Value};
+use oxistrano_harness::{Root, Value, app, json};
 
 fn deployer(user: &str, pid: u64) -> Value {
     json!({"host": "ci", "user": user, "pid": pid, "started": 5, "boot_id": "b",

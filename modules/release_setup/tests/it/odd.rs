@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use oxistrano_harness::{app, is_root, json, not_checked, tar_gz, Reply, Root};
+use oxistrano_harness::{Reply, Root, app, is_root, json, not_checked, tar_gz};
 
 /// What it is, as the message says it, and how to make it.
 type Kind<'a> = (&'a str, &'a dyn Fn(&Path));

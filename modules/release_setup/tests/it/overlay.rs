@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use oxistrano_harness::{app, file, json, not_checked, overlay, tar_gz, Mount, Root, Value};
+use oxistrano_harness::{Mount, Root, Value, app, file, json, not_checked, overlay, tar_gz};
 
 /// These releases, deployed in the lower layer; `None` where nothing can be mounted.
 fn baked(versions: &[&str], prepare: impl Fn(&Root)) -> Option<(Root, Mount)> {

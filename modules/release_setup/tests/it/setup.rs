@@ -1,10 +1,10 @@
 //! `release_setup`: directories, and the beginning and the end of a deploy.
 
 use std::fs;
-use std::os::unix::fs::{lchown, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, lchown};
 
 use oxistrano_harness::{
-    app, binary, is_root, json, not_checked, run_program, Manifest, Reply, Root, Value, NOBODY,
+    Manifest, NOBODY, Reply, Root, Value, app, binary, is_root, json, not_checked, run_program,
 };
 
 fn start(version: &str) -> Value {

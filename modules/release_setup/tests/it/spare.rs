@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use oxistrano_harness::{app, json, tar_gz, Manifest, Root};
+use oxistrano_harness::{Manifest, Root, app, json, tar_gz};
 
 const SPARE: &str = "releases/.oxistrano-spare";
 

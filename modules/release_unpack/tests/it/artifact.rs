@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::common::{entries, formats, noise, sha256, started, with};
 use oxistrano_harness::{
-    binary, file, json, not_checked, run_program, tar, tar_gz, tmpfs, Reply, Root, Value, NOBODY,
+    NOBODY, Reply, Root, Value, binary, file, json, not_checked, run_program, tar, tar_gz, tmpfs,
 };
 
 /// The archive on the controller.

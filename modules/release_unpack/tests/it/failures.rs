@@ -5,8 +5,8 @@ use std::io::Write;
 
 use crate::common::{entries, formats, noise, sample, sha256, started, unpack, with};
 use oxistrano_harness::{
-    dir, file, gzip, hard_link, json, not_checked, symlink, tar, tar_gz, tmpfs, Entry, EntryType,
-    Root,
+    Entry, EntryType, Root, dir, file, gzip, hard_link, json, not_checked, symlink, tar, tar_gz,
+    tmpfs,
 };
 
 /// It is refused with this code and these words, in check mode, too, and nothing is left

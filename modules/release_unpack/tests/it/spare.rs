@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use crate::common::{entries, sample, unpack, with};
-use oxistrano_harness::{file, json, not_checked, tar_gz, Manifest, Root};
+use oxistrano_harness::{Manifest, Root, file, json, not_checked, tar_gz};
 
 const SPARE: &str = "releases/.oxistrano-spare";
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::common::{entries, formats, sample, sha256, started, unpack, with};
 use oxistrano_harness::{
-    app, dir, file, is_root, json, not_checked, tar_gz, Manifest, Root, NOBODY,
+    Manifest, NOBODY, Root, app, dir, file, is_root, json, not_checked, tar_gz,
 };
 
 #[test]

@@ -1,12 +1,12 @@
 //! What a copy keeps, leaves out and refuses.
 
 use std::fs;
-use std::os::unix::fs::{lchown, symlink, FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, lchown, symlink};
 use std::path::Path;
 
-use crate::common::{assert_same, attributes, chmod, empty, manifest, open, put, rel, root, ALL};
-use oxistrano_tree::{copy_tree, Copied, CopyOptions, Method};
-use rustix::fs::{lsetxattr, mkfifoat, Mode, XattrFlags, CWD};
+use crate::common::{ALL, assert_same, attributes, chmod, empty, manifest, open, put, rel, root};
+use oxistrano_tree::{Copied, CopyOptions, Method, copy_tree};
+use rustix::fs::{CWD, Mode, XattrFlags, lsetxattr, mkfifoat};
 
 fn copy(from: &Path, to: &Path, options: &CopyOptions) -> Result<Copied, String> {
     copy_tree(&open(from), &open(to), options).map_err(|failure| failure.to_string())

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use crate::common::{assert_same, chmod, empty, manifest, open, ALL, CONTENTS};
+use crate::common::{ALL, CONTENTS, assert_same, chmod, empty, manifest, open};
 use oxistrano_core::users;
-use oxistrano_tree::{copy_tree, sync_tree, CopyOptions, Method, SyncOptions};
+use oxistrano_tree::{CopyOptions, Method, SyncOptions, copy_tree, sync_tree};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]

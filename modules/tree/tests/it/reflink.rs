@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{assert_same, empty, manifest, open, put, root, ALL};
-use oxistrano_tree::{copy_tree, CopyOptions, Method};
+use crate::common::{ALL, assert_same, empty, manifest, open, put, root};
+use oxistrano_tree::{CopyOptions, Method, copy_tree};
 
 fn run(argv: &[&str]) -> bool {
     Command::new(argv[0]).args(&argv[1..]).output().is_ok_and(|output| output.status.success())

@@ -1,16 +1,16 @@
 //! A live directory while and after it is brought up to date.
 
 use std::fs;
-use std::os::unix::fs::{symlink, MetadataExt};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::common::{
-    assert_same, chmod, empty, manifest, open, put, rel, root, temporary_names, ALL, CONTENTS,
+    ALL, CONTENTS, assert_same, chmod, empty, manifest, open, put, rel, root, temporary_names,
 };
-use oxistrano_tree::{sync_tree, SyncOptions, Synced, LISTED};
-use rustix::fs::{mkfifoat, Mode, CWD};
+use oxistrano_tree::{LISTED, SyncOptions, Synced, sync_tree};
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 fn sync(from: &Path, to: &Path, options: &SyncOptions) -> Result<Synced, String> {
     sync_tree(&open(from), &open(to), options).map_err(|failure| failure.to_string())

@@ -1,7 +1,7 @@
 //! A module for tests of the protocol itself: it does what it is told to, also what no
 //! real module should.
 
-use oxistrano_core::{interrupt, Context, Documentation, Failure, Literal, Module, Outcome};
+use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, interrupt};
 
 oxistrano_core::options! {
     /// The options of the probe.

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
+use crate::Expected::Many;
 use crate::case;
 use crate::packed::zstd;
-use crate::tar::{dir, entry, file, gnu_long, hard_link, pax, symlink, tar, Entry};
-use crate::Expected::Many;
-use crate::{too_large, Case};
+use crate::tar::{Entry, dir, entry, file, gnu_long, hard_link, pax, symlink, tar};
+use crate::{Case, too_large};
 
 /// Enough to see that nothing grows with the square. A million takes half a minute.
 const MANY: usize = 5_000;

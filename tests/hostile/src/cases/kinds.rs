@@ -1,8 +1,8 @@
 //! What is neither file nor directory nor link, and bits and owners that give rights away.
 
-use crate::tar::{dir, entry, file, pax, tar};
 use crate::Expected::Unpacked;
-use crate::{bad, case, unsafe_entry, Case};
+use crate::tar::{dir, entry, file, pax, tar};
+use crate::{Case, bad, case, unsafe_entry};
 
 pub(super) static CASES: &[Case] = &[
     case(

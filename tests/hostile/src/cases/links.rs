@@ -1,8 +1,8 @@
 //! Links, and what comes after them.
 
-use crate::tar::{dir, entry, file, gnu_long, hard_link, pax, symlink, tar};
 use crate::Expected::Unpacked;
-use crate::{bad, case, unsafe_entry, Case};
+use crate::tar::{dir, entry, file, gnu_long, hard_link, pax, symlink, tar};
+use crate::{Case, bad, case, unsafe_entry};
 
 pub(super) static CASES: &[Case] = &[
     case(

@@ -1,8 +1,8 @@
 //! Names that lead elsewhere, or that some program on the way takes for something else.
 
-use crate::tar::{dir, file, gnu_long, pax, tar};
 use crate::Expected::{Refused, Unpacked};
-use crate::{bad, case, unsafe_entry, Case};
+use crate::tar::{dir, file, gnu_long, pax, tar};
+use crate::{Case, bad, case, unsafe_entry};
 
 /// As many names as the longest path that is accepted may have.
 const DEEP: usize = 256;

@@ -1,8 +1,8 @@
 //! Extended headers that contradict each other, or themselves.
 
-use crate::tar::{entry, file, gnu_long, hard_link, pax, symlink, tar};
 use crate::Expected::Unpacked;
-use crate::{bad, case, unsafe_entry, Case};
+use crate::tar::{entry, file, gnu_long, hard_link, pax, symlink, tar};
+use crate::{Case, bad, case, unsafe_entry};
 
 fn raw(records: &[u8]) -> crate::tar::Entry {
     entry("pax", b'x').contents(records)

@@ -1,8 +1,8 @@
 //! Sizes that are lies.
 
-use crate::tar::{dir, entry, file, pax, tar};
 use crate::Expected::Unpacked;
-use crate::{bad, case, too_large, Case};
+use crate::tar::{dir, entry, file, pax, tar};
+use crate::{Case, bad, case, too_large};
 
 const NEGATIVE: [u8; 12] = [0xff; 12];
 const HUGE: [u8; 12] = [0x80, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];

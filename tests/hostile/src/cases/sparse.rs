@@ -1,8 +1,8 @@
 //! Files with holes: their maps, and their sizes.
 
-use crate::tar::{entry, pax, tar, Entry};
 use crate::Expected::Unpacked;
-use crate::{bad, case, too_large, Case};
+use crate::tar::{Entry, entry, pax, tar};
+use crate::{Case, bad, case, too_large};
 
 fn v0(size: &'static str, map: &'static str) -> Entry {
     pax(b'x', &[("GNU.sparse.size", size.as_bytes()), ("GNU.sparse.map", map.as_bytes())])

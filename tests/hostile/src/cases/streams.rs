@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-use crate::packed::{bytes, bzip2, gzip, xz, zeros, zstd};
-use crate::tar::{self, entry, file, tar, END};
 use crate::Expected::{Refused, Unpacked};
-use crate::{bad, case, too_large, Case};
+use crate::packed::{bytes, bzip2, gzip, xz, zeros, zstd};
+use crate::tar::{self, END, entry, file, tar};
+use crate::{Case, bad, case, too_large};
 
 /// What a bomb may become here; the default is for honest archives.
 const SMALL: &[(&str, u64)] = &[("max_bytes", 2 << 20)];

@@ -1,10 +1,10 @@
 //! Zip: what is said twice and differently, and what is said of the end.
 
-use crate::zip::{
-    deflated, dir, stored, symlink, with_end, zip, zip64_end, zip64_extra, End, Entry,
-};
 use crate::Expected::{Refused, Unpacked};
-use crate::{bad, case, too_large, unsafe_entry, Case};
+use crate::zip::{
+    End, Entry, deflated, dir, stored, symlink, with_end, zip, zip64_end, zip64_extra,
+};
+use crate::{Case, bad, case, too_large, unsafe_entry};
 
 const SMALL: &[(&str, u64)] = &[("max_bytes", 2 << 20)];
 const ONE: crate::Expected = Unpacked(&["x file 644"]);

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use oxistrano_archive::{unpack, UnpackOptions};
+use oxistrano_archive::{UnpackOptions, unpack};
 use oxistrano_core::Dir;
 use oxistrano_harness::Manifest;
-use oxistrano_hostile::tar::{dir, file, hard_link, symlink as link, Entry};
+use oxistrano_hostile::tar::{Entry, dir, file, hard_link, symlink as link};
 
 const DIRECTORIES: usize = 6;
 const ROUNDS: usize = 40;

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use oxistrano_archive::{list, unpack, Summary, UnpackOptions};
+use oxistrano_archive::{Summary, UnpackOptions, list, unpack};
 use oxistrano_core::{Dir, Failure};
 
 /// A directory with an archive and an empty `out`.

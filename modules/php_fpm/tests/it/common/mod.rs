@@ -4,14 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{symlink, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use oxistrano_fastcgi::{ask, Address, Request, Response};
-use oxistrano_harness::{is_root, json, not_checked, run_program, Reply, Value};
+use oxistrano_fastcgi::{Address, Request, Response, ask};
+use oxistrano_harness::{Reply, Value, is_root, json, not_checked, run_program};
 use tempfile::TempDir;
 
 pub const SECOND: Duration = Duration::from_secs(1);

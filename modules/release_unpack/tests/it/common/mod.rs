@@ -4,7 +4,7 @@
 
 use std::io::{Cursor, Write};
 
-use oxistrano_harness::{dir, file, hard_link, json, symlink, tar, tar_gz, Entry, Root, Value};
+use oxistrano_harness::{Entry, Root, Value, dir, file, hard_link, json, symlink, tar, tar_gz};
 
 /// A root in which 1 is live and the deploy of 2 has begun.
 pub fn started() -> Root {

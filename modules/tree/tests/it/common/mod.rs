@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use oxistrano_core::{users, Dir, RelPath};
+use oxistrano_core::{Dir, RelPath, users};
 use rustix::fs::{lgetxattr, llistxattr};
 
 /// What is compared.

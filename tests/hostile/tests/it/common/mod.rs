@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use oxistrano_harness::{binary, json, Manifest, Reply, Root, Value};
+use oxistrano_harness::{Manifest, Reply, Root, Value, binary, json};
 use oxistrano_hostile::Case;
 
 /// More than any of these archives may take, even where other tests run at the same time.
