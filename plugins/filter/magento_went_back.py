@@ -54,9 +54,7 @@ def magento_went_back(hostvars, hosts, version, others=None):
     for host in hosts:
         back = hostvars[host].get("__magento2_back") or {}
         went.setdefault("" if back.get("failed") else back.get("to") or "", []).append(host)
-    said = "; ".join(
-        f"{f'Went back to {to}' if to else f'{version} stays live'} on {', '.join(names)}" for to, names in went.items()
-    )
+    said = "; ".join(f"{f'Went back to {to}' if to else f'{version} stays live'} on {', '.join(names)}" for to, names in went.items())
     sentences = [f"{said}."]
     if switched:
         sentences.append(

@@ -54,7 +54,10 @@ class Archive:
         """By which a module knows it again that sees the same file systems."""
         status = self._status
         return {
-            "path": self.readable, "device": status.st_dev, "inode": status.st_ino, "mtime": status.st_mtime_ns,
+            "path": self.readable,
+            "device": status.st_dev,
+            "inode": status.st_ino,
+            "mtime": status.st_mtime_ns,
         }
 
     def piece(self, offset):

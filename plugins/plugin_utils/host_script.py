@@ -25,8 +25,7 @@ MARK = "oxistrano-host:"
 DECOMPRESSORS = ("xz", "gzip", "cat")
 _ANSWER = re.compile(rf"^{MARK} (.*?)\r?$", re.M)
 _HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f"
-    "\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 # In JSON, what may stand for one of them (a tag of U+E0000 is two).
 _ESCAPE = re.compile(r"\\(\\|[bfr]|u[dD][bB]40\\u[dD][cC][0-7][0-9a-fA-F]|u[0-9a-fA-F]{4})")
@@ -86,7 +85,10 @@ safe() {
 # the file and its size.
 # uname is a process, which the usual call does without: that the first file is there says enough,
 # unless the kernel (since Linux 6.1) names another processor, as where two share a home directory.
-_CALL = _SAFE + " " + _one_line("""
+_CALL = (
+    _SAFE
+    + " "
+    + _one_line("""
 m=$1 e=$2 t=$3 q=$4; shift 4;
 run() {
   safe 0 "$1" || return;
@@ -142,12 +144,18 @@ if { [ "$t" ] && use "$t"; } || use_home || use "$v"; then
 else
   echo; echo "MARK none|$w";
 fi
-""").replace("MARK", MARK).replace("DECOMPRESSORS", " ".join(DECOMPRESSORS))
+""")
+    .replace("MARK", MARK)
+    .replace("DECOMPRESSORS", " ".join(DECOMPRESSORS))
+)
 
 # Arguments: the directory, what decompresses, a random word, the file, its size and SHA-256, the
 # module, "e". Standard input: the environment (with "e") and the arguments, a line each, and the
 # program, compressed.
-_INSTALL = _SAFE + " " + _one_line("""
+_INSTALL = (
+    _SAFE
+    + " "
+    + _one_line("""
 t=$1 z=$2 k=$3 f=$4 s=$5 c=$6 m=$7 e=$8;
 if [ "$e" ]; then IFS= read -r e; fi;
 IFS= read -r a;
@@ -177,7 +185,10 @@ else
 fi;
 cat >/dev/null;
 echo; echo "MARK none|$t:" $w
-""").replace("MARK", MARK).replace("DAYS", str(KEEP_DAYS))
+""")
+    .replace("MARK", MARK)
+    .replace("DAYS", str(KEEP_DAYS))
+)
 
 
 def _command(script, arguments):

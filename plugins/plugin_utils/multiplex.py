@@ -215,7 +215,7 @@ def _exchange(master, stdin, stdout, stderr, data, sign, patience):
             for stream in (key.fileobj for key, dummy in events):
                 if stream is stdin:
                     try:
-                        left = left[stdin.write(left[:CHUNK]) or 0:]
+                        left = left[stdin.write(left[:CHUNK]) or 0 :]
                     except BrokenPipeError:
                         left = left[:0]  # it has ended, or does not want to know
                     going_on = len(left) > 0

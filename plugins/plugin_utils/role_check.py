@@ -151,10 +151,7 @@ def not_a_list(name, text):
     inner = [part.strip().strip("'\"") for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
     meant = "[" + ", ".join(part for part in inner if part) + "]"
     words = ", ".join(f'"{part}"' for part in inner if part)
-    return (
-        f"{name} must be a list and is the string '{text}'. Write {name}: {meant}; on the command line, "
-        f"-e '{{\"{name}\": [{words}]}}'"
-    )
+    return f"{name} must be a list and is the string '{text}'. Write {name}: {meant}; on the command line, -e '{{\"{name}\": [{words}]}}'"
 
 
 # What the roles set or hand on, and hooks read.

@@ -12,10 +12,23 @@ from ansible_collections.oxistrano.deploy.plugins.plugin_utils.timeline import P
 
 # For a light and a dark page; each is told apart by its letter as well.
 COLORS = {
-    "setup": "#4e79a7", "code": "#3a8f58", "shared links": "#4f9da6", "questions to the shop": "#6b7fb3",
-    "warm-up": "#c08a1e", "hold": "#8f63a8", "maintenance flag": "#b2543f", "switch": "#1f9e89", "database": "#c8452f",
-    "php-fpm": "#a8762f", "caches": "#5b8fb9", "jobs": "#87639a", "health": "#5f9a3d", "cleanup": "#5a6c86",
-    "end": "#5a6c86", "the play's own tasks": "#3f74c9", "Ansible itself": "#8d949c",
+    "setup": "#4e79a7",
+    "code": "#3a8f58",
+    "shared links": "#4f9da6",
+    "questions to the shop": "#6b7fb3",
+    "warm-up": "#c08a1e",
+    "hold": "#8f63a8",
+    "maintenance flag": "#b2543f",
+    "switch": "#1f9e89",
+    "database": "#c8452f",
+    "php-fpm": "#a8762f",
+    "caches": "#5b8fb9",
+    "jobs": "#87639a",
+    "health": "#5f9a3d",
+    "cleanup": "#5a6c86",
+    "end": "#5a6c86",
+    "the play's own tasks": "#3f74c9",
+    "Ansible itself": "#8d949c",
 }
 
 STYLE = """
@@ -110,7 +123,7 @@ def _axis(total):
 def _table(host):
     rows = "".join(
         f'<tr><td class="number">{task["begin"]:.1f} s</td><td class="number">{task["seconds"]:.2f} s</td>'
-        f'<td>{escape(task["phase"])}</td><td>{escape(task["name"])}</td>'
+        f"<td>{escape(task['phase'])}</td><td>{escape(task['name'])}</td>"
         f'<td class="{"bad" if task["status"] in ("failed", "unreachable") else ""}">{escape(task["status"])}</td></tr>'
         for task in host["tasks"]
         if task["status"] != "skipped"

@@ -39,13 +39,12 @@ DOCS = CHECKOUT / "docs"
 
 
 def arguments():
-    parser = argparse.ArgumentParser(
-        prog="make bench ARGS=...", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=PARTS, help="this part (may be repeated)")
     usual = ", ".join(f"{part.name}={part.rounds}" for part in PARTS.values())
-    parser.add_argument("--rounds", action="append", default=[], metavar="[PART=]N",
-                        help=f"runs of each contestant, may be repeated (default: {usual})")
+    parser.add_argument(
+        "--rounds", action="append", default=[], metavar="[PART=]N", help=f"runs of each contestant, may be repeated (default: {usual})"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="of the generated release (default: 1)")
     parser.add_argument("--tree", type=Path, help="a release of your own, as a directory")
     parser.add_argument("--archive", type=Path, help="a release of your own, as .tar, .tar.gz or .tar.zst")
@@ -98,8 +97,12 @@ def program():
 def head(part, options, artifact):
     """What stands in the results of a part before the first run."""
     every = {
-        "modules": program(), "artifact": artifact.name, "tasks": options.tasks, "hosts": options.hosts,
-        "upstream": str(options.upstream or ""), "before": str(options.before or ""),
+        "modules": program(),
+        "artifact": artifact.name,
+        "tasks": options.tasks,
+        "hosts": options.hosts,
+        "upstream": str(options.upstream or ""),
+        "before": str(options.before or ""),
     }
     command = shlex.join(sys.argv[1:])
     return {

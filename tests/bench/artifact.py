@@ -19,8 +19,11 @@ from .process import Failed, Missing, missing, run
 OPENERS = {".zst": ["zstd", "-dcq"], ".gz": ["gzip", "-dc"], ".tar": ["cat"]}
 # Who gets a release: a user that every Debian has.
 OWNER, GROUP = next(
-    ((name, grp.getgrgid(pwd.getpwnam(name).pw_gid).gr_name) for name in ("www-data", "nobody")
-     if name in {entry.pw_name for entry in pwd.getpwall()}),
+    (
+        (name, grp.getgrgid(pwd.getpwnam(name).pw_gid).gr_name)
+        for name in ("www-data", "nobody")
+        if name in {entry.pw_name for entry in pwd.getpwall()}
+    ),
     ("root", "root"),
 )
 UID, GID = pwd.getpwnam(OWNER).pw_uid, grp.getgrnam(GROUP).gr_gid
@@ -97,19 +100,21 @@ class Artifact:
         held = b""
         while chunk := read.stdout.read(1 << 20):
             held += chunk
-            write.stdin.write(held[:-self.TRAILER])
-            held = held[-self.TRAILER:]
+            write.stdin.write(held[: -self.TRAILER])
+            held = held[-self.TRAILER :]
         # The archive ends in blocks of zeros; no last file of a release does.
         end = len(held.rstrip(b"\0"))
-        write.stdin.write(held[:end + -end % 512] + last)
+        write.stdin.write(held[: end + -end % 512] + last)
         write.stdin.close()
         if read.wait() or write.wait():
             raise Failed(f"zstd could not make a variant of '{self.zst}' in '{path}'")
 
     def description(self):
         held = self.holds
-        return (f"{held['files']:,} files, {held['directories']:,} directories, {held['bytes'] / 1e6:.0f} MB; "
-                f"tar.zst {self.zst.stat().st_size / 1e6:.1f} MB, tar.gz {self.gz.stat().st_size / 1e6:.1f} MB")
+        return (
+            f"{held['files']:,} files, {held['directories']:,} directories, {held['bytes'] / 1e6:.0f} MB; "
+            f"tar.zst {self.zst.stat().st_size / 1e6:.1f} MB, tar.gz {self.gz.stat().st_size / 1e6:.1f} MB"
+        )
 
     def on_disk(self):
         """What one tree takes on a file system with blocks of 4 kB, about."""
@@ -134,8 +139,10 @@ class Artifact:
         held = self.holds
         wanted = (held["files"] + more_files, held["links"] + links)
         if (found["files"], found["links"]) != wanted or not held["directories"] <= found["directories"]:
-            raise Failed(f"{found['files']} files, {found['links']} links and {found['directories']} directories, "
-                         f"not {wanted[0]}, {wanted[1]} and {held['directories']}")
+            raise Failed(
+                f"{found['files']} files, {found['links']} links and {found['directories']} directories, "
+                f"not {wanted[0]}, {wanted[1]} and {held['directories']}"
+            )
         strangers = {owner: number for owner, number in found["owners"].items() if owner != (uid, gid)}
         # A link that points elsewhere, and REVISION, are written after the owner was set.
         if uid is not None and sum(strangers.values()) > more_files + links:

@@ -59,8 +59,10 @@ class Results:
             before = json.loads(path.read_text())
             if before["settings"] != head["settings"]:
                 changed = [key for key, value in head["settings"].items() if before["settings"].get(key) != value]
-                raise Missing(f"'{path}' was measured with other settings ({', '.join(changed)}): --fresh measures it "
-                              "again, another --output keeps it")
+                raise Missing(
+                    f"'{path}' was measured with other settings ({', '.join(changed)}): --fresh measures it "
+                    "again, another --output keeps it"
+                )
             self.data |= {key: before[key] for key in ("order", "left_out", "runs", "notes", "seconds")}
 
     def forget_failures(self):
@@ -73,12 +75,10 @@ class Results:
         whole.replace(self.path)
 
     def done(self, contestant, number):
-        return any((run["group"], run["name"], run["round"]) == (contestant.group, contestant.name, number)
-                   for run in self.data["runs"])
+        return any((run["group"], run["name"], run["round"]) == (contestant.group, contestant.name, number) for run in self.data["runs"])
 
     def failed(self, contestant):
-        return any((run["group"], run["name"]) == (contestant.group, contestant.name) and "failed" in run
-                   for run in self.data["runs"])
+        return any((run["group"], run["name"]) == (contestant.group, contestant.name) and "failed" in run for run in self.data["runs"])
 
     def add(self, contestant, number, found):
         self.data["runs"].append({"group": contestant.group, "name": contestant.name, "round": number} | found)
@@ -104,8 +104,11 @@ def hold(part, results, rounds):
     started = time.monotonic()
     for number in range(rounds):
         for group in dict.fromkeys(each.group for each in everyone):
-            todo = [each for each in everyone if each.group == group and not each.absent
-                    and not results.done(each, number) and not results.failed(each)]
+            todo = [
+                each
+                for each in everyone
+                if each.group == group and not each.absent and not results.done(each, number) and not results.failed(each)
+            ]
             if not todo:
                 continue
             part.prepare(group)
@@ -129,8 +132,7 @@ def hold(part, results, rounds):
 
 def failures(data):
     """[group, name, reason] of the contestants that took part and failed."""
-    return [[row["group"], row["name"], row["reason"]] for row in figures.rows(data)
-            if any("failed" in run for run in row["runs"])]
+    return [[row["group"], row["name"], row["reason"]] for row in figures.rows(data) if any("failed" in run for run in row["runs"])]
 
 
 def is_root():

@@ -35,10 +35,14 @@ class Copy(Part):
                 for name, way in ways.items():
                     program = name.split()[0]
                     absent = None if program == "release_copy" else missing(program)
-                    found.append(Contestant(
-                        f"{place.name}, {what}", name, lambda way=way, place=place: self.measure(way, place),
-                        absent or (None if is_root() else "keeping the owner needs root"),
-                    ))
+                    found.append(
+                        Contestant(
+                            f"{place.name}, {what}",
+                            name,
+                            lambda way=way, place=place: self.measure(way, place),
+                            absent or (None if is_root() else "keeping the owner needs root"),
+                        )
+                    )
         return found
 
     def prepare(self, group):
@@ -67,11 +71,13 @@ class Copy(Part):
             (target / "shared").mkdir()
             found = module("release_copy", deploy_to=target, version=VERSION, src=source, method=method)
             return {"seconds": found["seconds"], "peak": found.get("peak")}, target / "releases" / VERSION, 1
+
         return way
 
     def command(self, *command):
         def way(source, target):
             return run([*command, f"{source}/.", f"{target}/"]), target, 0
+
         return way
 
     def finish(self, group):

@@ -24,7 +24,9 @@ class Delete(Part):
     def contestants(self):
         return [
             Contestant(
-                place.name, name, lambda way=way, place=place, name=name: self.measure(way, place, name),
+                place.name,
+                name,
+                lambda way=way, place=place, name=name: self.measure(way, place, name),
                 None if is_root() else "giving the release to its owner needs root",
             )
             for place in (self.bench.places.disk, self.bench.places.tmpfs)
@@ -81,6 +83,7 @@ class Delete(Part):
         def way(root):
             played = self.play({PRUNE: {"deploy_to": str(root), "versions": [OLD], "wait": wait}})
             return {"seconds": played.play, "command": played.seconds}
+
         return way
 
     def remove(self, root):

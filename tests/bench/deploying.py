@@ -24,8 +24,7 @@ LINKS = 3
 class Deploys(Part):
     """What both have in common."""
 
-    columns = [["first task to end s", "play", 1], ["tasks", "tasks", 0], ["not skipped", "executed", 0],
-               ["all done s", "gone", 1]]
+    columns = [["first task to end s", "play", 1], ["tasks", "tasks", 0], ["not skipped", "executed", 0], ["all done s", "gone", 1]]
     ways: list = []
     PLAYBOOKS = {"ours": "role", "upstream": "role", "builtin": "builtin"}
 
@@ -37,9 +36,7 @@ class Deploys(Part):
         # Group: paths of its deploy roots.
         self.roots = {}
         if bench.options.upstream:
-            told = subprocess.run(
-                ["git", "-C", bench.options.upstream, "log", "-1", "--format=%h of %cs"], capture_output=True, text=True
-            )
+            told = subprocess.run(["git", "-C", bench.options.upstream, "log", "-1", "--format=%h of %cs"], capture_output=True, text=True)
             if told.returncode == 0:
                 self.notes["ansistrano.deploy"] = {"commit": told.stdout.strip()}
 
@@ -57,7 +54,8 @@ class Deploys(Part):
         """One for each of `ways`: (name, playbook, way of ansible-playbook)."""
         return [
             Contestant(
-                group, name,
+                group,
+                name,
                 lambda playbook=playbook, way=way: self.measure(group, playbook, way, forks),
                 self.absent(playbook, way),
             )
@@ -95,8 +93,15 @@ class Deploys(Part):
             },
         }.get(playbook, {})
         return self.ansible.play(
-            PLAYBOOKS / f"{self.PLAYBOOKS[playbook]}.yml", self.hosts(roots), way, forks, artifact=str(archive),
-            revision=version, owner=OWNER, group=GROUP, **variables,
+            PLAYBOOKS / f"{self.PLAYBOOKS[playbook]}.yml",
+            self.hosts(roots),
+            way,
+            forks,
+            artifact=str(archive),
+            revision=version,
+            owner=OWNER,
+            group=GROUP,
+            **variables,
         )
 
     def make_roots(self, group, count):
@@ -142,8 +147,7 @@ class Deploys(Part):
             self.remove_roots(group)
             self.make_roots(group, len(roots))
             raise
-        return {"seconds": played.seconds, "play": played.play, "tasks": played.tasks, "executed": played.executed,
-                "gone": gone}
+        return {"seconds": played.seconds, "play": played.play, "tasks": played.tasks, "executed": played.executed, "gone": gone}
 
     @staticmethod
     def releases(root):
@@ -211,7 +215,8 @@ class Hosts(Deploys):
 
     def contestants(self):
         return [
-            each for count in self.bench.options.hosts
+            each
+            for count in self.bench.options.hosts
             for each in self.contestants_of(f"{count} host{'s' if count > 1 else ''}", count, max(5, count))
         ]
 

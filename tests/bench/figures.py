@@ -41,15 +41,17 @@ def rows(results):
         own = runs.get((group, name), [])
         ours = summary(runs.get(first[group], []))
         told = summary(own)
-        found.append({
-            "group": group,
-            "name": name,
-            "ours": first[group] == (group, name),
-            "summary": told,
-            "times": told["median"] / ours["median"] if told and ours and ours["median"] else None,
-            "reason": left_out.get((group, name)) or next((run["failed"] for run in own if "failed" in run), None),
-            "runs": own,
-        })
+        found.append(
+            {
+                "group": group,
+                "name": name,
+                "ours": first[group] == (group, name),
+                "summary": told,
+                "times": told["median"] / ours["median"] if told and ours and ours["median"] else None,
+                "reason": left_out.get((group, name)) or next((run["failed"] for run in own if "failed" in run), None),
+                "runs": own,
+            }
+        )
     return found
 
 
@@ -61,7 +63,7 @@ def digits(value):
 def short(reason, length=100):
     """One line of it; the whole stands in the JSON."""
     told = " ".join(reason.split())
-    return told if len(told) <= length else f"{told[:length - 3]}..."
+    return told if len(told) <= length else f"{told[: length - 3]}..."
 
 
 def line(cells):

@@ -12,7 +12,7 @@ from .place import file_system
 
 
 def versions(**programs):
-    """"name version" of each program that is there, by the first line of its --version."""
+    """ "name version" of each program that is there, by the first line of its --version."""
     found = []
     for name, command in programs.items():
         try:
@@ -25,7 +25,7 @@ def versions(**programs):
 
 
 def journal(path):
-    """", no journal" for an ext4 without one: deleted files then slow those who make files next."""
+    """ ", no journal" for an ext4 without one: deleted files then slow those who make files next."""
     found = subprocess.run(["findmnt", "-no", "SOURCE", "-T", str(path)], capture_output=True, text=True)
     told = Path("/sys/fs/ext4", Path(found.stdout.strip() or "none").name, "journal_task")
     try:
@@ -37,9 +37,10 @@ def journal(path):
 def describe(disk, ansible):
     cpu = [row.split(":")[1].strip() for row in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in row]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    system = [row.split("=")[1].strip('"') for row in Path("/etc/os-release").read_text().splitlines()
-              if row.startswith("PRETTY_NAME")]
+    system = [row.split("=")[1].strip('"') for row in Path("/etc/os-release").read_text().splitlines() if row.startswith("PRETTY_NAME")]
     names = ("tar", "bsdtar", "zstd", "gzip", "rsync")
     told = versions(ansible_core=ansible, **{name: name for name in names}) + [f"Python {platform.python_version()}"]
-    return (f"{os.cpu_count()} × {cpu[0] if cpu else platform.machine()}, {memory:.0f} GB, {' '.join(system)}, Linux "
-            f"{platform.release()}, disk: {file_system(disk)}{journal(disk)}; {', '.join(told).replace('_', '-')}")
+    return (
+        f"{os.cpu_count()} × {cpu[0] if cpu else platform.machine()}, {memory:.0f} GB, {' '.join(system)}, Linux "
+        f"{platform.release()}, disk: {file_system(disk)}{journal(disk)}; {', '.join(told).replace('_', '-')}"
+    )

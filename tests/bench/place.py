@@ -133,8 +133,10 @@ class Places:
         need = min(self.budget, 6 * self.tree.bytes)
         free = shutil.disk_usage(self.parent).free
         if free < need:
-            raise Missing(f"{need / GIGABYTE:.1f} GB are needed in '{self.parent}', {free / GIGABYTE:.1f} GB are free: "
-                          "name another place in --disk or a smaller --scale")
+            raise Missing(
+                f"{need / GIGABYTE:.1f} GB are needed in '{self.parent}', {free / GIGABYTE:.1f} GB are free: "
+                "name another place in --disk or a smaller --scale"
+            )
         self.home = self.parent / f"run-{os.getpid()}"
         try:
             for name in ("disk", "tmpfs"):

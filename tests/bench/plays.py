@@ -78,7 +78,8 @@ class Ansible:
         self.collections = self.collection_of(CHECKOUT, "ours")
         found = subprocess.run(
             [sys.executable, "-c", "import os, ansible_mitogen as m; print(os.path.dirname(m.__file__))"],
-            capture_output=True, text=True,
+            capture_output=True,
+            text=True,
         )
         self.mitogen = found.stdout.strip() if found.returncode == 0 else None
         self.number, self.sshd, self.second = 0, None, None
@@ -114,8 +115,7 @@ class Ansible:
         if way == "pipelined":
             found["ANSIBLE_PIPELINING"] = "true"
         elif way == "Mitogen":
-            found |= {"ANSIBLE_STRATEGY": "mitogen_linear",
-                      "ANSIBLE_STRATEGY_PLUGINS": f"{self.mitogen}/plugins/strategy"}
+            found |= {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": f"{self.mitogen}/plugins/strategy"}
         return found
 
     def play(self, playbook, hosts, way="plain", forks=5, collections=None, **variables):
@@ -134,8 +134,15 @@ class Ansible:
         command = [self.program, "-i", inventory, playbook, "-e", json.dumps(variables, default=str)]
         started = time.perf_counter()
         with subprocess.Popen(
-            command, cwd=self.home, env=self.environment(way, forks, collections), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+            command,
+            cwd=self.home,
+            env=self.environment(way, forks, collections),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
         ) as process:
             try:
                 lines = [(time.perf_counter(), line) for line in process.stdout]
@@ -167,11 +174,23 @@ class Ansible:
     def warm_local(self):
         """So that the modules are where the action plugin keeps them, and Ansible's own files in memory."""
         for name in ("release_info", "release_unpack", "release_prune"):
-            self.play([{"hosts": "all", "gather_facts": False, "tasks": [{
-                f"oxistrano.deploy.{name}": {"deploy_to": "/nonexistent"} | {
-                    "release_unpack": {"version": "1", "src": "/nonexistent"}}.get(name, {}),
-                "ignore_errors": True,
-            }]}], self.local(), "pipelined")
+            self.play(
+                [
+                    {
+                        "hosts": "all",
+                        "gather_facts": False,
+                        "tasks": [
+                            {
+                                f"oxistrano.deploy.{name}": {"deploy_to": "/nonexistent"}
+                                | {"release_unpack": {"version": "1", "src": "/nonexistent"}}.get(name, {}),
+                                "ignore_errors": True,
+                            }
+                        ],
+                    }
+                ],
+                self.local(),
+                "pipelined",
+            )
 
     def over_ssh(self, count=1):
         """`count` hosts with addresses of their own, 127.0.1.x, which are one sshd of this machine."""
@@ -195,9 +214,7 @@ class Ansible:
             )
             program = self.sshd.process.args[0]
             with open(self.home / "log2", "wb") as log:
-                self.second = subprocess.Popen(
-                    [program, "-D", "-e", "-f", self.home / "config2"], stdin=subprocess.DEVNULL, stderr=log
-                )
+                self.second = subprocess.Popen([program, "-D", "-e", "-f", self.home / "config2"], stdin=subprocess.DEVNULL, stderr=log)
             known = self.home / "known_hosts"
             line = known.read_text()
             known.write_text(line + "".join(line.replace("[127.0.0.1]", f"[{each}]") for each in addresses))

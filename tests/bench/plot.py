@@ -43,8 +43,7 @@ def panel(group, rows, top):
                 found.append(f'<circle class="run" cx="{across(seconds):.1f}" cy="{middle - 1}" r="2.5"/>')
             ratio = f" · {row['times']:.2f} ×" if row["times"] else ""
             found.append(
-                f'<text class="small" x="{across(told["most"]) + 10:.1f}" y="{middle + 4}">'
-                f'{figures.digits(told["median"])} s{ratio}</text>'
+                f'<text class="small" x="{across(told["most"]) + 10:.1f}" y="{middle + 4}">{figures.digits(told["median"])} s{ratio}</text>'
             )
         else:
             reason = figures.short(row["reason"] or "not run", 75)
@@ -64,13 +63,14 @@ def svg(results):
         lines, top = panel(group, rows, top)
         found += lines
     head = f"{results['title']}: seconds, medians of {figures.rounds(results)} (dots), shorter is better"
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" '
-        f'width="{WIDTH}" height="{top}" role="img">',
-        f"<title>{escape(head)}</title>",
-        f"<style>{STYLE}</style>",
-        f'<text class="title" x="0" y="20">{escape(head)}</text>',
-        *found,
-        "</svg>",
-        "",
-    ])
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}" role="img">',
+            f"<title>{escape(head)}</title>",
+            f"<style>{STYLE}</style>",
+            f'<text class="title" x="0" y="20">{escape(head)}</text>',
+            *found,
+            "</svg>",
+            "",
+        ]
+    )

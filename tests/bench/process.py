@@ -48,8 +48,15 @@ def run(command, input=None, cwd=None, env=None, check=True):
         whole = [GNU_TIME, "-q", "-f", "%M", "-o", told, *command] if measured else command
         started = time.perf_counter()
         process = subprocess.Popen(
-            whole, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd, env=env,
-            start_new_session=True, errors="replace",
+            whole,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            errors="replace",
         )
         try:
             output = process.communicate(input or "")[0]

@@ -43,8 +43,7 @@ def insert(page, data):
     new = f"{picture}\n\n{text(data).split(chr(10), 2)[2]}"
     found, count = between(name).subn(lambda match: f"{match[1]}{new}{match[2]}", page)
     if count != 1:
-        raise Missing(f"docs/benchmarks.md has no place for the part {name}: '<!-- bench:{name} -->' and "
-                      f"'<!-- end of bench:{name} -->'")
+        raise Missing(f"docs/benchmarks.md has no place for the part {name}: '<!-- bench:{name} -->' and '<!-- end of bench:{name} -->'")
     return found
 
 

@@ -23,8 +23,7 @@ def change(source, file, every):
     """Writes to `file` the tar of `source` in which each `every`-th file has other contents, CHANGED of them."""
     read = subprocess.Popen(["zstd", "-dcq", source], stdout=subprocess.PIPE)
     changed = files = 0
-    with tarfile.open(fileobj=read.stdout, mode="r|") as old, \
-            tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as new:
+    with tarfile.open(fileobj=read.stdout, mode="r|") as old, tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as new:
         for entry in old:
             content = old.extractfile(entry) if entry.isreg() else None
             files += entry.isreg()
@@ -80,8 +79,7 @@ class OnSpare(Part):
         finally:
             place.over(root)
         cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
-        return {"seconds": found["seconds"], "durable": durable, "cpu": cpu, "peak": found.get("peak"),
-                "kept": told["kept_files"]}
+        return {"seconds": found["seconds"], "durable": durable, "cpu": cpu, "peak": found.get("peak"), "kept": told["kept_files"]}
 
     def finish(self, group):
         getattr(self.bench.places, group).empty()

@@ -1,6 +1,6 @@
 """The figures' way from single runs to table and plot, and the readers of what is measured.
 
-    .build/test-unit/bin/python -m pytest -q tests/bench
+.build/test-unit/bin/python -m pytest -q tests/bench
 """
 
 from __future__ import annotations
@@ -19,9 +19,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def results(*runs, **more):
     data = {
-        "part": "unpack", "title": "Unpacking & more", "columns": [["peak MB", "peak", 0]], "left_out": [], "notes": {},
+        "part": "unpack",
+        "title": "Unpacking & more",
+        "columns": [["peak MB", "peak", 0]],
+        "left_out": [],
+        "notes": {},
         "order": [["disk", "ours"], ["disk", "theirs"], ["disk", "<others'>"], ["tmpfs", "ours"]],
-        "command": "make bench", "date": "2026-01-01", "release": "3 files", "machine": "a machine",
+        "command": "make bench",
+        "date": "2026-01-01",
+        "release": "3 files",
+        "machine": "a machine",
         "runs": [{"group": group, "name": name, "round": number, **found} for group, name, number, found in runs],
     }
     return data | more
@@ -30,9 +37,12 @@ def results(*runs, **more):
 @pytest.fixture
 def whole():
     return results(
-        ("disk", "ours", 0, {"seconds": 2.0, "peak": 30.2}), ("disk", "ours", 1, {"seconds": 9.0, "peak": 31.4}),
-        ("disk", "ours", 2, {"seconds": 3.0, "peak": 33.0}), ("disk", "theirs", 0, {"seconds": 12.0}),
-        ("disk", "theirs", 1, {"seconds": 24.0}), ("tmpfs", "ours", 0, {"seconds": 0.0123}),
+        ("disk", "ours", 0, {"seconds": 2.0, "peak": 30.2}),
+        ("disk", "ours", 1, {"seconds": 9.0, "peak": 31.4}),
+        ("disk", "ours", 2, {"seconds": 3.0, "peak": 33.0}),
+        ("disk", "theirs", 0, {"seconds": 12.0}),
+        ("disk", "theirs", 1, {"seconds": 24.0}),
+        ("tmpfs", "ours", 0, {"seconds": 0.0123}),
         left_out=[["disk", "<others'>", "no others here"]],
     )
 
@@ -56,7 +66,8 @@ def test_the_table(whole):
 
 def test_who_failed_once_does_not_win():
     data = results(
-        ("disk", "ours", 0, {"seconds": 2.0}), ("disk", "theirs", 0, {"seconds": 0.1}),
+        ("disk", "ours", 0, {"seconds": 2.0}),
+        ("disk", "theirs", 0, {"seconds": 0.1}),
         ("disk", "theirs", 1, {"failed": "wrong | owner\nof all"}),
     )
     row = figures.rows(data)[1]
@@ -152,11 +163,19 @@ def test_an_interrupted_bench_goes_on_where_it_was(tmp_path):
 
 
 def test_times_of_tasks_from_the_output_of_a_play():
-    told = read_stamped([
-        (0.0, "PLAY [all] ***"), (1.0, "TASK [one] ***"), (1.2, "ok: [web]"), (1.5, "TASK [role : two] ***"),
-        (2.0, "skipping: [web]"), (2.5, "TASK [one] ***"), (2.6, "changed: [web] => (item=a)"), (4.0, "PLAY RECAP ***"),
-        (4.1, "web : ok=2"),
-    ])
+    told = read_stamped(
+        [
+            (0.0, "PLAY [all] ***"),
+            (1.0, "TASK [one] ***"),
+            (1.2, "ok: [web]"),
+            (1.5, "TASK [role : two] ***"),
+            (2.0, "skipping: [web]"),
+            (2.5, "TASK [one] ***"),
+            (2.6, "changed: [web] => (item=a)"),
+            (4.0, "PLAY RECAP ***"),
+            (4.1, "web : ok=2"),
+        ]
+    )
     assert told == {"play": 3.0, "tasks": 3, "executed": 2, "of_task": {"one": 2.0, "role : two": 1.0}}
     assert read_stamped([(0.0, "ERROR! no such file")]) is None
 

@@ -85,9 +85,22 @@ class Task(Part):
     def ssh(self, command, data=b""):
         """Seconds of one operation over the connection that is kept, without Ansible."""
         told = self.hosts["web01"]
-        line = ["ssh", *told["ansible_ssh_common_args"].split(), "-o", f"ControlPath={self.ansible.home}/profile",
-                "-o", "ControlMaster=auto", "-o", "ControlPersist=30s", "-i", told["ansible_ssh_private_key_file"],
-                "-p", str(told["ansible_port"]), told["ansible_host"], command]
+        line = [
+            "ssh",
+            *told["ansible_ssh_common_args"].split(),
+            "-o",
+            f"ControlPath={self.ansible.home}/profile",
+            "-o",
+            "ControlMaster=auto",
+            "-o",
+            "ControlPersist=30s",
+            "-i",
+            told["ansible_ssh_private_key_file"],
+            "-p",
+            str(told["ansible_port"]),
+            told["ansible_host"],
+            command,
+        ]
         started = time.perf_counter()
         subprocess.run(line, input=data, capture_output=True, check=True)
         return time.perf_counter() - started
@@ -120,5 +133,4 @@ class Task(Part):
         }
 
     def ssh_exit(self):
-        subprocess.run(["ssh", "-F", "/dev/null", "-O", "exit", "-o", f"ControlPath={self.ansible.home}/profile", "x"],
-                       capture_output=True)
+        subprocess.run(["ssh", "-F", "/dev/null", "-O", "exit", "-o", f"ControlPath={self.ansible.home}/profile", "x"], capture_output=True)

@@ -22,8 +22,19 @@ FILES, DIRECTORIES = 93_989, 39_283
 # (part of the files, bytes that these do not exceed). The first nine and the last are measured;
 # those between are chosen so that the mean is the measured 6.7 kB.
 SIZES = [
-    (0.0, 20), (0.05, 186), (0.25, 745), (0.5, 1607), (0.75, 3972), (0.9, 9_200), (0.95, 14_900), (0.97, 24_000),
-    (0.99, 64_700), (0.995, 105_000), (0.999, 483_000), (0.9999, 2_500_000), (1.0, 8_900_000),
+    (0.0, 20),
+    (0.05, 186),
+    (0.25, 745),
+    (0.5, 1607),
+    (0.75, 3972),
+    (0.9, 9_200),
+    (0.95, 14_900),
+    (0.97, 24_000),
+    (0.99, 64_700),
+    (0.995, 105_000),
+    (0.999, 483_000),
+    (0.9999, 2_500_000),
+    (1.0, 8_900_000),
 ]
 # (part of the directories, files in one): half hold at most 1, 90 % at most 5, 99 % at most 22, one 506.
 CROWDS = [(0.7, 2), (0.78, 3), (0.85, 4), (0.9, 5), (0.96, 9), (0.99, 22), (0.999, 60), (0.9999, 200), (1.0, 506)]
@@ -39,7 +50,115 @@ SEED = 2047
 # Who built it: nobody that a host knows, as on a build server. Time of all entries: 2026-01-01.
 BUILDER, BUILT = 1000, 1_767_225_600
 
-WORDS = ["Abstract", "Action", "Address", "Admin", "Api", "Asset", "Attribute", "Backend", "Block", "Bundle", "Cache", "Cart", "Catalog", "Category", "Checkout", "Collection", "Command", "Config", "Controller", "Create", "Cron", "Customer", "Data", "Delete", "Detail", "Di", "Entity", "Email", "Export", "Factory", "Field", "Filter", "Form", "Framework", "Grid", "Handler", "Helper", "Image", "Import", "Index", "Info", "Interface", "Inventory", "Item", "Layout", "Link", "List", "Listing", "Login", "Manager", "Map", "Media", "Message", "Model", "Module", "Observer", "Option", "Order", "Page", "Payment", "Plugin", "Price", "Processor", "Product", "Provider", "Queue", "Quote", "Reader", "Registry", "Renderer", "Report", "Repository", "Request", "Resolver", "Resource", "Result", "Review", "Rule", "Sales", "Save", "Search", "Section", "Select", "Service", "Session", "Setup", "Shipping", "Sitemap", "Stock", "Storage", "Store", "Swatch", "Tax", "Template", "Test", "Theme", "Translate", "Ui", "Update", "Url", "User", "Validator", "Value", "View", "Widget", "Wishlist", "Zone"]
+WORDS = [
+    "Abstract",
+    "Action",
+    "Address",
+    "Admin",
+    "Api",
+    "Asset",
+    "Attribute",
+    "Backend",
+    "Block",
+    "Bundle",
+    "Cache",
+    "Cart",
+    "Catalog",
+    "Category",
+    "Checkout",
+    "Collection",
+    "Command",
+    "Config",
+    "Controller",
+    "Create",
+    "Cron",
+    "Customer",
+    "Data",
+    "Delete",
+    "Detail",
+    "Di",
+    "Entity",
+    "Email",
+    "Export",
+    "Factory",
+    "Field",
+    "Filter",
+    "Form",
+    "Framework",
+    "Grid",
+    "Handler",
+    "Helper",
+    "Image",
+    "Import",
+    "Index",
+    "Info",
+    "Interface",
+    "Inventory",
+    "Item",
+    "Layout",
+    "Link",
+    "List",
+    "Listing",
+    "Login",
+    "Manager",
+    "Map",
+    "Media",
+    "Message",
+    "Model",
+    "Module",
+    "Observer",
+    "Option",
+    "Order",
+    "Page",
+    "Payment",
+    "Plugin",
+    "Price",
+    "Processor",
+    "Product",
+    "Provider",
+    "Queue",
+    "Quote",
+    "Reader",
+    "Registry",
+    "Renderer",
+    "Report",
+    "Repository",
+    "Request",
+    "Resolver",
+    "Resource",
+    "Result",
+    "Review",
+    "Rule",
+    "Sales",
+    "Save",
+    "Search",
+    "Section",
+    "Select",
+    "Service",
+    "Session",
+    "Setup",
+    "Shipping",
+    "Sitemap",
+    "Stock",
+    "Storage",
+    "Store",
+    "Swatch",
+    "Tax",
+    "Template",
+    "Test",
+    "Theme",
+    "Translate",
+    "Ui",
+    "Update",
+    "Url",
+    "User",
+    "Validator",
+    "Value",
+    "View",
+    "Widget",
+    "Wishlist",
+    "Zone",
+]
 
 
 def quantile(table, part):
@@ -106,13 +225,11 @@ class Text:
 
     LINES = {
         "php": [
-            "    /**\n     * @param %s $%s\n     * @return %s\n     * @throws "
-            "\\Magento\\Framework\\Exception\\%sException\n     */",
+            "    /**\n     * @param %s $%s\n     * @return %s\n     * @throws \\Magento\\Framework\\Exception\\%sException\n     */",
             "    public function get%s(%s $%s): %s\n    {",
             "        return $this->%s->get%s($%s->get%s());",
             "        $%s = $this->%sFactory->create();",
-            "        if ($%s->has%s() && !$this->is%s($%s)) {\n            throw new "
-            "LocalizedException(__('%s'));\n        }",
+            "        if ($%s->has%s() && !$this->is%s($%s)) {\n            throw new LocalizedException(__('%s'));\n        }",
             "        $this->%s->expects($this->once())->method('get%s')->with($%s)->willReturn($%s);",
             "use Magento\\Framework\\%s\\%s\\%sInterface;",
             "        foreach ($this->get%s() as $%s) {\n            $result['%s'] = $%s->getData('%s');\n        }",
@@ -125,30 +242,25 @@ class Text:
             "define(['jquery', 'Magento_%s/js/%s', 'mage/%s'], function ($, %s) {\n    'use strict';",
             "        this.%s = options.%s || $('.%s-%s').data('%s');",
             "    %s: function (%s, %s) {\n        var self = this;",
-            "        $('#%s').on('click', function (event) {\n            event.preventDefault();\n            "
-            "self.%s();\n        });",
+            "        $('#%s').on('click', function (event) {\n            event.preventDefault();\n            self.%s();\n        });",
             "        return this.%s().observe(['%s', '%s']);",
             "        if (typeof %s !== 'undefined' && %s.length > %d) {\n            %s.%s(%d);\n        }",
             "    },\n",
         ],
         "xml": [
-            "    <type name=\"Magento\\%s\\Model\\%s\">\n        <plugin name=\"%s_%s\" "
-            "type=\"Magento\\%s\\Plugin\\%s\"/>\n    </type>",
-            "        <field id=\"%s\" translate=\"label\" type=\"%s\" sortOrder=\"%d\" showInDefault=\"1\" "
-            "showInWebsite=\"1\">",
-            "            <argument name=\"%s\" xsi:type=\"object\">Magento\\%s\\%s</argument>",
-            "    <preference for=\"Magento\\%s\\Api\\%sInterface\" type=\"Magento\\%s\\Model\\%s\"/>",
+            '    <type name="Magento\\%s\\Model\\%s">\n        <plugin name="%s_%s" type="Magento\\%s\\Plugin\\%s"/>\n    </type>',
+            '        <field id="%s" translate="label" type="%s" sortOrder="%d" showInDefault="1" showInWebsite="1">',
+            '            <argument name="%s" xsi:type="object">Magento\\%s\\%s</argument>',
+            '    <preference for="Magento\\%s\\Api\\%sInterface" type="Magento\\%s\\Model\\%s"/>',
             "        </field>",
-            "    <column xsi:type=\"int\" name=\"%s_%s\" unsigned=\"true\" nullable=\"false\" "
-            "identity=\"false\" comment=\"%s %s\"/>",
+            '    <column xsi:type="int" name="%s_%s" unsigned="true" nullable="false" identity="false" comment="%s %s"/>',
         ],
         "html": [
-            "<div class=\"%s-%s\" data-bind=\"scope: '%s'\">",
+            '<div class="%s-%s" data-bind="scope: \'%s\'">',
             "    <?= $block->escapeHtml(__('%s %s')) ?>",
-            "    <input type=\"text\" name=\"%s[%s]\" id=\"%s\" class=\"input-text\" value=\"<?= "
-            "$escaper->escapeHtmlAttr($%s) ?>\"/>",
+            '    <input type="text" name="%s[%s]" id="%s" class="input-text" value="<?= $escaper->escapeHtmlAttr($%s) ?>"/>',
             "</div>",
-            "\"%s the %s before the %s\",\"%s the %s before the %s\"",
+            '"%s the %s before the %s","%s the %s before the %s"',
         ],
         "css": [
             ".%s-%s .%s {\n    .lib-css(margin, @indent__%s);\n    display: block;",
@@ -163,9 +275,9 @@ class Text:
         "declare(strict_types=1);\n\n"
         "namespace Magento\\",
         "js": "/**\n * Copyright 2026 The makers of this shop\n * All rights reserved.\n */\n",
-        "xml": "<?xml version=\"1.0\"?>\n<!--\n/**\n * Copyright 2026 The makers of this shop\n * All rights "
+        "xml": '<?xml version="1.0"?>\n<!--\n/**\n * Copyright 2026 The makers of this shop\n * All rights '
         "reserved.\n */\n-->\n"
-        "<config xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\">\n",
+        '<config xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">\n',
         "html": "<!--\n/**\n * Copyright 2026 The makers of this shop\n */\n-->\n",
         "css": "/**\n * Copyright 2026 The makers of this shop\n */\n",
     }
@@ -212,7 +324,7 @@ class Text:
         left = size - len(found[0])
         while left > 0:
             start = pool.index(b"\n", int(self.dice.random() * (len(pool) - 10_000))) + 1
-            found.append(pool[start:start + left])
+            found.append(pool[start : start + left])
             left -= len(found[-1])
         return b"".join(found)[:size]
 

@@ -34,7 +34,9 @@ def build_floor():
         return None, "no cargo here to build tests/floor with"
     built = subprocess.run(
         ["cargo", "build", "--release", "--locked", "--quiet", "-p", "oxistrano-floor"],
-        cwd=CHECKOUT, capture_output=True, text=True,
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
     )
     if built.returncode:
         return None, f"cargo build -p oxistrano-floor failed: {built.stderr.strip()[-300:]}"
@@ -66,11 +68,14 @@ class Unpack(Part):
                     (", as tasks", "unarchive, file: recurse", self.unarchive, None),
                 ]
                 for how, name, way, absent in ways:
-                    found.append(Contestant(
-                        f"{place.name}, {kind}{how}", name,
-                        lambda way=way, place=place, kind=kind: self.measure(way, place, self.artifact.path(kind)),
-                        root or absent,
-                    ))
+                    found.append(
+                        Contestant(
+                            f"{place.name}, {kind}{how}",
+                            name,
+                            lambda way=way, place=place, kind=kind: self.measure(way, place, self.artifact.path(kind)),
+                            root or absent,
+                        )
+                    )
         return found
 
     def measure(self, way, place, archive):
@@ -85,8 +90,7 @@ class Unpack(Part):
         return figures(found)
 
     def arguments(self, target, archive):
-        return {"deploy_to": str(target), "version": VERSION, "src": str(archive), "remote_src": True, "owner": OWNER,
-                "group": GROUP}
+        return {"deploy_to": str(target), "version": VERSION, "src": str(archive), "remote_src": True, "owner": OWNER, "group": GROUP}
 
     def root(self, target):
         (target / "releases").mkdir()
@@ -125,6 +129,7 @@ class Unpack(Part):
         def way(target, archive):
             script = f'{program} -C "$1" -xf "$2" && chown -R "$3" "$1"'
             return run(["sh", "-c", script, "sh", target, archive, f"{OWNER}:{GROUP}"]), target, 0
+
         return way
 
     def from_memory(self, target, archive):

@@ -65,8 +65,14 @@ def run_side(ctx, scenario, side):
     write_hooks(here / "hooks", scenario.hooks or "new")
     hook_log = here / "hook.log"
     norm = Normaliser(here, scenario)
-    table = {"@ROOT@": str(root), "@FX@": str(ctx.fx), "@SIDE@": str(here),
-             "@HTTP@": ctx.http, "@HTTP_USER@": ctx.http.replace("://", "://user:pass@"), **ctx.ids}
+    table = {
+        "@ROOT@": str(root),
+        "@FX@": str(ctx.fx),
+        "@SIDE@": str(here),
+        "@HTTP@": ctx.http,
+        "@HTTP_USER@": ctx.http.replace("://", "://user:pass@"),
+        **ctx.ids,
+    }
     if side == "upstream":
         roles = {"deploy": "ansistrano.deploy", "rollback": "ansistrano.rollback"}
     else:
@@ -90,7 +96,7 @@ def run_side(ctx, scenario, side):
         }
         if scenario.hooks:
             for variable in DEPLOY_HOOKS + ROLLBACK_HOOKS:
-                vars[variable] = LOG_HOOK.format(variable[len("ansistrano_"):-len("_tasks_file")])
+                vars[variable] = LOG_HOOK.format(variable[len("ansistrano_") : -len("_tasks_file")])
         vars.update(step.vars)
         play = {
             "name": f"{scenario.name}: {step.label(number)}",
@@ -100,21 +106,25 @@ def run_side(ctx, scenario, side):
             "roles": [roles[step.role]],
         }
         if scenario.hooks:
-            play["post_tasks"] = log_hook(
-                "after_role" if step.role == "deploy" else "after_rollback_role", scenario.hooks)
+            play["post_tasks"] = log_hook("after_role" if step.role == "deploy" else "after_rollback_role", scenario.hooks)
         playbook = here / f"step-{number}.yml"
         playbook.write_text(json.dumps([play], indent=1, ensure_ascii=False))
         started = time.monotonic()
         with open(here / f"step-{number}.log", "w", encoding="utf-8") as out:
             rc = subprocess.run(
                 [ctx.opts.ansible_playbook, "-i", str(ctx.scratch / "hosts"), *step.args, str(playbook)],
-                cwd=here, env=env, umask=scenario.umask, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=subprocess.STDOUT, check=False).returncode
+                cwd=here,
+                env=env,
+                umask=scenario.umask,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
         seconds = time.monotonic() - started
         tree = manifest(root, norm, ctx.env)
         log = norm.text(hook_log.read_text()) if hook_log.exists() else ""
-        results.append({"label": step.label(number), "ok": rc == 0, "seconds": seconds,
-                        "tree": tree, "log": log})
+        results.append({"label": step.label(number), "ok": rc == 0, "seconds": seconds, "tree": tree, "log": log})
     return results
 
 
@@ -134,8 +144,11 @@ def judge(ctx, scenario, up, ours):
 
     def report(step, path, text):
         for rule in KNOWN_DIFFERENCES:
-            if (fnmatch.fnmatchcase(scenario.name, rule.scenario)
-                    and fnmatch.fnmatchcase(step, rule.step) and fnmatch.fnmatchcase(path, rule.path)):
+            if (
+                fnmatch.fnmatchcase(scenario.name, rule.scenario)
+                and fnmatch.fnmatchcase(step, rule.step)
+                and fnmatch.fnmatchcase(path, rule.path)
+            ):
                 known.append(f"{step}: {path}: {text} [{rule.reason}]")
                 return False
         bad.append(f"{step}: {path}: {text}")
@@ -194,8 +207,7 @@ def run_scenario(ctx, scenario, baseline):
     else:
         ours = run_side(ctx, scenario, "ours")
     bad, known = judge(ctx, scenario, up, ours)
-    took = "upstream {:.0f} s, ours {:.0f} s".format(
-        sum(r["seconds"] for r in up), sum(r["seconds"] for r in ours))
+    took = "upstream {:.0f} s, ours {:.0f} s".format(sum(r["seconds"] for r in up), sum(r["seconds"] for r in ours))
     lines.append(f"{'FAIL' if bad else 'ok  '} {scenario.name}: {scenario.about} ({took})")
     lines += [f"     {t}" for t in bad[: ctx.opts.max_lines]]
     if len(bad) > ctx.opts.max_lines:
@@ -211,20 +223,14 @@ def parse():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--upstream-deploy", type=Path, help="checkout of ansistrano.deploy")
     p.add_argument("--upstream-rollback", type=Path, help="checkout of ansistrano.rollback")
-    p.add_argument("--upstream-deploy-old", type=Path,
-                   help="checkout of ansistrano.deploy from before March 2026 (scenarios *-old)")
-    p.add_argument("--collections", type=Path,
-                   help="directory that has ansible_collections/oxistrano/deploy")
-    p.add_argument("--scenario", action="append", default=[], metavar="PATTERN",
-                   help="only these (shell patterns; may be repeated)")
+    p.add_argument("--upstream-deploy-old", type=Path, help="checkout of ansistrano.deploy from before March 2026 (scenarios *-old)")
+    p.add_argument("--collections", type=Path, help="directory that has ansible_collections/oxistrano/deploy")
+    p.add_argument("--scenario", action="append", default=[], metavar="PATTERN", help="only these (shell patterns; may be repeated)")
     p.add_argument("--ansible-playbook", default="ansible-playbook")
     p.add_argument("--jobs", type=int, default=1, help="scenarios run at a time")
-    p.add_argument("--mtimes", action="store_true",
-                   help="also compare mtimes (kept from the source, or of the run)")
-    p.add_argument("--baseline", type=Path,
-                   help="JSON file with upstream's results: reused when valid, else written")
-    p.add_argument("--upstream-only", action="store_true",
-                   help="run upstream only: checks the scenarios, fills the baseline")
+    p.add_argument("--mtimes", action="store_true", help="also compare mtimes (kept from the source, or of the run)")
+    p.add_argument("--baseline", type=Path, help="JSON file with upstream's results: reused when valid, else written")
+    p.add_argument("--upstream-only", action="store_true", help="run upstream only: checks the scenarios, fills the baseline")
     p.add_argument("--max-lines", type=int, default=40, help="differences printed per scenario")
     p.add_argument("--keep", action="store_true", help="keep the scratch directory")
     p.add_argument("--verbose", action="store_true", help="print known differences too")
@@ -252,8 +258,7 @@ def parse():
 
 def main():
     opts = parse()
-    chosen = [s for s in SCENARIOS
-              if not opts.scenario or any(fnmatch.fnmatchcase(s.name, p) for p in opts.scenario)]
+    chosen = [s for s in SCENARIOS if not opts.scenario or any(fnmatch.fnmatchcase(s.name, p) for p in opts.scenario)]
     if opts.list:
         for s in chosen:
             print(f"{s.name:26} {s.about}")
@@ -268,12 +273,10 @@ def main():
         wanted.discard("svn")
     fx, ids = make_fixtures(scratch, env, wanted)
     server = serve(fx / "archives")
-    (scratch / "hosts").write_text(
-        "localhost ansible_connection=local "
-        "ansible_python_interpreter=\"{{ ansible_playbook_python }}\"\n")
+    (scratch / "hosts").write_text('localhost ansible_connection=local ansible_python_interpreter="{{ ansible_playbook_python }}"\n')
     (scratch / "ansible.cfg").write_text(
-        "[defaults]\nnocows = true\nretry_files_enabled = false\nforce_color = false\n"
-        "[connection]\npipelining = true\n")
+        "[defaults]\nnocows = true\nretry_files_enabled = false\nforce_color = false\n[connection]\npipelining = true\n"
+    )
     for folder, role in (("roles", opts.upstream_deploy), ("roles-old", opts.upstream_deploy_old)):
         (scratch / folder).mkdir()
         if role:
@@ -310,8 +313,7 @@ def main():
     finally:
         server.shutdown()
         if opts.baseline:
-            opts.baseline.write_text(json.dumps(
-                {"key": key, "uid": os.geteuid(), "scenarios": baseline}))
+            opts.baseline.write_text(json.dumps({"key": key, "uid": os.geteuid(), "scenarios": baseline}))
         if opts.keep:
             print(f"kept: {scratch}/runs/<scenario>/<upstream|ours>/")
         else:

@@ -9,14 +9,16 @@ DEPLOY_HOOKS = [
     for when in ("before", "after")
 ]
 ROLLBACK_HOOKS = [
-    f"ansistrano_rollback_{when}_{what}_tasks_file"
-    for what in ("setup", "symlink", "cleanup")
-    for when in ("before", "after")
+    f"ansistrano_rollback_{when}_{what}_tasks_file" for what in ("setup", "symlink", "cleanup") for when in ("before", "after")
 ]
 LOGGED = [
-    "ansistrano_release_path", "ansistrano_releases_path", "ansistrano_shared_path",
-    "ansistrano_release_version", "ansistrano_current_release_version",
-    "ansistrano_previous_release_version", "ansistrano_rollback_release_version",
+    "ansistrano_release_path",
+    "ansistrano_releases_path",
+    "ansistrano_shared_path",
+    "ansistrano_release_version",
+    "ansistrano_current_release_version",
+    "ansistrano_previous_release_version",
+    "ansistrano_rollback_release_version",
 ]
 LOGGED_RESULTS = {
     "git.before": "(ansistrano_git_result | default({})).before",
@@ -49,32 +51,35 @@ def log_hook(name, generation):
         parts.append(f"{var}={{{{ {expression} | default('-') }}}}")
     for label, expression in LOGGED_RESULTS.items():
         parts.append(f"{label}={{{{ {expression} | default('-', true) }}}}")
-    return [{
-        "name": f"Log at {name}",
-        "ansible.builtin.shell": LOG_COMMAND,
-        "changed_when": False,
-        "check_mode": False,
-        "vars": {"compat_line": " ".join(parts)},
-    }]
+    return [
+        {
+            "name": f"Log at {name}",
+            "ansible.builtin.shell": LOG_COMMAND,
+            "changed_when": False,
+            "check_mode": False,
+            "vars": {"compat_line": " ".join(parts)},
+        }
+    ]
 
 
 def build_hook(expression):
     return [
-        {"name": "Make folders", "ansible.builtin.file":
-            {"path": f"{{{{ {expression} }}}}/build", "state": "directory", "mode": "0751"}},
-        {"name": "Build", "ansible.builtin.shell": "umask 077; cat index.html > build/out.html",
-         "args": {"chdir": f"{{{{ {expression} }}}}"}, "register": "built"},
-        {"name": "Note the result", "ansible.builtin.copy":
-            {"dest": f"{{{{ {expression} }}}}/build/rc", "content": "{{ built.rc }}"}},
+        {"name": "Make folders", "ansible.builtin.file": {"path": f"{{{{ {expression} }}}}/build", "state": "directory", "mode": "0751"}},
+        {
+            "name": "Build",
+            "ansible.builtin.shell": "umask 077; cat index.html > build/out.html",
+            "args": {"chdir": f"{{{{ {expression} }}}}"},
+            "register": "built",
+        },
+        {"name": "Note the result", "ansible.builtin.copy": {"dest": f"{{{{ {expression} }}}}/build/rc", "content": "{{ built.rc }}"}},
     ]
 
 
 def write_hooks(folder, generation):
     folder.mkdir(parents=True)
     for variable in DEPLOY_HOOKS + ROLLBACK_HOOKS:
-        name = variable[len("ansistrano_"):-len("_tasks_file")]
+        name = variable[len("ansistrano_") : -len("_tasks_file")]
         (folder / f"{name}.yml").write_text(json.dumps(log_hook(name, generation)))
-    (folder / "fail.yml").write_text(json.dumps(
-        [{"name": "Fail on purpose", "ansible.builtin.fail": {"msg": "on purpose"}}]))
+    (folder / "fail.yml").write_text(json.dumps([{"name": "Fail on purpose", "ansible.builtin.fail": {"msg": "on purpose"}}]))
     (folder / "build.yml").write_text(json.dumps(build_hook("ansistrano_release_path")))
     (folder / "build-old.yml").write_text(json.dumps(build_hook("ansistrano_release_path.stdout")))

@@ -28,9 +28,14 @@ KNOWN_DIFFERENCES = [
     Known("current-rsync", "4 rollback", "*", "a current that is a copy can be rolled back"),
     Known("dirs-nested", "4 deploy", "*", "version_dir and current_dir may be nested"),
     Known("dirs-nested", "5 deploy", "*", "version_dir and current_dir may be nested"),
-    Known("same-version", "*", "releases/*",
-          "a release that is deployed again is made anew, not written over; no .shared-copy lands in it"),
-    Known("unarchive-exclude", "2 deploy", "releases/*/web/media",
-          "patterns mean the same for zip as for tar: web/media/* leaves web/media itself"),
+    Known(
+        "same-version", "*", "releases/*", "a release that is deployed again is made anew, not written over; no .shared-copy lands in it"
+    ),
+    Known(
+        "unarchive-exclude",
+        "2 deploy",
+        "releases/*/web/media",
+        "patterns mean the same for zip as for tar: web/media/* leaves web/media itself",
+    ),
     Known("check-mode", "2 deploy", "(result)", "check mode works"),
 ]

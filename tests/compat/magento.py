@@ -89,8 +89,12 @@ class Upstream:
         inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": self.variables | variables}}))
         done = subprocess.run(
             [self.program, "-i", inventory, self.scratch / f"{role}.yml"],
-            cwd=self.scratch, env=self.environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=self.scratch,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         return Run(done)
 
@@ -99,12 +103,15 @@ class Upstream:
         if not tree.exists():
             tree.mkdir(parents=True)
             shutil.copy(self.shop.artifact(version, "tar.gz"), tree / ARCHIVE)
-        return self.run("deploy", **{
-            "ansistrano_deploy_via": "copy_unarchive",
-            "ansistrano_deploy_from": str(tree / ARCHIVE),
-            "ansistrano_release_version": version,
-            **variables,
-        })
+        return self.run(
+            "deploy",
+            **{
+                "ansistrano_deploy_via": "copy_unarchive",
+                "ansistrano_deploy_from": str(tree / ARCHIVE),
+                "ansistrano_release_version": version,
+                **variables,
+            },
+        )
 
 
 def shop_hosts(shop):
@@ -195,8 +202,11 @@ def artifact(upstream, shop):
     source.mkdir(exist_ok=True)
     shutil.copy(shop.artifact("v3-version", "tar.gz"), source / ARCHIVE)
     upstream.deploy(
-        "v3-version", ansistrano_deploy_via="rsync", ansistrano_deploy_from=f"{source}/",
-        ansistrano_release_version="rsynced", magento2_artifact=ARCHIVE,
+        "v3-version",
+        ansistrano_deploy_via="rsync",
+        ansistrano_deploy_from=f"{source}/",
+        ansistrano_release_version="rsynced",
+        magento2_artifact=ARCHIVE,
     ).good()
     is_open(shop, "v3-version")
     release = shop.host.root / "releases/rsynced"
@@ -205,7 +215,14 @@ def artifact(upstream, shop):
 
 
 SCENARIOS = [
-    code_only, cannot_tell, failing_upgrade, schema, schema_under_load, rollback, rollback_refused, artifact,
+    code_only,
+    cannot_tell,
+    failing_upgrade,
+    schema,
+    schema_under_load,
+    rollback,
+    rollback_refused,
+    artifact,
 ]
 
 
@@ -225,9 +242,7 @@ def main():
         scratch = Path(tempfile.mkdtemp(prefix="compat-magento-"))
         with Shop() as shop:
             shop.database.reset("v1")
-            upstream = Upstream(
-                shop, scratch, options.ansible_playbook, options.collections, deploy, options.upstream_rollback
-            )
+            upstream = Upstream(shop, scratch, options.ansible_playbook, options.collections, deploy, options.upstream_rollback)
             for scenario in SCENARIOS:
                 about = re.sub(r"\s+", " ", scenario.__doc__).strip()
                 try:

@@ -25,12 +25,18 @@ def write(root, path, text="", mode=0o644):
 
 def tool_env(scratch):
     """A clean environment: own HOME, no ANSIBLE_* or GIT_* of the caller."""
-    env = {k: v for k, v in os.environ.items()
-           if not k.startswith(("ANSIBLE_", "GIT_", "OXISTRANO_")) and k != "HGPLAIN"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "GIT_", "OXISTRANO_")) and k != "HGPLAIN"}
     date = f"{OLD} +0000"
-    env.update(HOME=str(scratch / "home"), TZ="UTC", LC_ALL="C.UTF-8",
-               GIT_AUTHOR_DATE=date, GIT_COMMITTER_DATE=date,
-               GIT_CONFIG_NOSYSTEM="1", HGUSER="compat", HGRCPATH="")
+    env.update(
+        HOME=str(scratch / "home"),
+        TZ="UTC",
+        LC_ALL="C.UTF-8",
+        GIT_AUTHOR_DATE=date,
+        GIT_COMMITTER_DATE=date,
+        GIT_CONFIG_NOSYSTEM="1",
+        HGUSER="compat",
+        HGRCPATH="",
+    )
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         env.pop(name, None)
         env.pop(name.upper(), None)
@@ -101,17 +107,16 @@ def make_zip(source, target, unix=True):
             is_dir = path.is_dir() and not path.is_symlink()
             info = zipfile.ZipInfo(name + ("/" if is_dir else ""), when)
             info.create_system = 3 if unix else 0
-            info.external_attr = (
-                path.lstat().st_mode << 16 if unix else 0) | (0x10 if is_dir else 0x20)
-            data = (os.readlink(path).encode() if path.is_symlink()
-                    else b"" if is_dir else path.read_bytes())
+            info.external_attr = (path.lstat().st_mode << 16 if unix else 0) | (0x10 if is_dir else 0x20)
+            data = os.readlink(path).encode() if path.is_symlink() else b"" if is_dir else path.read_bytes()
             info.compress_type = zipfile.ZIP_STORED if is_dir else zipfile.ZIP_DEFLATED
             out.writestr(info, data)
 
 
 def run_tool(env, cwd, *argv):
-    done = subprocess.run(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
     if done.returncode:
         sys.exit(f"fixture command failed: {' '.join(argv)}\n{done.stdout}")
     return done.stdout.strip()
@@ -183,8 +188,7 @@ def make_svn(fx, env):
     run_tool(env, work, "svn", "commit", "-q", "-m", "2")
     write(work, "index.html", "<h1>version 3</h1>\n")
     run_tool(env, work, "svn", "commit", "-q", "-m", "3")
-    run_tool(env, work, "svn", "copy", "-q", "--parents", "-m", "4", f"{url}/trunk@2",
-             f"{url}/branches/stable")
+    run_tool(env, work, "svn", "copy", "-q", "--parents", "-m", "4", f"{url}/trunk@2", f"{url}/branches/stable")
     shutil.rmtree(work)
     shutil.rmtree(seed)
 
@@ -209,8 +213,8 @@ def make_fixtures(scratch, env, wanted):
     home = scratch / "home"
     home.mkdir(parents=True)
     (home / ".gitconfig").write_text(
-        "[user]\n\tname = compat\n\temail = compat@localhost\n"
-        "[protocol \"file\"]\n\tallow = always\n[init]\n\tdefaultBranch = master\n")
+        '[user]\n\tname = compat\n\temail = compat@localhost\n[protocol "file"]\n\tallow = always\n[init]\n\tdefaultBranch = master\n'
+    )
     for n in (1, 2, 3):
         write_app(fx / f"app/v{n}", n)
         settle(fx / f"app/v{n}", chown=True)

@@ -21,8 +21,7 @@ class Normaliser:
     def learn(self, root):
         """Number generated versions in the order of their names."""
         if self.auto and (root / "releases").is_dir():
-            found = set(self.versions) | {
-                e.name for e in (root / "releases").iterdir() if re.fullmatch(r"\d{14}Z", e.name)}
+            found = set(self.versions) | {e.name for e in (root / "releases").iterdir() if re.fullmatch(r"\d{14}Z", e.name)}
             self.versions = {v: f"<version {i + 1}>" for i, v in enumerate(sorted(found))}
 
     def text(self, value):
@@ -38,16 +37,16 @@ class Normaliser:
 def vcs_state(path, env):
     """What a checkout is at; the inner files hold times and inode numbers."""
     commands = {
-        ".git": [("HEAD", ["git", "rev-parse", "HEAD"]),
-                 ("origin", ["git", "remote", "get-url", "origin"]),
-                 ("status", ["git", "status", "--porcelain"])],
-        ".svn": [("revision", ["svn", "info", "--show-item", "revision"]),
-                 ("url", ["svn", "info", "--show-item", "relative-url"])],
+        ".git": [
+            ("HEAD", ["git", "rev-parse", "HEAD"]),
+            ("origin", ["git", "remote", "get-url", "origin"]),
+            ("status", ["git", "status", "--porcelain"]),
+        ],
+        ".svn": [("revision", ["svn", "info", "--show-item", "revision"]), ("url", ["svn", "info", "--show-item", "relative-url"])],
         ".hg": [("id", ["hg", "id", "-i"])],
     }[path.name]
     for label, argv in commands:
-        done = subprocess.run(argv, cwd=path.parent, env=env, text=True, check=False,
-                              stdin=subprocess.DEVNULL, capture_output=True)
+        done = subprocess.run(argv, cwd=path.parent, env=env, text=True, check=False, stdin=subprocess.DEVNULL, capture_output=True)
         yield label, done.stdout.strip() if done.returncode == 0 else "(unknown)"
 
 

@@ -347,9 +347,7 @@ def main():
                 place.close()
             shutil.rmtree(top, ignore_errors=True)
         failed = failed or bool(bad)
-    print(
-        "\n| file system | plays | went on | failed | killed | violations |\n| --- | ---: | ---: | ---: | ---: | ---: |"
-    )
+    print("\n| file system | plays | went on | failed | killed | violations |\n| --- | ---: | ---: | ---: | ---: | ---: |")
     for row in rows:
         print("| " + " | ".join(str(cell) for cell in row) + " |")
     return int(failed or not rows)

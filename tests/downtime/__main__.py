@@ -1,7 +1,7 @@
 """Measures and prints the table.
 
-    make downtime                     all of it, about half an hour
-    make downtime ARGS='--rounds 1'   PYTHONPATH=tests python3 -m downtime --help
+make downtime                     all of it, about half an hour
+make downtime ARGS='--rounds 1'   PYTHONPATH=tests python3 -m downtime --help
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def cases(options):
         for hosts, document_root in ((1, False), (1, True), (3, False), (3, True))
         for kind in KINDS
         for way in TELLING[kind]
-        if (way != "seed, flag always" or hosts == 1 and not document_root)
-        and (way.startswith("ours") or hosts == 1 or not document_root)
+        if (way != "seed, flag always" or hosts == 1 and not document_root) and (way.startswith("ours") or hosts == 1 or not document_root)
     ]
     return [
-        case for case in every
+        case
+        for case in every
         if (not options.way or case.way in options.way)
         and (not options.kind or case.kind in options.kind)
         and (not options.hosts or case.hosts in options.hosts)
@@ -86,7 +86,11 @@ def main():
     output = options.output or Path(tempfile.mkdtemp(prefix="downtime-", dir="/tmp"))
     output.mkdir(parents=True, exist_ok=True)
     bench = Bench(
-        options.ansible, options.collections.absolute(), options.rate, options.upgrade, options.extra,
+        options.ansible,
+        options.collections.absolute(),
+        options.rate,
+        options.upgrade,
+        options.extra,
         options.patience,
     )
     wanted = cases(options)
@@ -119,7 +123,7 @@ def show(directories, options, php):
     print(report.machine(options.ansible, php))
     rounds = sorted({found["rounds"] for _, found in results})
     print(
-        f"{' to '.join(map(str, rounds[::len(rounds) - 1 or 1]))} rounds, {options.rate:.0f} requests/s; "
+        f"{' to '.join(map(str, rounds[:: len(rounds) - 1 or 1]))} rounds, {options.rate:.0f} requests/s; "
         f"before a deploy, under this load, at least {min(found['idle'] for _, found in results):.0%} "
         f"of the processors were idle; logs in {', '.join(map(str, directories))}"
     )

@@ -79,8 +79,5 @@ def of_rounds(runs):
         **{name: median([run[name] for run in runs]) for name in ("outage", "failing", "upgrade", "beyond", "wall")},
         "idle": min(run.get("idle", 1.0) for run in runs),
         "worst": max(run["outage"] for run in runs),
-        **{
-            when: {name: median([run[when][name] for run in runs]) for name in ("p50", "p99", "max")}
-            for when in ("before", "during")
-        },
+        **{when: {name: median([run[when][name] for run in runs]) for name in ("p50", "p99", "max")} for when in ("before", "during")},
     }

@@ -34,9 +34,12 @@ REAL_SECONDS = {
 
 def run_stamped(command, log, **places):
     """Runs a command; each line of its output gets the time of day at which it came. Returns the exit code."""
-    with log.open("w") as output, subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **places
-    ) as process:
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **places
+        ) as process,
+    ):
         try:
             for line in process.stdout:
                 output.write(f"{time.time():.3f} {line}")
@@ -175,12 +178,16 @@ class Bench:
             variables["ansible_python_interpreter"] = "/usr/bin/python3"
             variables["ansible_ssh_args"] = "-o ControlMaster=auto -o ControlPersist=60s"
             variables["ansible_pipelining"] = True
-        extra = {
-            "artifact": str(shop.artifact(case.version)),
-            "revision": "20260824101500Z",
-            "seed_always_maintenance": case.way == "seed, flag always",
-            "shop_shared": [*case.shared_paths, *SHARED_FILES],
-        } | WAYS[case.way] | (self.extra if case.is_ours else {})
+        extra = (
+            {
+                "artifact": str(shop.artifact(case.version)),
+                "revision": "20260824101500Z",
+                "seed_always_maintenance": case.way == "seed, flag always",
+                "shop_shared": [*case.shared_paths, *SHARED_FILES],
+            }
+            | WAYS[case.way]
+            | (self.extra if case.is_ours else {})
+        )
         # Nobody's own settings.
         (directory / "ansible.cfg").write_text("")
         inventory.write_text(json.dumps({"all": {"hosts": hosts}}))

@@ -1,8 +1,8 @@
 """The prober as something to do other things under.
 
-    with Probing(shop.url, directory / "probes") as probing:
-        deploy()
-    assert not [request for request in probing.requests if request["kind"] != "good"]
+with Probing(shop.url, directory / "probes") as probing:
+    deploy()
+assert not [request for request in probing.requests if request["kind"] != "good"]
 """
 
 from __future__ import annotations

@@ -10,8 +10,17 @@ from pathlib import Path
 from .measure import KINDS
 
 COLUMNS = [
-    "deploy", "hosts", "nginx passes", "how", "failed", "outage s (worst)", "upgrade s", "beyond it s",
-    "p99 ms before → during", "max ms", "deploy s",
+    "deploy",
+    "hosts",
+    "nginx passes",
+    "how",
+    "failed",
+    "outage s (worst)",
+    "upgrade s",
+    "beyond it s",
+    "p99 ms before → during",
+    "max ms",
+    "deploy s",
 ]
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
 
@@ -22,19 +31,21 @@ def number(value, digits):
 
 def line(case, found):
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items())
-    return " | ".join([
-        f"| {KINDS[case.kind][0]}",
-        str(case.hosts),
-        "`$document_root`" if case.document_root else "`$realpath_root`",
-        case.way.replace("ours", "**Oxistrano**"),
-        f"{found['failed']} of {found['requests']}{f' ({kinds})' if kinds else ''}",
-        f"{number(found['outage'], 2)} ({number(found['worst'], 2)})",
-        number(found["upgrade"] or None, 2),
-        number(found["beyond"] if found["upgrade"] else None, 2),
-        f"{number(found['before']['p99'], 0)} → {number(found['during']['p99'], 0)}",
-        number(found["during"]["max"], 0),
-        number(found["wall"], 1) + " |",
-    ])
+    return " | ".join(
+        [
+            f"| {KINDS[case.kind][0]}",
+            str(case.hosts),
+            "`$document_root`" if case.document_root else "`$realpath_root`",
+            case.way.replace("ours", "**Oxistrano**"),
+            f"{found['failed']} of {found['requests']}{f' ({kinds})' if kinds else ''}",
+            f"{number(found['outage'], 2)} ({number(found['worst'], 2)})",
+            number(found["upgrade"] or None, 2),
+            number(found["beyond"] if found["upgrade"] else None, 2),
+            f"{number(found['before']['p99'], 0)} → {number(found['during']['p99'], 0)}",
+            number(found["during"]["max"], 0),
+            number(found["wall"], 1) + " |",
+        ]
+    )
 
 
 def table(results):
@@ -47,8 +58,7 @@ def machine(ansible, php):
     cpu = [row.split(":")[1].strip() for row in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in row]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     told = subprocess.run([ansible, "--version"], capture_output=True, text=True).stdout.split("\n")[0]
-    system = [row.split("=")[1].strip('"') for row in Path("/etc/os-release").read_text().splitlines()
-              if row.startswith("PRETTY_NAME")]
+    system = [row.split("=")[1].strip('"') for row in Path("/etc/os-release").read_text().splitlines() if row.startswith("PRETTY_NAME")]
     found = subprocess.run(["findmnt", "-no", "FSTYPE", "-T", "/tmp"], capture_output=True, text=True)
     file_system = found.stdout.strip() or "file system not known"
     return (

@@ -1,6 +1,6 @@
 """The instrument, tried on servers whose behaviour is known.
 
-    .build/test-unit/bin/python -m pytest -q tests/downtime
+.build/test-unit/bin/python -m pytest -q tests/downtime
 """
 
 from __future__ import annotations

@@ -45,7 +45,10 @@ def make_copy():
     COPY.mkdir(parents=True, exist_ok=True)
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.split("\0")
     wanted = {name for name in names if name and os.path.lexists(ROOT / name)}
     for name in wanted:
@@ -67,7 +70,11 @@ def run(command, log, **environment):
         file.write(f"\n$ {' '.join(map(str, command))}\n".encode())
         file.flush()
         return subprocess.run(
-            command, cwd=COPY, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            command,
+            cwd=COPY,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
             env={**os.environ, "CARGO_TARGET_DIR": str(PLACE / "target"), **environment},
         ).returncode
 
@@ -102,9 +109,19 @@ class Test:
             return None
         venv = ROOT / ".build" / f"test-{version}"
         code = run(
-            [venv / "bin/python", "-m", "pytest", "-q", "-x", f"tests/playbooks/{self.noticed['playbook']}",
-             "-k", self.noticed["test"], f"--ansible={venv}/bin/ansible-playbook"],
-            log, PYTHONDONTWRITEBYTECODE="1",
+            [
+                venv / "bin/python",
+                "-m",
+                "pytest",
+                "-q",
+                "-x",
+                f"tests/playbooks/{self.noticed['playbook']}",
+                "-k",
+                self.noticed["test"],
+                f"--ansible={venv}/bin/ansible-playbook",
+            ],
+            log,
+            PYTHONDONTWRITEBYTECODE="1",
         )
         return {0: False, 1: True}.get(code)
 

@@ -210,9 +210,7 @@ class Project:
         }
         (self.directory / "home").mkdir(exist_ok=True)
         (self.directory / "ansible.cfg").write_text("")
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")
-        } | {
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")} | {
             "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(collections),
             "ANSIBLE_LOCALHOST_WARNING": "false",
@@ -259,9 +257,7 @@ class Project:
 
     def deploy(self, artifact, version, *arguments, **variables):
         """Through playbooks/deploy.yml."""
-        return self.run(
-            DEPLOY, *arguments, artifact=str(artifact), ansistrano_release_version=version, **variables
-        )
+        return self.run(DEPLOY, *arguments, artifact=str(artifact), ansistrano_release_version=version, **variables)
 
     def seed(self, other):
         """Takes over a copy of another deploy root."""

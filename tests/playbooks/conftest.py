@@ -41,9 +41,7 @@ def pytest_addoption(parser):
         help="the ansible-playbook to test with, in a virtual environment (or OXISTRANO_ANSIBLE)",
     )
     parser.addoption("--sweep", action="store_true", help="everything that is a sweep in full, not a sample of it")
-    parser.addoption(
-        "--not-once", action="store_true", help="leave out what is the same whatever the version of ansible-core"
-    )
+    parser.addoption("--not-once", action="store_true", help="leave out what is the same whatever the version of ansible-core")
 
 
 def pytest_configure(config):
@@ -255,9 +253,7 @@ def web(artifacts):
         def log_message(self, *_):
             pass
 
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=str(artifacts.directory))
-    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(artifacts.directory)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -287,9 +283,7 @@ def magento(ansible, collections, shop, tmp_path):
 def over_ssh(project, monkeypatch):
     """Lets the project reach this machine over SSH, with the same HOME as without it."""
     home = Path(tempfile.mkdtemp(prefix="oxi-", dir="/tmp"))
-    monkeypatch.setattr(
-        sshd_module, "CONFIG", f"{sshd_module.CONFIG}SetEnv HOME={project.environment['HOME']}\n"
-    )
+    monkeypatch.setattr(sshd_module, "CONFIG", f"{sshd_module.CONFIG}SetEnv HOME={project.environment['HOME']}\n")
     server = sshd_module.Sshd(home)
     try:
         project.variables |= server.start().variables()

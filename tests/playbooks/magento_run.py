@@ -56,9 +56,7 @@ class Watch:
         while not self.over.is_set():
             start = time.time()
             answer = self.shop.get(host=host)
-            self.seen.append(
-                Seen(host.name, start, time.time(), answer.status, answer.headers.get("X-Version", ""), answer.text)
-            )
+            self.seen.append(Seen(host.name, start, time.time(), answer.status, answer.headers.get("X-Version", ""), answer.text))
             time.sleep(self.every)
 
     def statuses(self, host=None):
@@ -193,7 +191,9 @@ class Magento(Project):
     def runs(self, *commands):
         """Names of what bin/magento was run for, without the questions and what consumers are told (test_magento_consumers)."""
         return [
-            run["command"] for run in self.shop.runs() if not commands or run["command"] in commands
+            run["command"]
+            for run in self.shop.runs()
+            if not commands or run["command"] in commands
             if commands or not run["command"].endswith((":status", "consumers:restart"))
         ]
 

@@ -44,9 +44,7 @@ class Sshd:
             raise RuntimeError(found.stderr.strip())
         program = found.stdout.strip().splitlines()[-1]
         for key in ("host_key", "user_key"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.home / key], check=True
-            )
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.home / key], check=True)
         (self.home / "authorized_keys").write_text((self.home / "user_key.pub").read_text())
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -57,9 +55,7 @@ class Sshd:
         host_key = (self.home / "host_key.pub").read_text()
         (self.home / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}")
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                self.command(program), stdin=subprocess.DEVNULL, stderr=log
-            )
+            self.process = subprocess.Popen(self.command(program), stdin=subprocess.DEVNULL, stderr=log)
         deadline = time.monotonic() + self.PATIENCE
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -93,9 +89,7 @@ class Sshd:
             "ansible_port": self.port,
             "ansible_user": getpass.getuser(),
             "ansible_ssh_private_key_file": str(self.home / "user_key"),
-            "ansible_ssh_common_args": " ".join(
-                ["-F /dev/null", *(f"-o {name}={value}" for name, value in options.items())]
-            ),
+            "ansible_ssh_common_args": " ".join(["-F /dev/null", *(f"-o {name}={value}" for name, value in options.items())]),
             # The connection that is kept open ends by itself soon after the last test.
             "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=5s",
             "ansible_control_path_dir": str(self.home),

@@ -34,7 +34,12 @@ def installed(tmp_path_factory, ansible):
     def run(program, *arguments, code=0):
         done = subprocess.run(
             [str(tools / program), *map(str, arguments)],
-            cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=300,
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert done.returncode == code, f"{program} {arguments}\n{done.stdout}\n{done.stderr}"
         run.stderr = done.stderr
@@ -43,7 +48,10 @@ def installed(tmp_path_factory, ansible):
     run.tools, run.environment = tools, environment
     built = subprocess.run(
         [sys.executable, REPOSITORY / "scripts/archive", directory],
-        env={**environment, "PATH": f"{tools}:{os.environ['PATH']}"}, capture_output=True, text=True, check=False,
+        env={**environment, "PATH": f"{tools}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert built.returncode == 0, built.stderr
     archive = Path(built.stdout.strip())
@@ -59,13 +67,28 @@ def broken(installed, tmp_path):
 
     def play(task, **variables):
         book = tmp_path / "play.yml"
-        book.write_text(json.dumps([{
-            "hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task], "vars": variables,
-        }]))
+        book.write_text(
+            json.dumps(
+                [
+                    {
+                        "hosts": "localhost",
+                        "connection": "local",
+                        "gather_facts": False,
+                        "tasks": [task],
+                        "vars": variables,
+                    }
+                ]
+            )
+        )
         # The environment of the installed one, with the path of this copy.
         done = subprocess.run(
             ["env", f"ANSIBLE_COLLECTIONS_PATH={tmp_path / 'collections'}", run.tools / "ansible-playbook", book],
-            cwd=directory, env=run.environment, capture_output=True, text=True, check=False, timeout=300,
+            cwd=directory,
+            env=run.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         return done.returncode, " ".join((done.stdout + done.stderr).replace('\\"', '"').split())
 
@@ -77,8 +100,23 @@ def test_archive_holds_the_program_and_no_sources(installed):
     with tarfile.open(archive) as collection:
         members = {member.name: member for member in collection}
     assert {name.split("/")[0] for name in members} == {
-        ".ansible-lint.yml", "CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "LICENSES",
-        "MANIFEST.json", "README.md", "REUSE.toml", "SECURITY.md", "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
+        ".ansible-lint.yml",
+        "CHANGELOG.md",
+        "CODE_OF_CONDUCT.md",
+        "CONTRIBUTING.md",
+        "FILES.json",
+        "LICENSE",
+        "LICENSES",
+        "MANIFEST.json",
+        "README.md",
+        "REUSE.toml",
+        "SECURITY.md",
+        "changelogs",
+        "docs",
+        "meta",
+        "playbooks",
+        "plugins",
+        "roles",
     }
     programs = {name for name in members if name.startswith("plugins/plugin_utils/programs/oxistrano-")}
     assert programs == {f"plugins/plugin_utils/programs/{path.name}" for path in PROGRAMS.glob("oxistrano-*")}
@@ -112,7 +150,10 @@ def test_files_that_got_into_the_checkout_are_not_packed(tmp_path, installed):
 
     def archive(**environment):
         return subprocess.run(
-            [sys.executable, copy / "scripts/archive", tmp_path / "archives"], capture_output=True, text=True, check=False,
+            [sys.executable, copy / "scripts/archive", tmp_path / "archives"],
+            capture_output=True,
+            text=True,
+            check=False,
             env={**run.environment, "PATH": f"{run.tools}:{os.environ['PATH']}", **environment},
         )
 

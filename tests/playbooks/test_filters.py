@@ -108,7 +108,10 @@ def test_a_line_for_each_host_that_has_switched():
         "web6": {},
     }
     assert filter_of("switched")(hosts, list(hosts)) == [
-        "web1: 1 → 2", "web2: 2 (the first release)", "web3: 2 (as before)", "web4: 2 → 1",
+        "web1: 1 → 2",
+        "web2: 2 (the first release)",
+        "web3: 2 (as before)",
+        "web4: 2 → 1",
     ]
     assert filter_of("switched")(hosts, ["web1"]) == ["web1: 1 → 2"]
 
@@ -156,7 +159,10 @@ def test_hosts_that_cannot_switch_together_and_why():
 @pytest.mark.parametrize(
     "result, why",
     [
-        ({"failed": True, "status": 502, "msg": "Status code was 502 and not [200]: Bad Gateway."}, "Status code was 502 and not [200]: Bad Gateway"),
+        (
+            {"failed": True, "status": 502, "msg": "Status code was 502 and not [200]: Bad Gateway."},
+            "Status code was 502 and not [200]: Bad Gateway",
+        ),
         ({"failed": True, "status": 200, "content": "?"}, "the page does not contain Welcome"),
         ({"failed": True, "status": -1, "msg": "refused"}, "refused"),
         ({"failed": True}, "there was no answer"),
@@ -225,8 +231,11 @@ STDOUT = "Shop_Reviews  schema: none -> 1.0\n\nRun 'setup:upgrade' to update you
         (UPGRADE | {"upgrade_needed": False, "import_needed": True}, {"mode": "auto"}, {"closing", "upgrading"}),
         # All that is named was set aside.
         (UPGRADE | {"database": {"stdout": STDOUT}}, {"set_aside": ["Shop_Reviews  schema: none -> 1.0"]}, set()),
-        (UPGRADE | {"import_needed": True, "database": {"stdout": STDOUT}},
-         {"set_aside": ["Shop_Reviews  schema: none -> 1.0"]}, {"closing", "upgrading"}),
+        (
+            UPGRADE | {"import_needed": True, "database": {"stdout": STDOUT}},
+            {"set_aside": ["Shop_Reviews  schema: none -> 1.0"]},
+            {"closing", "upgrading"},
+        ),
         (UPGRADE | {"database": {"stdout": STDOUT}}, {"set_aside": ["another"]}, {"closing", "upgrading", "database", "flushed"}),
     ],
 )
@@ -267,7 +276,8 @@ def test_what_stays_in_the_database_and_may_not_be_gone_back_over():
     stays = filter_of("magento_stays")
     since = {"patches": ["A", "B"], "constraints": [], "imported": ["scopes"]}
     assert stays(since, ["data_patches"]) == {
-        "kinds": ["import"], "said": "Sections of the configuration that were imported: scopes.",
+        "kinds": ["import"],
+        "said": "Sections of the configuration that were imported: scopes.",
     }
     assert stays(since)["kinds"] == ["data_patches", "import"] and stays(since)["said"].startswith("Patches that have run: A, B. Sec")
     assert stays(since, ["data_patches", "import"]) == stays({}) == stays(None) == {"kinds": [], "said": ""}

@@ -77,9 +77,7 @@ def owners(root):
 
 @pytest.mark.needs("root", "su")
 @pytest.mark.parametrize("connection", ["local", "ssh"])
-def test_become_another_user_deploys_as_that_user(
-    request, ansible, collections, artifacts, open_directory, tmp_path, connection
-):
+def test_become_another_user_deploys_as_that_user(request, ansible, collections, artifacts, open_directory, tmp_path, connection):
     import pwd
 
     nobody = pwd.getpwnam("nobody")

@@ -23,9 +23,7 @@ def waiting(project, hook, tmp_path):
     def start(moment, playbook, **variables):
         running = project.start(playbook, marker=marker, **{f"{moment}_tasks_file": hook("wait")}, **variables)
         started.append(running)
-        wait_until(
-            lambda: marker.exists() or running.process.poll() is not None, "the deploy to come to its hook", 60
-        )
+        wait_until(lambda: marker.exists() or running.process.poll() is not None, "the deploy to come to its hook", 60)
         assert running.process.poll() is None, running.log.read_text()
         return running
 
@@ -82,9 +80,7 @@ def kill(running):
     """The controlling process only, and nobody asks how it ended: it stays a zombie, as in a
     container whose first process does not care."""
     os.kill(running.process.pid, signal.SIGKILL)
-    wait_until(
-        lambda: open(f"/proc/{running.process.pid}/stat").read().rpartition(")")[2].split()[0] == "Z", "the end"
-    )
+    wait_until(lambda: open(f"/proc/{running.process.pid}/stat").read().rpartition(")")[2].split()[0] == "Z", "the end")
 
 
 @pytest.mark.parametrize("end", [interrupt, kill])
@@ -97,9 +93,7 @@ def kill(running):
         ("after_symlink", "copy_unarchive", "3", "3"),
     ],
 )
-def test_the_next_deploy_takes_over_from_one_that_has_died(
-    project, seed, artifacts, waiting, end, moment, via, live, left
-):
+def test_the_next_deploy_takes_over_from_one_that_has_died(project, seed, artifacts, waiting, end, moment, via, live, left):
     project.seed(seed).with_python()
     source = f"{artifacts.tree('3')}/" if via == "copy" else artifacts.archive("3")
     running = waiting(
@@ -198,7 +192,10 @@ def test_a_lock_of_the_same_queue_is_taken_over_from_whichever_machine(project, 
         project.deploy(artifacts.archive("3"), "3").bad("is locked: deploy of 9 by ci@ci-7")
     # What is left is what a deploy of ours writes.
     first = waiting(
-        "ansistrano_before_symlink", DEPLOY, artifact=artifacts.archive("3"), ansistrano_release_version="3",
+        "ansistrano_before_symlink",
+        DEPLOY,
+        artifact=artifacts.archive("3"),
+        ansistrano_release_version="3",
         oxistrano_unlock=True,
     )
     written = project.root.lock()["deployer"]
@@ -251,7 +248,11 @@ def test_a_lock_of_a_process_that_there_cannot_be_is_not_taken_over(project, see
     project.seed(seed)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     deployer = {
-        "host": socket.gethostname(), "user": "alice", "pid": pid, "started": 1, "boot_id": boot_id,
+        "host": socket.gethostname(),
+        "user": "alice",
+        "pid": pid,
+        "started": 1,
+        "boot_id": boot_id,
         "pid_namespace": os.readlink("/proc/self/ns/pid"),
     }
     lock = {"kind": "deploy", "version": "9", "since": "2026-01-02T03:04:05Z", "user": "shop", "deployer": deployer}

@@ -118,9 +118,7 @@ def test_addresses_get_in_while_it_is_closed(magento, shop, tmp_path):
         {"ansible.builtin.raw": f"cp {{{{ ansistrano_deploy_to }}}}/current/var/.maintenance.ip {tmp_path}/seen"},
     )
     with Watch(shop) as watch:
-        magento.deploy(
-            "v3", magento2_allowed_ips=["203.0.113.7", "127.0.0.1"], magento2_in_maintenance_tasks_file=inside
-        ).good()
+        magento.deploy("v3", magento2_allowed_ips=["203.0.113.7", "127.0.0.1"], magento2_in_maintenance_tasks_file=inside).good()
     # The probe comes from 127.0.0.1.
     assert addresses(magento, "v1") == addresses(magento, "v3") == "203.0.113.7,127.0.0.1"
     assert (tmp_path / "seen").read_text() == "203.0.113.7,127.0.0.1"
@@ -151,7 +149,9 @@ CANNOT_TELL = {
     "the password is wrong": (lambda shop: shop.write_env(password="wrong"), {}, "Access denied"),
     "there is no env.php": (lambda shop: shop.remove_env(), {}, "where no file is; put the shop's env.php there"),
     "there is no env.php, and caches are shared": (
-        lambda shop: shop.remove_env(), {"magento2_cache_prefix": False}, "put the shop's env.php into the shared directory"
+        lambda shop: shop.remove_env(),
+        {"magento2_cache_prefix": False},
+        "put the shop's env.php into the shared directory",
     ),
     "there is no PHP": (lambda shop: None, {"magento2_php": "/nowhere/php"}, "/nowhere/php"),
     "the status fails": (
@@ -159,12 +159,8 @@ CANNOT_TELL = {
         {},
         "Class Foo does not exist",
     ),
-    "the configuration's status fails": (
-        lambda shop: shop.switch("app:config:status", fail="no luck today"), {}, "no luck today"
-    ),
-    "it does not come to an end": (
-        lambda shop: shop.switch("setup:db:status", sleep=30), {"magento2_status_timeout": 1}, "1 s"
-    ),
+    "the configuration's status fails": (lambda shop: shop.switch("app:config:status", fail="no luck today"), {}, "no luck today"),
+    "it does not come to an end": (lambda shop: shop.switch("setup:db:status", sleep=30), {"magento2_status_timeout": 1}, "1 s"),
 }
 
 
@@ -330,8 +326,10 @@ def test_what_magento_writes_into_env_php_goes_on_with_the_next_release_and_the_
 
     def write(release, value):
         # As Magento does it: everything that it has read, and the change.
-        code = f"$env = require '{SHARED_ENV}'; $env['x'] = {value}; $to = fopen('{SHARED_ENV}', 'w+');" \
+        code = (
+            f"$env = require '{SHARED_ENV}'; $env['x'] = {value}; $to = fopen('{SHARED_ENV}', 'w+');"
             "fwrite($to, '<?php return ' . preg_replace('/ => \\n\\s*/', ' => ', var_export($env, true)) . ';');"
+        )
         subprocess.run([shop.php, "-r", code], cwd=magento.root / f"releases/{release}", check=True)
 
     write("v2", 7)
@@ -421,8 +419,6 @@ def test_varnish_forgets_the_pages_once(magento, varnish, version):
     assert len(varnish.requests) == 1
     assert varnish.requests[0].startswith("PURGE / HTTP/1.1\r\n")
     assert "X-Magento-Tags-Pattern: .*\r\n" in varnish.requests[0]
-
-
 
 
 def test_a_varnish_that_is_down_does_not_leave_an_upgraded_shop_closed_without_saying_so(magento, varnish):

@@ -80,8 +80,7 @@ def test_a_balancer_is_told_that_the_host_is_well_while_visitors_wait(holding, s
     thread.join()
     [upgrade] = shop.runs("setup:upgrade")
     during = [
-        answer for start, answer in asked
-        if upgrade["start"] < start and start + answer.seconds < upgrade["start"] + upgrade["seconds"]
+        answer for start, answer in asked if upgrade["start"] < start and start + answer.seconds < upgrade["start"] + upgrade["seconds"]
     ]
     assert len(during) > 3 and {answer.status for _, answer in asked} == {200}, asked
 

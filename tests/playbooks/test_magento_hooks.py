@@ -113,8 +113,7 @@ def test_a_hook_of_the_play_may_include_the_role_itself(magento):
 
 def both(magento, first, second, **variables):
     versions = [
-        {"from": str(magento.shop.artifact(version)), "name": f"{version}-{number}"}
-        for number, version in enumerate((first, second), 1)
+        {"from": str(magento.shop.artifact(version)), "name": f"{version}-{number}"} for number, version in enumerate((first, second), 1)
     ]
     for name in ("ansistrano_deploy_from", "ansistrano_release_version"):
         magento.variables.pop(name, None)

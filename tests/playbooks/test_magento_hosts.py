@@ -91,8 +91,13 @@ def test_all_hosts_hold_their_requests_before_the_upgrade_and_nobody_is_refused(
     assert not [seen for seen in watch.seen if seen.start >= start and seen.end <= end]
     for seen in watch.seen:
         assert seen.end >= end if seen.version == "v3" else seen.start <= start, seen
-    phases = ["Hold the requests", "Raise the maintenance flag", "Begin the upgrade of the database",
-              "Open the shop", "Let the held requests go on"]
+    phases = [
+        "Hold the requests",
+        "Raise the maintenance flag",
+        "Begin the upgrade of the database",
+        "Open the shop",
+        "Let the held requests go on",
+    ]
     places = [result.output.index(f": {phase}]") for phase in phases]
     assert places == sorted(places)
     held = result.output.split(": Hold the requests]")[1].split("TASK")[0]
@@ -132,8 +137,13 @@ def test_limit_takes_the_first_of_the_hosts_that_are_left(magento, shop):
 def test_a_canary_with_an_upgrade_is_refused_and_names_the_hosts_that_it_would_leave_behind(magento, shop):
     with Watch(shop) as watch:
         result = magento.deploy("v3", None, "--limit", "web2")
-    result.bad("The database needs an upgrade, and web1, web3 would go on with the old code", "(--limit web2)",
-               "magento2_leave_behind=true", "No host was switched.", "Live is v1")
+    result.bad(
+        "The database needs an upgrade, and web1, web3 would go on with the old code",
+        "(--limit web2)",
+        "magento2_leave_behind=true",
+        "No host was switched.",
+        "Live is v1",
+    )
     assert '(magento2_hosts: ["web2"])' in result.output.replace("\\", "")
     watch.was_never_closed()
     assert magento.live() == ["v1"] * 3 and magento.flags() == [] and magento.schema() == "old"
@@ -223,8 +233,13 @@ def test_an_unhealthy_host_in_a_later_batch_leaves_the_earlier_ones_live_and_say
     magento.variables.pop("magento2_health_url")
     magento.hosts["web2"]["magento2_health_text"] = "no such words"
     result = magento.deploy("v2", playbook=SERIAL)
-    result.bad("The health check failed on web2", "Went back to v1 on web2.", "Not deployed to: web3.",
-               "Still on v2, and healthy, from an earlier batch of serial: web1.", "(the rollback with --limit web1)")
+    result.bad(
+        "The health check failed on web2",
+        "Went back to v1 on web2.",
+        "Not deployed to: web3.",
+        "Still on v2, and healthy, from an earlier batch of serial: web1.",
+        "(the rollback with --limit web1)",
+    )
     assert magento.live() == ["v2", "v1", "v1"]
     magento.is_free()
     magento.rollback("--limit", "web1").good()
@@ -277,9 +292,7 @@ def test_a_host_that_fails_before_the_switch_does_not_stop_code_only_on_the_othe
     recovers(magento, "v2")
 
 
-@pytest.mark.parametrize(
-    "trouble", ["web1 fails", "web2 fails", "web2 is lost", "web2 cannot switch", "web1 cannot switch"]
-)
+@pytest.mark.parametrize("trouble", ["web1 fails", "web2 fails", "web2 is lost", "web2 cannot switch", "web1 cannot switch"])
 def test_trouble_at_the_switch_leaves_the_shop_closed_everywhere_and_says_so(magento, shop, trouble):
     magento.variables |= {"named_before_symlink": str(FILES / "close_then_trouble.yml"), "trouble": trouble}
     host = trouble.split()[0]

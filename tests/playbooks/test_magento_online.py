@@ -23,8 +23,12 @@ def status(magento, shop):
 
     def ask(release, **arguments):
         arguments = {
-            "path": str(release), "live": str(magento.root / "current"), "php": [str(shop.php)],
-            "user": magento.hosts["web1"]["magento2_user"], "environment": shop.environment, **arguments,
+            "path": str(release),
+            "live": str(magento.root / "current"),
+            "php": [str(shop.php)],
+            "user": magento.hosts["web1"]["magento2_user"],
+            "environment": shop.environment,
+            **arguments,
         }
         file = magento.directory / "arguments.json"
         file.write_text(json.dumps(arguments))
@@ -295,11 +299,11 @@ def differs(shop, change, module):
     on = "SET FOREIGN_KEY_CHECKS = 1, SQL_MODE = DEFAULT"
     fresh = [off, *parents, f"DROP TABLE IF EXISTS {table}", *change.make, on]
     asked = changes.asked(table)
-    before = database.attempt([*fresh, *asked])[-len(asked):]
+    before = database.attempt([*fresh, *asked])[-len(asked) :]
     locked = f"{altered}, LOCK=NONE" if altered.startswith("ALTER") else altered
     fill = [f"INSERT INTO {table} (id, p) VALUES (1, 77)"] if table.startswith("new_") else []
     after = database.attempt([*fresh, off, locked, on, *fill, *asked])
-    done, after = after[len(fresh) + 1], after[-len(asked):]
+    done, after = after[len(fresh) + 1], after[-len(asked) :]
     if isinstance(done, int):
         return f"{locked}: error {done}"
     return next((f"{sql}: {then}, not {now}" for sql, now, then in zip(asked, before, after) if now != then), None)

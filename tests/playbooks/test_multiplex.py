@@ -38,9 +38,7 @@ def test_ssh_is_started_for_the_connection_and_then_no_more(three, over_ssh):
 
 
 UNUSUAL = {
-    "a control path of the user's own": lambda project, home: {
-        "ansible_ssh_extra_args": f"-o ControlPath={home}/own-%C"
-    },
+    "a control path of the user's own": lambda project, home: {"ansible_ssh_extra_args": f"-o ControlPath={home}/own-%C"},
     "a program of the user's own": lambda project, home: {"ansible_ssh_executable": str(my_ssh(project))},
     "no connection kept": lambda project, home: {"ansible_ssh_args": "-o ControlMaster=no"},
     "a control path that ssh completes": lambda project, home: {"ansible_control_path": "%(directory)s/%%h-%%p"},
@@ -97,7 +95,9 @@ def test_a_lost_connection_makes_the_host_unreachable(three, fake, over_ssh):  #
 def test_become_is_refused_in_the_words_of_the_plugin(three, project):
     three().good()
     project.variables |= {
-        "ansible_become": True, "ansible_become_method": "sudo", "ansible_become_user": "nobody",
+        "ansible_become": True,
+        "ansible_become_method": "sudo",
+        "ansible_become_user": "nobody",
         # Not even root may do this.
         "ansible_become_flags": "-n -g no-such-group-anywhere",
     }
@@ -113,7 +113,10 @@ def test_arguments_are_not_taken_for_a_password(three, project):
     exe.write_text(f"#!/bin/sh\nread -r line; echo \"<$line>\" >>'{heard}'; exit 1\n")
     exe.chmod(0o755)
     project.variables |= {
-        "ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": str(exe), "ansible_timeout": 1,
+        "ansible_become": True,
+        "ansible_become_user": "nobody",
+        "ansible_become_exe": str(exe),
+        "ansible_timeout": 1,
     }
     assert three().code != 0
     assert set(heard.read_text().splitlines()) == {"<>"}
@@ -125,9 +128,7 @@ def kept(three, project, over_ssh):
     project.variables["ansible_ssh_args"] = "-o ControlMaster=auto -o ControlPersist=60s"
     three().good()
     (path,) = over_ssh.home.glob("??????????")
-    told = subprocess.run(
-        ["ssh", "-F", "/dev/null", "-o", f"ControlPath={path}", "-O", "check", "x"], capture_output=True, text=True
-    )
+    told = subprocess.run(["ssh", "-F", "/dev/null", "-o", f"ControlPath={path}", "-O", "check", "x"], capture_output=True, text=True)
     pid = int(re.search(r"pid=(\d+)", told.stderr).group(1))
     yield pid
     with contextlib.suppress(ProcessLookupError):

@@ -68,7 +68,15 @@ def test_every_variable_and_option_of_ours_in_a_page_exists(page):
     for path, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text()):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), path
-        headings = [re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in target.read_text().splitlines() if line.startswith("#")] if heading else []
+        headings = (
+            [
+                re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                for line in target.read_text().splitlines()
+                if line.startswith("#")
+            ]
+            if heading
+            else []
+        )
         assert not heading or heading in headings, (path, heading)
 
 
@@ -152,7 +160,13 @@ def test_the_tar_line_of_magento_takes_a_shop_and_leaves_what_belongs_to_the_ser
     ],
 )
 def test_the_tar_line_of_the_other_pages_does_so_too(tmp_path, page, archive, left):
-    taken = ["public/index.php", "vendor/a/tests/b.php", "vendor/a/var/c.php", "vendor/a/storage/d.php", "wp-content/plugins/a/wp-content/uploads/e"]
+    taken = [
+        "public/index.php",
+        "vendor/a/tests/b.php",
+        "vendor/a/var/c.php",
+        "vendor/a/storage/d.php",
+        "wp-content/plugins/a/wp-content/uploads/e",
+    ]
     for name in [*left, *taken]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -185,7 +199,11 @@ def test_a_static_site_is_deployed_by_the_commands_of_its_page(ansible, collecti
     root = Root(tmp_path / "www/site")
     # On this machine, in a directory of the test's, as the user of the test.
     inventory = project.directory / "hosts.yml"
-    inventory.write_text(inventory.read_text().replace("/var/www", str(tmp_path / "www")).replace("    ansible_user: deploy\n", "    ansible_connection: local\n"))
+    inventory.write_text(
+        inventory.read_text()
+        .replace("/var/www", str(tmp_path / "www"))
+        .replace("    ansible_user: deploy\n", "    ansible_connection: local\n")
+    )
     ran = subprocess.run(["sh", "-eu", "deploy.sh"], cwd=project.directory, env=project.environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     (live,) = root.releases()

@@ -110,10 +110,7 @@ def test_a_role_that_wraps_it_names_hooks_relative_to_it(installed):
 
 def test_in_hooks_short_names_are_the_users(installed):
     installed.with_python()
-    module = (
-        "from ansible.module_utils.basic import AnsibleModule\n"
-        "AnsibleModule({'state': {}}).exit_json(msg='the php_fpm of the user')\n"
-    )
+    module = "from ansible.module_utils.basic import AnsibleModule\nAnsibleModule({'state': {}}).exit_json(msg='the php_fpm of the user')\n"
     roles = {f"roles/{name}/tasks/main.yml": [said(f"the {name} of the user")] for name in ("deploy", "rollback", "magento2")}
     hook = [{"include_role": {"name": name}} for name in ("deploy", "rollback", "magento2")]
     hook += [{"php_fpm": {"state": "reloaded"}, "register": "answer"}, said("{{ answer.msg }}")]

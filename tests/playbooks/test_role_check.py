@@ -150,12 +150,9 @@ def test_a_hook_uses_a_module_of_the_users_library(project, artifacts):
     project.with_python()
     (project.directory / "library").mkdir()
     (project.directory / "library/tell_everybody.py").write_text(
-        "from ansible.module_utils.basic import AnsibleModule\n"
-        "AnsibleModule({}).exit_json(changed=False, msg='everybody knows')\n"
+        "from ansible.module_utils.basic import AnsibleModule\nAnsibleModule({}).exit_json(changed=False, msg='everybody knows')\n"
     )
-    (project.directory / "hook.yml").write_text(
-        "- tell_everybody: {}\n  register: told\n- ansible.builtin.debug: {var: told.msg}\n"
-    )
+    (project.directory / "hook.yml").write_text("- tell_everybody: {}\n  register: told\n- ansible.builtin.debug: {var: told.msg}\n")
     project.variables["ansistrano_after_symlink_tasks_file"] = "{{ playbook_dir }}/hook.yml"
     text = "- hosts: all\n  gather_facts: false\n  roles: [oxistrano.deploy.deploy]\n"
     assert "everybody knows" in project.run(play(project, text), **archive(artifacts)).good().text

@@ -345,9 +345,7 @@ def test_no_log_that_is_a_template_and_false_hides_nothing(told, seed, artifacts
 def test_no_log_of_the_play_holds_in_tasks_that_have_one_themselves(told, guarded):
     """They hide an address that has a password; one without stays hidden as the play wants it."""
     playbook = told.directory / "hidden.yml"
-    playbook.write_text(
-        json.dumps([{"hosts": "all", "gather_facts": False, "no_log": True, "roles": ["oxistrano.deploy.deploy"]}])
-    )
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "no_log": True, "roles": ["oxistrano.deploy.deploy"]}]))
     told.variables |= download(f"http://{guarded}/{SECRET}.tgz")
     result = told.run(playbook, "-v").bad()
     assert "censored" in result.output
@@ -383,7 +381,11 @@ def test_a_deploy_root_from_the_vault_is_one(project, seed, artifacts):
     vault = [project.ansible.program.with_name("ansible-vault"), "encrypt_string", "--vault-password-file", "password"]
     told = subprocess.run(
         [*vault, "--name", "ansistrano_deploy_to", str(project.root.path)],
-        cwd=project.directory, env=project.environment, check=True, capture_output=True, text=True,
+        cwd=project.directory,
+        env=project.environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     (project.directory / "vault.yml").write_text(told.stdout)
     for host in project.hosts.values():

@@ -53,8 +53,13 @@ def test_hosts_that_differ_and_one_that_cannot_be_asked_are_named(ansible, colle
 
 def test_a_lock_is_shown_and_freed(project, seed):
     project.seed(seed)
-    lock = {"kind": "deploy", "version": "9", "since": "2026-01-01T00:00:00Z", "user": "x",
-            "deployer": {"host": "ci", "user": "alice", "pid": 7}}
+    lock = {
+        "kind": "deploy",
+        "version": "9",
+        "since": "2026-01-01T00:00:00Z",
+        "user": "x",
+        "deployer": {"host": "ci", "user": "alice", "pid": 7},
+    }
     (project.root.state / "lock.json").write_text(json.dumps(lock))
     assert "web: locked: deploy of 9 by alice@ci since 2026-01-01T00:00:00Z" in shown(project.run(STATUS).good())
     checked = project.run(UNLOCK, "--check").good()
@@ -70,15 +75,23 @@ def test_nothing_is_deployed_yet(project):
 
 
 def test_rows_and_table_of_what_is_rare():
-    rows = filter_of("deploy_status")({
-        "web1": {"active": "b", "previous": None, "lock": {"unreadable": "it is a directory"}, "disk": None, "releases": [
-            {"version": "c", "state": "broken"},
-            {"version": "b", "state": "active", "activated": "2026-11-28T10:00:00Z", "user": "www", "revision": "0" * 40},
-            {"version": "a", "state": "in_progress"},
-        ]},
-        "web2": {"failed": True, "msg": "no\n  such   host"},
-        "web3": {},
-    })
+    rows = filter_of("deploy_status")(
+        {
+            "web1": {
+                "active": "b",
+                "previous": None,
+                "lock": {"unreadable": "it is a directory"},
+                "disk": None,
+                "releases": [
+                    {"version": "c", "state": "broken"},
+                    {"version": "b", "state": "active", "activated": "2026-11-28T10:00:00Z", "user": "www", "revision": "0" * 40},
+                    {"version": "a", "state": "in_progress"},
+                ],
+            },
+            "web2": {"failed": True, "msg": "no\n  such   host"},
+            "web3": {},
+        }
+    )
     assert [row["error"] for row in rows] == [None, "no such host", "it was not asked"]
     assert (rows[0]["by"], rows[0]["kept"]) == ("www", 1)
     table = [" ".join(line.split()) for line in filter_of("status_table")(rows)]

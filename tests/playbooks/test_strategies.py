@@ -47,9 +47,7 @@ def test_copy(deployed, artifacts):
     assert os.readlink(root / "current/var") == "../../shared/var"
 
 
-@pytest.mark.parametrize(
-    "kind", ["tar.gz", "zip", pytest.param("tar.zst", marks=pytest.mark.needs("zstd"))]
-)
+@pytest.mark.parametrize("kind", ["tar.gz", "zip", pytest.param("tar.zst", marks=pytest.mark.needs("zstd"))])
 def test_copy_unarchive(deployed, artifacts, kind):
     root = deployed("copy_unarchive", ansistrano_deploy_from=str(artifacts.archive("1", kind)))
     is_shop(root)
@@ -70,9 +68,7 @@ def test_download_unarchive(deployed, artifacts, web):
 
 def test_a_download_that_is_not_there_fails_and_nothing_goes_live(project, seed, web):
     project.seed(seed).with_python()
-    project.run(
-        ROLE, ansistrano_deploy_via="download_unarchive", ansistrano_get_url=f"{web}/no.tgz"
-    ).bad("404", "Live is 2")
+    project.run(ROLE, ansistrano_deploy_via="download_unarchive", ansistrano_get_url=f"{web}/no.tgz").bad("404", "Live is 2")
     project.root.is_at_rest(live="2", releases=["1", "2"])
 
 
@@ -120,9 +116,7 @@ def test_git_with_a_submodule(deployed, repository, git_variables):
 
 def test_git_with_a_directory_of_the_repository(deployed, repository, git_variables):
     path, commit = repository
-    root = deployed(
-        "git", ansistrano_git_repo=f"file://{path}", ansistrano_git_repo_tree="/app/", **git_variables
-    )
+    root = deployed("git", ansistrano_git_repo=f"file://{path}", ansistrano_git_repo_tree="/app/", **git_variables)
     assert sorted(os.listdir(root / "current/")) == ["REVISION", "etc", "plugin", "var"]
     assert root.read("current/plugin/plugin.php") == "<?php // plugin"
     assert root.read("current/REVISION") == commit
@@ -157,8 +151,7 @@ def test_rsync_twice_with_the_shared_copy_as_both_generations_name_it(deployed, 
             [
                 {
                     "ansible.builtin.debug": {
-                        "msg": "the hook sees {{ ansistrano_shared_rsync_copy_path.stdout }} and "
-                        "{{ ansistrano_shared_rsync_copy_path }}"
+                        "msg": "the hook sees {{ ansistrano_shared_rsync_copy_path.stdout }} and {{ ansistrano_shared_rsync_copy_path }}"
                     }
                 }
             ]
@@ -228,13 +221,9 @@ STORED = {
         ("gcs_unarchive", {"oxistrano_gcs_url": "http://127.0.0.1:1"}, {"endpoint_url": "http://127.0.0.1:1"}),
     ],
 )
-def test_an_object_store_is_asked_for_the_object_with_the_right_arguments(
-    deployed, project, artifacts, via, more, expected
-):
+def test_an_object_store_is_asked_for_the_object_with_the_right_arguments(deployed, project, artifacts, via, more, expected):
     """With a stand-in for the module, that writes down what it is called with."""
-    project.environment["ANSIBLE_COLLECTIONS_PATH"] = (
-        f"{HERE / 'collections'}:{project.environment['ANSIBLE_COLLECTIONS_PATH']}"
-    )
+    project.environment["ANSIBLE_COLLECTIONS_PATH"] = f"{HERE / 'collections'}:{project.environment['ANSIBLE_COLLECTIONS_PATH']}"
     told = project.directory / "told.json"
     project.environment |= {"STAND_IN_LOG": str(told), "STAND_IN_OBJECT": str(artifacts.archive("1"))}
     root = deployed(via, **STORED[via.removesuffix("_unarchive")], **more)
@@ -281,9 +270,7 @@ def store(artifacts):
 @pytest.mark.parametrize("via", ["s3", "s3_unarchive", "gcs", "gcs_unarchive"])
 def test_an_object_store_that_speaks_s3_gives_the_object(deployed, artifacts, store, via):
     service = via.removesuffix("_unarchive")
-    address = (
-        {"ansistrano_s3_rgw": True, "ansistrano_s3_url": store} if service == "s3" else {"oxistrano_gcs_url": store}
-    )
+    address = {"ansistrano_s3_rgw": True, "ansistrano_s3_url": store} if service == "s3" else {"oxistrano_gcs_url": store}
     root = deployed(via, **STORED[service], **address)
     if via.endswith("_unarchive"):
         is_shop(root)

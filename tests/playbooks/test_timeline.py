@@ -140,7 +140,8 @@ def test_an_include_without_a_result_is_no_task_and_one_that_never_ended_is_one(
     play.now = 103.0
     tasks = play.told(web1="unreachable")["hosts"][0]["tasks"]
     assert [(task["name"], task["status"], task["seconds"]) for task in tasks] == [
-        ("Task release_setup", "ok", 1), ("Unpack", "unfinished", 2),
+        ("Task release_setup", "ok", 1),
+        ("Unpack", "unfinished", 2),
     ]
     # Nor is a result of which nobody knows a beginning.
     play.timeline.finish("web9", "ok", {}, 104)

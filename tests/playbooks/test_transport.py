@@ -350,7 +350,9 @@ def test_without_any_place_the_call_goes_the_way_of_core(project, play, tmp_path
     theirs.mkdir(mode=0o777)
     try:
         project.variables |= {
-            "ansible_become": True, "ansible_become_method": "su", "ansible_become_user": "nobody",
+            "ansible_become": True,
+            "ansible_become_method": "su",
+            "ansible_become_user": "nobody",
             "ansible_become_flags": "-s /bin/sh",
         }
         tmp_path.chmod(0o755)
@@ -368,7 +370,9 @@ def test_without_any_place_the_call_goes_the_way_of_core(project, play, tmp_path
 @pytest.mark.parametrize("method", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("su", "sudo")])
 def test_become_another_user_keeps_the_program_with_that_user(project, play, connection, method):
     project.variables |= {
-        "ansible_become": True, "ansible_become_method": method, "ansible_become_user": "nobody",
+        "ansible_become": True,
+        "ansible_become_method": method,
+        "ansible_become_user": "nobody",
     }
     if method == "su":
         project.variables["ansible_become_flags"] = "-s /bin/sh"
@@ -441,7 +445,7 @@ def test_what_answers_in_place_of_the_program_gives_the_terminal_no_commands(inf
 
 
 def test_a_login_shell_may_say_something_without_a_line_feed(request, monkeypatch, info):
-    said = "ForceCommand printf Welcome; exec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"\n"
+    said = 'ForceCommand printf Welcome; exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n'
     monkeypatch.setattr(sshd, "CONFIG", sshd.CONFIG + said)
     request.getfixturevalue("over_ssh")
     for _ in range(2):  # cold and warm
@@ -458,7 +462,7 @@ printf '{"changed": false, "deployer_given": %s, "said": "%s", "umask": "%s", "d
 
 def test_the_environment_reaches_the_module_and_no_command_line(play, fake, connection):
     fake(ECHO)
-    secret = "it's \"a\" $HOME `x` \\ secret\n\nüñ\t!"
+    secret = 'it\'s "a" $HOME `x` \\ secret\n\nüñ\t!'
     task = {INFO: {"deploy_to": "/x"}, "environment": [{"OXI_TEST": secret}, {"d": "e", "PATH": os.environ["PATH"]}]}
     for _ in range(2):
         result = play(task).good()
@@ -571,11 +575,13 @@ def test_async_tasks_run_to_their_end(project, play, artifacts):
     root, version = str(project.root.path), {"deploy_to": str(project.root.path), "version": "1"}
     unpack = {"src": str(artifacts.archive("1")), **version}
     in_background = {"async": 60, "poll": 1}
-    result = play([
-        {SETUP: version, **in_background},
-        {"oxistrano.deploy.release_unpack": unpack, **in_background},
-        {INFO: {"deploy_to": root}},
-    ]).good()
+    result = play(
+        [
+            {SETUP: version, **in_background},
+            {"oxistrano.deploy.release_unpack": unpack, **in_background},
+            {INFO: {"deploy_to": root}},
+        ]
+    ).good()
     assert result.output.count("goes the way of ansible-core: the task is async") == 2
     assert (project.root / "releases/1/index.php").is_file()
     # The archive lies in the temporary directory, which goes when the module has ended.
@@ -633,9 +639,7 @@ def test_the_scripts_run_in_every_sh(host_script, tmp_path, shell):
     def run(command, data):
         words = command.replace("/bin/sh", str(tools / "sh"), 1)
         environment = {"HOME": str(home), "PATH": path}
-        return subprocess.run(
-            words, shell=True, input=data, capture_output=True, env=environment, cwd="/", timeout=30
-        )
+        return subprocess.run(words, shell=True, input=data, capture_output=True, env=environment, cwd="/", timeout=30)
 
     def built(system, file):
         return Program(" ".join(system), file, len(program), digest)
@@ -697,9 +701,7 @@ def test_options_of_sudo_that_start_a_shell_are_known_in_any_word(host_script, o
 
 
 @pytest.mark.once
-@pytest.mark.parametrize(
-    "shell", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("bash", "zsh", "fish", "tcsh", "mksh")]
-)
+@pytest.mark.parametrize("shell", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("bash", "zsh", "fish", "tcsh", "mksh")])
 def test_every_login_shell_hands_the_scripts_over(host_script, tmp_path, shell):
     (tmp_path / "home").mkdir(mode=0o700)
     environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}

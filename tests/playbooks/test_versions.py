@@ -13,8 +13,13 @@ from test_transport import INFO, SETUP, connection, fake, play, var_tmp  # noqa:
 
 # In the quick start's inventory, what is of its server.
 OF_ITS_SERVER = [
-    "ansible_user", "ansistrano_deploy_to", "ansistrano_deploy_from", "ansistrano_unarchive_owner",
-    "ansistrano_unarchive_group", "magento2_user", "magento2_health_url",
+    "ansible_user",
+    "ansistrano_deploy_to",
+    "ansistrano_deploy_from",
+    "ansistrano_unarchive_owner",
+    "ansistrano_unarchive_group",
+    "magento2_user",
+    "magento2_health_url",
 ]
 SHARED = {"ansistrano_shared_paths": ["var"], "ansistrano_shared_files": ["app/etc/env.php"]}
 

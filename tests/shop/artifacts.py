@@ -65,23 +65,29 @@ def new_module(tree):
 def additive(tree):
     """What the code of v1 goes on working with: in a table that each of its pages reads, too."""
     code_only(tree)
-    add_module(tree, {
-        "name": "Shop_Notes",
-        "setup_version": None,
-        "sequence": {0: "Shop_Catalog"},
-        "tables": {
-            "note": {"note_id": "INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY", "text": "TEXT"},
-            "catalog_product": {"note": "VARCHAR(255) NULL", "rank": "SMALLINT NOT NULL DEFAULT 0"},
+    add_module(
+        tree,
+        {
+            "name": "Shop_Notes",
+            "setup_version": None,
+            "sequence": {0: "Shop_Catalog"},
+            "tables": {
+                "note": {"note_id": "INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY", "text": "TEXT"},
+                "catalog_product": {"note": "VARCHAR(255) NULL", "rank": "SMALLINT NOT NULL DEFAULT 0"},
+            },
+            "keys": {"catalog_product": {"BY_SKU": "INDEX (sku)"}},
         },
-        "keys": {"catalog_product": {"BY_SKU": "INDEX (sku)"}},
-    })
+    )
 
 
 def additive_with_patch(tree):
     """The same with a data patch, which must be allowed."""
     additive(tree)
-    replace(tree / "vendor/shop/module-notes/etc/module.php", "'tables' =>",
-            f"'data_patches' => {php({NOTES_PATCH: 'INSERT INTO note (text) VALUES (1)'})},\n    'tables' =>")
+    replace(
+        tree / "vendor/shop/module-notes/etc/module.php",
+        "'tables' =>",
+        f"'data_patches' => {php({NOTES_PATCH: 'INSERT INTO note (text) VALUES (1)'})},\n    'tables' =>",
+    )
 
 
 def constrained(tree):
@@ -108,8 +114,9 @@ def failing_patch(tree):
 
 
 def untidy_order(tree):
-    replace(tree / "app/etc/config.php", "'Shop_Store' => 1,\n        'Shop_Catalog' => 1",
-            "'Shop_Catalog' => 1,\n        'Shop_Store' => 1")
+    replace(
+        tree / "app/etc/config.php", "'Shop_Store' => 1,\n        'Shop_Catalog' => 1", "'Shop_Catalog' => 1,\n        'Shop_Store' => 1"
+    )
 
 
 # What each version has that v1 has not.

@@ -21,10 +21,31 @@ SHAPES = {
 }
 # The first two more often than the others.
 WEIGHTS = [6, 4, 2, 1, 2, 2, 2, 1, 1, 1]
-COLUMNS = {"id": "INT NOT NULL AUTO_INCREMENT", "a": "VARCHAR(64) NOT NULL", "b": "INT NULL", "c": "TEXT NULL", "d": "DATETIME NULL",
-           "p": "INT NOT NULL"}
-TYPES = ["INT", "INT UNSIGNED", "SMALLINT", "BIGINT", "DECIMAL(12,4)", "VARCHAR(32)", "VARCHAR(255)", "VARCHAR(1000)", "TEXT",
-         "MEDIUMTEXT", "BLOB", "DATE", "DATETIME", "TIMESTAMP", "DOUBLE"]
+COLUMNS = {
+    "id": "INT NOT NULL AUTO_INCREMENT",
+    "a": "VARCHAR(64) NOT NULL",
+    "b": "INT NULL",
+    "c": "TEXT NULL",
+    "d": "DATETIME NULL",
+    "p": "INT NOT NULL",
+}
+TYPES = [
+    "INT",
+    "INT UNSIGNED",
+    "SMALLINT",
+    "BIGINT",
+    "DECIMAL(12,4)",
+    "VARCHAR(32)",
+    "VARCHAR(255)",
+    "VARCHAR(1000)",
+    "TEXT",
+    "MEDIUMTEXT",
+    "BLOB",
+    "DATE",
+    "DATETIME",
+    "TIMESTAMP",
+    "DOUBLE",
+]
 
 
 class Change(NamedTuple):
@@ -42,8 +63,15 @@ def new_column(of):
     text = kind.startswith("VARCHAR")
     dated = kind in ("DATETIME", "TIMESTAMP")
     default = "'x'" if text else "CURRENT_TIMESTAMP" if dated else "'2020-01-01'" if kind == "DATE" else "0"
-    rest = of.choice(["NULL", "NULL", "NOT NULL", *([] if large else [f"NULL DEFAULT {default}", f"NOT NULL DEFAULT {default}"] * 2),
-                      *(["NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP"] if dated else [])])
+    rest = of.choice(
+        [
+            "NULL",
+            "NULL",
+            "NOT NULL",
+            *([] if large else [f"NULL DEFAULT {default}", f"NOT NULL DEFAULT {default}"] * 2),
+            *(["NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP"] if dated else []),
+        ]
+    )
     return f"{kind} {rest}"
 
 
@@ -66,10 +94,18 @@ def one(of, number, table):
         rule = of.choice([" ON DELETE CASCADE", " ON DELETE NO ACTION", ""])
         return {"keys": {table: {f"{table}_{name}": f"FOREIGN KEY (p) REFERENCES parent (id){rule}"}}}, f"foreign key{rule}"
     if kind == "modify":
-        column, definition = of.choice([
-            ("a", "VARCHAR(8) NOT NULL"), ("a", "VARCHAR(128) NOT NULL"), ("b", "INT NOT NULL"), ("b", "TINYINT NULL"),
-            ("b", "BIGINT NULL"), ("d", "DATE NULL"), ("c", "VARCHAR(10) NULL"), ("a", "VARCHAR(300) NOT NULL"),
-        ])
+        column, definition = of.choice(
+            [
+                ("a", "VARCHAR(8) NOT NULL"),
+                ("a", "VARCHAR(128) NOT NULL"),
+                ("b", "INT NOT NULL"),
+                ("b", "TINYINT NULL"),
+                ("b", "BIGINT NULL"),
+                ("d", "DATE NULL"),
+                ("c", "VARCHAR(10) NULL"),
+                ("a", "VARCHAR(300) NOT NULL"),
+            ]
+        )
         return {"tables": {table: {column: definition}}}, f"modify {column} {definition}"
     if kind == "drop":
         column = of.choice(["a", "b", "d"])

@@ -80,7 +80,12 @@ class Host:
         """Runs bin/magento of the live release, or of the one at the path `release`."""
         command = [self.php_command, (release or self.root / "current") / "bin/magento", *arguments]
         return subprocess.run(
-            command, capture_output=True, text=True, stdin=stdin, cwd="/", env=os.environ | environment,
+            command,
+            capture_output=True,
+            text=True,
+            stdin=stdin,
+            cwd="/",
+            env=os.environ | environment,
             # Root's own programs, as su would be, without a login.
             **({"user": user, "group": user, "extra_groups": []} if is_root() and user != "root" else {}),
         )

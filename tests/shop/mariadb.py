@@ -56,9 +56,17 @@ class MariaDb:
         if is_root():
             subprocess.run(["chown", "mysql:mysql", self.directory], check=True)
         made = subprocess.run(
-            [find("mariadb-install-db"), "--no-defaults", f"--datadir={self.directory}/data", f"--tmpdir={self.directory}",
-             "--skip-test-db", "--auth-root-authentication-method=normal", *owner],
-            capture_output=True, text=True,
+            [
+                find("mariadb-install-db"),
+                "--no-defaults",
+                f"--datadir={self.directory}/data",
+                f"--tmpdir={self.directory}",
+                "--skip-test-db",
+                "--auth-root-authentication-method=normal",
+                *owner,
+            ],
+            capture_output=True,
+            text=True,
         )
         if made.returncode:
             raise RuntimeError(f"mariadb-install-db failed: {made.stdout}{made.stderr}")
@@ -80,11 +88,22 @@ class MariaDb:
             return
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [find("mariadbd"), "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.socket}",
-                 f"--tmpdir={self.directory}", "--bind-address=127.0.0.1", f"--port={self.port}", f"--pid-file={self.directory}/pid",
-                 "--skip-name-resolve", *(f"--{name}={value}" for name, value in OPTIONS.items()),
-                 *(["--user=mysql"] if is_root() else [])],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [
+                    find("mariadbd"),
+                    "--no-defaults",
+                    f"--datadir={self.directory}/data",
+                    f"--socket={self.socket}",
+                    f"--tmpdir={self.directory}",
+                    "--bind-address=127.0.0.1",
+                    f"--port={self.port}",
+                    f"--pid-file={self.directory}/pid",
+                    "--skip-name-resolve",
+                    *(f"--{name}={value}" for name, value in OPTIONS.items()),
+                    *(["--user=mysql"] if is_root() else []),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         try:
             wait_until(lambda: listens(self.port) or self.process.poll() is not None, "MariaDB")

@@ -93,9 +93,7 @@ class Nginx:
         config = self.directory / "nginx.conf"
         user = f"user {WEB_USER};" if is_root() else ""
         config.write_text(MAIN.format(directory=self.directory, user=user, content=self.content))
-        started = subprocess.run(
-            [find("nginx"), "-c", config, "-e", self.directory / "error.log"], capture_output=True, text=True
-        )
+        started = subprocess.run([find("nginx"), "-c", config, "-e", self.directory / "error.log"], capture_output=True, text=True)
         if started.returncode:
             raise RuntimeError(f"nginx did not start: {started.stderr}")
 

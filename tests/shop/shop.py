@@ -72,8 +72,7 @@ class Shop:
         self.artifacts = Artifacts(self.scratch / "artifacts", padding)
         self.database = MariaDb(self.scratch / "mariadb", self.install)
         self.hosts = [
-            Host(self.scratch, f"web{number}", self.version, self.php, document_root, pool or {})
-            for number in range(1, hosts + 1)
+            Host(self.scratch, f"web{number}", self.version, self.php, document_root, pool or {}) for number in range(1, hosts + 1)
         ]
         self.balancer = None
         if balancer or (balancer is None and hosts > 1):

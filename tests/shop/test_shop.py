@@ -1,6 +1,6 @@
 """The test shop against the table of a real Magento's answers: exit code, text, stream.
 
-    .build/test-unit/bin/python -m pytest -q tests/shop
+.build/test-unit/bin/python -m pytest -q tests/shop
 """
 
 from __future__ import annotations

@@ -140,11 +140,17 @@ class Shop:
             self.artifact(version)
         variables["ansistrano_release_version"] = version
         inventory = Path(INVENTORY).parent
-        return Deploy(subprocess.run(
-            ["ansible-playbook", f"--inventory={inventory}", "deploy.yml", "-e", json.dumps(variables), *options],
-            cwd=SCENARIO, env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        ))
+        return Deploy(
+            subprocess.run(
+                ["ansible-playbook", f"--inventory={inventory}", "deploy.yml", "-e", json.dumps(variables), *options],
+                cwd=SCENARIO,
+                env=os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
 
     def recovers(self, version):
         """Deploying it is now as it always is: this release, the one before, and nothing else."""

@@ -3,8 +3,13 @@
 import pytest
 
 BEFORE = [
-    "before_setup", "after_setup", "before_update_code", "after_update_code", "before_symlink_shared",
-    "after_symlink_shared", "before_symlink",
+    "before_setup",
+    "after_setup",
+    "before_update_code",
+    "after_update_code",
+    "before_symlink_shared",
+    "after_symlink_shared",
+    "before_symlink",
 ]
 AFTER = ["after_symlink", "before_cleanup", "after_cleanup"]
 
