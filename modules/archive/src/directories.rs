@@ -6,8 +6,11 @@
 //! entered again afterwards is left with the time that it had. Only permissions without
 //! which nobody could write into a directory again wait for the end.
 
+mod adopt;
+mod make;
+
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -16,22 +19,19 @@ use std::sync::Arc;
 
 use oxistrano_core::dir::noun;
 use oxistrano_core::{Dir, Failure, IoContext};
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::directories::make::created_with;
 use crate::earlier::Earlier;
 use crate::entry::Time;
 use crate::failures;
 use crate::identity::Ids;
 use crate::pending::Pending;
-use crate::place::{self, Finally, Owner, Place, give_back, kind};
+use crate::place::{self, Finally, Place, give_back, kind};
 use crate::remains::Remains;
-use crate::spare::{Spare, Stock};
+use crate::spare::Stock;
 
-/// As much is kept, in bytes, of directories that get their permissions at the end.
-const MOST_KEPT: usize = 12 << 20;
-/// What one of them takes beside its name, about.
-const KEPT: usize = 96;
 /// As many directories are remembered that were left before all of theirs was written.
 const MOST_LEFT: usize = 1 << 14;
 
@@ -130,32 +130,6 @@ impl<'a> Directories<'a> {
     /// Where something lies, for messages.
     pub(crate) fn shown(&self, path: &Path) -> PathBuf {
         self.root_path.join(path)
-    }
-
-    /// Owner and group of what was just made, if they must be changed.
-    pub(crate) fn owner_of_new(
-        &mut self,
-        place: &Place,
-        name: &OsStr,
-        (uid, gid): (Option<u32>, Option<u32>),
-    ) -> Result<Option<Owner>, Failure> {
-        if uid.is_none() && gid.is_none() {
-            return Ok(None);
-        }
-        let born = if place.peculiar { (u32::MAX, u32::MAX) } else { self.born_in(place, name)? };
-        let uid = uid.filter(|wanted| *wanted != born.0).map(Uid::from_raw);
-        let gid = gid.filter(|wanted| *wanted != born.1).map(Gid::from_raw);
-        Ok((uid.is_some() || gid.is_some()).then_some((uid, gid)))
-    }
-
-    /// Owner and group that things have when they are made; the first of all shows it.
-    pub(crate) fn born_in(&mut self, place: &Place, name: &OsStr) -> Result<Ids, Failure> {
-        if let Some(born) = self.born {
-            return Ok(born);
-        }
-        let stat = place.lookup(name).or_fail("examine", self.shown(&place.path().join(name)))?;
-        let born = stat.map_or((u32::MAX, u32::MAX), |stat| (stat.st_uid, stat.st_gid));
-        Ok(*self.born.insert(born))
     }
 
     /// The directory in which `path` lies; what is missing is made. A link on the way is
@@ -315,198 +289,10 @@ impl<'a> Directories<'a> {
         Ok(())
     }
 
-    /// Notes what a directory gets that was just made; then it is the last.
-    fn made(&mut self, above: &Place, name: &OsStr, wanted: Wanted) -> Result<(), Failure> {
-        let owner = self.owner_of_new(above, name, (wanted.uid, wanted.gid))?;
-        let mode = wanted.mode | self.inherited;
-        let mode_known =
-            !above.peculiar && created_with(wanted.mode) & !self.umask | self.inherited == mode;
-        let mut finally = Finally { owner, mtime: wanted.mtime, ..Finally::default() };
-        let path = above.path().join(name);
-        if !self.keep(path.as_os_str().as_bytes(), wanted.mode)? && !mode_known {
-            finally.mode = Some(mode);
-        }
-        self.push(name, State::Unopened(finally));
-        Ok(())
-    }
-
-    /// Whether the permissions have to wait for the end: the last word on them counts.
-    fn keep(&mut self, path: &[u8], mode: u32) -> Result<bool, Failure> {
-        if mode & 0o700 == 0o700 {
-            self.forget(Path::new(OsStr::from_bytes(path)));
-            return Ok(false);
-        }
-        if self.kept.insert(path.to_vec(), mode | self.inherited).is_none() {
-            self.kept_bytes += path.len() + KEPT;
-        }
-        if self.kept_bytes > MOST_KEPT {
-            let why = "too many of its directories have permissions without u+rwx";
-            return Err(failures::too_large(self.archive, path, why));
-        }
-        Ok(true)
-    }
-
-    /// Something else takes the place of a directory, perhaps.
-    pub(crate) fn forget(&mut self, path: &Path) {
-        let path = path.as_os_str().as_bytes();
-        if !self.kept.is_empty() && self.kept.remove(path).is_some() {
-            self.kept_bytes -= path.len() + KEPT;
-        }
-    }
-
-    /// Makes the directory that an entry stands for, or gives its attributes to the one that
-    /// is there.
-    pub(crate) fn make(
-        &mut self,
-        path: &Path,
-        wanted: Wanted,
-        pending: &mut Pending<'_>,
-    ) -> Result<(), Failure> {
-        let bytes = path.as_os_str().as_bytes();
-        let name = path.file_name().unwrap_or_default();
-        if let Some(level) = self.level_of(bytes) {
-            let finally = self.finally_of_old(bytes, wanted)?;
-            match self.levels.get_mut(level).map(|level| &mut level.state) {
-                Some(State::Open(place)) => place.set_finally(finally),
-                Some(State::Unopened(unopened)) => *unopened = finally,
-                None => {}
-            }
-            return Ok(());
-        }
-        loop {
-            let above = self.parent_of(path, pending)?;
-            if pending.has(&above, name) {
-                pending.settle()?;
-            }
-            if self.remains.take(bytes) {
-                return self.adopt(&above, name, wanted);
-            }
-            let mode = Mode::from_raw_mode(created_with(wanted.mode));
-            match fs::mkdirat(&above, name, mode) {
-                Ok(()) => return self.made(&above, name, wanted),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(self.failed("create the directory", &above, name, error)),
-            }
-            let there = above.lookup(name).or_fail("examine", self.shown(path))?;
-            if there.is_some_and(|stat| kind(&stat) == FileType::Directory) {
-                // It was left before, and something of it may be under way.
-                pending.settle()?;
-                let finally = self.finally_of_old(bytes, wanted)?;
-                return self.finish_by_name(&above, name, finally);
-            }
-            self.clear(path, pending)?;
-        }
-    }
-
     /// The level of a directory that is on the way to the current one.
     fn level_of(&self, path: &[u8]) -> Option<usize> {
         let level = self.levels.iter().position(|level| level.end == path.len())?;
         (self.current.get(..path.len()) == Some(path)).then_some(level)
-    }
-
-    /// What a directory gets whose attributes are not known.
-    fn finally_of_old(&mut self, path: &[u8], wanted: Wanted) -> Result<Finally, Failure> {
-        let Wanted { mode, uid, gid, mtime } = wanted;
-        let mode = (!self.keep(path, mode)?).then_some(mode | self.inherited);
-        let owner = (uid.is_some() || gid.is_some())
-            .then_some((uid.map(Uid::from_raw), gid.map(Gid::from_raw)));
-        Ok(Finally { mode, owner, mtime, adopted: false })
-    }
-
-    /// Lets what stands under a name from before be the directory that is wanted there, or makes one
-    /// in its place; then it is the last.
-    fn adopt(&mut self, above: &Place, name: &OsStr, wanted: Wanted) -> Result<(), Failure> {
-        let path = above.path().join(name);
-        let failed =
-            |error| Failure::io("bring to the new release", &self.root_path.join(&path), error);
-        let stock = Arc::clone(&self.stock);
-        let spare = stock.spare.as_ref().ok_or_else(|| failed(Errno::STALE))?;
-        let born = self.born.filter(|_| !above.peculiar);
-        let there = match above.open(name) {
-            Ok(fd) => spare.directory(&fd)?.map(|stat| (fd, stat)),
-            Err(_) => None,
-        };
-        let (Some((fd, stat)), Some(born)) = (there, born) else {
-            self.clear_before(spare, above, name)?;
-            fs::mkdirat(above, name, Mode::from_raw_mode(created_with(wanted.mode)))
-                .map_err(|error| self.failed("create the directory", above, name, error))?;
-            return self.made(above, name, wanted);
-        };
-        // First, so that nobody can exchange what is in it any more who could not then.
-        let ids = (wanted.uid.unwrap_or(born.0), wanted.gid.unwrap_or(born.1));
-        if ids != (stat.st_uid, stat.st_gid) {
-            fs::fchown(&fd, Some(Uid::from_raw(ids.0)), Some(Gid::from_raw(ids.1)))
-                .map_err(failed)?;
-        }
-        let last = wanted.mode | self.inherited;
-        let waits = self.keep(path.as_os_str().as_bytes(), wanted.mode)?;
-        let now = match waits || last & 0o2000 != self.inherited {
-            true => created_with(wanted.mode) | self.inherited,
-            false => last,
-        };
-        if stat.st_mode & 0o7777 != now {
-            fs::fchmod(&fd, Mode::from_raw_mode(now)).map_err(failed)?;
-        }
-        self.remains.enter(path.as_os_str().as_bytes(), &fd).map_err(failed)?;
-        self.places += 1;
-        let place = Place::new(fd, self.places, path, false, None);
-        let mode = (!waits && last != now).then_some(last);
-        place.set_finally(Finally { mode, owner: None, mtime: wanted.mtime, adopted: true });
-        self.push(name, State::Open(Arc::new(place)));
-        Ok(())
-    }
-
-    /// Takes away what stands under a name from before.
-    fn clear_before(&self, spare: &Spare, place: &Place, name: &OsStr) -> Result<(), Failure> {
-        CString::new(name.as_bytes())
-            .map_err(|_| ("replace", Errno::INVAL))
-            .and_then(|text| spare.clear(place, &text))
-            .map_err(|(verb, error)| self.failed(verb, place, name, error))
-    }
-
-    /// Takes the name of something that is no directory; whether something has it from before. A
-    /// directory that the archive has made of one of before has nothing in it any more but what
-    /// entries have put there.
-    pub(crate) fn take(&mut self, path: &Path) -> Result<bool, Failure> {
-        let bytes = path.as_os_str().as_bytes();
-        if self.remains.leave(bytes) {
-            self.remove_remains(bytes)?;
-        }
-        Ok(self.remains.take(bytes))
-    }
-
-    /// Whether something is only there from before.
-    pub(crate) fn is_of_before(&self, path: &Path) -> bool {
-        self.remains.has(path.as_os_str().as_bytes())
-    }
-
-    /// Removes what no entry has taken in a directory.
-    fn remove_remains(&mut self, path: &[u8]) -> Result<(), Failure> {
-        let stock = Arc::clone(&self.stock);
-        let Some(spare) = stock.spare.as_ref() else { return Ok(()) };
-        // As the place of something in it.
-        let within = Path::new(OsStr::from_bytes(path)).join("x");
-        let Some(place) = self.existing_parent_of(&within)? else { return Ok(()) };
-        let shown = self.shown(place.path());
-        let fd = place.open(OsStr::new(".")).or_fail("open the directory", &shown)?;
-        let stat = fs::fstat(&fd).or_fail("examine", &shown)?;
-        for name in self.remains.of(path, &fd).or_fail("read the directory", &shown)? {
-            oxistrano_core::interrupt::check()?;
-            self.clear_before(spare, &place, OsStr::from_bytes(&name))?;
-        }
-        let mtime = Time { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as u32 };
-        fs::futimens(&fd, &place::times(mtime)).or_fail("set the time of", &shown)
-    }
-
-    /// Removes what stands where a later entry of the same name belongs: a file, a link,
-    /// or a directory without anything in it.
-    pub(crate) fn clear(&mut self, path: &Path, pending: &mut Pending<'_>) -> Result<(), Failure> {
-        let place = self.parent_of(path, pending)?;
-        // Whether a directory is empty shows when all is written.
-        pending.settle()?;
-        remove(&place, path, self.root_path, self.archive)?;
-        self.forget(path);
-        Ok(())
     }
 
     /// Opens the directory in which `path` lies, apart from the others; makes nothing.
@@ -566,33 +352,4 @@ impl<'a> Directories<'a> {
         }
         Ok(())
     }
-}
-
-/// Removes a file, a link or an empty directory.
-pub(crate) fn remove(
-    place: &Place,
-    path: &Path,
-    root_path: &Path,
-    archive: &Path,
-) -> Result<(), Failure> {
-    let name = path.file_name().unwrap_or_default();
-    match fs::unlinkat(place, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        // Linux says the one, POSIX the other.
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(error) => return Err(Failure::io("replace", &root_path.join(path), error)),
-    }
-    match fs::unlinkat(place, name, AtFlags::REMOVEDIR) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {
-            let why = "the archive made it a directory before, with entries in it";
-            Err(failures::bad(archive, path.as_os_str().as_bytes(), why))
-        }
-        Err(error) => Err(Failure::io("replace", &root_path.join(path), error)),
-    }
-}
-
-/// Until the end we must be able to write into it; and no bits beyond 0777.
-fn created_with(mode: u32) -> u32 {
-    mode & 0o777 | 0o700
 }

@@ -1,7 +1,5 @@
 //! Owns what an archive says about one of its entries, before anything is decided.
 
-use crate::sparse::Map;
-
 /// One entry, as the archive has it. Nothing in it has been checked.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -48,4 +46,55 @@ pub(crate) struct Owner {
     pub(crate) gid: u32,
     pub(crate) user: Vec<u8>,
     pub(crate) group: Vec<u8>,
+}
+
+/// Which parts of a sparse file are in the archive, and where they belong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Map {
+    /// Offset and length of each part, ascending.
+    pub(crate) parts: Vec<(u64, u64)>,
+    /// The size of the file with its holes.
+    pub(crate) size: u64,
+}
+
+impl Map {
+    /// Whether the parts are in order, inside the file, and together `stored` bytes.
+    pub(crate) fn check(&self, stored: u64) -> Result<(), &'static str> {
+        let mut end = 0;
+        let mut sum = 0u64;
+        for (offset, length) in &self.parts {
+            if *offset < end {
+                return Err("its sparse map is not in order");
+            }
+            end = offset.checked_add(*length).ok_or("its sparse map is too large")?;
+            sum = sum.checked_add(*length).ok_or("its sparse map is too large")?;
+        }
+        if end > self.size || i64::try_from(self.size).is_err() {
+            return Err("its sparse map reaches beyond its end");
+        }
+        if sum != stored {
+            return Err("its sparse map does not fit its contents");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_maps_that_fit_are_accepted() {
+        let check = |parts: &[(u64, u64)], size, stored| {
+            Map { parts: parts.to_vec(), size }.check(stored).is_ok()
+        };
+        assert!(check(&[(0, 5), (10, 5), (20, 0)], 20, 10));
+        assert!(check(&[], 1 << 40, 0));
+        assert!(!check(&[(10, 5), (0, 5)], 20, 10));
+        assert!(!check(&[(0, 5), (4, 5)], 20, 10));
+        assert!(!check(&[(0, 50)], 20, 50));
+        assert!(!check(&[(0, 5)], 20, 6));
+        assert!(!check(&[(u64::MAX, 5)], 20, 5));
+        assert!(!check(&[], u64::MAX, 0));
+    }
 }

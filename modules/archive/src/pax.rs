@@ -1,9 +1,9 @@
 //! Owns PAX extended headers: `length key=value` records before an entry, which say what
 //! its own header has no room for.
 
-use crate::entry::{Entry, Time};
+use crate::entry::{Entry, Map, Time};
 use crate::header::is_id;
-use crate::sparse::{MOST_PARTS, Map};
+use crate::sparse::MOST_PARTS;
 
 /// A longer text is no path and no name, and is not copied for every entry.
 const MOST_FOR_ALL: usize = 4096;

@@ -11,8 +11,7 @@ use oxistrano_core::Failure;
 
 use crate::batch::{Attributes, Batch};
 use crate::crew::Crew;
-use crate::directories;
-use crate::place::Place;
+use crate::place::{self, Place};
 use crate::spare::Stock;
 use crate::stream::Body;
 
@@ -112,7 +111,7 @@ impl<'a> Pending<'a> {
         let Some(crew) = &self.crew else { return Ok(()) };
         for taken in crew.settle()? {
             let path = taken.place.path().join(taken.name());
-            directories::remove(&taken.place, &path, self.root, self.archive)?;
+            place::remove(&taken.place, &path, self.root, self.archive)?;
             taken.write(self.root, &self.stock)?;
         }
         Ok(())

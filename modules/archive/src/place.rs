@@ -3,14 +3,16 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oxistrano_core::Failure;
-use rustix::fs::{self, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::entry::Time;
+use crate::failures;
 
 /// What is to be changed of owner and group.
 pub(crate) type Owner = (Option<Uid>, Option<Gid>);
@@ -175,4 +177,28 @@ fn now() -> Timestamps {
 /// What it is.
 pub(crate) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Removes a file, a link or an empty directory.
+pub(crate) fn remove(
+    place: &Place,
+    path: &Path,
+    root_path: &Path,
+    archive: &Path,
+) -> Result<(), Failure> {
+    let name = path.file_name().unwrap_or_default();
+    match fs::unlinkat(place, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // Linux says the one, POSIX the other.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(Failure::io("replace", &root_path.join(path), error)),
+    }
+    match fs::unlinkat(place, name, AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(()),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {
+            let why = "the archive made it a directory before, with entries in it";
+            Err(failures::bad(archive, path.as_os_str().as_bytes(), why))
+        }
+        Err(error) => Err(Failure::io("replace", &root_path.join(path), error)),
+    }
 }

@@ -13,9 +13,8 @@ use std::path::Path;
 use oxistrano_core::{Failure, Mode, RelPath, users};
 
 use crate::UnpackOptions;
-use crate::entry::{Entry, Kind, Owner, Time};
+use crate::entry::{Entry, Kind, Map, Owner, Time};
 use crate::failures::{too_large, unsafe_entry};
-use crate::sparse::Map;
 
 /// The kernel's `PATH_MAX`, without its NUL: what is longer cannot be named in one call.
 const LONGEST_PATH: usize = 4095;

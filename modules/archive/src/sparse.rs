@@ -1,44 +1,14 @@
-//! Owns the maps of sparse files: which parts of a file are in the archive. GNU tar has
-//! written four kinds: in the header, and in three versions of PAX records.
+//! Owns the reading of the maps of sparse files. GNU tar has written four kinds: in the header, and
+//! in three versions of PAX records.
 
 use oxistrano_core::Failure;
 
+use crate::entry::Map;
 use crate::header::{BLOCK, Header, number};
 use crate::stream::Stream;
 
 /// More parts than this are refused: they would have to be kept in memory.
 pub(crate) const MOST_PARTS: usize = 256 * 1024;
-
-/// Where the contents belong.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Map {
-    /// Offset and length of each part, ascending.
-    pub(crate) parts: Vec<(u64, u64)>,
-    /// The size of the file with its holes.
-    pub(crate) size: u64,
-}
-
-impl Map {
-    /// Whether the parts are in order, inside the file, and together `stored` bytes.
-    pub(crate) fn check(&self, stored: u64) -> Result<(), &'static str> {
-        let mut end = 0;
-        let mut sum = 0u64;
-        for (offset, length) in &self.parts {
-            if *offset < end {
-                return Err("its sparse map is not in order");
-            }
-            end = offset.checked_add(*length).ok_or("its sparse map is too large")?;
-            sum = sum.checked_add(*length).ok_or("its sparse map is too large")?;
-        }
-        if end > self.size || i64::try_from(self.size).is_err() {
-            return Err("its sparse map reaches beyond its end");
-        }
-        if sum != stored {
-            return Err("its sparse map does not fit its contents");
-        }
-        Ok(())
-    }
-}
 
 /// Reads the map of an old GNU header (type `S`), which may go on in further blocks.
 pub(crate) fn from_header(header: &Header, stream: &mut Stream<'_>) -> Result<Map, Failure> {
@@ -123,25 +93,5 @@ impl Numbers<'_> {
             };
             value = next.ok_or_else(|| stream.bad("its sparse map is damaged"))?;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_maps_that_fit_are_accepted() {
-        let check = |parts: &[(u64, u64)], size, stored| {
-            Map { parts: parts.to_vec(), size }.check(stored).is_ok()
-        };
-        assert!(check(&[(0, 5), (10, 5), (20, 0)], 20, 10));
-        assert!(check(&[], 1 << 40, 0));
-        assert!(!check(&[(10, 5), (0, 5)], 20, 10));
-        assert!(!check(&[(0, 5), (4, 5)], 20, 10));
-        assert!(!check(&[(0, 50)], 20, 50));
-        assert!(!check(&[(0, 5)], 20, 6));
-        assert!(!check(&[(u64::MAX, 5)], 20, 5));
-        assert!(!check(&[], u64::MAX, 0));
     }
 }

@@ -2,7 +2,7 @@
 
 use oxistrano_core::{Failure, interrupt};
 
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, Map};
 use crate::header::{BLOCK, Header};
 use crate::pax::Pax;
 use crate::sparse;
@@ -154,7 +154,7 @@ impl<'a> TarReader<'a> {
         Ok(())
     }
 
-    fn sparse_1_0(&mut self, real_size: u64) -> Result<sparse::Map, Failure> {
+    fn sparse_1_0(&mut self, real_size: u64) -> Result<Map, Failure> {
         sparse::from_contents(&mut self.stream, &mut self.remaining, real_size)
     }
 
