@@ -2,9 +2,11 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::{Outcome, cross, reproducible, root};
+use serde_json::Value;
+
+use crate::{Outcome, cargo, cross, reproducible, root};
 
 /// Where the programs are, one for each system that they were built for.
 const PROGRAMS: &str = "plugins/plugin_utils/programs";
@@ -24,12 +26,13 @@ pub fn build(arguments: &[String]) -> Outcome {
         .ok_or("the Rust toolchain has no target for Linux on this processor")?;
     let program = path_for(own);
     let changed = install(&compile(&target, &[])?, &program)?;
-    link(&root().join(MODULES), "..", &program)?;
+    let modules = modules_of(&program)?;
+    link(&root().join(MODULES), "..", &program, &modules)?;
     let all = arguments.iter().any(|argument| argument == "--all");
     for processor in PROCESSORS.into_iter().filter(|processor| *processor != own) {
         if all {
             match cross::variables(processor) {
-                Ok(variables) => build_other(processor, &variables)?,
+                Ok(variables) => build_other(processor, &variables, &modules)?,
                 Err(why) => eprintln!("built for {own} alone, not for {processor}: {why}"),
             }
         } else if changed && path_for(processor).exists() {
@@ -43,13 +46,13 @@ pub fn build(arguments: &[String]) -> Outcome {
     Ok(())
 }
 
-fn build_other(processor: &str, variables: &[(String, PathBuf)]) -> Outcome {
+fn build_other(processor: &str, variables: &[(String, PathBuf)], modules: &[String]) -> Outcome {
     let program = path_for(processor);
     install(&compile(&format!("{processor}-unknown-linux-gnu"), variables)?, &program)?;
     let directory = links_of(processor);
     std::fs::create_dir_all(&directory)
         .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
-    link(&directory, "../..", &program)
+    link(&directory, "../..", &program, modules)
 }
 
 fn remove(processor: &str) -> Outcome {
@@ -63,8 +66,7 @@ fn remove(processor: &str) -> Outcome {
 
 /// Builds the program for a target, and returns where it is.
 fn compile(target: &str, variables: &[(String, PathBuf)]) -> Result<PathBuf, String> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root());
+    let mut cargo = cargo();
     cargo.args(["build", "--release", "--locked", "--package", "oxistrano", "--bin", "oxistrano"]);
     // Apart from other builds, whose flags differ.
     cargo.args(["--target", target, "--target-dir", "target/static"]);
@@ -142,9 +144,23 @@ fn install(from: &Path, to: &Path) -> Result<bool, String> {
         .map_err(|error| format!("cannot write {}: {error}", to.display()))
 }
 
+/// The modules that a program has in it, by its own answer to a call that names none.
+fn modules_of(program: &Path) -> Result<Vec<String>, String> {
+    let failed = |why: String| format!("cannot ask {} for its modules: {why}", program.display());
+    let output = Command::new(program)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    let answer: Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
+    let names = answer["modules"].as_array().into_iter().flatten();
+    let names: Vec<_> = names.filter_map(Value::as_str).map(str::to_owned).collect();
+    if names.is_empty() { Err(failed(format!("it says {answer}"))) } else { Ok(names) }
+}
+
 /// In this directory, each module is a link to the program, and no link is left of one that is
 /// gone. `up` leads from there to `plugins`.
-fn link(directory: &Path, up: &str, program: &Path) -> Outcome {
+fn link(directory: &Path, up: &str, program: &Path, modules: &[String]) -> Outcome {
     let failed = |error| format!("cannot make the links in {}: {error}", directory.display());
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
@@ -154,8 +170,8 @@ fn link(directory: &Path, up: &str, program: &Path) -> Outcome {
     }
     let name = program.file_name().unwrap_or_default();
     let target = Path::new(up).join("plugin_utils/programs").join(name);
-    for module in oxistrano::MODULES {
-        symlink(&target, directory.join(module.name)).map_err(failed)?;
+    for module in modules {
+        symlink(&target, directory.join(module)).map_err(failed)?;
     }
     Ok(())
 }

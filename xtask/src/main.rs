@@ -1,17 +1,13 @@
 //! The project's own tools. `make` calls them; `cargo xtask` lists them.
 
 mod binaries;
-mod collection;
 mod cross;
-mod documentation;
 mod new;
-mod page;
 mod reproducible;
 mod sizes;
-mod variables;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 /// What went wrong, for people.
 pub type Outcome = Result<(), String>;
@@ -60,29 +56,20 @@ pub fn root() -> PathBuf {
     xtask.parent().map_or(xtask.clone(), PathBuf::from)
 }
 
+/// Runs the package that has all modules in it.
 fn generate(arguments: &[String]) -> Outcome {
-    let mut files = documentation::files();
-    files.push(page::page());
-    files.push(collection::runtime());
-    files.extend(variables::pages()?);
-    let check = arguments.iter().any(|argument| argument == "--check");
-    let mut stale = Vec::new();
-    for (path, text) in files {
-        let full = root().join(&path);
-        if std::fs::read_to_string(&full).ok().as_deref() == Some(&text) {
-            continue;
-        }
-        if check {
-            stale.push(path);
-        } else {
-            std::fs::write(&full, text).map_err(|error| format!("cannot write {path}: {error}"))?;
-            eprintln!("wrote {path}");
-        }
-    }
-    stale.extend(collection::action_plugins(check)?);
-    if stale.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("not up to date: {}; run `cargo xtask gen` and commit", stale.join(", ")))
-    }
+    let status = cargo()
+        .args(["run", "--quiet", "--locked", "--package", "xtask-generate", "--"])
+        .args(arguments)
+        .status()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    // It has said why.
+    if status.success() { Ok(()) } else { std::process::exit(1) }
+}
+
+/// The cargo that runs this, in the root of the repository.
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
 }

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use crate::{Outcome, root};
+use crate::{Outcome, cargo, root};
 
 const LIST: &str = "modules/oxistrano/Cargo.toml";
 
@@ -32,9 +31,7 @@ pub fn new(arguments: &[String]) -> Outcome {
     let list = root().join(LIST);
     let text = fs::read_to_string(&list).map_err(|error| format!("{LIST}: {error}"))?;
     write(&list, &entered(&text, name)?)?;
-    // The list is compiled into this program, so it is a new one that goes on.
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).current_dir(root()).args(["xtask", "gen"]).status();
+    let status = cargo().args(["xtask", "gen"]).status();
     if !status.is_ok_and(|status| status.success()) {
         return Err(format!("made modules/{name}, but `cargo xtask gen` fails"));
     }
