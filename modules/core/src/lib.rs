@@ -9,6 +9,7 @@
 //!
 //! Mechanism only. What a release is stands in `oxistrano-releases`.
 
+mod arguments;
 pub mod clock;
 pub mod command;
 mod convert;
@@ -19,6 +20,7 @@ pub mod input;
 pub mod interrupt;
 pub mod mask;
 pub mod mode;
+mod module;
 pub mod net;
 mod options;
 pub mod process;
@@ -34,11 +36,12 @@ pub mod users;
 pub use dir::Dir;
 pub use failure::{Failure, IoContext};
 pub use mode::Mode;
+pub use module::{Context, Diff, Documentation, Module, Outcome};
 pub use options::{Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values};
 #[doc(hidden)]
 pub use options::{lines_of_documentation, take};
 pub use program::Program;
-pub use protocol::{Context, Diff, Documentation, Module, Outcome, refuse};
+pub use protocol::refuse;
 pub use relpath::{AbsPath, RelPath};
 
 /// JSON values as they travel between Ansible and a module.

@@ -140,6 +140,46 @@ pub enum Constraint {
     RequiredBy(&'static str, &'static [&'static str]),
 }
 
+impl Constraint {
+    /// Whether a rule is about what an option is in the end, whether it was given or not.
+    pub(crate) const fn is_late(&self) -> bool {
+        matches!(self, Constraint::RequiredIf(..))
+    }
+
+    /// What is wrong, if the options do not keep to it.
+    pub(crate) fn broken(&self, values: &Values) -> Option<String> {
+        let given = |name: &&&str| values.contains_key(**name);
+        let list = |names: &[&str]| names.join(", ");
+        match *self {
+            Constraint::MutuallyExclusive(names) => (names.iter().filter(given).count() > 1)
+                .then(|| format!("only one of {} can be given", list(names))),
+            Constraint::RequiredTogether(names) => {
+                let count = names.iter().filter(given).count();
+                (count > 0 && count < names.len())
+                    .then(|| format!("{} go together: all or none", list(names)))
+            }
+            Constraint::RequiredOneOf(names) => (!names.iter().any(|name| given(&name)))
+                .then(|| format!("one of {} is required", list(names))),
+            Constraint::RequiredIf(name, word, others) => {
+                let applies = values.get(name).is_some_and(|value| match value {
+                    Value::String(text) => text == word,
+                    Value::Bool(flag) => word == if *flag { "true" } else { "false" },
+                    Value::Number(number) => number.as_i64().is_some_and(|n| word.parse() == Ok(n)),
+                    _ => false,
+                });
+                let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
+                (applies && !missing.is_empty())
+                    .then(|| format!("with {name}={word}, {} is required", list(&missing)))
+            }
+            Constraint::RequiredBy(name, others) => {
+                let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
+                (values.contains_key(name) && !missing.is_empty())
+                    .then(|| format!("{name} needs {}", list(&missing)))
+            }
+        }
+    }
+}
+
 /// One value of a module's result, for the documentation.
 #[derive(Debug, Clone, Copy)]
 pub struct ReturnSpec {

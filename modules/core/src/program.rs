@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 
+use crate::module::{Callee, Documentation, Module};
 use crate::options::OptionSpec;
-use crate::protocol::{self, Callee, Documentation, Module};
+use crate::protocol;
 
 /// Which module this process runs.
 static NAME: OnceLock<&'static str> = OnceLock::new();
