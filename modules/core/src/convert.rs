@@ -1,13 +1,46 @@
-//! Conversion of one argument, as `ansible.module_utils.common.validation` does it
+//! Ansible's types, and the conversion of one argument as `ansible.module_utils.common.validation` does it
 //! (ansible-core 2.19): what a playbook may write for each type.
 
 use std::env;
 use std::path::PathBuf;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
-use crate::options::Kind;
 use crate::users;
+
+/// The types of Ansible's argument specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `str`
+    Str,
+    /// `bool`: yes/no, on/off, true/false, 1/0 …
+    Bool,
+    /// `int`
+    Int,
+    /// `list`: also a comma-separated string.
+    List,
+    /// `dict`: also JSON or `key=value` in a string.
+    Dict,
+    /// `path`: a string in which `~` and `$VARIABLES` are expanded.
+    Path,
+    /// `raw`: as it comes.
+    Raw,
+}
+
+impl Kind {
+    /// The name in Ansible's documentation.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Str => "str",
+            Kind::Bool => "bool",
+            Kind::Int => "int",
+            Kind::List => "list",
+            Kind::Dict => "dict",
+            Kind::Path => "path",
+            Kind::Raw => "raw",
+        }
+    }
+}
 
 /// Converts `value` to `kind`; the error names the value and the type.
 pub fn convert(kind: Kind, value: Value) -> Result<Value, String> {
@@ -16,7 +49,6 @@ pub fn convert(kind: Kind, value: Value) -> Result<Value, String> {
         Kind::Str => to_text(value).map(Value::String),
         Kind::Bool => to_bool(&value).map(Value::Bool),
         Kind::Int => to_int(&value),
-        Kind::Float => to_float(&value),
         Kind::List => to_list(value),
         Kind::Dict => to_dict(value),
         Kind::Path => {
@@ -77,16 +109,6 @@ fn to_int(value: &Value) -> Result<Value, String> {
         }
         _ => Err(failed(value, Kind::Int)),
     }
-}
-
-fn to_float(value: &Value) -> Result<Value, String> {
-    let float = match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
-        _ => None,
-    };
-    float.and_then(Number::from_f64).map(Value::Number).ok_or_else(|| failed(value, Kind::Float))
 }
 
 fn to_list(value: Value) -> Result<Value, String> {
@@ -232,7 +254,6 @@ mod tests {
         assert_eq!(convert(Kind::Int, json!(5.0)), Ok(json!(5)));
         assert!(convert(Kind::Int, json!("5 GB")).is_err());
         assert!(convert(Kind::Int, json!(5.5)).is_err());
-        assert_eq!(convert(Kind::Float, json!("1.5")), Ok(json!(1.5)));
     }
 
     #[test]

@@ -33,11 +33,12 @@ pub mod show;
 pub mod trusted;
 pub mod users;
 
+pub use convert::Kind;
 pub use dir::Dir;
 pub use failure::{Failure, IoContext};
 pub use mode::Mode;
 pub use module::{Context, Diff, Documentation, Module, Outcome};
-pub use options::{Constraint, FromValue, Kind, Literal, OptionSpec, Options, ReturnSpec, Values};
+pub use options::{Constraint, FromValue, Literal, OptionSpec, Options, ReturnSpec, Values};
 #[doc(hidden)]
 pub use options::{lines_of_documentation, take};
 pub use program::Program;

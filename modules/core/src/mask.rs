@@ -3,12 +3,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::secrets;
+use crate::secrets::{self, HIDDEN};
 
 /// What Ansible shows in place of such a parameter.
 pub const HIDDEN_PARAMETER: &str = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER";
-/// What stands in place of a secret in a text.
-pub const HIDDEN: &str = "********";
 
 /// A shorter text that only looks like a secret is not searched for elsewhere: it would be
 /// found in words that have nothing to do with it.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::options::{FromValue, Kind, OptionSpec};
+use crate::convert::Kind;
+use crate::options::{FromValue, OptionSpec};
 
 /// How the permissions of a new file follow from those it came with: a fixed number
 /// (`0644`) or changes (`u=rwX,go=rX`).

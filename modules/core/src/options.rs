@@ -4,44 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::convert;
-
-/// The types of Ansible's argument specification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// `str`
-    Str,
-    /// `bool`: yes/no, on/off, true/false, 1/0 …
-    Bool,
-    /// `int`
-    Int,
-    /// `float`
-    Float,
-    /// `list`: also a comma-separated string.
-    List,
-    /// `dict`: also JSON or `key=value` in a string.
-    Dict,
-    /// `path`: a string in which `~` and `$VARIABLES` are expanded.
-    Path,
-    /// `raw`: as it comes.
-    Raw,
-}
-
-impl Kind {
-    /// The name in Ansible's documentation.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::Str => "str",
-            Kind::Bool => "bool",
-            Kind::Int => "int",
-            Kind::Float => "float",
-            Kind::List => "list",
-            Kind::Dict => "dict",
-            Kind::Path => "path",
-            Kind::Raw => "raw",
-        }
-    }
-}
+use crate::convert::{self, Kind};
 
 /// A default that can stand in a constant.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,12 +91,6 @@ impl OptionSpec {
 /// A rule over several options.
 #[derive(Debug, Clone, Copy)]
 pub enum Constraint {
-    /// At most one of them.
-    MutuallyExclusive(&'static [&'static str]),
-    /// All of them or none.
-    RequiredTogether(&'static [&'static str]),
-    /// At least one of them.
-    RequiredOneOf(&'static [&'static str]),
     /// If the first has the value, all of the others.
     RequiredIf(&'static str, &'static str, &'static [&'static str]),
     /// If the first is given, all of the others.
@@ -151,15 +108,6 @@ impl Constraint {
         let given = |name: &&&str| values.contains_key(**name);
         let list = |names: &[&str]| names.join(", ");
         match *self {
-            Constraint::MutuallyExclusive(names) => (names.iter().filter(given).count() > 1)
-                .then(|| format!("only one of {} can be given", list(names))),
-            Constraint::RequiredTogether(names) => {
-                let count = names.iter().filter(given).count();
-                (count > 0 && count < names.len())
-                    .then(|| format!("{} go together: all or none", list(names)))
-            }
-            Constraint::RequiredOneOf(names) => (!names.iter().any(|name| given(&name)))
-                .then(|| format!("one of {} is required", list(names))),
             Constraint::RequiredIf(name, word, others) => {
                 let applies = values.get(name).is_some_and(|value| match value {
                     Value::String(text) => text == word,

@@ -7,7 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::options::{FromValue, Kind, OptionSpec};
+use crate::convert::Kind;
+use crate::options::{FromValue, OptionSpec};
 
 /// With the NUL byte at its end no path is longer.
 const LONGEST: usize = 4096;

@@ -7,7 +7,8 @@
 
 use std::ops::Range;
 
-use crate::mask::HIDDEN;
+/// What stands in place of a secret in a text.
+pub const HIDDEN: &str = "********";
 
 /// Words that make a name that of a secret, wherever they stand in it.
 const WORDS: [&str; 7] =
