@@ -16,7 +16,7 @@ use crate::file::{Copier, Source, changed, settle, special, vanished};
 use crate::metadata::Rules;
 use crate::plan::{Plan, Step};
 use crate::pool::{Pool, Room};
-use crate::sync::SyncOptions;
+use crate::sync_options::SyncOptions;
 use crate::walk::{below, open_below, open_below_ours};
 
 /// Does all of it.

@@ -13,6 +13,7 @@
 
 mod apply;
 mod attributes;
+mod changes;
 mod copy;
 mod file;
 mod fill;
@@ -22,7 +23,10 @@ mod metadata;
 mod plan;
 mod pool;
 mod sync;
+mod sync_options;
 mod walk;
 
+pub use changes::{Changes, LISTED, Synced};
 pub use copy::{Copied, CopyOptions, Method, copy_tree};
-pub use sync::{Changes, LISTED, SyncOptions, Synced, sync_tree};
+pub use sync::sync_tree;
+pub use sync_options::SyncOptions;

@@ -10,10 +10,11 @@ use oxistrano_core::dir::Info;
 use oxistrano_core::{Dir, Failure, interrupt};
 use rustix::fs::FileType;
 
+use crate::changes::Synced;
 use crate::file::{Source, same_contents, special, vanished};
 use crate::metadata::Rules;
 use crate::pool::{Pool, Room};
-use crate::sync::{SyncOptions, Synced};
+use crate::sync_options::SyncOptions;
 use crate::walk::{Budget, Place, names_in, same_device};
 
 /// One thing to do, in the order in which they are done.
