@@ -1,10 +1,5 @@
 //! Lines of the history that cannot be read.
 
-use oxistrano_core::clock;
-
-use crate::history::FILE;
-use crate::root::Root;
-
 /// The lines that are no event: damaged, cut off, or written by a newer Oxistrano. What they have
 /// said is not known, so nothing is removed because it seems not to have happened.
 #[derive(Debug, Default, Clone)]
@@ -40,29 +35,5 @@ impl Damage {
             more => format!(" and {more} more"),
         };
         format!("{word} {}{more}", named.join(", "))
-    }
-}
-
-impl Root {
-    /// What a person should know and do when lines of the history cannot be read; `kept` are the
-    /// releases that stay for that reason.
-    pub fn damage_warning(&self, damage: &Damage, kept: &[String]) -> Option<String> {
-        if !damage.any() {
-            return None;
-        }
-        let stay = match kept {
-            [] => String::new(),
-            kept => format!(", which now holds for {}", kept.join(", ")),
-        };
-        Some(format!(
-            "{} of '{}' cannot be read: damaged, cut off, or written by a newer Oxistrano. Nothing \
-             that began before is removed for what may have stood there{stay}. Write the event in its \
-             place again (for a release that was live: {{\"at\":\"{}\",\"version\":\"NAME\",\
-             \"event\":\"activated\",\"revision\":null}}), or delete the line; then releases that \
-             the history does not call activated count as unfinished and are removed",
-            damage.lines(),
-            self.state_path().join(FILE).display(),
-            clock::iso(clock::now()),
-        ))
     }
 }

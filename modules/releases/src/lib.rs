@@ -14,6 +14,7 @@
 mod artifacts;
 mod busy;
 mod damage;
+mod deployer;
 pub mod durable;
 mod history;
 pub mod links;
@@ -32,8 +33,9 @@ pub mod trash;
 mod version;
 
 pub use artifacts::{Artifact, Artifacts};
+pub use deployer::Deployer;
 pub use history::{Event, EventKind, History, Outcome, Record};
-pub use lock::{Deployer, Lock, LockKind};
+pub use lock::{Lock, LockKind};
 pub use options::{LOCK_CODE, Via};
 pub use placement::{Decision, Placement};
 pub use release::{REVISION, Release, Releases, State};

@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use oxistrano_core::json::{self, Value};
+use oxistrano_core::json;
 use oxistrano_core::remove::remove_tree;
-use oxistrano_core::{Failure, FromValue, Kind, Literal, OptionSpec, clock};
+use oxistrano_core::{Failure, clock};
 
+use crate::deployer::Deployer;
 use crate::history::{EventKind, Outcome};
 use crate::root::Root;
 use crate::{LOCK_CODE, Version};
@@ -14,60 +15,6 @@ use crate::{LOCK_CODE, Version};
 const FILE: &str = "lock.json";
 /// A lock has some hundred bytes.
 const LARGEST: u64 = 64 << 10;
-
-/// The process that controls a deploy: `ansible-playbook`, as the action plugin sees
-/// it. Equal means the same process.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Deployer {
-    /// What the play calls this host: one process deploys to many, and two of them may
-    /// turn out to be the same directory.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub inventory_hostname: String,
-    /// Host name of the controller.
-    pub host: String,
-    /// Login name there.
-    pub user: String,
-    /// Process id there.
-    pub pid: u64,
-    /// When that process started, in the kernel's clock ticks.
-    pub started: u64,
-    /// The kernel's boot id.
-    pub boot_id: String,
-    /// The process id name space.
-    pub pid_namespace: String,
-    /// What the deploys of one queue have in common; one of them is at work at a time.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub queue: String,
-}
-
-impl Deployer {
-    /// For people: `alice@ci, process 4711`.
-    pub fn describe(&self) -> String {
-        if self.host.is_empty() {
-            return "an unknown controller".to_owned();
-        }
-        let mut text = format!("{}@{} (process {}", self.user, self.host, self.pid);
-        if !self.inventory_hostname.is_empty() {
-            text.push_str(&format!(", this host as {}", self.inventory_hostname));
-        }
-        text + ")"
-    }
-}
-
-impl FromValue for Deployer {
-    const SPEC: OptionSpec = OptionSpec {
-        required: false,
-        default: Some(Literal::EmptyDict),
-        ..OptionSpec::of(Kind::Dict)
-    };
-    fn from_value(value: Option<Value>) -> Result<Self, String> {
-        match value {
-            Some(value) => json::from_value(value).map_err(|error| error.to_string()),
-            None => Ok(Self::default()),
-        }
-    }
-}
 
 /// What holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 
 use oxistrano_core::{Dir, Failure, RelPath};
 
-use crate::lock::Deployer;
+use crate::deployer::Deployer;
 use crate::release::{REVISION, State};
 use crate::root::Root;
 use crate::staging::Staging;

@@ -361,8 +361,9 @@ impl Releases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deployer::Deployer;
     use crate::history::EventKind;
-    use crate::lock::{Deployer, LockKind};
+    use crate::lock::LockKind;
     use crate::root::tests::{layout, scratch};
 
     fn version(name: &str) -> Version {

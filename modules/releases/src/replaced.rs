@@ -100,7 +100,7 @@ pub fn settle(root: &Root, releases: &Dir) -> Result<(Vec<trash::Item>, Vec<Vers
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::Deployer;
+    use crate::deployer::Deployer;
     use crate::root::tests::scratch;
 
     fn contents(root: &Root) -> String {
