@@ -92,6 +92,7 @@ lint: lint-quick build ## check formatting, lints, generated files, and that the
 	cargo xtask gen --check
 	cargo xtask sizes
 	@scripts/deny bans licenses sources
+	@scripts/php-lint
 	@scripts/newer-ansible
 	@$(MAKE) --no-print-directory docs
 	@scripts/lint

@@ -49,8 +49,12 @@ final class Cache
     public function clean(): void
     {
         // One line, of our own: what KEYS answers is an array.
-        $this->ask('EVAL', "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end return 1", '0',
-            $this->prefix . '*');
+        $this->ask(
+            'EVAL',
+            "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end return 1",
+            '0',
+            $this->prefix . '*'
+        );
     }
 
     public function flush(): void

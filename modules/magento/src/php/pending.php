@@ -164,8 +164,10 @@ foreach (['data' => 'isSkipableByDataSetupVersion', 'schema' => 'isSkipableBySch
         $pending = [];
         foreach ($modules as $module) {
             foreach ($reader->read($module) as $patch) {
-                if (!$om->get(Patch\PatchHistory::class)->isApplied($patch)
-                    && !$om->get(Patch\PatchBackwardCompatability::class)->$isSkipable($patch, $module)) {
+                if (
+                    !$om->get(Patch\PatchHistory::class)->isApplied($patch)
+                    && !$om->get(Patch\PatchBackwardCompatability::class)->$isSkipable($patch, $module)
+                ) {
                     $pending[] = $patch;
                 }
             }
