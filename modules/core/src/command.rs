@@ -239,15 +239,18 @@ impl Program {
             command.current_dir(&self.directory);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let missing = || {
+            self.failed(format!("there is no program {}", program.to_string_lossy()))
+                .value("missing_program", true)
+                .remedy("install it, or give its whole path")
+        };
         command.spawn().map_err(|error| match error.kind() {
             // The directory, perhaps: execve says the same of both.
             io::ErrorKind::NotFound if !self.directory.is_dir() => {
                 self.failed(format!("there is no directory '{}'", self.directory.display()))
             }
-            io::ErrorKind::NotFound => self
-                .failed(format!("there is no program {}", program.to_string_lossy()))
-                .value("missing_program", true)
-                .remedy("install it, or give its whole path"),
+            io::ErrorKind::NotFound => missing(),
+            io::ErrorKind::PermissionDenied if self.is_nowhere(program) => missing(),
             io::ErrorKind::PermissionDenied if enters_as_user => {
                 self.failed(error).remedy(format!(
                     "look whether that user may enter '{}', and start the program",
@@ -256,6 +259,20 @@ impl Program {
             }
             _ => self.failed(error),
         })
+    }
+
+    /// Whether a program is in no directory of the path. If the user may not look into one of these (root's
+    /// `/root/bin`), its exec says "permission denied" of a program that is nowhere.
+    fn is_nowhere(&self, program: &OsStr) -> bool {
+        let of_its_own = self.environment.iter().rev().find(|(name, _)| name == "PATH");
+        let path = of_its_own.map(|(_, path)| path.clone()).or_else(|| std::env::var_os("PATH"));
+        let name = Path::new(program);
+        self.executable.is_none()
+            && name.components().count() == 1
+            && !path.is_some_and(|path| {
+                std::env::split_paths(&path)
+                    .any(|directory| directory.join(name).symlink_metadata().is_ok())
+            })
     }
 
     /// What it reads is in a file without a name: a program must not take the end of this

@@ -110,6 +110,25 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_is_nowhere_is_missing_also_where_that_user_may_not_look() {
+        if !users::is_root() {
+            return;
+        }
+        use std::os::unix::fs::PermissionsExt;
+        let nobody = users::by_name("nobody").unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", scratch.path().display());
+        let run = |name: &str| {
+            Program::new([name]).env("PATH", path.as_str()).user(nobody.clone()).run().unwrap_err()
+        };
+        assert!(run("no-such-program").is_missing_program());
+        // It is there, and not for them.
+        std::fs::write(scratch.path().join("mine"), "").unwrap();
+        assert!(!run("mine").is_missing_program());
+    }
+
+    #[test]
     fn another_user_gets_nothing_of_the_deployers_environment() {
         for (name, handed_on) in [
             ("PATH", true),
