@@ -58,6 +58,14 @@ options:
     type: list
     elements: str
     default: []
+  most_mb:
+    description:
+      - >-
+        Megabytes that a table may have in which something has to be built, an index for
+        example; a larger one makes RV(online) false. V(0) is no bound. What the server adds at
+        once (C(ALGORITHM=INSTANT)) it adds to any table.
+    type: int
+    default: 1024
   left:
     description:
       - >-
@@ -263,6 +271,10 @@ def main():
             "type": "list",
             "elements": "str",
             "default": [],
+        },
+        "most_mb": {
+            "type": "int",
+            "default": 1024,
         },
         "left": {
             "type": "path",

@@ -80,6 +80,17 @@ def test_a_data_patch_is_allowed_by_its_name_or_with_all(status, shop):
         assert status(release, allowed=allowed)["online"] is online, allowed
 
 
+def test_a_large_table_in_which_an_index_would_be_built_is_named_with_the_bound(status, shop):
+    shop.database.query("INSERT INTO sales_order (token, total, comment) SELECT seq, 1, REPEAT('x', 200) FROM seq_1_to_40000")
+    shop.database.query("ANALYZE TABLE sales_order")
+    release = beside(shop, "v5-orders")
+    answer = status(release, most_mb=1)
+    assert not answer["online"] and answer["obstacles"][0].startswith("table sales_order has "), answer["obstacles"]
+    assert "would have to be built in it" in answer["msg"] and "the bound is 1 MB" in answer["msg"]
+    for bound in (100, 0):
+        assert status(release, most_mb=bound)["online"], bound
+
+
 def test_store_views_that_an_import_would_delete_are_named(status, shop):
     assert status(beside(shop, "v4-store"))["deletes"] == ["store second"]
     assert status(beside(shop, "v4"))["deletes"] == []

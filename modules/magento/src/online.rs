@@ -37,6 +37,8 @@ pub struct Pair<'a> {
     pub upgrade: bool,
     /// Patches and scripts that may run, by their classes; `*` is each.
     pub allowed: &'a [String],
+    /// Megabytes of a table in which something may be built; 0 is no bound.
+    pub most: u64,
 }
 
 impl Pair<'_> {
@@ -61,7 +63,9 @@ impl Pair<'_> {
             found.push("there is no live release that could go on working".to_owned());
         }
         found.extend(
-            list(facts, "changes").iter().filter_map(|change| self.pending.obstacle(change)),
+            list(facts, "changes")
+                .iter()
+                .filter_map(|change| self.pending.obstacle(change, self.most)),
         );
         self.code(&mut found);
         self.rest(&mut found);
@@ -163,7 +167,7 @@ impl Pair<'_> {
 
 impl Pending {
     /// Why this change of the schema cannot be made online.
-    fn obstacle(&self, change: &Value) -> Option<String> {
+    fn obstacle(&self, change: &Value, most: u64) -> Option<String> {
         if let Some(why) = breaks(change) {
             return Some(why);
         }
@@ -179,17 +183,18 @@ impl Pending {
             self.0.get("servers").and_then(|servers| servers.get(text(told, "connection")));
         locks(&changes, told, server.unwrap_or(&Value::Null))
             .map(|why| format!("table {table} cannot be altered while it is used: {why}"))
+            .or_else(|| loads(&changes, told, most).map(|why| format!("table {table} {why}")))
     }
 
     /// As a module returns it: each change with what keeps it from being made online.
-    pub fn to_json(&self) -> Value {
+    pub fn to_json(&self, most: u64) -> Value {
         let mut map = self.0.clone();
         // Hundreds of files, to be compared with the live ones.
         for name in ["scripts", "queues"] {
             map.remove(name);
         }
         for change in map.get_mut("changes").and_then(Value::as_array_mut).into_iter().flatten() {
-            let obstacle = self.obstacle(change);
+            let obstacle = self.obstacle(change, most);
             change["obstacle"] = obstacle.into();
         }
         Value::Object(map)
@@ -275,6 +280,24 @@ fn locks(changes: &[&Value], told: &Value, server: &Value) -> Option<String> {
         return Some("a Galera cluster stands still for as long as it takes".to_owned());
     }
     None
+}
+
+/// Why altering this table, though nobody is kept from using it, is nothing to do beside visitors: the server reads all of it,
+/// keeps what is written meanwhile, and replicas are behind by as long as it takes.
+fn loads(changes: &[&Value], told: &Value, most: u64) -> Option<String> {
+    let instant = told.get("instant").and_then(Value::as_bool);
+    // Without the server's word: a column is one in its list of columns.
+    let built = instant.map_or_else(
+        || changes.iter().any(|change| text(change, "element") == "index"),
+        |instant| !instant,
+    );
+    let megabytes = count(told, "bytes").unwrap_or(0) >> 20;
+    (built && most > 0 && megabytes > most).then(|| {
+        format!(
+            "has {megabytes} MB, and what is new would have to be built in it, which takes long and loads the server; the bound \
+             is {most} MB"
+        )
+    })
 }
 
 /// Without the server's word: what InnoDB has done without a lock for years. `None` if it is that.

@@ -16,6 +16,9 @@ use oxistrano_magento::pending::Pending;
 use oxistrano_magento::since::{Code, Since};
 use oxistrano_magento::{Magento, magento_options, running, status};
 
+/// MariaDB builds an index in so much in half a minute.
+const MOST_MB: i64 = 1024;
+
 magento_options! {
     /// The options of `magento_status`.
     pub struct Options {
@@ -29,6 +32,9 @@ magento_options! {
         /// Classes of data patches, schema patches and recurring setup scripts that may run while the live
         /// release works; V(*) is all. The others make RV(online) false.
         allowed: Vec<String>;
+        /// Megabytes that a table may have in which something has to be built, an index for example; a larger one makes
+        /// RV(online) false. V(0) is no bound. What the server adds at once (C(ALGORITHM=INSTANT)) it adds to any table.
+        most_mb: u64, default = Some(Literal::Number(MOST_MB));
         /// Root of Magento in the release that is left for this one, which is an earlier one. If it is given, the
         /// module says what of it stays in the database (RV(since)).
         left: Option<AbsPath>;
@@ -91,6 +97,7 @@ impl Module for MagentoStatus {
                 live: live.as_path(),
                 upgrade: database.is_needed(),
                 allowed: &options.allowed,
+                most: options.most_mb,
             }
             .obstacles(),
             _ => Vec::new(),
@@ -115,7 +122,10 @@ impl Module for MagentoStatus {
             .value("online", online)
             .value("obstacles", obstacles)
             .value("deletes", pending.as_ref().map(Pending::deletes).unwrap_or_default())
-            .value("pending", pending.as_ref().map_or(Value::Null, Pending::to_json))
+            .value(
+                "pending",
+                pending.as_ref().map_or(Value::Null, |pending| pending.to_json(options.most_mb)),
+            )
             .value("upgrade_needed", database.is_needed())
             // setup:upgrade imports the configuration at its end.
             .value("import_needed", configuration.is_needed())

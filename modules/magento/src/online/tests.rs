@@ -21,7 +21,8 @@ fn facts() -> Value {
 fn obstacles_at(release: &Path, live: &Path, facts: &Value, allowed: &[&str]) -> Vec<String> {
     let pending = Pending(facts.as_object().unwrap().clone());
     let allowed: Vec<String> = allowed.iter().map(|&class| class.to_owned()).collect();
-    Pair { pending: &pending, release, live, upgrade: true, allowed: &allowed }.obstacles()
+    Pair { pending: &pending, release, live, upgrade: true, allowed: &allowed, most: 1024 }
+        .obstacles()
 }
 
 fn release() -> tempfile::TempDir {
@@ -54,6 +55,28 @@ fn what_only_adds_is_online() {
         "nullable": false, "default": 0}]),
     );
     assert_eq!(obstacles(&filled), [""; 0]);
+}
+
+#[test]
+fn a_large_table_in_which_something_is_built_is_in_the_way() {
+    let large = |instant: Value, bytes: Value| {
+        let mut facts = facts();
+        facts["tables"]["t"]["instant"] = instant;
+        facts["tables"]["t"]["bytes"] = bytes;
+        obstacles(&facts)
+    };
+    let says = "table t has 1025 MB, and what is new would have to be built in it";
+    // The server's numbers come as text.
+    assert!(large(json!(false), json!("1074790400"))[0].starts_with(says));
+    assert_eq!(large(json!(false), json!("1073741824")), [""; 0]);
+    assert_eq!(large(json!(true), json!("1074790400")), [""; 0]);
+    // Its own word, where the server was not asked: an index is built, a column is not.
+    for (element, obstacles) in [("column", 0), ("index", 1)] {
+        let change = json!({"table": "t", "element": element});
+        let told = json!({"bytes": "1074790400"});
+        assert_eq!(loads(&[&change], &told, 1024).into_iter().count(), obstacles);
+        assert_eq!(loads(&[&change], &told, 0), None);
+    }
 }
 
 #[test]
