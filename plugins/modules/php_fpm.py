@@ -38,7 +38,8 @@ options:
         does what O(method) says.
       - >-
         V(reset) empties opcache, V(reloaded) replaces the workers gracefully, V(restarted)
-        restarts the service.
+        restarts the service. With O(deploy_to) the first two then compile for the live release
+        what opcache held.
       - >-
         V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds
         at most, and then go on to php-fpm; those in flight are waited for. For code and schema
@@ -292,7 +293,7 @@ warmed:
   description: >-
     Numbers of scripts: compiled, cached (already), missing (not in this release), left_out (by
     opcache), and the names of those that failed.
-  returned: "O(state=warmed), and O(state=fresh) when something was done"
+  returned: "O(state=warmed), and other states that have emptied opcache"
   type: dict
 fits:
   description: >-

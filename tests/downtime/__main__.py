@@ -23,14 +23,21 @@ from .measure import CHECKOUT, COLLECTIONS, KINDS, WAYS, Bench, Case
 TELLING = {
     "code": ("ours", "seed", "seed, flag always"),
     "observer": ("ours", "seed"),
+    "back": ("ours",),
     "additive": ("ours, online", "ours, hold"),
+    "large": ("ours, online",),
     "schema": ("ours", "ours, hold", "seed"),
+    "longer": ("ours, hold",),
+    "long": ("ours", "ours, hold"),
+    "import": ("ours", "ours, hold"),
+    "failing": ("ours, online",),
 }
 
 
 def cases(options):
     """In the order of the table, without those that would only say the same again."""
-    every = [
+    control = [Case("ours, elsewhere", "code", 2, False)]
+    every = control + [
         Case(way, kind, hosts, document_root)
         for hosts, document_root in ((1, False), (1, True), (3, False), (3, True))
         for kind in KINDS
@@ -57,7 +64,7 @@ def arguments():
     parser.add_argument("--padding", type=int, default=5000, help="files more in an artifact (default: 5000)")
     parser.add_argument("--way", action="append", choices=WAYS)
     parser.add_argument("--kind", action="append", choices=KINDS)
-    parser.add_argument("--hosts", action="append", type=int, choices=[1, 3])
+    parser.add_argument("--hosts", action="append", type=int, choices=[1, 2, 3])
     parser.add_argument("--root", choices=["realpath", "document"])
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a machine at rest, each time")
     parser.add_argument("--extra", type=json.loads, metavar="JSON", help="variables for Oxistrano's deploys")
@@ -71,7 +78,9 @@ def say(name, found):
     print(
         f"{name}: {found['failed']} of {found['requests']} failed {found['kinds'] or ''}, "
         f"outage {found['outage']:.2f} s, upgrade {found['upgrade']:.2f} s, deploy {found['wall']:.1f} s, "
-        f"p99 {found['before']['p99']:.0f} -> {found['during']['p99']:.0f} ms, {found['idle']:.0%} idle before",
+        f"p99 {found['before']['p99']:.0f} -> {found['during']['p99']:.0f} ms, slowest {found['before']['max']:.0f} -> "
+        f"{found['during']['max'] or 0:.0f} ms, first failure {found['held'] or 0:.1f} s after closing, "
+        f"orders: {found['refused']} of {found['orders']} refused, {len(found['wrong'])} wrong {found['wrong'][:3]}, {found['idle']:.0%} idle before",
         file=sys.stderr,
         flush=True,
     )
@@ -99,7 +108,7 @@ def main():
     # One set of services after the other; within it the ways alternate.
     for hosts, document_root in dict.fromkeys((case.hosts, case.document_root) for case in wanted):
         group = [case for case in wanted if (case.hosts, case.document_root) == (hosts, document_root)]
-        with Shop(hosts=hosts, document_root=document_root, padding=options.padding) as shop:
+        with Shop(hosts=hosts, document_root=document_root, padding=options.padding, retry_after=True) as shop:
             php = shop.version
             for turn in range(options.rounds):
                 for case in group if turn % 2 == 0 else reversed(group):

@@ -30,6 +30,12 @@ def failing_spans(requests):
     return spans
 
 
+def first_failure(requests, since):
+    """Seconds from `since` until the first request was answered with a failure; None if none was, or nobody was held."""
+    times = [request["due"] + request["seconds"] for request in requests if request["kind"] != "good"]
+    return min(times) - since if times and since else None
+
+
 def latencies(requests):
     """p50, p99 and max in ms, of the good answers."""
     values = [1000 * request["seconds"] for request in requests if request["kind"] == "good"]
@@ -73,6 +79,10 @@ def of_rounds(runs):
         kinds.update(run["kinds"])
     return {
         "rounds": len(runs),
+        "orders": sum(run.get("orders", 0) for run in runs),
+        "refused": sum(run.get("refused", 0) for run in runs),
+        "wrong": [wrong for run in runs for wrong in run.get("wrong", ())],
+        "held": min((run["held"] for run in runs if run.get("held") is not None), default=None),
         "requests": sum(run["requests"] for run in runs),
         "failed": sum(run["failed"] for run in runs),
         "kinds": dict(kinds.most_common()),

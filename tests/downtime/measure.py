@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from shop import SHARED_FILES, SHARED_PATHS
 
-from . import figures
-from .probing import Probing
+from . import figures, where
+from .probing import Ordering, Probing
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PLAYBOOKS = Path(__file__).parent / "playbooks"
@@ -69,18 +69,53 @@ def wait_for_rest(patience):
         pass
 
 
-# What is deployed over v1.
+class Kind(NamedTuple):
+    """What is deployed over v1."""
+
+    title: str
+    version: str
+    # Seconds that setup:upgrade takes; None: as told on the command line.
+    upgrade: float | None = None
+    # It is live, and what is measured is the way back to v1.
+    back: bool = False
+    # Rows of the table that is altered.
+    rows: int = 0
+    # Orders per second.
+    orders: float = 5.0
+    variables: dict = {}
+    # The deploy fails, v1 stays, and these words are said.
+    says: tuple = ()
+
+
 KINDS = {
-    "code": ("code only", "v2"),
-    "observer": ("code only, an observer renamed", "v2-observer"),
-    "additive": ("schema, additive", "v3"),
-    "schema": ("schema", "v3-version"),
+    "code": Kind("code only", "v2"),
+    "observer": Kind("code only, an observer renamed", "v2-observer"),
+    "back": Kind("the same, rollback", "v2-observer", back=True),
+    "additive": Kind("schema, additive", "v5"),
+    "large": Kind("schema, additive, a million rows under writes", "v5-orders", rows=1_000_000, orders=25.0),
+    "schema": Kind("schema, not additive", "v3-version"),
+    "longer": Kind("schema, not additive, 18 s", "v3-version", upgrade=18.0),
+    "long": Kind("schema, not additive, 60 s", "v3-version", upgrade=60.0),
+    "import": Kind("configuration", "v4"),
+    "failing": Kind(
+        "schema, a failing data patch",
+        "vbad",
+        variables={"magento2_online_data_patches": True},
+        says=("Unable to apply data patch", "The live release goes on serving", "No host was switched", "The shop is open."),
+    ),
+}
+HOLD = {
+    "magento2_upgrade_mode": "hold",
+    # 50 a second for as long as requests are held.
+    "magento2_hold_most": 2000,
 }
 # How; with the variables of our role.
 WAYS = {
     "ours": {},
-    "ours, hold": {"magento2_upgrade_mode": "hold"},
+    "ours, hold": HOLD,
     "ours, online": {"magento2_upgrade_mode": "online"},
+    # The load is that of a host to which nothing is deployed: what the machine itself does to it.
+    "ours, elsewhere": {},
     "seed": {},
     "seed, flag always": {},
 }
@@ -105,8 +140,17 @@ class Case(NamedTuple):
         return self.way.startswith("ours")
 
     @property
-    def version(self):
-        return KINDS[self.kind][1]
+    def what(self):
+        return KINDS[self.kind]
+
+    @property
+    def expected(self):
+        """The version that answers at the end."""
+        return "v1" if self.what.back or self.what.says or self.is_elsewhere else self.what.version
+
+    @property
+    def is_elsewhere(self):
+        return self.way == "ours, elsewhere"
 
     @property
     def shared_paths(self):
@@ -129,8 +173,8 @@ class Bench:
         # Variables for our role.
         self.extra = extra or {}
 
-    def prepare(self, shop, shared_paths):
-        """v1 live on every host as if it always had been, caches and opcache warm."""
+    def prepare(self, shop, case, log):
+        """v1 (or what the rollback leaves) live on every host as if it always had been, caches and opcache warm."""
         for host in shop.hosts:
             for entry in host.root.iterdir():
                 subprocess.run(["rm", "-rf", entry], check=True)
@@ -138,7 +182,11 @@ class Bench:
         shop.switches_off()
         shop.write_env()
         shop.database.reset("v1")
-        shop.deploy("v1", name="20260101000000Z", shared_paths=shared_paths)
+        shop.deploy("v1", name="20260101000000Z", shared_paths=case.shared_paths)
+        if case.what.rows:
+            self.fill(shop.database, case.what.rows)
+        if case.what.back:
+            self.play(shop, case, log.with_suffix(".before.log"))
         for host in shop.hosts:
             host.fpm.run("restart")
             for _ in range(40):
@@ -146,46 +194,70 @@ class Bench:
                 assert answer.status == 200, answer
         for command, seconds in REAL_SECONDS.items():
             shop.switch(command, sleep=seconds)
-        shop.switch("setup:upgrade", sleep_after_schema=self.upgrade_seconds)
-        shop.switch("setup:db-schema:upgrade", sleep=self.upgrade_seconds - 0.5)
+        upgrade = case.what.upgrade or self.upgrade_seconds
+        # Of a large table it is the work itself that takes time.
+        shop.switch("setup:upgrade", sleep_after_schema=0 if case.what.rows else upgrade)
+        shop.switch("setup:db-schema:upgrade", sleep=upgrade - 0.5)
         shop.switch("setup:db-data:upgrade", sleep=0.5)
         shop.forget_runs()
         # What the last run has left to be written to the disk is not this run's.
         os.sync()
 
+    def fill(self, database, rows):
+        """So many orders of somebody else."""
+        database.query("SET GLOBAL innodb_buffer_pool_size = 256 << 20", database="")
+        database.query(
+            "INSERT INTO sales_order (token, total, comment) "
+            f"SELECT CONCAT('other', seq), RAND() * 1000, REPEAT('x', 100) FROM seq_1_to_{rows}"
+        )
+
     def run(self, shop, case, log):
-        """The figures of one deploy. Raises RuntimeError when the playbook fails."""
-        self.prepare(shop, case.shared_paths)
+        """The figures of one deploy. Raises RuntimeError when the playbook does not end as it should."""
+        self.prepare(shop, case, log)
         wait_for_rest(self.patience)
-        with Probing(shop.url, log.with_suffix(".probes"), self.rate) as probing:
+        url = shop.hosts[-1].url if case.is_elsewhere else shop.url
+        ordering = Ordering(url, log.with_suffix(".orders"), case.what.orders)
+        with Probing(url, log.with_suffix(".probes"), self.rate) as probing, ordering:
             rest = idle(self.before)
             start = time.time()
-            self.deploy(shop, case, log)
+            self.play(shop, case, log, measured=True)
             end = time.time()
             time.sleep(self.after)
         upgrade = sum(run["seconds"] for run in shop.runs() if run["command"] in UPGRADES)
         # Low where others work on this machine: such a run says little of latencies.
-        found = figures.of_run(probing.requests, start, end, upgrade) | {"idle": rest}
-        if found["version"] != case.version:
-            raise RuntimeError(f"{case}: {found['version']} answers at the end, not {case.version}; see {log}")
+        found = figures.of_run(probing.requests, start, end, upgrade) | {
+            "idle": rest,
+            "held": figures.first_failure(probing.requests, holding(log)),
+            "orders": len(ordering.requests),
+            "refused": len(ordering.failed),
+            "wrong": ordering.compared(shop.database),
+        }
+        if found["version"] != case.expected:
+            raise RuntimeError(f"{case}: {found['version']} answers at the end, not {case.expected}; see {log}")
         return found
 
-    def deploy(self, shop, case, log):
+    def play(self, shop, case, log, measured=False):
+        """The deploy of the case, or the rollback that is measured after it."""
         directory = log.parent
         inventory = directory / "hosts.json"
         hosts = shop.inventory()
+        if case.is_elsewhere:
+            hosts.popitem()
         for variables in hosts.values():
             variables["ansible_python_interpreter"] = "/usr/bin/python3"
             variables["ansible_ssh_args"] = "-o ControlMaster=auto -o ControlPersist=60s"
             variables["ansible_pipelining"] = True
         extra = (
             {
-                "artifact": str(shop.artifact(case.version)),
+                "artifact": str(shop.artifact(case.what.version)),
                 "revision": "20260824101500Z",
+                "shop_environment": shop.environment,
+                "role_to_run": "rollback" if case.what.back and measured else "deploy",
                 "seed_always_maintenance": case.way == "seed, flag always",
                 "shop_shared": [*case.shared_paths, *SHARED_FILES],
             }
             | WAYS[case.way]
+            | case.what.variables
             | (self.extra if case.is_ours else {})
         )
         # Nobody's own settings.
@@ -201,5 +273,13 @@ class Bench:
         }
         command = [self.ansible, "-i", inventory, case.playbook, "-e", json.dumps(extra)]
         code = run_stamped(command, log, cwd=directory, env=environment)
-        if code:
-            raise RuntimeError(f"{case}: ansible-playbook ended with {code}, see {log}:\n{log.read_text()[-3000:]}")
+        said = log.read_text()
+        unsaid = [words for words in case.what.says if words not in said]
+        if unsaid or bool(code) != bool(case.what.says):
+            missing = f", without saying {unsaid}" if unsaid else ""
+            raise RuntimeError(f"{case}: ansible-playbook ended with {code}{missing}, see {log}:\n{said[-3000:]}")
+
+
+def holding(log):
+    """The time of day at which requests began to be held; None if they were not."""
+    return next((at for at, name in where.tasks(log) if name.endswith("Hold the requests")), None)

@@ -19,7 +19,8 @@ COLUMNS = [
     "upgrade s",
     "beyond it s",
     "p99 ms before → during",
-    "max ms",
+    "slowest ms before → during",
+    "orders refused, lost or doubled",
     "deploy s",
 ]
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
@@ -29,20 +30,29 @@ def number(value, digits):
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def beyond(found):
+    """How much longer than the upgrade the shop was away: failed, or held its requests."""
+    if not found["upgrade"]:
+        return None
+    slowest = (found["during"]["max"] or 0) / 1000
+    return found["beyond"] if found["outage"] else slowest - found["upgrade"] if slowest > found["upgrade"] else None
+
+
 def line(case, found):
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items())
     return " | ".join(
         [
-            f"| {KINDS[case.kind][0]}",
+            f"| {KINDS[case.kind].title}",
             str(case.hosts),
             "`$document_root`" if case.document_root else "`$realpath_root`",
-            case.way.replace("ours", "**Oxistrano**"),
+            case.way.replace("ours", "**Oxistrano**").replace("elsewhere", "to the other host"),
             f"{found['failed']} of {found['requests']}{f' ({kinds})' if kinds else ''}",
             f"{number(found['outage'], 2)} ({number(found['worst'], 2)})",
             number(found["upgrade"] or None, 2),
-            number(found["beyond"] if found["upgrade"] else None, 2),
+            number(beyond(found), 2),
             f"{number(found['before']['p99'], 0)} → {number(found['during']['p99'], 0)}",
-            number(found["during"]["max"], 0),
+            f"{number(found['before']['max'], 0)} → {number(found['during']['max'], 0)}",
+            f"{found['refused']}, {len(found['wrong'])} of {found['orders']}" if found["orders"] else "–",
             number(found["wall"], 1) + " |",
         ]
     )

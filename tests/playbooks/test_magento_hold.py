@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import subprocess
@@ -9,7 +10,8 @@ import threading
 import time
 
 import pytest
-from ansible_run import wait_until
+from ansible_run import CHECKOUT, wait_until
+from downtime.probing import Ordering
 from magento_run import NEW_SCHEMA, Watch
 from shop.process import WEB_USER
 
@@ -45,12 +47,13 @@ def in_either_directory(request, holding, shop):
     os.chown(shop.host.fpm.directory, 0, 0)
 
 
-def test_an_upgrade_of_some_seconds_refuses_nobody(in_either_directory, shop):
+def test_an_upgrade_of_some_seconds_refuses_nobody_and_no_order_is_lost_or_doubled(in_either_directory, shop, tmp_path):
     magento = in_either_directory
     shop.switch("setup:upgrade", sleep=2, sleep_after_schema=2)
-    with Watch(shop) as watch:
+    with Watch(shop) as watch, Ordering(shop.url, tmp_path / "orders") as ordering:
         result = magento.deploy("v3").good()
     watch.was_never_closed()
+    assert len(ordering.requests) > 20 and ordering.failed == [] and ordering.compared(shop.database) == []
     [upgrade] = shop.runs("setup:upgrade")
     start, end = upgrade["start"], upgrade["start"] + upgrade["seconds"]
     # Code and schema that do not fit have met nobody.
@@ -95,6 +98,35 @@ def test_who_waits_for_too_long_gets_the_maintenance_page(holding, shop):
     watch.was_closed_around(upgrade)
     assert 1.5 < slowest(watch) < 5
     magento.is_open("v3")
+
+
+def test_opcache_without_room_is_not_emptied_between_close_and_open(holding, shop, tmp_path):
+    """It would have to be filled again first. It is emptied when the shop is open."""
+    fpm = shop.host.fpm
+    usual = fpm.settings["memory"]
+    # A release takes 15 MB of it.
+    restart(fpm, "36")
+    try:
+        for _ in range(20):
+            assert shop.get().status == 200
+        question, told = tmp_path / "question", tmp_path / "told"
+        question.write_text(json.dumps({"state": "status", "socket": str(fpm.socket)}))
+        ask = f"{CHECKOUT}/plugins/modules/php_fpm {question}"
+        holding.at_task("Open the shop", f"{ask} > {told}")
+        with Watch(shop) as watch:
+            holding.deploy("v4").good()
+        after = json.loads(subprocess.run(ask.split(), capture_output=True, check=True).stdout)
+    finally:
+        restart(fpm, usual)
+    watch.was_never_closed()
+    assert json.loads(told.read_text())["opcache"]["last_restart_time"] == 0
+    assert after["opcache"]["last_restart_time"] > 0, after
+
+
+def restart(fpm, memory):
+    fpm.run("stop")
+    fpm.settings["memory"] = memory
+    fpm.start()
 
 
 def test_a_failing_upgrade_lets_those_who_wait_have_the_maintenance_page(holding, shop):

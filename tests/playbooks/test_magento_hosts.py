@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from ansible_run import PLAYBOOKS
+from downtime.probing import Ordering
 from magento_run import FILES, Watch, hook_file
 
 pytestmark = [pytest.mark.needs("shop"), pytest.mark.once]
@@ -246,18 +247,23 @@ def test_an_unhealthy_host_in_a_later_batch_leaves_the_earlier_ones_live_and_say
     magento.is_open("v1")
 
 
-def test_serial_deploys_one_host_after_the_other_where_the_upgrade_only_adds(magento, shop):
-    """Which the first batch does, for all; with the next two as with code only."""
+def test_serial_deploys_one_host_after_the_other_where_the_upgrade_only_adds(magento, shop, tmp_path):
+    """Which the first batch does, for all; with the next two as with code only. Their jobs go on meanwhile, and write with the
+    old code into the table that is altered."""
     magento.variables["magento2_upgrade_mode"] = "online"
     with Watch(shop) as watch:
-        result = magento.deploy("v5", playbook=SERIAL).good()
-        assert magento.live() == ["v5"] * 3
+        with Ordering(shop.hosts[-1].url, tmp_path / "orders", rate=10) as jobs:
+            result = magento.deploy("v5-orders", playbook=SERIAL).good()
+        assert magento.live() == ["v5-orders"] * 3
+        [upgrade] = shop.runs("setup:upgrade")
+        assert {job["version"] for job in jobs.requests if job["due"] < upgrade["start"] + upgrade["seconds"] + 1} == {"v1"}
+        assert jobs.failed == [] and jobs.compared(shop.database) == []
         # Only while it lasts, and only there.
         assert result.output.count(": Hold the cron jobs back]") == 1, result.output
         magento.rollback().good()
     watch.was_never_closed()
     assert magento.live() == ["v1"] * 3
-    assert [run["release"].rpartition("/")[2] for run in shop.runs("setup:upgrade")] == ["v5"]
+    assert [run["release"].rpartition("/")[2] for run in shop.runs("setup:upgrade")] == ["v5-orders"]
 
 
 def test_serial_with_an_upgrade_is_refused_before_anything_is_closed(magento, shop):

@@ -11,12 +11,13 @@ scratch directory, on loopback and free ports. The system's services are not tou
         run_ansible(shop.inventory(), artifact=shop.artifact("v3"))
         shop.runs("setup:upgrade")                        # each run of bin/magento: start, seconds, exit …
 
-Shop(scratch=None, hosts=1, document_root=False, balancer=None, pool=None, php=None, padding=0)
+Shop(scratch=None, hosts=1, document_root=False, balancer=None, pool=None, php=None, padding=0, retry_after=False)
     scratch        a directory that www-data can reach (as root: not pytest's tmp_path); None: one below /tmp
     document_root  nginx passes $document_root instead of $realpath_root
     balancer       an nginx in front of the hosts' own; None: when there is more than one host
     pool           overrides of POOL in fpm.py: process_control_timeout, memory, children …
     php            version ("8.2", "8.4"); None: the newest that is here with its php-fpm
+    retry_after    nginx says with each 503 when to come back (docs/hold.md)
     padding        so many files more in each artifact (a real one has 94,000)
 
     hosts          list of Host (below); `host` is the first

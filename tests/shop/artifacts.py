@@ -96,6 +96,21 @@ def constrained(tree):
     replace(tree / "vendor/shop/module-notes/etc/module.php", "'BY_SKU' => 'INDEX (sku)'", "'ONE_SKU' => 'UNIQUE (sku)'")
 
 
+def additive_to_orders(tree):
+    """To a table that is written to all the time, and that can be made a large one."""
+    code_only(tree)
+    add_module(
+        tree,
+        {
+            "name": "Shop_Marks",
+            "setup_version": None,
+            "sequence": {0: "Shop_Catalog"},
+            "tables": {"sales_order": {"mark": "VARCHAR(32) NULL", "rank": "SMALLINT NOT NULL DEFAULT 0"}},
+            "keys": {"sales_order": {"BY_TOTAL": "INDEX (total)"}},
+        },
+    )
+
+
 def new_setup_version(tree):
     new_module(tree)
     replace(tree / "vendor/shop/module-catalog/etc/module.php", "'1.0.0'", "'1.1.0'")
@@ -134,6 +149,7 @@ VERSIONS = {
     "v5": additive,
     "v5-patch": additive_with_patch,
     "v5-unique": constrained,
+    "v5-orders": additive_to_orders,
     # config.php: system changed, and a store view removed, which an import deletes.
     "v4": new_configuration,
     "v4-store": store_removed,

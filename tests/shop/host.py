@@ -16,12 +16,12 @@ SHARED_FILES = ("app/etc/env.php",)
 
 
 class Host:
-    def __init__(self, directory, name, php, php_command, document_root, pool):
+    def __init__(self, directory, name, php, php_command, document_root, pool, retry_after=False):
         self.name, self.directory = name, directory / name
         self.root = self.directory / "root"
         self.php_command = php_command
         self.fpm = Fpm(self.directory / "fpm", php, pool)
-        self.nginx = Nginx.web(self.directory / "nginx", self.root, self.fpm.socket, document_root)
+        self.nginx = Nginx.web(self.directory / "nginx", self.root, self.fpm.socket, document_root, retry_after)
 
     @property
     def url(self):

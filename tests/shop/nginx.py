@@ -13,7 +13,7 @@ MAIN = """\
 worker_processes 1;
 pid {directory}/pid;
 error_log {directory}/error.log;
-events {{ worker_connections 2048; }}
+events {{ worker_connections 8192; }}
 http {{
     access_log off;
     client_body_temp_path {directory}/body;
@@ -21,6 +21,7 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
+    map $status$upstream_http_retry_after $retry_after {{ 503 60; default ""; }}
     {content}
 }}
 """
@@ -31,6 +32,7 @@ WEB = """
         listen 127.0.0.1:{port} backlog=4096;
         root {root}/current/pub;
         index index.php;
+        {retry_after}
         location / {{ try_files $uri $uri/ /index.php$is_args$args; }}
         location /static/ {{ try_files $uri /static.php; }}
         location ~ ^/(index|static|health_check)\\.php$ {{
@@ -74,9 +76,10 @@ class Nginx:
         self.content = content.format(port=self.port, **places)
 
     @classmethod
-    def web(cls, directory, root, socket, document_root):
+    def web(cls, directory, root, socket, document_root, retry_after):
         variable = "$document_root" if document_root else "$realpath_root"
-        return cls(directory, WEB, root=root, socket=socket, root_variable=variable)
+        retry = "add_header Retry-After $retry_after always;" if retry_after else ""
+        return cls(directory, WEB, root=root, socket=socket, root_variable=variable, retry_after=retry)
 
     @classmethod
     def balancer(cls, directory, ports):

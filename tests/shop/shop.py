@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 class Shop:
     """See the package's docstring."""
 
-    def __init__(self, scratch=None, hosts=1, document_root=False, balancer=None, pool=None, php=None, padding=0):
+    def __init__(self, scratch=None, hosts=1, document_root=False, balancer=None, pool=None, php=None, padding=0, retry_after=False):
         self.version = requirements.check(php)
         self.own_scratch = scratch is None
         self.scratch = Path(tempfile.mkdtemp(prefix="shop-", dir="/tmp") if scratch is None else scratch)
@@ -72,7 +72,8 @@ class Shop:
         self.artifacts = Artifacts(self.scratch / "artifacts", padding)
         self.database = MariaDb(self.scratch / "mariadb", self.install)
         self.hosts = [
-            Host(self.scratch, f"web{number}", self.version, self.php, document_root, pool or {}) for number in range(1, hosts + 1)
+            Host(self.scratch, f"web{number}", self.version, self.php, document_root, pool or {}, retry_after)
+            for number in range(1, hosts + 1)
         ]
         self.balancer = None
         if balancer or (balancer is None and hosts > 1):

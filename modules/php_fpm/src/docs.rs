@@ -102,7 +102,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         value(
             "warmed",
             "dict",
-            "O(state=warmed), and O(state=fresh) when something was done",
+            "O(state=warmed), and other states that have emptied opcache",
             "Numbers of scripts: compiled, cached (already), missing (not in this release), left_out (by opcache), and the names of those that failed.",
         ),
         value(

@@ -94,7 +94,8 @@ oxistrano_core::options! {
         /// does what O(method) says.
         ///
         /// V(reset) empties opcache, V(reloaded) replaces the workers gracefully, V(restarted)
-        /// restarts the service.
+        /// restarts the service. With O(deploy_to) the first two then compile for the live release what
+        /// opcache held.
         ///
         /// V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds at
         /// most, and then go on to php-fpm; those in flight are waited for. For code and schema that
@@ -284,9 +285,31 @@ impl Plan {
             },
         };
         let asked = php.as_ref().map(|(php, answer)| (php, answer));
+        let known = php.as_ref().and_then(|(php, _)| self.known(php));
         warnings.extend(act::act(pool, asked, method, self.options.service.as_deref())?);
         let outcome = Outcome::new(true).msg(done).value("method", method.word());
-        Ok(described(outcome, pool).warnings(warnings))
+        let outcome = described(outcome, pool).warnings(warnings);
+        match (php, known) {
+            (Some((php, _)), Some((live, known))) => {
+                warmed_again(outcome, &php, &live, known, pool, method)
+            }
+            _ => Ok(outcome),
+        }
+    }
+
+    /// The live release, and what opcache holds of it and of those before; `None` where that is not known.
+    fn known(&self, php: &Php) -> Option<(Live, warm::Cached)> {
+        self.options.deploy_to.as_ref()?;
+        let live = self.live().ok()?;
+        let answer = live.ask(php, &self.entry_points).ok()?;
+        let known = self.cached(php, &live, &answer).ok()?;
+        Some((live, known))
+    }
+
+    fn cached(&self, php: &Php, live: &Live, answer: &Answer) -> Result<warm::Cached, Failure> {
+        let directories = fresh::directories(live, answer);
+        let directories: Vec<&Path> = directories.iter().map(AsRef::as_ref).collect();
+        warm::cached(php, &directories, self.options.max_files)
     }
 
     fn fresh(&self, pool: &Pool, context: &Context) -> Result<Outcome, Failure> {
@@ -329,20 +352,11 @@ impl Plan {
         if context.check_mode {
             return Ok(outcome(true).msg(format!("would have {}: {reason}", done(method))));
         }
-        let directories = fresh::directories(&live, &answer);
-        let directories: Vec<&Path> = directories.iter().map(AsRef::as_ref).collect();
-        let known = warm::cached(&php, &directories, self.options.max_files)?;
+        let known = self.cached(&php, &live, &answer)?;
         let warnings =
             act::act(pool, Some((&php, &answer)), method, self.options.service.as_deref())?;
         let outcome = outcome(true).msg(format!("{}: {reason}", done(method))).warnings(warnings);
-        // What was there before, for the release that is live now; not worth a failure.
-        match warm::compile(&php, &live.real, known.names, pool.deadline) {
-            Ok(warmed) => Ok(outcome.value("warmed", warmed.figures()).warnings(warmed.warnings())),
-            Err(failure) if failure.code() == "interrupted" => {
-                Err(failure.instead_of_state(format!("php-fpm is {}, and not warm.", done(method))))
-            }
-            Err(failure) => Ok(outcome.warning(format!("It could not be warmed again: {failure}"))),
-        }
+        warmed_again(outcome, &php, &live, known, pool, method)
     }
 
     fn warmed(&self, pool: &Pool, context: &Context) -> Result<Outcome, Failure> {
@@ -447,6 +461,24 @@ impl Plan {
 /// The pool lives, only our script does not run in it.
 fn is_only_unseen(failure: &Failure) -> bool {
     [php::NOT_RUN, "opcache_unavailable", "unexpected_answer"].contains(&failure.code())
+}
+
+/// What was there before, for the release that is live now; not worth a failure.
+fn warmed_again(
+    outcome: Outcome,
+    php: &Php,
+    live: &Live,
+    known: warm::Cached,
+    pool: &Pool,
+    method: Method,
+) -> Result<Outcome, Failure> {
+    match warm::compile(php, &live.real, known.names, pool.deadline) {
+        Ok(warmed) => Ok(outcome.value("warmed", warmed.figures()).warnings(warmed.warnings())),
+        Err(failure) if failure.code() == "interrupted" => {
+            Err(failure.instead_of_state(format!("php-fpm is {}, and not warm.", done(method))))
+        }
+        Err(failure) => Ok(outcome.warning(format!("It could not be warmed again: {failure}"))),
+    }
 }
 
 fn done(method: Method) -> &'static str {

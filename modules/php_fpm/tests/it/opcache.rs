@@ -161,6 +161,19 @@ fn files_just_written_are_waited_for() {
 }
 
 #[test]
+fn what_was_emptied_on_request_is_filled_again_for_the_live_release() {
+    let Some(fpm) = Fpm::start(Setup::default()) else { return };
+    assert_eq!(fpm.by_realpath(), "release 1");
+    fpm.switch("2");
+    for state in ["reset", "reloaded"] {
+        let reply = fpm.run(json!({"state": state})).changed();
+        // All that release 1 was seen to use.
+        assert!(reply["warmed"]["compiled"].as_u64().unwrap() >= 12, "{state}: {reply}");
+        assert_eq!(fpm.by_realpath(), "release 2");
+    }
+}
+
+#[test]
 fn with_nothing_to_learn_from_the_entry_points_are_compiled() {
     let Some(fpm) = Fpm::start(Setup::default()) else { return };
     let reply = fpm.warm("2").changed();
