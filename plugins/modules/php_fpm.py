@@ -43,7 +43,9 @@ options:
       - >-
         V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds
         at most, and then go on to php-fpm; those in flight are waited for. For code and schema
-        that must change together, without anybody being refused.
+        that must change together, without anybody being refused. With O(deploy_to), what was
+        asked of the release that was live at the beginning (C($realpath_root)) is then asked of
+        the one that is.
     type: str
     default: "fresh"
     choices: [status, warmed, fresh, reset, reloaded, restarted, held, released]

@@ -90,7 +90,7 @@ class Kind(NamedTuple):
 KINDS = {
     "code": Kind("code only", "v2"),
     "observer": Kind("code only, an observer renamed", "v2-observer"),
-    "back": Kind("the same, rollback", "v2-observer", back=True),
+    "back": Kind("rollback over a renamed observer", "v2-observer", back=True),
     "additive": Kind("schema, additive", "v5"),
     "large": Kind("schema, additive, a million rows under writes", "v5-orders", rows=1_000_000, orders=25.0),
     "schema": Kind("schema, not additive", "v3-version"),

@@ -22,6 +22,7 @@ COLUMNS = [
     "slowest ms before → during",
     "orders refused, lost or doubled",
     "deploy s",
+    "idle before",
 ]
 HEAD = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
 
@@ -53,7 +54,8 @@ def line(case, found):
             f"{number(found['before']['p99'], 0)} → {number(found['during']['p99'], 0)}",
             f"{number(found['before']['max'], 0)} → {number(found['during']['max'], 0)}",
             f"{found['refused']}, {len(found['wrong'])} of {found['orders']}" if found["orders"] else "–",
-            number(found["wall"], 1) + " |",
+            number(found["wall"], 1),
+            f"{found['idle']:.0%} |",
         ]
     )
 

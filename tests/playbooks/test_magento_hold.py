@@ -59,7 +59,7 @@ def test_an_upgrade_of_some_seconds_refuses_nobody_and_no_order_is_lost_or_doubl
     # Code and schema that do not fit have met nobody.
     assert not [seen for seen in watch.seen if seen.start >= start and seen.end <= end]
     for seen in watch.seen:
-        assert seen.end >= end if seen.version in NEW_SCHEMA else seen.start <= start, seen
+        assert seen.end >= end if seen.version in NEW_SCHEMA else seen.end <= start, seen
     assert 4 < slowest(watch) < 20 and len(watch.seen) > 20, len(watch.seen)
     assert "do not wait" not in result.output
     assert magento.flags() == [] and magento.schema() == "new"

@@ -1,6 +1,6 @@
 //! What a request says of itself in its first bytes, as far as they have come.
 
-use crate::request::{BEGIN_REQUEST, PARAMS, begins};
+use crate::request::{BEGIN_REQUEST, PARAMS, begins, params};
 
 /// Where the flags are in the record that a request begins with.
 const FLAGS: usize = 8 + 2;
@@ -65,6 +65,49 @@ pub fn param(bytes: &[u8], name: &[u8]) -> Found<Vec<u8>> {
     found
 }
 
+/// What a request begins with, to the end of its parameters, with `to` where their values have been the directory `from` or
+/// been below it; and of how many bytes that takes the place. None if nothing is there to be changed.
+pub fn moved(bytes: &[u8], from: &[u8], to: &[u8]) -> Found<(usize, Vec<u8>)> {
+    let id = match bytes.first_chunk().map(|head| begins(*head)) {
+        Some(Some(id)) => id,
+        Some(None) => return Found::None,
+        None => return Found::NotYet,
+    };
+    let (mut out, mut pairs, mut used) = (Vec::new(), Vec::new(), 0);
+    loop {
+        let Some((header, after)) = bytes.get(used..).and_then(<[u8]>::split_first_chunk::<8>)
+        else {
+            return Found::NotYet;
+        };
+        let [_, kind, _, _, high, low, padding, _] = *header;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let whole = 8 + length + usize::from(padding);
+        let (Some(content), Some(record)) = (after.get(..length), bytes.get(used..used + whole))
+        else {
+            return Found::NotYet;
+        };
+        used += whole;
+        match kind {
+            BEGIN_REQUEST if out.is_empty() => out.extend_from_slice(record),
+            PARAMS if length > 0 => pairs.extend_from_slice(content),
+            PARAMS => break,
+            _ => return Found::None,
+        }
+    }
+    let (mut left, mut changed, mut all) = (pairs.as_slice(), false, Vec::new());
+    while let Some((name, value)) = pair(&mut left) {
+        let below = value.strip_prefix(from).filter(|rest| rest.first().is_none_or(|c| *c == b'/'));
+        changed |= below.is_some();
+        let value = below.map_or_else(|| value.to_vec(), |rest| [to, rest].concat());
+        all.push((name, value));
+    }
+    let pairs = all.iter().map(|(name, value)| (*name, value.as_slice()));
+    if !changed || !left.is_empty() || params(&mut out, id, pairs).is_err() {
+        return Found::None;
+    }
+    Found::Is((used, out))
+}
+
 fn pair<'a>(left: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let mut rest = *left;
     let (name, value) = (length(&mut rest)?, length(&mut rest)?);
@@ -117,7 +160,37 @@ mod tests {
             let mut begun = vec![1, BEGIN_REQUEST, 0, 1, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, PARAMS];
             begun.extend(&bytes);
             let _ = param(&begun, b"A");
+            let _ = moved(&begun, b"", b"A");
         }
+    }
+
+    #[test]
+    fn a_request_for_another_directory_is_that_request_but_for_the_directory() {
+        let long = "/x".repeat(200);
+        let params = |root: &str| {
+            [
+                ("SCRIPT_FILENAME", format!("{root}/pub/index.php")),
+                ("DOCUMENT_ROOT", root.to_owned()),
+                ("A", format!("{root}{long}")),
+                // Not below it.
+                ("B", "/srv/releases/10/pub".to_owned()),
+                ("C", "see /srv/releases/1/pub".to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+        };
+        let (from, to) = ("/srv/releases/1", "/srv/releases/20260101000000Z");
+        let (old, new) = (request(&params(from)), request(&params(to)));
+        for cut in 0..=old.len() {
+            match moved(&old[..cut], from.as_bytes(), to.as_bytes()) {
+                Found::Is((used, begins)) => {
+                    assert_eq!([&begins, &old[used..]].concat(), new);
+                }
+                Found::NotYet => assert!(cut < old.len()),
+                Found::None => panic!("{cut}"),
+            }
+        }
+        assert_eq!(moved(&new, from.as_bytes(), to.as_bytes()), Found::None);
+        assert_eq!(moved(b"GET / HTTP/1.1", b"/", b"/"), Found::None);
     }
 
     #[test]

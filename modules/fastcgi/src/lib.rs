@@ -16,7 +16,7 @@ mod request;
 mod response;
 
 pub use address::Address;
-pub use beginning::{Found, keeps_connection, param};
+pub use beginning::{Found, keeps_connection, moved, param};
 pub use client::{NO_ANSWER, TIMEOUT, UNREACHABLE, ask, peers};
 pub use connection::try_unix;
 pub use decoder::{Decoder, End, Problem};

@@ -68,35 +68,48 @@ impl Request {
         let mut out = Vec::new();
         // No FCGI_KEEP_CONN: the pool closes the connection.
         record(&mut out, ID, BEGIN_REQUEST, &[0, RESPONDER, 0, 0, 0, 0, 0, 0]);
-        let mut content = Vec::new();
-        for (name, value) in &self.params {
-            let mut pair = Vec::with_capacity(name.len() + value.len() + 8);
-            for part in [name, value] {
-                length(&mut pair, part.len());
-            }
-            pair.extend_from_slice(name);
-            pair.extend_from_slice(value);
-            if pair.len() > CONTENT {
-                let name = String::from_utf8_lossy(name).escape_debug().to_string();
-                return Err(Failure::new("fastcgi_request", format!("cannot send '{name}'"))
-                    .cause(format!("it has {} bytes, php-fpm takes {CONTENT}", pair.len())));
-            }
-            if content.len() + pair.len() > CONTENT {
-                record(&mut out, ID, PARAMS, &content);
-                content.clear();
-            }
-            content.extend_from_slice(&pair);
-        }
-        if !content.is_empty() {
-            record(&mut out, ID, PARAMS, &content);
-        }
-        record(&mut out, ID, PARAMS, &[]);
+        let pairs = self.params.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+        params(&mut out, ID, pairs).map_err(|(name, length)| {
+            let name = String::from_utf8_lossy(name).escape_debug().to_string();
+            Failure::new("fastcgi_request", format!("cannot send '{name}'"))
+                .cause(format!("it has {length} bytes, php-fpm takes {CONTENT}"))
+        })?;
         for part in self.stdin.chunks(CONTENT) {
             record(&mut out, ID, STDIN, part);
         }
         record(&mut out, ID, STDIN, &[]);
         Ok(out)
     }
+}
+
+/// All parameters, and their end; or the name and the size of one that is too large.
+pub(crate) fn params<'a>(
+    out: &mut Vec<u8>,
+    id: u16,
+    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<(), (&'a [u8], usize)> {
+    let mut content = Vec::new();
+    for (name, value) in pairs {
+        let mut pair = Vec::with_capacity(name.len() + value.len() + 8);
+        for part in [name, value] {
+            length(&mut pair, part.len());
+        }
+        pair.extend_from_slice(name);
+        pair.extend_from_slice(value);
+        if pair.len() > CONTENT {
+            return Err((name, pair.len()));
+        }
+        if content.len() + pair.len() > CONTENT {
+            record(out, id, PARAMS, &content);
+            content.clear();
+        }
+        content.extend_from_slice(&pair);
+    }
+    if !content.is_empty() {
+        record(out, id, PARAMS, &content);
+    }
+    record(out, id, PARAMS, &[]);
+    Ok(())
 }
 
 fn length(out: &mut Vec<u8>, length: usize) {

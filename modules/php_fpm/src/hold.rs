@@ -34,7 +34,7 @@ const BEGIN: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// For a reload.
-const PAUSE: Limits = Limits { seconds: 15, most: 500, except: Vec::new() };
+const PAUSE: Limits = Limits { seconds: 15, most: 500, except: Vec::new(), current: None };
 
 /// What is said where requests cannot be held.
 fn cannot(code: &'static str, cause: impl std::fmt::Display) -> Failure {

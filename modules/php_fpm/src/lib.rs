@@ -99,7 +99,8 @@ oxistrano_core::options! {
         ///
         /// V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds at
         /// most, and then go on to php-fpm; those in flight are waited for. For code and schema that
-        /// must change together, without anybody being refused.
+        /// must change together, without anybody being refused. With O(deploy_to), what was asked of the
+        /// release that was live at the beginning (C($realpath_root)) is then asked of the one that is.
         state: State, default = Some(Literal::Text("fresh"));
         /// The pool's socket, C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000). By default the only
         /// one on the host; if there are several, the module fails and lists them.
@@ -252,6 +253,11 @@ impl Plan {
             seconds: self.options.hold,
             most: self.options.hold_most as usize,
             except: self.options.hold_except.clone(),
+            current: self
+                .options
+                .deploy_to
+                .as_ref()
+                .map(|root| root.as_path().join(&self.options.current_dir)),
         }
     }
 

@@ -3,8 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::command::start_detached;
@@ -18,7 +20,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::net::{accept_with, bind, listen, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 
-use super::line::Line;
+use super::line::{Line, Switched};
 use super::place::Place;
 
 const HOLD: &str = "--oxistrano-hold";
@@ -45,7 +47,15 @@ const ACL: &str = "system.posix_acl_access";
 pub fn start(place: &Place, limits: &Limits, bound: &Path, said: OwnedFd) -> Result<(), Failure> {
     let dir = place.dir.as_fd().try_clone_to_owned().or_fail("reopen", place.dir.path())?;
     let (seconds, most) = (limits.seconds.to_string(), limits.most.to_string());
-    let arguments = [HOLD.as_ref(), &*place.known, seconds.as_ref(), most.as_ref(), bound.as_ref()];
+    let current = limits.current.as_deref().unwrap_or(Path::new(""));
+    let arguments = [
+        HOLD.as_ref(),
+        &*place.known,
+        seconds.as_ref(),
+        most.as_ref(),
+        bound.as_ref(),
+        current.as_ref(),
+    ];
     let arguments = arguments.into_iter().chain(limits.except.iter().map(OsStr::new));
     start_detached(arguments, dir.into(), said.into())
         .or_fail("start a holder for", place.dir.path())
@@ -58,15 +68,19 @@ pub struct Limits {
     pub most: usize,
     /// `SCRIPT_NAME`s of requests that do not wait.
     pub except: Vec<String>,
+    /// What leads to the live release.
+    pub current: Option<PathBuf>,
 }
 
 /// Holds or watches, if this is a process that [`start`] or a holder has started.
 pub fn job(arguments: &[OsString]) -> Option<ExitCode> {
     let number = |text: &OsStr| text.to_str()?.parse().ok();
     let done = match arguments {
-        [word, known, seconds, most, bound, except @ ..] if word == HOLD => {
+        [word, known, seconds, most, bound, current, except @ ..] if word == HOLD => {
             let except = except.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-            let limits = Limits { seconds: number(seconds)?, most: number(most)? as usize, except };
+            let current = Some(PathBuf::from(current)).filter(|path| path.is_absolute());
+            let (seconds, most) = (number(seconds)?, number(most)? as usize);
+            let limits = Limits { seconds, most, except, current };
             let done = Holder::begin(known, limits, bound.as_ref());
             done.map(Holder::run).map_err(|failure| {
                 let _ = writeln!(std::io::stdout(), "{failure}");
@@ -125,6 +139,10 @@ struct Holder {
     watcher: OwnedFd,
     watchers: u8,
     end: Instant,
+    /// The release that was live at the beginning.
+    live: Option<PathBuf>,
+    /// The one that is live now, if it is another.
+    switched: Option<Rc<Switched>>,
     lines: Vec<Line>,
     scratch: Vec<u8>,
 }
@@ -154,7 +172,11 @@ impl Holder {
         }
         let (lines, scratch) = (Vec::new(), vec![0; 64 << 10]);
         let bound = bound.to_owned();
+        let live =
+            limits.current.as_deref().and_then(|current| std::fs::canonicalize(current).ok());
         Ok(Self {
+            live,
+            switched: None,
             place,
             limits,
             listener,
@@ -207,7 +229,7 @@ impl Holder {
                     let Ok(_acting) = self.place.as_owner() else { continue };
                     // Where its queue is full, it waits like others.
                     if let Ok(pool) = try_unix(&by_handle(&self.door)) {
-                        line.pass(pool);
+                        line.pass(pool, None);
                     }
                     line.is_judged = true;
                 }
@@ -249,6 +271,14 @@ impl Holder {
     /// To the end of the last one.
     fn pass(&mut self) {
         let released = Instant::now();
+        let now = self.limits.current.as_deref().and_then(|path| std::fs::canonicalize(path).ok());
+        let bytes = |path: PathBuf| path.into_os_string().into_vec();
+        self.switched = self
+            .live
+            .take()
+            .zip(now)
+            .filter(|(live, now)| live != now)
+            .map(|(live, now)| Rc::new(Switched { from: bytes(live), to: bytes(now) }));
         loop {
             let waits = self.connect(released.elapsed() > RETURN);
             let wait = if waits { TICK } else { GLANCE };
@@ -278,7 +308,7 @@ impl Holder {
                 }
                 _ => Err(error),
             }) {
-                Ok(pool) => line.pass(pool),
+                Ok(pool) => line.pass(pool, self.switched.as_ref()),
                 // Its queue is full, or we have no more descriptors.
                 Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => return true,
                 Err(_) if give_up => line.refuse(),

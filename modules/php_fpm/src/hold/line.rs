@@ -1,9 +1,10 @@
 //! One connection that was held: passed on byte for byte, or refused.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use oxistrano_fastcgi::{Found, begins, keeps_connection, param, refusal};
+use oxistrano_fastcgi::{Found, begins, keeps_connection, moved, param, refusal};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
@@ -14,6 +15,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(1);
 /// Nothing has moved for so long: the web server has given up long before.
 const STALE: Duration = Duration::from_secs(3600);
+/// The parameters of a request have more seldom.
+const PARAMS: usize = 256 << 10;
 /// Read and written in one go at most, so that each has its turn.
 const TURN: usize = 16;
 
@@ -44,8 +47,18 @@ enum Stage {
     Done,
 }
 
+/// The release that was live when requests began to wait, and the one that is when they go on. A web server with
+/// `$realpath_root` has looked for the live one before.
+#[derive(Debug)]
+pub struct Switched {
+    pub from: Vec<u8>,
+    pub to: Vec<u8>,
+}
+
 /// Between the web server and php-fpm.
 struct Passed {
+    /// As long as its beginning is not all there: what is, and what to change in it.
+    beginning: Option<(Vec<u8>, Rc<Switched>)>,
     pool: OwnedFd,
     /// Read, and not taken yet by the other side.
     there: Vec<u8>,
@@ -85,9 +98,10 @@ impl Line {
         }
     }
 
-    pub fn pass(&mut self, pool: OwnedFd) {
-        let passed =
-            Passed { pool, there: Vec::new(), back: Vec::new(), asked: false, deaf: false };
+    pub fn pass(&mut self, pool: OwnedFd, switched: Option<&Rc<Switched>>) {
+        let beginning = switched.map(|switched| (Vec::new(), Rc::clone(switched)));
+        let (there, back) = (Vec::new(), Vec::new());
+        let passed = Passed { beginning, pool, there, back, asked: false, deaf: false };
         (self.stage, self.since) = (Stage::Passed(Box::new(passed)), Instant::now());
     }
 
@@ -149,7 +163,7 @@ impl Line {
                     _ => return false,
                 }
             },
-            Stage::Passed(passed) => match passed.advance(&self.client, scratch) {
+            Stage::Passed(passed) => match passed.advance(&self.client, scratch, for_long) {
                 Moved::Nothing => for_long <= STALE,
                 Moved::Some => {
                     self.since = Instant::now();
@@ -179,8 +193,11 @@ enum Moved {
 }
 
 impl Passed {
-    fn advance(&mut self, client: &OwnedFd, scratch: &mut [u8]) -> Moved {
+    fn advance(&mut self, client: &OwnedFd, scratch: &mut [u8], for_long: Duration) -> Moved {
         let mut any = false;
+        if for_long > SILENCE {
+            self.begin(true);
+        }
         for _ in 0..TURN {
             let mut moved = false;
             // To php-fpm. What it does not want is read all the same, or the web server waits.
@@ -188,10 +205,15 @@ impl Passed {
                 match receive(client, scratch) {
                     Got::Bytes(count) if !self.deaf => {
                         moved = true;
-                        self.there.extend(scratch.iter().take(count));
+                        let read =
+                            self.beginning.as_mut().map_or(&mut self.there, |(read, _)| read);
+                        read.extend(scratch.iter().take(count));
+                        self.begin(false);
                     }
                     Got::Bytes(_) => moved = true,
                     Got::Nothing => {}
+                    // Once more when that is sent.
+                    Got::End if self.begin(true) => moved = true,
                     Got::End => {
                         self.asked = true;
                         let _ = shutdown(&self.pool, Shutdown::Write);
@@ -226,6 +248,21 @@ impl Passed {
             }
         }
         if any { Moved::Some } else { Moved::Nothing }
+    }
+
+    /// Lets the request begin, if its parameters are there, or `as_it_is`. Returns whether it does.
+    fn begin(&mut self, as_it_is: bool) -> bool {
+        let Some((read, switched)) = &mut self.beginning else { return false };
+        match moved(read, &switched.from, &switched.to) {
+            Found::NotYet if !as_it_is && read.len() < PARAMS => return false,
+            Found::Is((used, beginning)) => {
+                drop(read.splice(..used, beginning));
+            }
+            _ => {}
+        }
+        self.there.append(read);
+        self.beginning = None;
+        true
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -204,6 +205,46 @@ fn requests_wait_and_each_is_answered_once() {
     fpm.run(json!({"state": "released"})).unchanged().says(["no request is held"]);
     within(5 * SECOND, "the holder ends", || processes(&fpm, "hold").is_empty());
     within(5 * SECOND, "the watcher ends", || processes(&fpm, "watch").is_empty());
+}
+
+#[test]
+fn who_waited_since_before_the_switch_is_answered_by_the_release_that_is_live_then() {
+    let Some(fpm) = started(Setup::default()) else { return };
+    let ask = |fpm: &Fpm| {
+        // As a web server with $realpath_root asks.
+        let script = fs::canonicalize(fpm.at("current/pub/index.php")).unwrap();
+        let address = fpm.address.clone();
+        let one = thread::spawn(move || get(&address, &script));
+        sleep(SECOND / 5);
+        one
+    };
+    let text = |one: JoinHandle<Option<Response>>| {
+        let response = one.join().unwrap().expect("an answer");
+        (response.status, String::from_utf8_lossy(&response.body).into_owned())
+    };
+    hold(&fpm);
+    let before = ask(&fpm);
+    let mut slow = UnixStream::connect(path(&fpm)).unwrap();
+    let script = fs::canonicalize(fpm.at("current/pub/index.php")).unwrap();
+    let request = Request::new()
+        .param("REQUEST_METHOD", "GET")
+        .param("SCRIPT_FILENAME", script.to_str().unwrap());
+    let bytes = request.encode().unwrap();
+    let (first, rest) = bytes.split_at(bytes.len() / 2);
+    slow.write_all(first).unwrap();
+    fpm.switch("2");
+    let after = ask(&fpm);
+    release(&fpm);
+    for one in [before, after] {
+        assert_eq!(text(one), (200, "release 2".to_owned()));
+    }
+    // In pieces.
+    sleep(SECOND / 5);
+    slow.write_all(rest).unwrap();
+    slow.set_read_timeout(Some(5 * SECOND)).unwrap();
+    let mut answer = Vec::new();
+    slow.read_to_end(&mut answer).unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("release 2"), "{answer:?}");
 }
 
 #[test]
