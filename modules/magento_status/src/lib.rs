@@ -16,7 +16,7 @@ use oxistrano_magento::pending::Pending;
 use oxistrano_magento::since::{Code, Since};
 use oxistrano_magento::{Magento, magento_options, running, status};
 
-/// MariaDB builds an index in so much in half a minute.
+/// About half a minute of work for MariaDB (docs/magento.md).
 const MOST_MB: i64 = 1024;
 
 magento_options! {
