@@ -665,8 +665,9 @@ fn who_has_started_php_fpm_holds_it_without_being_root() {
     let waits = !one.is_finished();
     let released = run("released");
     let answer = one.join().unwrap();
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    // It removes its socket when it ends.
     let after = socket_of(&fpm).ino();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     child.wait().unwrap();
     fpm.start_again();
     assert_eq!(held.changed()["held"], true);
