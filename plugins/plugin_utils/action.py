@@ -15,6 +15,7 @@ on the host without Python; how it gets there: C(plugin_utils/transport.py).
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.common.text.converters import to_text
@@ -23,7 +24,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import amounts, controller, core_versions
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.artifact import Delivery
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Transport
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Transport, Values
 
 
 class ActionModule(Delivery, Transport, ActionBase):
@@ -33,7 +34,7 @@ class ActionModule(Delivery, Transport, ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp: Any = None, task_vars: Values | None = None) -> Values:
         core_versions.allow_async(self)
         result = super().run(tmp, task_vars)
         del tmp
@@ -67,15 +68,15 @@ class ActionModule(Delivery, Transport, ActionBase):
                 self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
-    def _has_done(self, outcome):
+    def _has_done(self, outcome: Values) -> bool:
         done = outcome.get("changed") and not outcome.get("failed")
-        return done and isinstance(outcome.get("msg"), str) and not self._task.check_mode
+        return bool(done and isinstance(outcome.get("msg"), str) and not self._task.check_mode)
 
-    def _variable(self, name, task_vars):
+    def _variable(self, name: str, task_vars: Values) -> Any:
         """Of the role, or of a play that calls the modules itself."""
         return self._templar.template(task_vars.get(name, ""))
 
-    def _defaults_of_groups(self):
+    def _defaults_of_groups(self) -> list[str]:
         """The options in C(module_defaults) for groups of modules, by name: not every module has all of them."""
         groups = (
             options
@@ -85,7 +86,7 @@ class ActionModule(Delivery, Transport, ActionBase):
         )
         return sorted({option for options in groups for option in options})
 
-    def _call(self, module, arguments, task_vars):
+    def _call(self, module: str, arguments: Values, task_vars: Values) -> Values:
         on_host = boolean(arguments.get("remote_src", False), strict=False)
         src = arguments.get("src")
         # What is of another type is refused by the module, in its words.

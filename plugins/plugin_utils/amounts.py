@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 # Those whose time depends on how much there is to do.
 MODULES = ("release_unpack", "release_copy", "release_prune")
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """In words, as long as a person wants to know."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 119.5 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
-def size(count):
+def size(count: int) -> str:
     """Bytes, in words."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
@@ -24,7 +27,7 @@ def size(count):
     return f"{count} B"
 
 
-def with_amounts(result, seconds):
+def with_amounts(result: Mapping[str, Any], seconds: float) -> str:
     """The message of a result, with how much was done and how long it took, the way to the host included."""
     parts = []
     if result.get("bytes") is not None:

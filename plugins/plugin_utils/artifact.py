@@ -16,13 +16,23 @@ import os
 import re
 import stat
 import time
+from typing import TYPE_CHECKING, Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import program, upload_notes
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Stock
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Stock, Transport, Values
+
+if TYPE_CHECKING:  # what it is mixed into
+    from ansible.plugins.action import ActionBase
+
+    class Base(Transport, ActionBase):
+        """Both."""
+
+else:
+    Base = object
 
 # Bytes that go over at a time. Each fork of the controller holds two copies of them.
 PIECE = 16 << 20
@@ -35,7 +45,7 @@ PATIENCE = 4
 class Archive:
     """A file on the controller, kept open: C(path) as it was found, C(size) in bytes, C(name) for messages."""
 
-    def __init__(self, name, path, readable):
+    def __init__(self, name: str, path: str, readable: str) -> None:
         self.name, self.path = name, path
         # Nothing is waited for, should it be a FIFO.
         self._fd = os.open(readable, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -47,10 +57,10 @@ class Archive:
         # Of a vault file, this is another one in each process, with the same contents.
         self.readable = readable
 
-    def close(self):
+    def close(self) -> None:
         os.close(self._fd)
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """By which a module knows it again that sees the same file systems."""
         status = self._status
         return {
@@ -60,7 +70,7 @@ class Archive:
             "mtime": status.st_mtime_ns,
         }
 
-    def piece(self, offset):
+    def piece(self, offset: int) -> bytes:
         """The bytes from there on. Raises C(AnsibleError) when the file is not as it was."""
         try:
             content = os.pread(self._fd, PIECE, offset)
@@ -69,12 +79,12 @@ class Archive:
         self._check()
         return content
 
-    def _check(self):
+    def _check(self) -> None:
         now, then = os.fstat(self._fd), self._status
         if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
             raise changed(self.name)
 
-    def sha256(self, scratch):
+    def sha256(self, scratch: str) -> str:
         """In hexadecimal digits; computed once in a run of Ansible, whatever the number of hosts.
 
         C(scratch) is a directory of this run.
@@ -104,21 +114,21 @@ class Archive:
         return digest.hexdigest()
 
 
-def unreadable(name, error):
+def unreadable(name: str, error: OSError) -> AnsibleError:
     return AnsibleError(f"cannot read '{name}' on the controller: {error}. Nothing was changed.")
 
 
-def changed(name):
+def changed(name: str) -> AnsibleError:
     return AnsibleError(
         f"cannot send '{name}': it has changed on the controller meanwhile. Deploy again when nobody"
         " writes to it any more. Nothing was changed."
     )
 
 
-class Delivery:
+class Delivery(Base):
     """Brings the archive and has it unpacked; mixed into an action plugin with C(Transport)."""
 
-    def deliver(self, arguments, task_vars):
+    def deliver(self, arguments: Values, task_vars: Values) -> Values:
         """Runs C(release_unpack) with an archive of the controller; the result has C(sent), in bytes."""
         given = arguments["src"]
         archive = self._archive(given)
@@ -142,7 +152,7 @@ class Delivery:
                 outcome[key] = outcome[key].replace(brought, given)
         return outcome
 
-    def _archive(self, given):
+    def _archive(self, given: str) -> Archive:
         if re.match(r"[a-z][a-z0-9+.-]*://", given, re.I):
             # It may hold a password: it is not repeated.
             raise AnsibleError(
@@ -168,7 +178,7 @@ class Delivery:
         except OSError as error:
             raise unreadable(given, error) from None
 
-    def _deliver(self, arguments, archive, task_vars):
+    def _deliver(self, arguments: Values, archive: Archive, task_vars: Values) -> Values:
         if self._connection.transport == "local":
             # Who runs the module may be another user, or see other file systems.
             artifact = {"size": archive.size, "here": archive.identity()}
@@ -215,7 +225,7 @@ class Delivery:
             rate = sent / max(time.monotonic() - began, 0.001)
             upload_notes.write(C.DEFAULT_LOCAL_TMP, task_vars.get("inventory_hostname", ""), offset, archive.size, rate, ends)
 
-    def _copy(self, arguments, archive, task_vars, reason):
+    def _copy(self, arguments: Values, archive: Archive, task_vars: Values, reason: Stock) -> tuple[Values, str]:
         """Copies the archive into a temporary directory of the host, as ansible-core does.
 
         Returns the result and the archive's path there.

@@ -14,9 +14,11 @@ import datetime
 import getpass
 import os
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 
-def _read(path):
+def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -24,7 +26,7 @@ def _read(path):
         return b""
 
 
-def _state(pid):
+def _state(pid: int) -> tuple[bytes, int]:
     """The state letter of a process and its start time in clock ticks; 0: not known."""
     stat = _read(f"/proc/{pid}/stat")
     # The second field is the program's name in parentheses and may hold anything.
@@ -32,21 +34,21 @@ def _state(pid):
     return (fields[0], int(fields[19])) if len(fields) > 19 else (b"", 0)
 
 
-def _pid_namespace():
+def _pid_namespace() -> str:
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
 
 
-def _user():
+def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no such user id in a container
         return str(os.getuid())
 
 
-def identify(inventory_hostname, queue=""):
+def identify(inventory_hostname: str, queue: str = "") -> dict[str, Any]:
     """The C(deployer) argument of the modules, seen from a worker process."""
     pid = os.getppid()
     return {
@@ -61,7 +63,7 @@ def identify(inventory_hostname, queue=""):
     }
 
 
-def has_died(holder):
+def has_died(holder: Mapping[str, Any]) -> bool:
     """Whether the process that holds a lock certainly does not run any more.
 
     Only the kernel that the process ran under can tell, and only within its process id
@@ -87,7 +89,7 @@ def has_died(holder):
     return state in (b"Z", b"X") or (started > 0 and started != holder["started"])
 
 
-def why_given_up(lock, queue, expires):
+def why_given_up(lock: Mapping[str, Any], queue: str, expires: int) -> str:
     """Why a lock may be taken over, for people; empty: it may not.
 
     C(expires) is in seconds, 0 for never.
@@ -99,8 +101,8 @@ def why_given_up(lock, queue, expires):
     if queue and holder.get("queue") == queue:
         return f"it is of the same queue, '{queue}' (oxistrano_lock_queue), in which one deploys at a time"
     try:
-        since = datetime.datetime.strptime(lock.get("since"), "%Y-%m-%dT%H:%M:%SZ")
-    except (TypeError, ValueError):
+        since = datetime.datetime.strptime(str(lock.get("since")), "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
         return ""
     age = datetime.datetime.now(datetime.timezone.utc) - since.replace(tzinfo=datetime.timezone.utc)
     if 0 < expires < age.total_seconds():

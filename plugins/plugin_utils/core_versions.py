@@ -25,6 +25,8 @@ Not needed here: C(sleep 0), which up to 2.20 is added to each command, is not w
 from __future__ import annotations
 
 import sys
+from types import FrameType
+from typing import Any
 
 from ansible.playbook.task import Task
 
@@ -37,21 +39,25 @@ try:  # since 2.19
     )
     from ansible.module_utils.common.json import Direction, get_module_decoder, get_module_encoder
 
-    _PROFILE = ("legacy",)  # of a binary module
+    _PROFILE: tuple[str, ...] = ("legacy",)  # of a binary module
     # What it is made of is loaded now, in the process that those of the tasks are forked from.
     get_module_decoder(*_PROFILE, Direction.MODULE_TO_CONTROLLER)
     ENCODING = {"cls": get_module_encoder(*_PROFILE, Direction.CONTROLLER_TO_MODULE)}
 
-    def untrusted(result):
+    def untrusted(result: dict[str, Any]) -> dict[str, Any]:
         return result
 
 except ImportError:  # can go with 2.18
     from ansible.module_utils.common.json import AnsibleJSONEncoder
-    from ansible.utils.unsafe_proxy import AnsibleUnsafeText as Text, wrap_var as untrusted
+    from ansible.utils.unsafe_proxy import AnsibleUnsafeText as Text, wrap_var
 
     _PROFILE = ()
     ENCODING = {"cls": AnsibleJSONEncoder, "vault_to_text": True}
     NO_TAGS = None
+
+    def untrusted(result: dict[str, Any]) -> dict[str, Any]:
+        return wrap_var(result)
+
 
 try:  # can go with 2.20
     from ansible.vars.clean import remove_internal_keys
@@ -64,16 +70,16 @@ try:  # since 2.22
     register_secret = secrets.register_secret
 except ImportError:  # can go with 2.21
 
-    def register_secret(value):
+    def register_secret(value: str) -> str:
         return value
 
 
-def allow_async(action):
+def allow_async(action: Any) -> None:
     """Called in C(run) of an action plugin. Can be an attribute of the class when 2.14 goes."""
     action._supports_async = True
 
 
-def parse_result(action, answered):
+def parse_result(action: Any, answered: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """A module's result as C(_execute_module) returns it, and whether it was one.
 
     C(answered) comes from C(_low_level_execute_command).
@@ -92,9 +98,9 @@ def parse_result(action, answered):
     return parsed, is_result
 
 
-def current_task():
+def current_task() -> Any:
     """The task that is run here; None if none is."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         task = getattr(frame.f_locals.get("self"), "_task", None)
         if isinstance(task, Task):

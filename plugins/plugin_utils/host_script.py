@@ -18,6 +18,11 @@ import json
 import re
 import secrets
 import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ansible_collections.oxistrano.deploy.plugins.plugin_utils.program import Program
 
 # Lines of the scripts' own begin with it, after an empty one: what a login shell says at its
 # start may lack its line feed. Those of a module begin with "{".
@@ -33,7 +38,7 @@ _ESCAPE = re.compile(r"\\(\\|[bfr]|u[dD][bB]40\\u[dD][cC][0-7][0-9a-fA-F]|u[0-9a
 KEEP_DAYS = 30
 
 
-def _one_line(script):
+def _one_line(script: str) -> str:
     lines = (line.strip() for line in script.splitlines())
     return " ".join(line for line in lines if line and not line.startswith("#"))
 
@@ -191,11 +196,11 @@ echo; echo "MARK none|$t:" $w
 )
 
 
-def _command(script, arguments):
+def _command(script: str, arguments: Iterable[object]) -> str:
     return shlex.join(["/bin/sh", "-c", script, "oxistrano", *map(str, arguments)])
 
 
-def call(module, environment, directory, programs, failed=()):
+def call(module: str, environment: str, directory: str, programs: Iterable[Program], failed: Sequence[str] = ()) -> str:
     """The command that runs C(module) by the cached one of C(programs), or says what is needed.
 
     C(failed): directories in which it could not be installed.
@@ -204,14 +209,14 @@ def call(module, environment, directory, programs, failed=()):
     return _command(_CALL, [module, environment and "e", directory, "|".join(failed), *told])
 
 
-def install(module, environment, directory, decompressor, program):
+def install(module: str, environment: str, directory: str, decompressor: str, program: Program) -> str:
     """The command that installs C(program) and runs C(module) by it."""
     word = secrets.token_hex(8)  # several may install at once, and hosts may share the directory
     told = [program.file, program.size, program.sha256]
     return _command(_INSTALL, [directory, decompressor, word, *told, module, environment and "e"])
 
 
-def sudo_starts_a_shell(options):
+def sudo_starts_a_shell(options: str) -> bool:
     """Whether C(sudo) with these options does so (C(-i), C(-s)).
 
     Several may stand in one word; behind one that takes an argument comes that.
@@ -219,7 +224,7 @@ def sudo_starts_a_shell(options):
     return bool(re.search(r"\s-([ABbEeHKklNnPSVv]*[is]|-login(\s|$)|-shell(\s|$))", f" {options}"))
 
 
-def export(environment):
+def export(environment: Mapping[str, object]) -> str:
     """The line that a script evaluates to have these variables; empty if there are none.
 
     It goes over standard input: a command line can be read by everybody on the host.
@@ -234,7 +239,7 @@ def export(environment):
     return f'l="$(echo; echo .)"; l=${{l%.}}; export {" ".join(words)}\n' if words else ""
 
 
-def visible(text):
+def visible(text: str) -> str:
     """The same without anything that is a command to a terminal, or turns the order of what stands around it.
 
     A module sees to that itself (C(modules/core/src/show.rs)). But where become's user is not to be trusted,
@@ -243,10 +248,10 @@ def visible(text):
     return _HIDDEN.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
-def visible_json(text):
+def visible_json(text: str) -> str:
     """The same of JSON, which is still JSON: newer versions of ansible-core make objects of messages at once."""
 
-    def written_out(found):
+    def written_out(found: re.Match[str]) -> str:
         escape = found.group()
         shown = json.loads(f'"{escape}"')
         return escape.replace("\\", "\\\\") if shown != "\\" and (shown == "\r" or _HIDDEN.match(shown)) else escape
@@ -255,7 +260,7 @@ def visible_json(text):
     return _HIDDEN.sub(lambda found: "\\" + found.group().encode("unicode_escape").decode(), text)
 
 
-def answer(stdout):
+def answer(stdout: str) -> dict[str, str] | None:
     """What a script has said: a dictionary, or None where a module has answered instead.
 
     C(kind) C(none): there is no place on the host; C(why) says why. C(need): the file is not

@@ -22,7 +22,10 @@ import socket
 import stat
 import struct
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from io import FileIO
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
@@ -38,11 +41,15 @@ NO_ESCAPE_CHARACTER = 0xFFFFFFFF
 CHUNK = 1 << 16
 
 
+# Exit code, standard output and standard error.
+Ran = tuple[int, bytes, bytes]
+
+
 class Stuck(Exception):
     """The master does not answer; nothing was started."""
 
 
-def exec_command(connection, with_ssh, command, data, sudoable):
+def exec_command(connection: Any, with_ssh: Callable[..., Ran], command: str, data: bytes | None, sudoable: bool) -> Ran:
     """As C(exec_command) of the C(ssh) plugin, which is C(with_ssh), and over the kept connection if that is possible.
 
     What C(reconnection_retries) says is done with C(ssh), where it says that the first try is not the last.
@@ -65,14 +72,14 @@ def exec_command(connection, with_ssh, command, data, sudoable):
         return with_ssh(command, in_data=data, sudoable=sudoable)
 
 
-def _past_the_master(connection):
+def _past_the_master(connection: Any) -> dict[str, Any]:
     """The options with which C(ssh) does not even ask it: before OpenSSH 9.2 it would wait for an answer for ever."""
     arguments = connection.get_option("ssh_extra_args") or ""
     return {"ssh_extra_args": f"{arguments} -o ControlPath=none".strip()}
 
 
 @contextmanager
-def _set(connection, options):
+def _set(connection: Any, options: Mapping[str, Any]) -> Iterator[None]:
     before = {name: connection.get_option(name) for name in options}
     try:
         for name, value in options.items():
@@ -83,7 +90,7 @@ def _set(connection, options):
             connection.set_option(name, value)
 
 
-def run(connection, command, data):
+def run(connection: Any, command: str, data: bytes | None) -> Ran | None:
     """Runs C(command) with C(data) on its standard input over the kept connection.
 
     Returns its exit code, standard output and standard error as the C(ssh) plugin's
@@ -135,7 +142,7 @@ def run(connection, command, data):
     return code, stdout, stderr
 
 
-def _connect(master, path, patience):
+def _connect(master: socket.socket, path: str, patience: float) -> None:
     """Waits while the master has more callers than it takes; a stopped one takes none."""
     deadline = time.monotonic() + patience
     while True:
@@ -147,7 +154,7 @@ def _connect(master, path, patience):
             time.sleep(0.05)
 
 
-def _control_path(connection):
+def _control_path(connection: Any) -> str | None:
     """The master's socket; None where C(ssh) would not look for it there, or there is none."""
     if type(connection).__module__ != "ansible.plugins.connection.ssh":
         return None
@@ -169,13 +176,13 @@ def _control_path(connection):
     return path if stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid() else None
 
 
-def _greet(master):
+def _greet(master: socket.socket) -> bool:
     """Whether the master speaks the same protocol."""
     _send(master, struct.pack(">II", HELLO, VERSION))
     return struct.unpack_from(">II", _receive(master)) == (HELLO, VERSION)
 
 
-def _open_session(master, command, resources):
+def _open_session(master: socket.socket, command: bytes, resources: ExitStack) -> tuple[FileIO, FileIO, FileIO] | None:
     """The command's stdin, stdout and stderr, to be closed by C(resources); None if it is refused."""
     # No terminal, X11, agent or subsystem.
     head = struct.pack(">II", NEW_SESSION, 0) + _string(b"") + struct.pack(">5I", 0, 0, 0, 0, NO_ESCAPE_CHARACTER)
@@ -189,11 +196,13 @@ def _open_session(master, command, resources):
     finally:
         for stream in theirs:
             os.close(stream)
-        files = [resources.enter_context(open(stream, mode, buffering=0)) for stream, mode in zip(ours, ("wb", "rb", "rb"))]
-    return files if struct.unpack_from(">I", _receive(master)) == (SESSION_OPENED,) else None
+        writer, *readers = (resources.enter_context(FileIO(stream, mode)) for stream, mode in zip(ours, ("wb", "rb", "rb")))
+    return (writer, readers[0], readers[1]) if struct.unpack_from(">I", _receive(master)) == (SESSION_OPENED,) else None
 
 
-def _exchange(master, stdin, stdout, stderr, data, sign, patience):
+def _exchange(
+    master: socket.socket, stdin: FileIO, stdout: FileIO, stderr: FileIO, data: bytes, sign: bytes, patience: float
+) -> tuple[bytes, bytes, int | None]:
     """Standard output, standard error and the exit code of the command; None if the connection was lost.
 
     C(data) is sent when C(sign) has come on standard output: sudo would take it for a password. If
@@ -203,8 +212,8 @@ def _exchange(master, stdin, stdout, stderr, data, sign, patience):
     code, left, waiting = None, memoryview(data), True
     os.set_blocking(stdin.fileno(), False)
     with selectors.DefaultSelector() as selector:
-        for stream in (master, stdout, stderr):
-            selector.register(stream, selectors.EVENT_READ)
+        for source in (master, stdout, stderr):
+            selector.register(source, selectors.EVENT_READ)
         while selector.get_map():
             if waiting and sign in output[stdout]:
                 selector.register(stdin, selectors.EVENT_WRITE)
@@ -212,7 +221,8 @@ def _exchange(master, stdin, stdout, stderr, data, sign, patience):
             events = selector.select(patience if waiting else None)
             if not events:
                 break
-            for stream in (key.fileobj for key, dummy in events):
+            ready: list[Any] = [key.fileobj for key, dummy in events]
+            for stream in ready:
                 if stream is stdin:
                     try:
                         left = left[stdin.write(left[:CHUNK]) or 0 :]
@@ -235,25 +245,25 @@ def _exchange(master, stdin, stdout, stderr, data, sign, patience):
     return output[stdout], output[stderr], code
 
 
-def _exit_code(message, before):
+def _exit_code(message: bytes, before: int | None) -> int | None:
     if struct.unpack_from(">I", message) != (EXIT_MESSAGE,):
         return before
     return struct.unpack_from(">III", message)[2]
 
 
-def _string(content):
+def _string(content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + content
 
 
-def _send(master, message):
+def _send(master: socket.socket, message: bytes) -> None:
     master.sendall(_string(message))
 
 
-def _receive(master):
+def _receive(master: socket.socket) -> bytes:
     return _exactly(master, struct.unpack(">I", _exactly(master, 4))[0])
 
 
-def _exactly(master, size):
+def _exactly(master: socket.socket, size: int) -> bytes:
     content = b""
     while len(content) < size:
         more = master.recv(size - len(content))

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,12 +29,12 @@ class Program(NamedTuple):
     sha256: str
 
     @property
-    def file(self):
+    def file(self) -> str:
         """Its name in the cache of a host."""
         return f"oxistrano-{self.sha256[:32]}"
 
 
-def built(scratch):
+def built(scratch: str) -> dict[str, Program]:
     """The programs that there are, by system.
 
     C(scratch) is a directory of this run of Ansible: each task has a process of its own, which
@@ -43,7 +44,7 @@ def built(scratch):
     return {system: program for system, program in found if program}
 
 
-def links(system):
+def links(system: str) -> str | None:
     """The directory of C(MODULES) with the links to the program for this system; None if there is
     none: the links in C(MODULES) itself are for the machine that it was built on.
     """
@@ -51,7 +52,7 @@ def links(system):
     return directory if os.path.isdir(os.path.join(MODULES, directory)) else None
 
 
-def _find(system, scratch):
+def _find(system: str, scratch: str) -> Program | None:
     path = os.path.join(DIRECTORY, SYSTEMS[system])
     try:
         status = os.stat(path)
@@ -73,7 +74,7 @@ def _find(system, scratch):
     return Program(system, path, len(content), digest)
 
 
-def _xz(content):
+def _xz(content: bytes) -> bytes:
     # The lowest level with a large dictionary is three times faster than the usual one. The host
     # needs as much memory as the dictionary has. busybox knows no other checksum.
     import lzma
@@ -82,16 +83,16 @@ def _xz(content):
     return lzma.compress(content, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, filters=filters)
 
 
-def _gzip(content):
+def _gzip(content: bytes) -> bytes:
     import gzip
 
     return gzip.compress(content, 6, mtime=0)
 
 
-_COMPRESS = {"xz": _xz, "gzip": _gzip, "cat": bytes}
+_COMPRESS: dict[str, Callable[[bytes], bytes]] = {"xz": _xz, "gzip": _gzip, "cat": bytes}
 
 
-def pack(program, decompressor, scratch):
+def pack(program: Program, decompressor: str, scratch: str) -> bytes:
     """The program for the host's C(decompressor).
 
     Raises C(ValueError) when it has changed since its hash was taken.
@@ -113,12 +114,12 @@ def pack(program, decompressor, scratch):
         return packed
 
 
-def read(path):
+def read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
 
 
-def write(path, content):
+def write(path: str, content: bytes) -> None:
     """Atomically: other tasks' processes read it."""
     new = f"{path}.{os.getpid()}"
     with open(new, "wb") as file:

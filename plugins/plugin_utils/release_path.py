@@ -18,19 +18,21 @@ supported ansible-core.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.core_versions import NO_TAGS as _NO_TAGS, Text as _Base
 
 
-class _CountsAsBase(type(_Base)):
+class _CountsAsBase(type(_Base)):  # type: ignore[misc] # which one it is depends on the version of ansible-core
     """Makes the class compare and hash equal to its base class."""
 
-    def __eq__(cls, other):
+    def __eq__(cls, other: object) -> bool:
         return other is cls or other is _Base
 
-    def __ne__(cls, other):
+    def __ne__(cls, other: object) -> bool:
         return not cls == other
 
-    def __hash__(cls):
+    def __hash__(cls) -> int:
         return hash(_Base)
 
 
@@ -46,15 +48,15 @@ class _RegisteredCommand:
     stderr = ""
 
     @property
-    def stdout(self):
+    def stdout(self) -> str:
         return str.__str__(self)
 
     @property
-    def stdout_lines(self):
+    def stdout_lines(self) -> list[str]:
         return [str.__str__(self)]
 
 
-def _rebuild(value, tags):
+def _rebuild(value: str, tags: Any) -> Any:
     path = ReleasePath(value)
     if tags is not None:
         path._ansible_tags_mapping = tags
@@ -66,12 +68,12 @@ if _NO_TAGS is None:
     class ReleasePath(_RegisteredCommand, _Base, metaclass=_CountsAsBase):
         """A path that also has C(stdout)."""
 
-        def __reduce_ex__(self, protocol):
+        def __reduce_ex__(self, protocol: Any) -> Any:
             return _rebuild, (str.__str__(self), None)
 
 else:
 
-    class ReleasePath(_RegisteredCommand, _Base, metaclass=_CountsAsBase):
+    class ReleasePath(_RegisteredCommand, _Base, metaclass=_CountsAsBase):  # type: ignore[no-redef]
         """A path that also has C(stdout)."""
 
         __slots__ = ()
@@ -81,12 +83,12 @@ else:
         # It stays what it is when its last tag goes.
         _empty_tags_as_native = False
 
-        def __new__(cls, value=""):
+        def __new__(cls, value: str = "") -> Any:
             self = str.__new__(cls, value)
             self._ansible_tags_mapping = _NO_TAGS
             return self
 
-        def __reduce_ex__(self, protocol):
+        def __reduce_ex__(self, protocol: Any) -> Any:
             return _rebuild, (str.__str__(self), self._ansible_tags_mapping or None)
 
     # In a fact cache it is an ordinary string.

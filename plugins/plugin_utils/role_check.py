@@ -13,6 +13,8 @@ import difflib
 import functools
 import os
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import yaml
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
@@ -32,11 +34,11 @@ ROLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.p
 class RoleCheck:
     """One role, and the variables of one host."""
 
-    def __init__(self, role, variables, templar, loader):
+    def __init__(self, role: str, variables: Mapping[str, Any], templar: Any, loader: Any) -> None:
         self.role, self.given, self.templar, self.loader = role, variables, templar, loader
         self.role_path = self.given["role_path"]
 
-    def variables(self):
+    def variables(self) -> list[str]:
         self._warn_of_misspelt_names()
         options = specifications(self.role)["variables"]["options"]
         found = list(self._of_values({name: how for name, how in options.items() if not name.endswith("_tasks_file")}))
@@ -45,11 +47,11 @@ class RoleCheck:
             found = list(self._of_strategy_file())
         return found
 
-    def strategy(self):
+    def strategy(self) -> list[str]:
         options = specifications(self.role)[self._value("ansistrano_deploy_via")]["options"]
         return [*self._of_values(options), *self._of_strategy_file()]
 
-    def hooks(self):
+    def hooks(self) -> list[str]:
         # Those of the Magento role are files that it includes while the shop may be closed.
         magento2 = os.path.normpath(os.path.join(ROLES, "magento2"))
         found = []
@@ -63,7 +65,7 @@ class RoleCheck:
             found += self._of_hook(magento2, f"the hook {hook}", file)
         return found
 
-    def _of_hook(self, role_path, name, file):
+    def _of_hook(self, role_path: str, name: str, file: Any) -> list[str]:
         try:
             file = self.templar.template(file)
         except AnsibleUndefinedVariable:
@@ -85,7 +87,7 @@ class RoleCheck:
             )
         return found
 
-    def _of_strategy_file(self):
+    def _of_strategy_file(self) -> Iterator[str]:
         strategy = self._value("ansistrano_deploy_via")
         path = os.path.join(self.role_path, "tasks", "update-code", f"{strategy}.yml")
         for problem in tasks_file.problems(self.loader, self.role_path, path):
@@ -94,7 +96,7 @@ class RoleCheck:
                 "collection, or choose another strategy (copy_unarchive needs none)"
             )
 
-    def _of_values(self, options):
+    def _of_values(self, options: dict[str, dict[str, Any]]) -> Iterator[str]:
         values = {}
         for name, how in options.items():
             if name not in self.given:
@@ -114,10 +116,10 @@ class RoleCheck:
         options = {name: how for name, how in options.items() if name in values or name not in self.given}
         yield from ArgumentSpecValidator(options).validate(values).error_messages
 
-    def _value(self, name, default=""):
+    def _value(self, name: str, default: Any = "") -> Any:
         return self.templar.template(self.given.get(name, default))
 
-    def _warn_of_misspelt_names(self):
+    def _warn_of_misspelt_names(self) -> None:
         known = {
             name
             for role in ("deploy", "rollback", "magento2")
@@ -140,14 +142,14 @@ class RoleCheck:
 
 
 @functools.cache
-def specifications(role):
+def specifications(role: str) -> dict[str, Any]:
     """Those of a role, by entry point. Ansible's loader would note for each value where it stands, which takes seven times as long,
     on each host."""
     with open(os.path.join(ROLES, role, "meta", "argument_specs.yml"), encoding="utf-8") as file:
         return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
 
 
-def not_a_list(name, text):
+def not_a_list(name: str, text: str) -> str:
     inner = [part.strip().strip("'\"") for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
     meant = "[" + ", ".join(part for part in inner if part) + "]"
     words = ", ".join(f'"{part}"' for part in inner if part)

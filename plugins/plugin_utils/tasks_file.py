@@ -9,6 +9,8 @@ A file that does not load ends the play where it is included: no rescue, no mess
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.text.converters import to_text
@@ -23,12 +25,12 @@ INCLUDES = ("import_tasks", "include_tasks")
 ENDS = ("end_host", "end_play", "end_batch", "end_role")
 
 
-def find(loader, role_path, name):
+def find(loader: Any, role_path: str, name: str) -> str:
     """Where Ansible looks for a file that a task of a role includes."""
     return loader.path_dwim_relative(role_path, "tasks", name, is_role=True)
 
 
-def problems(loader, role_path, path, seen=()):
+def problems(loader: Any, role_path: str, path: str, seen: tuple[str, ...] = ()) -> list[str]:
     """What keeps the file at C(path) from being loaded, and the files that it names."""
     if not os.path.exists(path):
         return [f"there is no '{path}'"]
@@ -45,12 +47,12 @@ def problems(loader, role_path, path, seen=()):
     return list(_of_tasks(loader, role_path, path, tasks, (*seen, path)))
 
 
-def early_ends(loader, path):
+def early_ends(loader: Any, path: str) -> list[str]:
     """The C(meta) tasks of a file that loads which end the play before the role has freed its lock."""
     return sorted(set(_ends_in(loader.load_from_file(path) or [])))
 
 
-def _ends_in(tasks):
+def _ends_in(tasks: list[dict[str, Any]]) -> Iterator[str]:
     for task in tasks:
         for part in BLOCK:
             yield from _ends_in(task.get(part) or [])
@@ -59,7 +61,7 @@ def _ends_in(tasks):
             yield str(meta)
 
 
-def _line_of(error):
+def _line_of(error: BaseException | None) -> str:
     """Where YAML stopped; from ansible-core 2.19 on the error's text does not say it."""
     while error is not None:
         mark = getattr(error, "problem_mark", None)
@@ -69,11 +71,11 @@ def _line_of(error):
     return ""
 
 
-def one_line(error):
+def one_line(error: object) -> str:
     return " ".join(to_text(error).split())
 
 
-def _of_tasks(loader, role_path, path, tasks, seen):
+def _of_tasks(loader: Any, role_path: str, path: str, tasks: list[Any], seen: tuple[str, ...]) -> Iterator[str]:
     for task in tasks:
         if not isinstance(task, dict):
             yield f"'{path}' has something that is not a task: {task!r}"
@@ -87,7 +89,7 @@ def _of_tasks(loader, role_path, path, tasks, seen):
             yield from _of_task(loader, role_path, path, task, seen)
 
 
-def _of_task(loader, role_path, path, task, seen):
+def _of_task(loader: Any, role_path: str, path: str, task: dict[str, Any], seen: tuple[str, ...]) -> Iterator[str]:
     name = task.get("name") or "without a name"
     ours = COLLECTIONS if "ansible_collections" in role_path.split(os.sep) else COLLECTIONS[1:]
     collections = task.get("collections") or ours
@@ -103,7 +105,7 @@ def _of_task(loader, role_path, path, task, seen):
         yield from _of_include(loader, role_path, path, action, arguments, seen)
 
 
-def _of_include(loader, role_path, path, action, arguments, seen):
+def _of_include(loader: Any, role_path: str, path: str, action: str, arguments: dict[str, Any], seen: tuple[str, ...]) -> Iterator[str]:
     included = arguments.get("_raw_params") or arguments.get("file")
     if not isinstance(included, str) or "{{" in included:
         return

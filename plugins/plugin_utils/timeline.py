@@ -8,8 +8,9 @@ Nothing here knows of Ansible, so that it can be tried without a play. Times are
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.amounts import duration, size
 
@@ -71,14 +72,14 @@ OF_STATE = {
 }
 
 
-def phase_of(module, state, path, role_path):
+def phase_of(module: str, state: str | None, path: str, role_path: str | None) -> str:
     """The name of the phase that a task belongs to.
 
     C(module) is its action without the collection, C(path) the file that it stands in, C(role_path) the directory of its
     role, if it has one.
     """
     if module in OF_MODULE:
-        return OF_STATE.get((module, state), OF_MODULE[module])
+        return OF_STATE.get((module, state or ""), OF_MODULE[module])
     if not role_path or not path.startswith(f"{role_path}/"):
         return "the play's own tasks"
     inside = path[len(role_path) :].rpartition(":")[0] or path[len(role_path) :]
@@ -90,45 +91,48 @@ def phase_of(module, state, path, role_path):
 class Step:
     """A task on a host."""
 
-    def __init__(self, name, module, state, phase, begin):
+    def __init__(self, name: str, module: str, state: str | None, phase: str, begin: float) -> None:
         self.name, self.module, self.state, self.phase, self.begin = name, module, state, phase, begin
-        self.end = None
+        self.end: float | None = None
         self.status = "running"
 
-    def seconds(self, now=None):
+    def seconds(self, now: float) -> float:
         return (now if self.end is None else self.end) - self.begin
 
 
 class Span:
     """A time in which visitors were kept out (C(what) is maintenance) or waited (held)."""
 
-    def __init__(self, what, begin):
-        self.what, self.begin, self.end = what, begin, None
+    def __init__(self, what: str, begin: float) -> None:
+        self.what, self.begin = what, begin
+        self.end: float | None = None
 
 
 class Host:
     """What happened on one host."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.steps, self.spans = [], []
-        self.old = self.new = None
+        self.steps: list[Step] = []
+        self.spans: list[Span] = []
+        self.old: str | None = None
+        self.new: str | None = None
         self.switched = False
         self.sent = self.bytes = self.files = 0
         self.state = "ok"
 
     @property
-    def running(self):
+    def running(self) -> Step | None:
         return self.steps[-1] if self.steps and self.steps[-1].end is None else None
 
-    def seconds_of_phases(self):
+    def seconds_of_phases(self) -> dict[str, float]:
         """By their names, the longest first."""
-        found = {}
+        found: dict[str, float] = {}
         for step in self.steps:
             found[step.phase] = found.get(step.phase, 0) + step.seconds(step.begin)
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def seconds_of(self, what, end):
+    def seconds_of(self, what: str, end: float) -> float:
         spans = [span for span in self.spans if span.what == what]
         return sum((end if span.end is None else span.end) - span.begin for span in spans)
 
@@ -136,12 +140,12 @@ class Host:
 class Timeline:
     """What happens in a playbook, on all hosts."""
 
-    def __init__(self):
-        self.hosts = {}
+    def __init__(self) -> None:
+        self.hosts: dict[str, Host] = {}
         # Whether a module of the collection was among it: else, it is no business of ours.
         self.concerns_us = False
 
-    def start(self, host, step):
+    def start(self, host: str, step: Step) -> None:
         """A task has begun. An include that was open had no result of its own, and is forgotten."""
         known = self.hosts.setdefault(host, Host(host))
         if known.running:
@@ -149,18 +153,18 @@ class Timeline:
         known.steps.append(step)
         self.concerns_us = self.concerns_us or step.module in OF_MODULE
 
-    def finish(self, host, status, result, now):
+    def finish(self, host: str, status: str, result: dict[str, Any], now: float) -> None:
         """The task of the host has ended, C(status) is ok, changed, skipped, failed or unreachable."""
         known = self.hosts.get(host)
-        step = known and known.running
-        if not step:
+        step = known.running if known else None
+        if not known or not step:
             return
         step.end, step.status = now, status
         if status in ("ok", "changed"):
             self._learn(known, step, result, now)
 
     @staticmethod
-    def _learn(host, step, result, now):
+    def _learn(host: Host, step: Step, result: dict[str, Any], now: float) -> None:
         results = [one for one in [result, *(result.get("results") or [])] if isinstance(one, dict)]
         if step.module == "release_activate":
             host.old, host.new, host.switched = result.get("previous"), result.get("version"), True
@@ -186,7 +190,7 @@ class Timeline:
             if span.what == ends:
                 span.end = now
 
-    def close(self, states, now):
+    def close(self, states: dict[str, str], now: float) -> None:
         """The playbook has ended. C(states) has the hosts that failed or became unreachable, with which of the two."""
         for host in self.hosts.values():
             if host.running:
@@ -194,12 +198,12 @@ class Timeline:
                 step.end, step.status = now, "unfinished"
             host.state = states.get(host.name, "ok")
 
-    def window(self):
+    def window(self) -> tuple[float, float]:
         """From the first task's begin to the last one's end."""
         steps = [step for host in self.hosts.values() for step in host.steps]
         return min(step.begin for step in steps), max(step.end or step.begin for step in steps)
 
-    def as_dict(self, began):
+    def as_dict(self, began: str) -> dict[str, Any]:
         """For JSON. C(began) is the time of day when the first task began."""
         first, last = self.window()
         return {
@@ -210,7 +214,7 @@ class Timeline:
         }
 
     @staticmethod
-    def _of_host(host, first, last):
+    def _of_host(host: Host, first: float, last: float) -> dict[str, Any]:
         ended = max(step.end or step.begin for step in host.steps)
         phases = [{"name": name, "seconds": _rounded(seconds)} for name, seconds in host.seconds_of_phases().items()]
         return {
@@ -248,11 +252,11 @@ class Timeline:
         }
 
 
-def _rounded(seconds):
+def _rounded(seconds: float) -> float:
     return round(seconds, 3)
 
 
-def cells(host, width, total):
+def cells(host: dict[str, Any], width: int, total: float) -> list[tuple[str | None, bool]]:
     """For each column of its bar, the name of the phase that took most of it (or none), and whether visitors waited.
 
     C(host) is one of C(as_dict), C(total) the seconds that the bar stands for.
@@ -261,17 +265,17 @@ def cells(host, width, total):
     found = []
     for column in range(width):
         begin, end = column * each, (column + 1) * each
-        shares = {}
+        shares: dict[str, float] = {}
         for task in host["tasks"]:
             share = min(end, task["begin"] + task["seconds"]) - max(begin, task["begin"])
             if share > 0:
                 shares[task["phase"]] = shares.get(task["phase"], 0) + share
         waited = any(span["begin"] < end and span["begin"] + span["seconds"] > begin for span in host["spans"])
-        found.append((max(shares, key=shares.get) if shares else None, waited))
+        found.append((max(shares, key=lambda name: shares[name]) if shares else None, waited))
     return found
 
 
-def lines(told, width, paint=lambda text, color: text):
+def lines(told: dict[str, Any], width: int, paint: Callable[[str, str], str] = lambda text, color: text) -> list[str]:
     """What is shown at the end: a line for each host, and what the letters mean.
 
     C(told) is of C(as_dict). C(paint) colours a text.
@@ -297,7 +301,7 @@ def lines(told, width, paint=lambda text, color: text):
     return [*shown, f"{'':{names}}  {legend}"]
 
 
-def _summary(host):
+def _summary(host: dict[str, Any]) -> str:
     parts = [duration(host["seconds"])]
     if host["state"] != "ok":
         parts.insert(0, host["state"].upper())
@@ -315,7 +319,7 @@ def _summary(host):
     return ", ".join(parts)
 
 
-def progress(running, now, sent):
+def progress(running: Iterable[tuple[str, Step]], now: float, sent: dict[str, dict[str, Any]]) -> str:
     """What runs on each host, in one line. C(running) are hosts with their open steps, C(sent) notes of uploads."""
     parts = []
     for host, step in running:

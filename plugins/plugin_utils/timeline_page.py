@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.amounts import duration, size
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.timeline import PHASES
@@ -58,7 +59,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 """
 
 
-def page(told, title):
+def page(told: dict[str, Any], title: str) -> str:
     """The page. C(told) is of C(Timeline.as_dict)."""
     total = told["seconds"] or 1
     hosts = "".join(_host(host, total) for host in told["hosts"])
@@ -80,8 +81,8 @@ def page(told, title):
     )
 
 
-def _host(host, total):
-    def place(begin, seconds):
+def _host(host: dict[str, Any], total: float) -> str:
+    def place(begin: float, seconds: float) -> str:
         return f"left:{begin / total * 100:.3f}%;width:{seconds / total * 100:.3f}%"
 
     bars = "".join(
@@ -116,11 +117,11 @@ def _host(host, total):
     )
 
 
-def _axis(total):
+def _axis(total: float) -> str:
     return "".join(f"<span>{duration(total * part / 4)}</span>" for part in range(5))
 
 
-def _table(host):
+def _table(host: dict[str, Any]) -> str:
     rows = "".join(
         f'<tr><td class="number">{task["begin"]:.1f} s</td><td class="number">{task["seconds"]:.2f} s</td>'
         f"<td>{escape(task['phase'])}</td><td>{escape(task['name'])}</td>"

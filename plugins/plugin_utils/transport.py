@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from typing import TYPE_CHECKING, Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleError
@@ -19,6 +20,11 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.utils.display import Display
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, host_script, multiplex, program
+
+if TYPE_CHECKING:  # what it is mixed into
+    from ansible.plugins.action import ActionBase as Base
+else:
+    Base = object
 
 COLLECTION = "oxistrano.deploy"
 # On a host, where the program may be kept: Ansible's directory, the home and /var/tmp.
@@ -34,10 +40,14 @@ class NoPlace(Stock):
     """Nowhere on the host can the program be kept: ansible-core may find no place either."""
 
 
-class Transport:
+# What the modules take and return.
+Values = dict[str, Any]
+
+
+class Transport(Base):
     """Runs the collection's modules on the host of a task; mixed into an action plugin."""
 
-    def run_binary(self, module, arguments, task_vars):
+    def run_binary(self, module: str, arguments: Values, task_vars: Values) -> Values:
         """Runs C(module) and returns its result, as C(_execute_module) does.
 
         Raises C(AnsibleConnectionFailure) when the host cannot be reached.
@@ -47,7 +57,7 @@ class Transport:
         except Stock as reason:
             return self.run_stock(module, arguments, task_vars, reason)
 
-    def run_kept(self, module, arguments, task_vars, content=b""):
+    def run_kept(self, module: str, arguments: Values, task_vars: Values, content: bytes = b"") -> Values:
         """Runs it by the program that is kept on the host, with C(content) after its arguments.
 
         Raises C(Stock) where that is not possible; the module has not been started, then.
@@ -56,7 +66,7 @@ class Transport:
         self._check_for_stock(task_vars)
         return self._run_kept(module, dict(arguments), task_vars, content)
 
-    def run_stock(self, module, arguments, task_vars, reason):
+    def run_stock(self, module: str, arguments: Values, task_vars: Values, reason: Stock) -> Values:
         """Runs it as ansible-core does, and says why."""
         self._tell(f"{module} goes the way of ansible-core: {reason}")
         name = "/".join(filter(None, (self._links_for_host(module), module)))
@@ -84,7 +94,7 @@ class Transport:
             result["msg"] = _without_place(module, reason, result.get("msg", ""))
         return result
 
-    def _links_for_host(self, module):
+    def _links_for_host(self, module: str) -> str | None:
         """The directory of the links for the host's system, where they are not the usual ones.
 
         One more operation, where it matters. PowerShell has no uname, and cannot run the module.
@@ -97,10 +107,10 @@ class Transport:
         self._check_system(module, programs, system)
         return program.links(system)
 
-    def _tell(self, text):
+    def _tell(self, text: str) -> None:
         display.vvv(f"oxistrano: {text}", host=self._play_context.remote_addr)
 
-    def _check_for_stock(self, task_vars):
+    def _check_for_stock(self, task_vars: Values) -> None:
         """Raises C(Stock) when it is known before anything is sent."""
         wanted = self._templar.template(task_vars.get("oxistrano_transport", "auto"))
         if wanted not in ("auto", "stock"):
@@ -130,13 +140,13 @@ class Transport:
             if host_script.sudo_starts_a_shell(said):
                 raise Stock("sudo starts a shell of its own (-i, -s)")
 
-    def _under_mitogen(self):
+    def _under_mitogen(self) -> bool:
         return any(kind.__module__ == "ansible_mitogen.connection" for kind in type(self._connection).__mro__)
 
-    def _run_kept(self, module, arguments, task_vars, content):
+    def _run_kept(self, module: str, arguments: Values, task_vars: Values, content: bytes) -> Values:
         self._update_module_args(f"{COLLECTION}.{module}", arguments, task_vars)
         text = json.dumps(arguments, **core_versions.ENCODING)
-        environment = {}
+        environment: dict[str, str] = {}
         self._compute_environment_string(environment)
         try:
             export = host_script.export(environment)
@@ -150,7 +160,8 @@ class Transport:
         command = host_script.call(module, export, directory, programs.values())
         # One copy at a time: it may be some megabytes.
         answered = self._operate(command, b"".join(((export + text + "\n").encode(), content)))
-        said, failed = host_script.answer(answered["stdout"]), []
+        said = host_script.answer(answered["stdout"])
+        failed: list[str] = []
         while said and said["kind"] == "need" and len(failed) < PLACES:
             failed.append(said["directory"])
             answered = self._bring(module, programs, said, export, text)
@@ -168,7 +179,7 @@ class Transport:
             raise NoPlace(f"no place on the host for its program: {said['why']}")
         return self._result(module, answered)
 
-    def _programs(self, module):
+    def _programs(self, module: str) -> dict[str, program.Program]:
         programs = program.built(C.DEFAULT_LOCAL_TMP)
         if not programs:
             raise AnsibleError(
@@ -178,7 +189,7 @@ class Transport:
             )
         return programs
 
-    def _bring(self, module, programs, said, export, text):
+    def _bring(self, module: str, programs: dict[str, program.Program], said: dict[str, str], export: str, text: str) -> Values:
         """Installs the program on the host and runs C(module)."""
         if said["why"]:
             self._tell(f"not used on the host: {said['why']}")
@@ -194,7 +205,7 @@ class Transport:
         command = host_script.install(module, export, said["directory"], decompressor, wanted)
         return self._operate(command, (export + text + "\n").encode() + packed)
 
-    def _check_system(self, module, programs, system):
+    def _check_system(self, module: str, programs: dict[str, program.Program], system: str) -> None:
         """Raises C(AnsibleError) when there is no program for C(system), a host's C(uname -sm)."""
         if system not in programs:
             raise AnsibleError(
@@ -202,7 +213,7 @@ class Transport:
                 f" and the program is built for {' and '.join(programs)} (in {program.DIRECTORY}). Nothing was changed."
             )
 
-    def _operate(self, command, data):
+    def _operate(self, command: str, data: bytes) -> Values:
         """One remote operation with C(data) on standard input."""
         connection = self._connection
         # The command is a shell already; ansible-core would put it into one more. Up to 2.20 that one also
@@ -221,12 +232,12 @@ class Transport:
         finally:
             connection.set_option("pipelining", pipelining)
 
-    def _operate_multiplexed(self, command, how):
+    def _operate_multiplexed(self, command: str, how: Values) -> Values:
         """Without a process of ssh for it, where one keeps the connection open."""
         connection = self._connection
         with_ssh = connection.exec_command
 
-        def exec_command(command, in_data=None, sudoable=True):
+        def exec_command(command: str, in_data: bytes | None = None, sudoable: bool = True) -> multiplex.Ran:
             return multiplex.exec_command(connection, with_ssh, command, in_data, sudoable)
 
         # What stands around it in ansible-core, become for one, stays as it is.
@@ -236,7 +247,7 @@ class Transport:
         finally:
             del connection.exec_command
 
-    def _result(self, module, answered):
+    def _result(self, module: str, answered: Values) -> Values:
         """The module's result, with the same steps as in C(_execute_module)."""
         for stream, visible in (("stdout", host_script.visible_json), ("stderr", host_script.visible)):
             answered = {**answered, stream: visible(answered[stream])}
@@ -250,7 +261,7 @@ class Transport:
         return core_versions.untrusted(result)
 
 
-def _without_place(module, reason, said):
+def _without_place(module: str, reason: Stock, said: str) -> str:
     return (
         f"cannot run {COLLECTION}.{module} on the host: {reason}. Name a directory from which this user may run programs in"
         " ansible_remote_tmp, or make one of these such a place (mount it without noexec, make room). Ansible's own way has"
@@ -258,7 +269,7 @@ def _without_place(module, reason, said):
     )
 
 
-def _how_it_died(module, answered, become):
+def _how_it_died(module: str, answered: Values, become: str | None) -> str:
     code = answered["rc"]
     # Before the module, something else may have refused.
     look = f"If {become or 'the login shell'} has refused, nothing was done; else look"

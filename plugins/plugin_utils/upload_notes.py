@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 from urllib.parse import quote, unquote
 
 NAME = "oxistrano-uploads"
 
 
-def wish(scratch):
+def wish(scratch: str) -> None:
     """From now on, notes are wanted."""
     os.makedirs(os.path.join(scratch, NAME), exist_ok=True)
 
 
-def write(scratch, host, sent, total, rate, ends):
+def write(scratch: str, host: str, sent: int, total: int, rate: float, ends: bool) -> None:
     """Notes that the host has C(sent) of C(total) bytes, at C(rate) bytes a second, and whether the last are on their way.
 
     Does nothing if nobody wants to know.
@@ -35,10 +36,10 @@ def write(scratch, host, sent, total, rate, ends):
         pass
 
 
-def read(scratch):
+def read(scratch: str) -> dict[str, dict[str, Any]]:
     """The notes, by host."""
     directory = os.path.join(scratch, NAME)
-    notes = {}
+    notes: dict[str, dict[str, Any]] = {}
     try:
         names = [name for name in os.listdir(directory) if not name.endswith("~")]
     except OSError:
