@@ -181,12 +181,109 @@ def test_the_live_shop_keeps_its_images_when_they_move(tmp_path):
     for name in ("html/app/etc/env.php", "html/pub/media/catalog/a.jpg", "html/pub/index.php"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    for title in ("on the server: configuration and images",):
-        commands = titled(page, title).replace("/var/www", str(tmp_path)).replace("www-data:", "$(id -un):")
-        subprocess.run(["sh", "-euc", commands], check=True)
+    commands = titled(page, "on the server: configuration and images").replace("/var/www", str(tmp_path))
+    subprocess.run(["sh", "-euc", commands.replace("www-data:", "$(id -un):")], check=True)
     assert (tmp_path / "html/pub/media/catalog/a.jpg").read_text() == "html/pub/media/catalog/a.jpg"
     assert (tmp_path / "shop/shared/pub/media/catalog/a.jpg").is_file()
     assert (tmp_path / "shop/shared/app/etc/env.php").read_text() == "html/app/etc/env.php"
+
+
+def test_images_on_a_mount_are_what_releases_share(tmp_path):
+    page = CHECKOUT / "docs/quickstart/magento.md"
+    commands = titled(page, "on each server: images on a mount")
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media/a.jpg").write_text("a")
+    commands = commands.replace("/var/www", str(tmp_path)).replace("/mnt/media", f"{tmp_path}/media")
+    subprocess.run(["sh", "-euc", commands], check=True)
+    assert (tmp_path / "shop/shared/pub/media/a.jpg").read_text() == "a"
+
+
+# A server around what a page says of one: its own files instead of those of Debian's packages.
+NGINX = """
+error_log {directory}/error.log;
+pid {directory}/nginx.pid;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    fastcgi_temp_path {directory}/fastcgi;
+    proxy_temp_path {directory}/proxy;
+    scgi_temp_path {directory}/scgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    server {{
+        listen unix:{directory}/socket;
+        {server}
+        location ~ \\.php$ {{
+            fastcgi_pass 127.0.0.1:9000;
+            {location}
+        }}
+    }}
+}}
+"""
+
+
+@pytest.mark.once
+@pytest.mark.needs("nginx")
+@pytest.mark.parametrize("page", [page for page in PAGES if "```nginx" in page.read_text()], ids=lambda page: page.stem)
+def test_nginx_takes_what_a_page_says_of_it(page, tmp_path):
+    lines = [line for language, _, text in blocks(page) if language == "nginx" for line in text.splitlines()]
+    assert lines
+    parts = {"location": [], "server": []}
+    for line in lines:
+        parts["location" if line.startswith("fastcgi_param") else "server"].append(line)
+    config = tmp_path / "nginx.conf"
+    config.write_text(NGINX.format(directory=tmp_path, **{name: "\n".join(some) for name, some in parts.items()}))
+    command = ["nginx", "-t", "-q", "-c", config, "-e", tmp_path / "error.log", "-p", tmp_path]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    # It would notice.
+    config.write_text(config.read_text().replace(lines[0], lines[0].rstrip(";")))
+    assert subprocess.run(command, capture_output=True).returncode != 0
+
+
+# Scripts and commands of the pages that a test runs, by their titles.
+RUN = {
+    "pack.sh",
+    "deploy.sh",
+    "rollback.sh",
+    "on the server: configuration and images",
+    "on each server: images on a mount",
+}
+# First words of those that no test runs: they need an application of others, or change a server.
+UNRUN = {
+    "composer": "installs packages from packagist.org",
+    "php": "Magento's own commands, in a shop's repository",
+    "sudo": "Magento's own commands, on a server",
+    "nginx": "reloads a running server; what it would read is checked above",
+}
+
+
+def commands(page):
+    """What a reader types, line by line, but for what tests run as a whole."""
+    for language, title, text in blocks(page):
+        if language == "sh" and title not in RUN:
+            lines = text.replace("\\\n", " ").splitlines()
+            yield from (line for line in lines if line and not line.startswith(("#", "set ")) and line != "./pack.sh")
+
+
+def test_every_command_of_a_page_is_run_or_named_as_unrun():
+    words = {line.split()[0] for page in PAGES for line in commands(page)}
+    assert words - {"ansible-playbook"} == set(UNRUN)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=lambda page: page.stem)
+def test_ansible_takes_every_command_line_of_a_page(page, ansible, collections, tmp_path):
+    project = Project(ansible, tmp_path / "site", collections)
+    write(page, project.directory)
+    lines = [line for line in commands(page) if line.startswith("ansible-playbook ")]
+    for line in lines:
+        command = f"{line} --syntax-check"
+        ran = subprocess.run(["sh", "-euc", command], cwd=project.directory, env=project.environment, capture_output=True, text=True)
+        assert ran.returncode == 0, (command, ran.stdout + ran.stderr)
+        # An inventory that is not there, or cannot be read.
+        assert "WARNING" not in ran.stderr, (command, ran.stderr)
+    assert lines
 
 
 @pytest.mark.once
@@ -209,3 +306,9 @@ def test_a_static_site_is_deployed_by_the_commands_of_its_page(ansible, collecti
     (live,) = root.releases()
     assert root.read("current/index.html") == "hello"
     assert f"web1.example.com: {live} (the first release)" in ran.stdout and f"{live} is live" in ran.stdout
+    (project.directory / "public/index.html").write_text("hello again")
+    for script, text in (("deploy.sh", "hello again"), ("rollback.sh", "hello")):
+        ran = subprocess.run(["sh", "-eu", script], cwd=project.directory, env=project.environment, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert root.read("current/index.html") == text
+    assert "the old prices" in str(root.history())
