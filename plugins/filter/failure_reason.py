@@ -13,7 +13,8 @@ author: The Oxistrano authors (@oxistrano)
 description:
   - For a C(rescue). Names the task that failed and quotes its message, of a loop the one of the item that failed. What
     C(no_log) hides, at the task, a block, the play or an item, is not quoted.
-  - On a host on which nothing has failed, it names those that have; with C(any_errors_fatal) they end the play for all.
+  - On a host on which nothing has failed, it names those that have; with C(any_errors_fatal) they end the play for all. One
+    that could not be reached is named if that was noticed by a task whose result the roles register.
 options:
   _input:
     description: The fact C(ansible_failed_task); nothing if no task of this host has failed.
@@ -46,7 +47,18 @@ _value:
   type: str
 """
 
+from collections.abc import Mapping
+
 ELSEWHERE = "the message is above"
+# Results that the roles register: that of a host that could not be reached says so.
+REGISTERED = (
+    "__oxistrano_setup",
+    "__oxistrano_rollback",
+    "__oxistrano_brought",
+    "__oxistrano_linked",
+    "__oxistrano_switched",
+    "ansistrano_releases",
+)
 
 
 def failure_reason(task, result=None, hosts=None, play=()):
@@ -102,9 +114,17 @@ def _true(value):
 
 def _of_others(hosts, play):
     told = {host: hosts[host].get("ansible_failed_task") for host in play if host in hosts}
-    # One that cannot be reached has no task that failed.
-    failed = " and ".join(f"{_named(task)} on {host}" for host, task in told.items() if task)
-    return f"{failed or 'the tasks of another host'}, which ends the play for all hosts (any_errors_fatal); {ELSEWHERE}"
+    failed = [f"{_named(task)} on {host}" for host, task in told.items() if task]
+    # One that cannot be reached has no task that failed, and is in the play as long as all others of any_errors_fatal.
+    lost = [host for host, task in told.items() if not task and _is_lost(hosts[host])]
+    if lost:
+        failed.append(f"the connection to {', '.join(lost)}")
+    return f"{' and '.join(failed) or 'the tasks of another host'}, which ends the play for all hosts (any_errors_fatal); {ELSEWHERE}"
+
+
+def _is_lost(variables):
+    results = (variables.get(name) for name in REGISTERED)
+    return any(isinstance(result, Mapping) and result.get("unreachable") is True for result in results)
 
 
 class FilterModule:

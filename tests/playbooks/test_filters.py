@@ -72,6 +72,11 @@ def test_on_a_host_that_has_not_failed_those_that_have_are_named():
     assert reason({}, {}, hosts, list(hosts)) == f"task Ask on web2 and task ping on web4, {ends}"
     # One that cannot be reached has no task that failed.
     assert reason({}, {}, {"web1": {}}, ["web1", "web2"]) == f"the tasks of another host, {ends}"
+    hosts["web3"] = {"__oxistrano_setup": {"unreachable": True}}
+    hosts["web4"] = {"__oxistrano_setup": {"unreachable": False}, "ansistrano_releases": "nonsense"}
+    assert reason({}, {}, hosts, list(hosts)) == f"task Ask on web2 and the connection to web3, {ends}"
+    hosts["web2"] = {"__oxistrano_brought": {"unreachable": True, "msg": "timeout"}}
+    assert reason({}, {}, hosts, list(hosts)) == f"the connection to web2, web3, {ends}"
     assert reason(None, None) == f"the tasks of another host, {ends}"
 
 

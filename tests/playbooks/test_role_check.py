@@ -240,6 +240,23 @@ def test_with_any_errors_fatal_a_healthy_host_names_the_one_that_failed(ansible,
     assert Root(tmp_path / "web1").lock() is None
 
 
+def test_with_any_errors_fatal_a_healthy_host_names_the_one_that_was_lost(ansible, collections, artifacts, tmp_path):
+    hosts = {name: {"ansistrano_deploy_to": str(tmp_path / name)} for name in ("web1", "web2")}
+    # Nobody listens there.
+    hosts["web2"] |= {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    project = Project(ansible, tmp_path / "project", collections, hosts=hosts, **archive(artifacts))
+    text = "- hosts: all\n  gather_facts: false\n  any_errors_fatal: true\n  roles: [oxistrano.deploy.deploy]\n"
+    result = project.run(play(project, text))
+    assert result.code != 0 and result.recap["web2"]["unreachable"] == 1, result.output
+    if ansible.version.startswith("2.14."):
+        # There, no rescue is run on the others. The next deploy takes the lock over.
+        assert "NO MORE HOSTS LEFT" in result.text and Root(tmp_path / "web1").lock()
+        project.run(play(project, text), "--limit", "web1").good()
+    else:
+        result.bad("Deployment failed in the connection to web2, which ends the play for all hosts (any_errors_fatal)")
+    assert Root(tmp_path / "web1").lock() is None
+
+
 def test_a_deploy_that_is_entered_in_its_middle_says_so_once(project, artifacts):
     project.variables |= archive(artifacts)
     result = project.run(ROLE, "--start-at-task", "oxistrano.deploy.deploy : Run the phases")
