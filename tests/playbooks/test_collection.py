@@ -172,6 +172,18 @@ def test_all_modules_are_listed_with_what_they_do(installed):
     assert set(listed) == {f"oxistrano.deploy.{name}" for name in MODULES}
     assert all(len(text) > 10 for text in listed.values())
     assert not run.stderr
+    # As a person asks.
+    shown = [line.split(maxsplit=1) for line in run("ansible-doc", "-l", "oxistrano.deploy").splitlines() if line.startswith("oxi")]
+    assert {name for name, text in shown} == set(listed)
+
+
+@pytest.mark.parametrize("kind", ["filter", "lookup", "callback"])
+def test_all_other_plugins_are_listed_with_what_they_do(installed, kind):
+    _, _, run = installed
+    listed = json.loads(run("ansible-doc", "-t", kind, "--list", "--json", "oxistrano.deploy"))
+    assert set(listed) == {f"oxistrano.deploy.{path.stem}" for path in (REPOSITORY / f"plugins/{kind}").glob("*.py")}
+    assert all(len(text) > 10 for text in listed.values())
+    assert not run.stderr
 
 
 def test_documentation_is_real(installed):
