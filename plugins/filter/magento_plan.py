@@ -82,6 +82,9 @@ _value:
     flushed:
       description: Whether that flushes the caches by itself, as only C(setup:upgrade) does.
       type: bool
+    said:
+      description: All of that in words, for check mode.
+      type: str
 """
 
 
@@ -97,15 +100,18 @@ def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=Fa
     upgrade, work = bool(needs.get("upgrade_needed")), bool(needs.get("maintenance_needed"))
     beside = mode in ("auto", "online") and maintenance != "always" and not in_maintenance and not closed_already
     online = bool(beside and upgrade and needs.get("online"))
+    closing = maintenance == "always" or (work and not online)
+    goes = "around the switch the shop is closed or its visitors wait" if closing else "the shop stays open"
     return {
         "needs": needs,
         "named": named,
         "wanted": wanted,
         "online": online,
-        "closing": maintenance == "always" or (work and not online),
+        "closing": closing,
         "upgrading": work and not online,
         "database": upgrade and not online,
         "flushed": upgrade and not online and how == "upgrade",
+        "said": "; ".join([str(needs.get("msg") or "it did not answer"), *([goes] if "maintenance_needed" in needs else [])]),
     }
 
 

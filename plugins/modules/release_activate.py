@@ -137,6 +137,11 @@ previous:
     The release that was live before.
   returned: "success"
   type: str
+previous_revision:
+  description: >-
+    What C(REVISION) of that says.
+  returned: "check mode"
+  type: str
 current_path:
   description: >-
     What leads to it.

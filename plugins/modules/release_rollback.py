@@ -155,10 +155,37 @@ matched:
     How many they are.
   returned: "success"
   type: int
+compared_with:
+  description: >-
+    The release that is live, with which the files of this one were compared.
+  returned: "check mode with diff, if a release is live"
+  type: str
+changes:
+  description: >-
+    How many files and links, by contents, are C(added), C(changed), C(removed) and the C(same),
+    and the C(first) twenty of each kind. Shared paths, owners, permissions and times are not
+    compared.
+  returned: "check mode with diff, if a release is live"
+  type: dict
+changes_unknown:
+  description: >-
+    Why RV(changes) cannot be told.
+  returned: "check mode with diff, if it cannot be told"
+  type: str
 from:
   description: >-
     The release that was live.
   returned: "success"
+  type: str
+from_revision:
+  description: >-
+    What C(REVISION) of that says.
+  returned: "check mode"
+  type: str
+to_revision:
+  description: >-
+    What C(REVISION) of the release to go to says.
+  returned: "check mode"
   type: str
 to:
   description: >-

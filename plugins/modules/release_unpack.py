@@ -196,6 +196,12 @@ options:
         What O(src) on the controller is. The action plugin fills it in when it brings the
         archive; there is no need to set it.
     type: dict
+  listing:
+    description:
+      - >-
+        In check mode, the file that gets the list of what is in O(src). For the action plugin,
+        which has it made on the controller.
+    type: path
   releases_dir:
     description:
       - >-
@@ -240,6 +246,10 @@ notes:
     (O(keep_artifacts)).
   - >-
     Run twice with the same archive and version, it changes nothing the second time.
+  - >-
+    In check mode nothing is sent. With diff, the controller reads the archive and sends the
+    list of what is in it, a few per cent of its size, and the host says which files of the live
+    release would change.
   - >-
     A release of the same version that is not live is replaced.
   - >-
@@ -325,6 +335,34 @@ sent:
     Bytes of the archive that went from the controller to the host.
   returned: "success, without O(remote_src)"
   type: int
+to_send:
+  description: >-
+    Bytes of the archive that the host lacks.
+  returned: "check mode, without O(remote_src)"
+  type: int
+listing_wanted:
+  description: >-
+    For the action plugin, which tells the host what is in the archive, and takes this out of
+    the result.
+  returned: "never"
+  type: bool
+compared_with:
+  description: >-
+    The release that is live, with which the files of this one were compared.
+  returned: "check mode with diff, if a release is live"
+  type: str
+changes:
+  description: >-
+    How many files and links, by contents, are C(added), C(changed), C(removed) and the C(same),
+    and the C(first) twenty of each kind. Shared paths, owners, permissions and times are not
+    compared.
+  returned: "check mode with diff, if a release is live"
+  type: dict
+changes_unknown:
+  description: >-
+    Why RV(changes) cannot be told.
+  returned: "check mode with diff, if it cannot be told"
+  type: str
 bytes:
   description: >-
     Bytes of the files.
@@ -471,6 +509,9 @@ def main():
         },
         "artifact": {
             "type": "dict",
+        },
+        "listing": {
+            "type": "path",
         },
         "releases_dir": {
             "type": "str",

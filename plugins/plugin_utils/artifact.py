@@ -15,14 +15,16 @@ import json
 import os
 import re
 import stat
+import subprocess
 import time
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import program, upload_notes
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, program, upload_notes
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Stock, Transport, Values
 
 if TYPE_CHECKING:  # what it is mixed into
@@ -40,6 +42,8 @@ PIECE = 16 << 20
 NO_PLACE = "no_place"
 # Answers that bring it no further, one after the other, until it is given up.
 PATIENCE = 4
+# Options of C(release_unpack) that decide which files of an archive a release has.
+SELECTION = ("strip_components", "exclude", "extra_opts", "max_bytes", "max_ratio", "max_entries")
 
 
 class Archive:
@@ -125,6 +129,18 @@ def changed(name: str) -> AnsibleError:
     )
 
 
+class Unlisted(Exception):
+    """Why this controller cannot tell what is in an archive."""
+
+
+class Broken(Exception):
+    """C(release_unpack) would not unpack the archive, and its C(result) says why."""
+
+    def __init__(self, result: Values) -> None:
+        super().__init__(result.get("msg"))
+        self.result = result
+
+
 class Delivery(Base):
     """Brings the archive and has it unpacked; mixed into an action plugin with C(Transport)."""
 
@@ -195,6 +211,8 @@ class Delivery(Base):
             sent += len(content)
             if outcome.get("code") == NO_PLACE:
                 raise Stock(outcome["msg"])
+            if outcome.pop("listing_wanted", False):
+                return {**self._rehearse(arguments, archive, artifact, task_vars), "sent": 0}
             if "wanted" not in outcome:
                 if not outcome.get("failed"):
                     self._tell(f"sent {sent} of the {archive.size} bytes of {archive.path}")
@@ -224,6 +242,61 @@ class Delivery(Base):
             ends = offset + len(content) >= archive.size
             rate = sent / max(time.monotonic() - began, 0.001)
             upload_notes.write(C.DEFAULT_LOCAL_TMP, task_vars.get("inventory_hostname", ""), offset, archive.size, rate, ends)
+
+    def _rehearse(self, arguments: Values, archive: Archive, artifact: Values, task_vars: Values) -> Values:
+        """In check mode with diff: tells the host what is in the archive, without sending it."""
+        try:
+            content = self._listing(arguments, archive)
+        except Unlisted as reason:
+            artifact, content = {**artifact, "unlisted": str(reason)}, b""
+        except Broken as broken:
+            return broken.result
+        else:
+            self._tell(f"telling the host what is in {archive.path}, in {len(content)} bytes")
+            artifact = {**artifact, "listing": len(content)}
+        return self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars, content)
+
+    def _listing(self, arguments: Values, archive: Archive) -> bytes:
+        """The list of what is in the archive, made by the module itself on this machine, once in a run of Ansible."""
+        selection = {name: arguments[name] for name in SELECTION if arguments.get(name) is not None}
+        key = json.dumps([archive.sha256(C.DEFAULT_LOCAL_TMP), selection], sort_keys=True, default=str)
+        path = os.path.join(C.DEFAULT_LOCAL_TMP, f"oxistrano-listing-{hashlib.sha256(key.encode()).hexdigest()[:32]}")
+        with open(f"{path}.lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                return program.read(path)
+            except FileNotFoundError:
+                pass
+            self._list(archive, selection, f"{path}.plain")
+            content = zlib.compress(program.read(f"{path}.plain"))
+            os.unlink(f"{path}.plain")
+            program.write(path, content)
+        return content
+
+    @staticmethod
+    def _list(archive: Archive, selection: Values, path: str) -> None:
+        here = os.uname()
+        ours = program.built(C.DEFAULT_LOCAL_TMP).get(f"{here.sysname} {here.machine}")
+        if ours is None:
+            raise Unlisted(f"the archive is not on the host, and there is no program for this controller ({here.sysname} {here.machine})")
+        arguments = {
+            **selection,
+            # Nothing is there, and in check mode nothing will be.
+            "deploy_to": f"{path}.nowhere",
+            "version": "1",
+            "src": archive.readable,
+            "remote_src": True,
+            "listing": path,
+            "_ansible_check_mode": True,
+        }
+        text = json.dumps(arguments, **core_versions.ENCODING)
+        try:
+            ran = subprocess.run([ours.path, "release_unpack", "-"], input=text.encode(), capture_output=True)
+            result = json.loads(ran.stdout)
+        except (OSError, ValueError) as error:
+            raise Unlisted(f"the archive is not on the host, and this controller cannot run {ours.path}: {error}") from None
+        if result.get("failed"):
+            raise Broken(result)
 
     def _copy(self, arguments: Values, archive: Archive, task_vars: Values, reason: Stock) -> tuple[Values, str]:
         """Copies the archive into a temporary directory of the host, as ansible-core does.

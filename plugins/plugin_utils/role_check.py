@@ -176,5 +176,6 @@ FACTS = {
     "ansistrano_svn_result",
     "ansistrano_svn_result_export",
     "ansistrano_svn_result_update",
+    "oxistrano_check_note",
     "oxistrano_failure_note",
 }

@@ -251,6 +251,19 @@ def test_how_a_release_is_deployed(answer, variables, wanted):
     assert found["wanted"] == [line for line in found["named"] if line not in given.get("set_aside", [])]
 
 
+@pytest.mark.parametrize(
+    "answer, variables, words",
+    [
+        (UPGRADE | {"msg": "an upgrade"}, {"mode": "auto"}, "an upgrade; the shop stays open"),
+        (UPGRADE | {"msg": "an upgrade"}, {}, "an upgrade; around the switch the shop is closed or its visitors wait"),
+        ({"msg": "it is not there yet"}, {"maintenance": "always"}, "it is not there yet"),
+        ({}, {}, "it did not answer"),
+    ],
+)
+def test_what_would_be_done_is_said_in_check_mode(answer, variables, words):
+    assert plan(answer, **{"mode": "maintenance", "maintenance": "auto", "how": "upgrade"} | variables)["said"] == words
+
+
 def test_a_host_that_has_not_raised_its_flag_is_not_closed():
     up, failed = {"__magento2_closed": {"is_on": True}}, {"__magento2_closed": {"failed": True, "msg": "no"}}
     # One that was of a deploy before is reset by the role.

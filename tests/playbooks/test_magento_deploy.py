@@ -238,8 +238,14 @@ def test_a_database_that_goes_down_during_the_upgrade_leaves_the_shop_closed(mag
 
 def test_check_mode_changes_nothing(magento, shop):
     before = snapshot(magento.root / "releases"), snapshot(magento.root / "shared")
-    magento.deploy("v3", None, "--check", "--diff").good()
+    new = magento.deploy("v3", None, "--check", "--diff").good()
+    assert "Magento: whether an upgrade is needed can be told by the release alone, when it is there" in new.text
     assert (snapshot(magento.root / "releases"), snapshot(magento.root / "shared")) == before
+    # The live one is there, and answers, with a cache of its own that goes again: that changes a time.
+    again = magento.deploy("v1", None, "--check", "--diff").good()
+    assert "Magento: database and configuration are up to date; the shop stays open" in again.text
+    after = snapshot(magento.root / "releases"), snapshot(magento.root / "shared")
+    assert [set(tree) for tree in after] == [set(tree) for tree in before]
     assert magento.live() == ["v1"] and magento.runs() == [] and magento.schema() == "old"
 
 

@@ -54,6 +54,19 @@ def test_to_a_release_that_does_not_fit_is_refused_and_can_be_forced(magento, sh
     assert magento.live() == ["v2"] and magento.flags() == []
 
 
+def test_in_check_mode_the_earlier_release_is_asked_and_nothing_is_done(magento, shop):
+    magento.deploy("v2").good()
+    shop.forget_runs()
+    result = magento.rollback("--check", "--diff").good()
+    assert "current: v2 → v1" in result.text and "Magento: database and configuration are up to date" in result.text
+    magento.deploy("v3-version").good()
+    shop.forget_runs()
+    magento.rollback("--check", "--diff").bad("Refusing to go back to v2", "the database needs setup:upgrade", "Live is v3-version")
+    assert magento.runs() == [] and magento.live() == ["v3-version"]
+    magento.is_open("v3-version")
+    magento.is_free()
+
+
 def test_while_the_database_is_down_is_refused_and_can_be_forced(magento, shop):
     magento.deploy("v2").good()
     magento.variables["magento2_cache"] = "none"

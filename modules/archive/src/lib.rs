@@ -44,6 +44,7 @@ use std::path::Path;
 use std::thread;
 
 use oxistrano_core::{Dir, Failure, IoContext, Mode, interrupt};
+use oxistrano_tree::Files;
 
 use entry::Entry;
 use file::ArchiveFile;
@@ -138,7 +139,21 @@ trait Sink {
 /// # Errors
 /// As [`unpack`], but for what only writing shows.
 pub fn list(file: &File, path: &Path, options: &UnpackOptions) -> Result<Summary, Failure> {
-    run(file, path, options, umask(), &mut survey::Survey::new(path))
+    run(file, path, options, umask(), &mut survey::Survey::new(path, None))
+}
+
+/// The same, with what would be in the files.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_contents(
+    file: &File,
+    path: &Path,
+    options: &UnpackOptions,
+) -> Result<(Summary, Files), Failure> {
+    let mut survey = survey::Survey::new(path, Some(Files::default()));
+    let summary = run(file, path, options, umask(), &mut survey)?;
+    Ok((summary, survey.files.unwrap_or_default()))
 }
 
 /// Unpacks the archive `file`, which was found at `path`, below `into`, which should be

@@ -1,5 +1,5 @@
 //! Owns check mode: finds what writing would refuse, and writes nothing. Remembers a
-//! number for each entry instead of its path.
+//! number for each entry instead of its path, unless what is in them is to be compared.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{self, RandomState};
@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oxistrano_core::Failure;
+use oxistrano_tree::{Contents, Files};
 
 use crate::Sink;
 use crate::failures;
@@ -38,17 +39,20 @@ pub(crate) struct Survey<'a> {
     unmentioned: u64,
     /// The directory that was looked at last: most entries lie in the same as the one before.
     parent: PathBuf,
+    /// What would be in the files, if that is wanted.
+    pub(crate) files: Option<Files>,
 }
 
 impl<'a> Survey<'a> {
     /// Begins with nothing.
-    pub(crate) fn new(archive: &'a Path) -> Self {
+    pub(crate) fn new(archive: &'a Path, files: Option<Files>) -> Self {
         Self {
             archive,
             made: vec![HashMap::new(); PARTS],
             hasher: RandomState::new(),
             unmentioned: 0,
             parent: PathBuf::new(),
+            files,
         }
     }
 
@@ -98,7 +102,7 @@ impl<'a> Survey<'a> {
 }
 
 impl Sink for Survey<'_> {
-    fn write(&mut self, item: &Item, _: &mut Body<'_, '_>) -> Result<(), Failure> {
+    fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure> {
         let path = item.path.as_path();
         let entry = path.as_os_str().as_bytes();
         self.fill_parents(path)?;
@@ -130,7 +134,7 @@ impl Sink for Survey<'_> {
             return Err(failures::bad(self.archive, entry, why));
         }
         self.slot(path).insert_entry(new);
-        Ok(())
+        self.files.as_mut().map_or(Ok(()), |files| note(files, item, body))
     }
 
     fn unmentioned(&self) -> u64 {
@@ -140,4 +144,45 @@ impl Sink for Survey<'_> {
     fn finish(&mut self, _: Option<&Top>) -> Result<[(u64, u64); 2], Failure> {
         Ok(Default::default())
     }
+}
+
+fn note(files: &mut Files, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure> {
+    let path = item.path.as_path();
+    match &item.kind {
+        ItemKind::Directory => files.forget(path),
+        ItemKind::Symlink(target) => files.add_link(path, target),
+        ItemKind::HardLink(target) => files.add_name(path, target.as_path()),
+        ItemKind::File(map) => {
+            let mut contents = Contents::default();
+            match map {
+                None => take(body, u64::MAX, &mut contents)?,
+                Some(map) => {
+                    let mut at = 0;
+                    for (offset, length) in &map.parts {
+                        contents.add_zeros(offset.saturating_sub(at));
+                        take(body, *length, &mut contents)?;
+                        at = offset.saturating_add(*length);
+                    }
+                    contents.add_zeros(map.size.saturating_sub(at));
+                }
+            }
+            files.add_file(path, contents);
+        }
+    }
+    Ok(())
+}
+
+/// The next bytes of an entry, as many or all that are left.
+fn take(body: &mut Body<'_, '_>, mut most: u64, contents: &mut Contents) -> Result<(), Failure> {
+    while most > 0 {
+        let bytes = body.peek()?;
+        let taken = usize::try_from(most).map_or(bytes.len(), |most| most.min(bytes.len()));
+        if taken == 0 {
+            break;
+        }
+        contents.add(&bytes[..taken]);
+        body.consume(taken);
+        most -= taken as u64;
+    }
+    Ok(())
 }

@@ -36,6 +36,12 @@ pub const DOCUMENTATION: Documentation = Documentation {
             returned: "success",
         },
         ReturnSpec {
+            name: "previous_revision",
+            kind: "str",
+            doc: "What C(REVISION) of that says.",
+            returned: "check mode",
+        },
+        ReturnSpec {
             name: "current_path",
             kind: "str",
             doc: "What leads to it.",

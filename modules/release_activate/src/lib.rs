@@ -44,19 +44,20 @@ impl Module for ReleaseActivate {
         let root = match Root::open_if_there(&layout)? {
             None if context.check_mode => {
                 let diff = switch::first_diff(&layout, &options.version, options.current_via);
-                return Ok(Outcome::new(true).msg(would).diff(diff));
+                let outcome = Outcome::new(true).value("version", options.version.as_str());
+                return Ok(outcome.msg(would).diff(diff));
             }
             Some(root) => root,
             None => Root::open(layout.clone())?,
         };
         let (root, _) = root.changing(&options.deployer, context.check_mode)?;
         let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
-        let previous = root.all_releases()?.active().map(|release| release.version.to_string());
+        let previous = root.all_releases()?.active().map(|release| release.version.clone());
         let result = |outcome: Outcome| {
             outcome
                 .value("version", options.version.as_str())
                 .value("current_path", layout.current_path().display().to_string())
-                .value("previous", previous.clone())
+                .value("previous", previous.as_ref().map(Version::as_str))
         };
         if context.check_mode {
             // The release itself has not been made in check mode.
@@ -67,8 +68,9 @@ impl Module for ReleaseActivate {
                 }
                 plan => plan,
             }?;
+            let revision = previous.as_ref().and_then(|version| switch::revision(&root, version));
             let outcome = Outcome::new(plan.is_needed()).diff(plan.diff(&root));
-            return Ok(result(outcome).msg(would));
+            return Ok(result(outcome).value("previous_revision", revision).msg(would));
         }
         let plan = switch::plan(&root, &options.version, options.current_via, &shared)?;
         let diff = plan.diff(&root);

@@ -113,6 +113,7 @@ fn absent(options: &Options, context: &Context, paths: &[RelPath]) -> Result<Out
         };
         return Ok(Outcome::new(!paths.is_empty())
             .msg(format!("would link {} shared paths", paths.len()))
+            .value("linked", paths.iter().map(ToString::to_string).collect::<Vec<_>>())
             .diff(diff));
     }
     Err(Failure::new("no_release", format!("cannot link release {}", options.version))

@@ -1,7 +1,7 @@
 //! What `ansible-doc` shows of `release_rollback` beside its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
-use oxistrano_releases::returns::{FILES, MATCHED};
+use oxistrano_releases::returns::{CHANGES, CHANGES_UNKNOWN, COMPARED_WITH, FILES, MATCHED};
 
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Go back to an earlier release",
@@ -27,11 +27,26 @@ pub const DOCUMENTATION: Documentation = Documentation {
     returns: &[
         FILES,
         MATCHED,
+        COMPARED_WITH,
+        CHANGES,
+        CHANGES_UNKNOWN,
         ReturnSpec {
             name: "from",
             kind: "str",
             doc: "The release that was live.",
             returned: "success",
+        },
+        ReturnSpec {
+            name: "from_revision",
+            kind: "str",
+            doc: "What C(REVISION) of that says.",
+            returned: "check mode",
+        },
+        ReturnSpec {
+            name: "to_revision",
+            kind: "str",
+            doc: "What C(REVISION) of the release to go to says.",
+            returned: "check mode",
         },
         ReturnSpec { name: "to", kind: "str", doc: "The release to go to.", returned: "success" },
         ReturnSpec {

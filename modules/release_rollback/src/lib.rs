@@ -6,11 +6,12 @@
 
 mod docs;
 
-use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, RelPath};
+use oxistrano_core::{Context, Diff, Documentation, Failure, Literal, Module, Outcome, RelPath};
 use oxistrano_releases::{
-    EventKind, Lock, LockKind, REVISION, Release, Releases, Root, State, Version, Via,
+    Comparison, EventKind, Lock, LockKind, REVISION, Release, Releases, Root, State, Version, Via,
     release_options, shared_links, switch, trash,
 };
+use oxistrano_tree::Files;
 
 oxistrano_core::choices! {
     /// How far to go.
@@ -84,10 +85,29 @@ impl Module for ReleaseRollback {
         let shared = shared_links(&options.shared_paths, &options.shared_files).paths;
         let plan = switch::plan(&root, &target.version, via, &shared)?;
         if context.check_mode {
-            let would = format!("would go back to {}", target.version);
-            return Ok(result(
-                Outcome::new(true).msg(would).diff(plan.diff(&root)).warnings(warnings),
-            ));
+            let revision = |version| switch::revision(&root, version);
+            let outcome = Outcome::new(true)
+                .msg(format!("would go back to {}", target.version))
+                .value("from_revision", from.as_ref().and_then(revision))
+                .value("to_revision", revision(&target.version))
+                .warnings(warnings);
+            let compared = match context.diff && options.state == Step::Active {
+                true => compare(&root, &releases, target, &shared)?,
+                false => None,
+            };
+            // The switch is shown by the step that does it.
+            let diff = match options.state {
+                Step::Active => plan.diff(&root),
+                Step::Chosen => Diff {
+                    header: options.deploy_to.to_string(),
+                    before: vec!["lock: free".to_owned()],
+                    after: vec![format!("lock: rollback to {}", target.version)],
+                },
+            };
+            return Ok(result(match compared {
+                Some(compared) => compared.tell(outcome, diff),
+                None => outcome.diff(diff),
+            }));
         }
         let (own_lock, taken) = take_lock(&options, &root, &target.version)?;
         warnings.extend(taken);
@@ -107,6 +127,17 @@ impl Module for ReleaseRollback {
             .diff(diff)
             .warnings(warnings))
     }
+}
+
+/// For check mode: what visitors would get in place of what they get.
+fn compare(
+    root: &Root,
+    releases: &Releases,
+    target: &Release,
+    shared: &[RelPath],
+) -> Result<Option<Comparison>, Failure> {
+    let files = |leave: &[RelPath]| Files::of(&root.releases()?.open_dir(&target.version)?, leave);
+    Comparison::with_live(root, releases, files, shared)
 }
 
 /// Takes the lock, unless the caller holds it already: for the rollback that this is a

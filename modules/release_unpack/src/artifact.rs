@@ -21,8 +21,8 @@ pub struct Archive<'a> {
 pub enum Found<'a> {
     /// It can be unpacked.
     Here(Archive<'a>),
-    /// It is not here, and in check mode it stays so.
-    NotSent,
+    /// It is not here, but for as many bytes, and in check mode it stays so.
+    NotSent(u64),
     /// It is not here, or not all of it.
     Wanted(Outcome),
 }
@@ -47,7 +47,11 @@ pub fn find<'a>(
     if context.check_mode {
         let kept = root.map(Artifacts::open_to_look).transpose()?.flatten();
         let whole = kept.as_ref().map(|kept| kept.whole(artifact)).transpose()?.flatten();
-        return whole.map_or(Ok(Found::NotSent), |file| here(file, kept));
+        if let Some(file) = whole {
+            return here(file, kept);
+        }
+        let received = kept.map(|kept| kept.received(artifact)).transpose()?;
+        return Ok(Found::NotSent(received.unwrap_or_default()));
     }
     let root = match root {
         Some(root) => root,

@@ -1,6 +1,7 @@
 //! What `ansible-doc` shows of `release_unpack` beside its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
+use oxistrano_releases::returns::{CHANGES, CHANGES_UNKNOWN, COMPARED_WITH};
 
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Unpack an artifact into a new release",
@@ -20,6 +21,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
          It is sent at most once: what has arrived is kept in the state directory of O(deploy_to), an \
          upload that broke off is resumed, and the archive stays for the next time (O(keep_artifacts)).",
         "Run twice with the same archive and version, it changes nothing the second time.",
+        "In check mode nothing is sent. With diff, the controller reads the archive and sends the list of what is in it, a \
+         few per cent of its size, and the host says which files of the live release would change.",
         "A release of the same version that is not live is replaced.",
         "With O(unchanged=hardlink) an unchanged file is one and the same file in both releases. \
          Do not use it where the application or a task changes files of a release in place (C(lineinfile) and \
@@ -91,6 +94,21 @@ pub const DOCUMENTATION: Documentation = Documentation {
             doc: "Bytes of the archive that went from the controller to the host.",
             returned: "success, without O(remote_src)",
         },
+        ReturnSpec {
+            name: "to_send",
+            kind: "int",
+            doc: "Bytes of the archive that the host lacks.",
+            returned: "check mode, without O(remote_src)",
+        },
+        ReturnSpec {
+            name: "listing_wanted",
+            kind: "bool",
+            doc: "For the action plugin, which tells the host what is in the archive, and takes this out of the result.",
+            returned: "never",
+        },
+        COMPARED_WITH,
+        CHANGES,
+        CHANGES_UNKNOWN,
         ReturnSpec { name: "bytes", kind: "int", doc: "Bytes of the files.", returned: "changed" },
         ReturnSpec {
             name: "shared_files",

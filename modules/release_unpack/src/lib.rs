@@ -8,6 +8,7 @@
 mod artifact;
 mod build;
 mod docs;
+mod rehearsal;
 mod tar_options;
 mod top;
 mod unchanged;
@@ -99,6 +100,9 @@ release_options! {
         /// What O(src) on the controller is. The action plugin fills it in when it brings the
         /// archive; there is no need to set it.
         artifact: Option<Artifact>;
+        /// In check mode, the file that gets the list of what is in O(src). For the action plugin, which has it made on
+        /// the controller.
+        listing: Option<AbsPath>, internal = true;
     }
 }
 
@@ -132,7 +136,10 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
             }
             match artifact::find(artifact, options, existing.as_ref(), context)? {
                 Found::Here(archive) => archive,
-                Found::NotSent => return Ok(would_bring(options, artifact)),
+                Found::NotSent(here) => {
+                    let missing = artifact.size.saturating_sub(here);
+                    return rehearsal::would_bring(options, context, artifact, missing);
+                }
                 Found::Wanted(outcome) => return Ok(outcome),
             }
         }
@@ -142,7 +149,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         (Ok(outcome), _) if context.check_mode => Ok(outcome),
         (Ok(outcome), _) => Ok(outcome.warnings(archive.keep(options.keep_artifacts))),
         (Err(_), Some(artifact)) if context.check_mode && archive.is_damaged(options) => {
-            Ok(would_bring(options, artifact))
+            rehearsal::would_bring(options, context, artifact, artifact.size)
         }
         (Err(failure), _) if context.check_mode => Err(failure),
         (Err(failure), _) => archive.blame(failure, options),
@@ -195,13 +202,6 @@ fn already_there(options: &Options) -> Outcome {
     result(options, false, format!("{} is there, from the same archive", options.version))
 }
 
-/// In check mode, when the archive is not on the host.
-fn would_bring(options: &Options, artifact: &Artifact) -> Outcome {
-    let path = release_path(options);
-    let msg = format!("would bring {} bytes and unpack them into {path}", artifact.size);
-    result(options, true, msg).diff(diff(&path))
-}
-
 fn unpack(
     options: &Options,
     context: &Context,
@@ -214,11 +214,9 @@ fn unpack(
     let format = archive::format_of(file, src)?;
     let path = release_path(options);
     let result = |changed, msg| result(options, changed, msg).value("format", format.name());
-    let would_unpack = || {
-        let there = archive::list(file, src, unpack_options)?;
-        archive.confirm(there.sha256.as_deref())?;
-        let msg = format!("would unpack {} files into {path}", there.files);
-        Ok(result(true, msg).diff(diff(&path)))
+    let would_unpack = |root| {
+        rehearsal::would_unpack(options, context, unpack_options, archive, root)
+            .map(|outcome| outcome.value("format", format.name()))
     };
     // Read twice only where something depends on it before anything is written.
     let mut known = archive.sha256().map(str::to_owned);
@@ -231,7 +229,7 @@ fn unpack(
         known = Some(sha256);
     }
     let root = match existing {
-        None if context.check_mode => return would_unpack(),
+        None if context.check_mode => return would_unpack(None),
         Some(root) => root,
         None => Root::open(layout)?,
     };
@@ -243,7 +241,7 @@ fn unpack(
         return Ok(already_there(options).value("format", format.name()));
     }
     if context.check_mode {
-        return would_unpack();
+        return would_unpack(Some(&root));
     }
     placement.begin(&options.deployer)?;
     let releases = root.releases()?;

@@ -44,6 +44,10 @@ pub struct Artifact {
     pub offset: Option<u64>,
     /// How to know it again where controller and host are the same machine.
     pub here: Option<Here>,
+    /// In check mode, on standard input is the list of what it holds, in so many bytes.
+    pub listing: Option<u64>,
+    /// Why the controller has no such list.
+    pub unlisted: Option<String>,
 }
 
 /// A file on the controller.
@@ -385,7 +389,7 @@ mod tests {
 
     fn artifact(digit: char, size: u64) -> Artifact {
         let sha256 = Some(digit.to_string().repeat(64));
-        Artifact { size, sha256, offset: None, here: None }
+        Artifact { size, sha256, offset: None, here: None, listing: None, unlisted: None }
     }
 
     fn send(to: &Artifacts, what: &Artifact, offset: u64, bytes: &[u8]) -> u64 {

@@ -9,10 +9,12 @@
 //! * [`trash`]: a release that is being deleted.
 //! * [`Artifacts`]: the archives that controllers have sent.
 //! * [`durable`]: what is on the disk before that.
+//! * [`Comparison`]: what a release would change, for check mode.
 //! * [`switch`]: the one way in which `current` comes to lead somewhere else.
 
 mod artifacts;
 mod busy;
+mod comparison;
 mod damage;
 mod deployer;
 pub mod durable;
@@ -33,6 +35,7 @@ pub mod trash;
 mod version;
 
 pub use artifacts::{Artifact, Artifacts};
+pub use comparison::Comparison;
 pub use deployer::Deployer;
 pub use history::{Event, EventKind, History, Outcome, Record};
 pub use lock::{Lock, LockKind};

@@ -165,7 +165,12 @@ pub fn note_what_is_live(root: &Root, releases: &Dir) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The first line of a release's `REVISION`.
+/// The first line of a release's `REVISION`, if it has one that can be read.
+pub fn revision(root: &Root, version: &Version) -> Option<String> {
+    let releases = root.releases_if_there().ok()??;
+    revision_of(&releases, version).ok()?
+}
+
 fn revision_of(releases: &Dir, version: &Version) -> Result<Option<String>, Failure> {
     let text = releases.open_dir(version)?.read(REVISION).ok().flatten();
     Ok(text.map(|text| {

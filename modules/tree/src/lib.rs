@@ -1,5 +1,5 @@
 //! Two ways to bring a tree to another place, both through open directory handles, both
-//! without following a single symbolic link.
+//! without following a single symbolic link; and one to tell what that would change.
 //!
 //! * [`copy_tree`] fills an empty directory, as `cp -a` does: modes, owners, times,
 //!   links, hard links, holes, extended attributes. Files are cloned, hard-linked or
@@ -8,12 +8,14 @@
 //!   --delete-after` does, for readers that look at it all the time: a file is the old
 //!   one or the new one, never a part, and nothing is deleted before everything new is
 //!   in place.
+//! * [`compare()`] says which files of a live directory would change, by contents.
 //!
 //! Mechanism only: what a release or a document root is, the caller knows.
 
 mod apply;
 mod attributes;
 mod changes;
+mod compare;
 mod copy;
 mod file;
 mod fill;
@@ -27,6 +29,7 @@ mod sync_options;
 mod walk;
 
 pub use changes::{Changes, LISTED, Synced};
+pub use compare::{Contents, Difference, Files, compare};
 pub use copy::{Copied, CopyOptions, Method, copy_tree};
 pub use sync::sync_tree;
 pub use sync_options::SyncOptions;

@@ -27,8 +27,12 @@ fn check_mode_changes_nothing() {
     let reply = root.check("release_rollback", back()).changed();
     reply.says(["would go back to 2"]);
     assert_eq!((&reply["from"], &reply["to"]), (&json!("3"), &json!("2")));
-    assert_eq!(reply["diff"]["after"], "link to ./releases/2\n");
-    let _ = root.check("release_rollback", json!({"state": "chosen"})).changed();
+    let after = "link to ./releases/2\nagainst 3, which is live: 0 added, 1 changed, 0 removed";
+    assert!(reply["diff"]["after"].as_str().unwrap().starts_with(after), "{reply}");
+    assert_eq!((&reply["compared_with"], &reply["changes"]["changed"]), (&json!("3"), &json!(1)));
+    assert_eq!((&reply["from_revision"], &reply["to_revision"]), (&json!("3"), &json!("2")));
+    let chosen = root.check("release_rollback", json!({"state": "chosen"})).changed();
+    assert_eq!(chosen["diff"]["after"], "lock: rollback to 2\n");
     let _ = root.check("release_rollback", json!({"version": "7"})).failed("cannot_roll_back");
 }
 

@@ -3,5 +3,6 @@
 mod artifact;
 mod common;
 mod failures;
+mod rehearsal;
 mod spare;
 mod unpack;

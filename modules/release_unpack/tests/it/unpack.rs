@@ -17,9 +17,14 @@ fn check_mode_changes_nothing() {
     let root = started();
     let src = sample(&root);
     let reply = root.check("release_unpack", with(unpack(&src), "remove_src", true)).changed();
+    let against = "against 1, which is live: 4 added, 1 changed, 1 removed, 0 as they are";
+    let before = format!("absent\n{against}\nindex.php: 1 bytes\nbin/run: 10 bytes\n");
+    let after = format!(
+        "release, 5 files and links\n{against}\nindex.php: 6 bytes\nbin/magento: 19 bytes\ndeep/er/file.txt: 4 bytes\nmedia: 18 bytes\nsame.php: 6 bytes\n"
+    );
     assert_eq!(
         (&reply["diff"]["before"], &reply["diff"]["after"]),
-        (&json!("absent\n"), &json!("release\n"))
+        (&json!(before), &json!(after))
     );
     assert_eq!(reply["format"], "tar.gz");
     let src = root.archive("bad.tar.gz", &tar_gz(&[file("../x", "evil")]));

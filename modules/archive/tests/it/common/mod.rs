@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use oxistrano_archive::{Summary, UnpackOptions, list, unpack};
+use oxistrano_archive::{Summary, UnpackOptions, list, list_contents, unpack};
 use oxistrano_core::{Dir, Failure};
+use oxistrano_tree::compare;
 
 /// A directory with an archive and an empty `out`.
 pub struct Scratch {
@@ -42,7 +43,14 @@ impl Scratch {
         assert_eq!(fs::read_dir(self.out()).unwrap().count(), 0, "check mode wrote something");
         let result = unpack(&file, &self.archive(), &Dir::open(&self.out()).unwrap(), options);
         match (&listed, &result) {
-            (Ok(listed), Ok(unpacked)) => assert_eq!(listed, unpacked),
+            (Ok(listed), Ok(unpacked)) => {
+                assert_eq!(listed, unpacked);
+                let (_, files) = list_contents(&file, &self.archive(), options).unwrap();
+                let count = files.count();
+                let found = compare(&Dir::open(&self.out()).unwrap(), files, &[]).unwrap();
+                let same = format!("0 added, 0 changed, 0 removed, {count} as they are");
+                assert_eq!(found.summary(), same, "{found:?}");
+            }
             (Err(listed), Err(failure)) => {
                 assert_eq!(listed.code(), failure.code(), "{listed} | {failure}")
             }
