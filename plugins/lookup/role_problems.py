@@ -13,13 +13,14 @@ author: The Oxistrano authors (@oxistrano)
 description:
   - The roles of this collection ask it before they do anything.
   - With C(variables), looks at the values of the role's variables, and at what the strategy needs on the controller.
-    Warns of names that look like misspelt variables of the collection.
   - With C(hooks), looks at the files of tasks that the role's variables name. A name that cannot be known yet is
     left alone.
   - With C(strategy), looks at the variables of the strategy and at what it needs.
+  - With C(warnings), warns of names that look like misspelt variables of the collection, and of hook files that end
+    the play early. Finds no problem. Ask it in a task that is not skipped, or nobody sees the warnings.
 options:
   _terms:
-    description: What to look at, C(variables), C(hooks) or C(strategy).
+    description: What to look at, C(variables), C(hooks), C(strategy) or C(warnings).
     type: list
     elements: str
     required: true

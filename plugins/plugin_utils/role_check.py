@@ -39,12 +39,14 @@ class RoleCheck:
         self.role_path = self.given["role_path"]
 
     def variables(self) -> list[str]:
-        self._warn_of_misspelt_names()
         options = specifications(self.role)["variables"]["options"]
         found = list(self._of_values({name: how for name, how in options.items() if not name.endswith("_tasks_file")}))
         # Where a hook may change the strategy, it is looked at when its turn comes.
         if self.role == "deploy" and not found and not any(f"{hook}_tasks_file" in self.given for hook in EARLY):
             found = list(self._of_strategy_file())
+        if found:
+            # It may be why. Where nothing is wrong the task is skipped, and Ansible shows no warning of it: `warnings`.
+            self._warn_of_misspelt_names()
         return found
 
     def strategy(self) -> list[str]:
@@ -52,40 +54,56 @@ class RoleCheck:
         return [*self._of_values(options), *self._of_strategy_file()]
 
     def hooks(self) -> list[str]:
+        return [problem for hook in self._hooks() for problem in self._of_hook(*hook)]
+
+    def warnings(self) -> list[str]:
+        """Shows what may be a mistake, and finds nothing."""
+        self._warn_of_misspelt_names()
+        for role_path, name, file in self._hooks():
+            if self.role != "magento2" and isinstance(file, str):
+                self._warn_of_early_ends(role_path, name, file)
+        return []
+
+    def _hooks(self) -> Iterator[tuple[str, str, Any]]:
+        """Of each hook file that is named: the role that includes it, the variable, its value."""
         # Those of the Magento role are files that it includes while the shop may be closed.
         magento2 = os.path.normpath(os.path.join(ROLES, "magento2"))
-        found = []
         for role, role_path in ((self.role, self.role_path), ("magento2", magento2)):
             for specification in specifications(role).values():
                 for name in specification["options"]:
                     if name.endswith("_tasks_file") and name in self.given:
-                        found += self._of_hook(role_path, name, self.given[name])
+                        yield from self._known(role_path, name, self.given[name])
         # The play's own, which the Magento role's run.
         for hook, file in (self._value("__magento2_user_hooks", None) or {}).items():
-            found += self._of_hook(magento2, f"the hook {hook}", file)
-        return found
+            yield from self._known(magento2, f"the hook {hook}", file)
 
-    def _of_hook(self, role_path: str, name: str, file: Any) -> list[str]:
+    def _known(self, role_path: str, name: str, file: Any) -> Iterator[tuple[str, str, Any]]:
         try:
             file = self.templar.template(file)
         except AnsibleUndefinedVariable:
-            return []  # A path below the release, say, of which nobody knows the name yet.
-        if not file:
-            return []
+            return  # A path below the release, say, of which nobody knows the name yet.
+        if file:
+            yield role_path, name, file
+
+    def _of_hook(self, role_path: str, name: str, file: Any) -> list[str]:
         if not isinstance(file, str):
             return [f"{name} is not the name of a file: {file!r}"]
         path = os.path.normpath(tasks_file.find(self.loader, role_path, file))
         own = os.path.join(role_path, "tasks", "")
         if not os.path.isabs(file) and path.startswith(own) and os.path.basename(path) != "empty.yml":
             return [f"{name} is '{file}', which is a file of the role itself; write '{{{{ playbook_dir }}}}/{file}'"]
-        found = [f"{name}: {problem}" for problem in tasks_file.problems(self.loader, role_path, path)]
-        # Before setup there is no lock.
-        for end in [] if found or "before_setup" in name else tasks_file.early_ends(self.loader, path):
+        return [f"{name}: {problem}" for problem in tasks_file.problems(self.loader, role_path, path)]
+
+    def _warn_of_early_ends(self, role_path: str, name: str, file: str) -> None:
+        path = os.path.normpath(tasks_file.find(self.loader, role_path, file))
+        # Before setup there is no lock; what cannot be read is a problem, which has been told.
+        if "before_setup" in name or tasks_file.problems(self.loader, role_path, path):
+            return
+        for end in tasks_file.early_ends(self.loader, path):
             Display().warning(
                 f"{name}: '{path}' has 'meta: {end}', after which the deploy lock stays. Let the task before it free it, "
                 "oxistrano.deploy.release_setup with state: failed"
             )
-        return found
 
     def _of_strategy_file(self) -> Iterator[str]:
         strategy = self._value("ansistrano_deploy_via")

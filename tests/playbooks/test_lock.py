@@ -225,6 +225,7 @@ def test_a_lock_expires_only_if_that_is_wanted(project, seed, artifacts):
 def test_a_hook_that_ends_the_play_is_warned_of_and_frees_the_lock_as_it_is_told(project, seed, artifacts):
     project.seed(seed)
     end = {"name": "End", "ansible.builtin.meta": "end_host"}
+    project.environment["ANSIBLE_DISPLAY_SKIPPED_HOSTS"] = "false"
     free = {"name": "Free", "oxistrano.deploy.release_setup": {"state": "failed", "reason": "nothing to deploy"}}
     hook = project.directory / "hook.yml"
     project.variables["ansistrano_after_setup_tasks_file"] = str(hook)

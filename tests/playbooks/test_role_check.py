@@ -159,6 +159,7 @@ def test_a_hook_uses_a_module_of_the_users_library(project, artifacts):
 
 
 def test_misspelt_variables_are_warned_of_with_the_nearest_name_and_others_are_not(project, artifacts):
+    project.environment["ANSIBLE_DISPLAY_SKIPPED_HOSTS"] = "false"
     project.variables |= {
         "ansistrano_keep_release": 3,
         "ansistrano_before_symlnk_tasks_file": "x.yml",
@@ -175,6 +176,11 @@ def test_misspelt_variables_are_warned_of_with_the_nearest_name_and_others_are_n
     }.items():
         assert f"There is no variable {name}: nothing reads it. Did you mean {meant}?" in result.text
     assert "ansistrano_my_domain" not in result.text and result.text.count("Did you mean") == 4
+
+
+def test_a_misspelt_variable_is_warned_of_where_the_check_fails_as_well(project, artifacts):
+    result = project.run(ROLE, **archive(artifacts), oxistrano_durabl=False, ansistrano_shared_paths={"var": 1})
+    result.bad("ansistrano_shared_paths", "Nothing was done", "Did you mean oxistrano_durable?")
 
 
 def test_a_strategy_of_a_collection_that_is_not_installed_is_refused_before_setup(project):
