@@ -8,13 +8,16 @@ use crate::{Outcome, cargo, root};
 const LIST: &str = "modules/oxistrano/Cargo.toml";
 
 /// What every module's crate begins with; `@name@` and `@Type@` are replaced.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("new/Cargo.toml.in")),
     ("src/main.rs", include_str!("new/main.rs.in")),
-    ("src/lib.rs", include_str!("new/lib.rs.in")),
     ("src/docs.rs", include_str!("new/docs.rs.in")),
     ("tests/it/main.rs", include_str!("new/test.rs.in")),
 ];
+
+/// A module of releases has options that all of them have, and knows who deploys.
+const LIB: &str = include_str!("new/lib.rs.in");
+const RELEASE_LIB: &str = include_str!("new/release_lib.rs.in");
 
 /// Makes the module that `arguments` name.
 pub fn new(arguments: &[String]) -> Outcome {
@@ -24,8 +27,7 @@ pub fn new(arguments: &[String]) -> Outcome {
     if directory.exists() {
         return Err(format!("{} is there already; nothing was changed", directory.display()));
     }
-    for (path, text) in FILES {
-        let text = text.replace("@name@", name).replace("@Type@", &type_of(name));
+    for (path, text) in files(name) {
         write(&directory.join(path), &text)?;
     }
     let list = root().join(LIST);
@@ -37,6 +39,24 @@ pub fn new(arguments: &[String]) -> Outcome {
     }
     eprintln!("made modules/{name}; begin with its src/lib.rs, then `cargo test -p {name}`");
     Ok(())
+}
+
+/// The files of a module's crate.
+fn files(name: &str) -> Vec<(&'static str, String)> {
+    let release = name.starts_with("release_");
+    let dependencies = if release {
+        "oxistrano-core.workspace = true\noxistrano-releases.workspace = true"
+    } else {
+        "oxistrano-core.workspace = true"
+    };
+    FILES
+        .into_iter()
+        .chain([("src/lib.rs", if release { RELEASE_LIB } else { LIB })])
+        .map(|(path, text)| {
+            let text = text.replace("@name@", name).replace("@Type@", &type_of(name));
+            (path, text.replace("@dependencies@", dependencies))
+        })
+        .collect()
 }
 
 fn check_name(name: &str) -> Outcome {
@@ -80,6 +100,9 @@ fn write(path: &Path, text: &str) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -95,6 +118,30 @@ mod tests {
             entered(list, "d").unwrap(),
             with("[dependencies]\na = 1\nc = 1\n", "d", "\n[lints]\n")
         );
+    }
+
+    #[test]
+    fn what_a_module_begins_with_has_rustfmts_form() {
+        for name in ["release_new", "other_new"] {
+            for (path, text) in files(name) {
+                assert!(!text.contains('@'), "{path}");
+                if path.ends_with(".rs") {
+                    assert_eq!(formatted(&text), text, "{path}");
+                }
+            }
+        }
+    }
+
+    fn formatted(text: &str) -> String {
+        let mut rustfmt = Command::new("rustfmt")
+            .args(["--edition", "2024", "--config-path"])
+            .arg(root())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("rustfmt");
+        rustfmt.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        String::from_utf8(rustfmt.wait_with_output().unwrap().stdout).unwrap()
     }
 
     #[test]
