@@ -25,6 +25,10 @@ options:
     description: What else is to be said; may be empty.
     type: str
     default: ''
+  task:
+    description: The name of the task that failed, for where the module could not be asked for the reason.
+    type: str
+    default: ''
 """
 
 EXAMPLES = r"""
@@ -45,11 +49,14 @@ import re
 BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z'\"])")
 
 
-def failure_message(ended, what="Deployment", note=""):
+def failure_message(ended, what="Deployment", note="", task=""):
     """The message."""
     ended = ended or {}
     # As the module gives it back: without the secrets that are in it.
-    told = str(ended.get("reason") or "a task; its message is above").strip()
+    told = str(ended.get("reason") or "").strip()
+    if not told:
+        # The module could not be called. After a note it is not known which task is the last that has failed.
+        told = f"{f'task {task}' if task and not note else 'a task'}; its message is above"
     state = str(ended.get("msg") or "")
     # Called as wrongly as the module that has failed, it says the same once more.
     if state.rpartition(" was called wrongly: ")[2] in told:

@@ -54,4 +54,5 @@ class LookupModule(LookupBase):
 
     def run(self, terms, variables=None, **kwargs):
         check = RoleCheck(kwargs["role"], variables or {}, self._templar, self._loader)
-        return [problem for term in terms for problem in getattr(check, str(term))()]
+        # Sentences, which the roles end.
+        return [problem.rstrip(".") for term in terms for problem in getattr(check, str(term))()]

@@ -41,6 +41,8 @@ class RoleCheck:
     def variables(self) -> list[str]:
         options = specifications(self.role)["variables"]["options"]
         found = list(self._of_values({name: how for name, how in options.items() if not name.endswith("_tasks_file")}))
+        if self.role == "deploy" and not found:
+            found = list(self._of_places())
         # Where a hook may change the strategy, it is looked at when its turn comes.
         if self.role == "deploy" and not found and not any(f"{hook}_tasks_file" in self.given for hook in EARLY):
             found = list(self._of_strategy_file())
@@ -104,6 +106,15 @@ class RoleCheck:
                 f"{name}: '{path}' has 'meta: {end}', after which the deploy lock stays. Let the task before it free it, "
                 "oxistrano.deploy.release_setup with state: failed"
             )
+
+    def _of_places(self) -> Iterator[str]:
+        """What the modules are told relative to the deploy root."""
+        root = os.path.normpath(str(self._value("ansistrano_deploy_to")))
+        for name, meant in (("ansistrano_shared_path", "ansistrano_shared_paths"), ("ansistrano_releases_path", "")):
+            path = self._value(name)
+            if os.path.isabs(root) and isinstance(path, str) and not os.path.normpath(path).startswith(f"{root.rstrip('/')}/"):
+                hint = f" (did you mean {meant}?)" if meant else ""
+                yield f"{name} is '{path}'; it must be an absolute path below ansistrano_deploy_to, '{root}'{hint}"
 
     def _of_strategy_file(self) -> Iterator[str]:
         strategy = self._value("ansistrano_deploy_via")

@@ -100,6 +100,8 @@ def test_the_last_message_says_a_call_that_was_wrong_once():
 @pytest.mark.parametrize("ended", [None, {}, {"reason": None, "msg": None}, {"reason": "", "msg": ""}])
 def test_the_last_message_without_an_answer_of_the_module(ended):
     assert message(ended).startswith("Deployment failed in a task; its message is above.")
+    assert message(ended, task="Setup").startswith("Deployment failed in task Setup; its message is above.")
+    assert message(ended, note="The hook failed as well.", task="Hook").startswith("Deployment failed in a task;")
 
 
 def test_a_line_for_each_host_that_has_switched():

@@ -183,6 +183,13 @@ def test_a_misspelt_variable_is_warned_of_where_the_check_fails_as_well(project,
     result.bad("ansistrano_shared_paths", "Nothing was done", "Did you mean oxistrano_durable?")
 
 
+@pytest.mark.parametrize("path", ["var", "/elsewhere", "{{ ansistrano_deploy_to }}", "{{ ansistrano_deploy_to }}/../x"])
+def test_a_shared_path_that_is_not_below_the_root_is_refused_by_its_own_name(project, artifacts, path):
+    result = project.run(ROLE, **archive(artifacts), ansistrano_shared_path=path)
+    result.bad("ansistrano_shared_path is '", "below ansistrano_deploy_to", "did you mean ansistrano_shared_paths?")
+    assert not project.root.path.exists()
+
+
 def test_a_strategy_of_a_collection_that_is_not_installed_is_refused_before_setup(project):
     project.environment["ANSIBLE_COLLECTIONS_SCAN_SYS_PATH"] = "false"
     result = project.run(ROLE, ansistrano_deploy_via="rsync", ansistrano_deploy_from="x/")

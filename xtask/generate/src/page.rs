@@ -59,7 +59,7 @@ fn meaning(option: &OptionSpec) -> String {
 }
 
 /// Ansible's markup, `O(deploy_to)`, as Markdown.
-fn markdown(text: &str) -> String {
+pub fn markdown(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(open) = rest.find('(') {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::root;
+use crate::{page, root};
 
 const ROLES: &[&str] = &["deploy", "magento2", "rollback"];
 const PAGE: &str = "docs/variables.md";
@@ -74,7 +74,7 @@ fn compare(
 }
 
 fn meaning(option: &Yaml) -> String {
-    let text = paragraphs(&option["description"], " ");
+    let text = page::markdown(&paragraphs(&option["description"], " "));
     match option["choices"].as_vec() {
         Some(choices) => {
             let words: Vec<_> = choices.iter().filter_map(Yaml::as_str).collect();
