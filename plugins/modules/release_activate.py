@@ -41,7 +41,8 @@ options:
       - >-
         V(symlink) makes O(current_dir) a symbolic link, replaced by one rename. V(rsync) keeps
         a directory with a copy of the release, each changed file replaced by a rename. Changing
-        from one to the other exchanges the two without a moment in which there is neither.
+        from one to the other exchanges the two without a moment in which there is neither,
+        where the file system can exchange two names; otherwise a warning says so.
     type: str
     default: "symlink"
     choices: [symlink, rsync]

@@ -1,7 +1,7 @@
 //! Makes a release the live one.
 //!
 //! Does: leads `current` to the release, with one rename. Requires: the release. After a
-//! failure: `current` leads where it led before.
+//! failure: the message says which release is live; mostly the one that was.
 
 mod docs;
 
@@ -15,7 +15,8 @@ release_options! {
         version: Version;
         /// V(symlink) makes O(current_dir) a symbolic link, replaced by one rename. V(rsync) keeps a
         /// directory with a copy of the release, each changed file replaced by a rename. Changing
-        /// from one to the other exchanges the two without a moment in which there is neither.
+        /// from one to the other exchanges the two without a moment in which there is neither, where the
+        /// file system can exchange two names; otherwise a warning says so.
         current_via: Via, default = Some(Literal::Text("symlink"));
         /// With O(current_via=rsync), directories that stay links to O(shared_dir).
         shared_paths: Vec<RelPath>;

@@ -1,5 +1,6 @@
 //! The switch: the one way in which `current` comes to lead to another release, for
-//! deploys and rollbacks alike. A reader always finds `current`.
+//! deploys and rollbacks alike. A reader always finds `current`; only where a directory and a
+//! link change places on a file system that cannot exchange two names, it is missing for a moment.
 
 use std::path::{Path, PathBuf};
 
@@ -252,14 +253,18 @@ impl Plan {
         let mut switched = Switched { changed: true, ..Switched::default() };
         match self.now {
             Now::Link(ref target) if *target == self.target => switched.changed = false,
-            Now::Nothing | Now::Link(_) => parent.replace_with_symlink(name, &self.target)?,
+            Now::Nothing | Now::Link(_) => parent
+                .replace_with_symlink(name, &self.target)
+                .map_err(|failure| failure.state("'current' is as it was."))?,
             Now::Directory => {
                 let link = parent.temporary(name);
                 parent.make_symlink(&link, &self.target)?;
                 put_in_place(parent, link.as_ref(), name, releases, &mut switched)?;
             }
         }
-        parent.sync()?;
+        parent.sync().map_err(|failure| {
+            failure.state(format!("{} is live, but not noted as such.", self.version))
+        })?;
         Ok(switched)
     }
 
