@@ -102,7 +102,7 @@ fuzz: ## fuzz what reads input of others: 20 s for each target (ARGS='--seconds 
 	@scripts/fuzz $(ARGS)
 
 .PHONY: downtime
-downtime: build ## measure failed requests and outage of deploys: half an hour (ARGS=--help)
+downtime: build ## measure failed requests, orders and outage of deploys: hours, a minute each (ARGS=--help)
 	@scripts/venv $(VENV) $(REQUIREMENTS)/demo.txt
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m downtime $(ARGS)
 

@@ -1,6 +1,6 @@
 """Measures and prints the table.
 
-make downtime                     all of it, about half an hour
+make downtime                     all of it, for hours: a minute for each deploy
 make downtime ARGS='--rounds 1'   PYTHONPATH=tests python3 -m downtime --help
 """
 
