@@ -123,7 +123,7 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     text.push_str(&what_is_live(&root)?);
     if let (true, Some(previous)) = (switched, releases.previous()) {
         text.push_str(&format!(
-            " The release before it, {}, is still there: playbooks/rollback.yml goes back to it.",
+            " The release before it, {}, is still there: the playbook oxistrano.deploy.rollback goes back to it.",
             previous.version
         ));
     }
@@ -150,8 +150,7 @@ fn when_it_failed(switched: bool, went_back: bool, left: &Left) -> String {
             format!("The deploy failed before the switch; {version} is back as it was.")
         }
         Left { is_spare: true, .. } => {
-            "The deploy failed before the switch; of the unfinished release \
-                                        the next one is made."
+            "The deploy failed before the switch; the next release is built from the unfinished one."
                 .to_owned()
         }
         Left { removed: Some(_), .. } => {
