@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             "--switches" => switches = value().parse().unwrap_or(switches),
             "--files" => files = value().parse().unwrap_or(files),
             "kills" | "errors" | "shorts" | "power" | "neighbours" | "races" | "load" => {
-                what.push(word)
+                what.push(word);
             }
             _ => {
                 say(HELP);

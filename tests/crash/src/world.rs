@@ -53,6 +53,7 @@ impl World {
     }
 
     /// Without what was only there for a moment.
+    #[must_use]
     pub fn without_momentary(&self) -> Self {
         let mut rest = self.0.clone();
         rest.retain(|path, _| !is_momentary(path));

@@ -42,7 +42,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Option<Options>, Box<dyn Error>> 
             "--no-times" => times = false,
             "--threads" => {
                 threads =
-                    value()?.parse().ok().filter(|n| *n > 0).ok_or("--threads needs a number")?
+                    value()?.parse().ok().filter(|n| *n > 0).ok_or("--threads needs a number")?;
             }
             "--owner" => {
                 let (uid, gid) = value()?.split_once(':').ok_or("--owner needs UID:GID")?;

@@ -264,7 +264,7 @@ fn limits_hold() {
 fn memory_does_not_grow_with_the_archive() {
     let size = 1_000_000_000u64.next_multiple_of(512);
     let header = Raw::new().with("large", b'0', b"", |h| {
-        h[124..135].copy_from_slice(format!("{size:011o}").as_bytes())
+        h[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
     });
     let scratch = Scratch::new();
     std::fs::write(scratch.archive(), header.0).unwrap();

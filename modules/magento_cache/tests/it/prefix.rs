@@ -44,12 +44,9 @@ fn read_by_php(file: &Path) -> Option<Value> {
         "echo json_encode(require $argv[1]);",
         "--",
     ]);
-    let output = match php.arg(file).output() {
-        Ok(output) => output,
-        Err(_) => {
-            not_checked("what PHP reads; it is not installed");
-            return None;
-        }
+    let Ok(output) = php.arg(file).output() else {
+        not_checked("what PHP reads; it is not installed");
+        return None;
     };
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let text = String::from_utf8(output.stdout).expect("UTF-8");

@@ -52,7 +52,7 @@ impl Scratch {
                 assert_eq!(found.summary(), same, "{found:?}");
             }
             (Err(listed), Err(failure)) => {
-                assert_eq!(listed.code(), failure.code(), "{listed} | {failure}")
+                assert_eq!(listed.code(), failure.code(), "{listed} | {failure}");
             }
             (listed, result) => panic!("check mode differs: {listed:?}, {result:?}"),
         }
@@ -149,13 +149,13 @@ impl Raw {
 
     pub fn dir(self, name: &str, mode: u32) -> Self {
         self.with(name, b'5', b"", |h| {
-            h[100..107].copy_from_slice(format!("{mode:07o}").as_bytes())
+            h[100..107].copy_from_slice(format!("{mode:07o}").as_bytes());
         })
     }
 
     pub fn link(self, name: &str, kind: u8, target: &str) -> Self {
         self.with(name, kind, b"", |h| {
-            h[157..157 + target.len()].copy_from_slice(target.as_bytes())
+            h[157..157 + target.len()].copy_from_slice(target.as_bytes());
         })
     }
 
