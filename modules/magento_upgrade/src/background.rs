@@ -11,10 +11,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use oxistrano_core::command::start_detached;
-use oxistrano_core::json::{self, Map, Value};
-use oxistrano_core::{AbsPath, Dir, Failure, IoContext, RelPath, clock};
+use oxistrano_core::json::{self, Map, Value, json};
+use oxistrano_core::{AbsPath, Dir, Failure, IoContext, Outcome, RelPath, clock};
 use oxistrano_magento::running::{self, PREFIX, STATE, SUFFIX};
 use rustix::fs::{FlockOperation, flock};
+
+use crate::{Options, State};
 
 /// Begins an upgrade with these arguments and returns the name by which [`result`] knows it.
 /// Waits for the end of one that an earlier deploy has begun.
@@ -80,4 +82,56 @@ pub fn result(
     });
     state.remove_file(&name)?;
     result
+}
+
+/// The arguments with which this program does all of it, but for the flag: whether that is
+/// lowered is decided when everything else is done as well.
+pub fn arguments(options: &Options) -> Map<String, Value> {
+    let paths: Vec<_> = options.paths.iter().map(ToString::to_string).collect();
+    let arguments = json!({
+        "state": State::Finished.word(),
+        "how": options.how.word(),
+        "deploy_to": options.deploy_to.to_string(),
+        "paths": paths,
+        "require_maintenance": options.require_maintenance,
+        "own_cache": options.own_cache,
+        "online": options.online,
+        "import_needed": options.import_needed,
+        "timeout": options.timeout,
+        "path": options.path.to_string(),
+        "php": options.php.words(),
+        "path_for_php": options.path_for_php.as_ref().map(|path| path.display().to_string()),
+        "user": options.user,
+        "environment": options.environment,
+    });
+    match arguments {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// What the process in the background has printed, as if it had been done here.
+pub fn from_background(mut result: Map<String, Value>) -> Result<Outcome, Failure> {
+    let text = |value: Option<Value>| match value {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let msg = text(result.remove("msg"));
+    let failed = result.remove("failed") == Some(Value::Bool(true));
+    let changed = result.remove("changed") == Some(Value::Bool(true));
+    let warnings = result.remove("warnings");
+    for key in ["code", "invocation", "lowered", "maintenance", "path"] {
+        result.remove(key);
+    }
+    if failed {
+        let failure = Failure::new("upgrade_failed", msg.trim_end_matches('.'));
+        return Err(result
+            .into_iter()
+            .fold(failure, |failure, (key, value)| failure.value(&key, value)));
+    }
+    let outcome = Outcome::new(changed).msg(msg);
+    let outcome =
+        result.into_iter().fold(outcome, |outcome, (key, value)| outcome.value(&key, value));
+    let warnings = warnings.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
+    Ok(outcome.warnings(warnings.into_iter().map(|warning| text(Some(warning)))))
 }

@@ -1,0 +1,84 @@
+//! Owns the flag in one directory `var`: whether it is up, whose it is, and how it is raised.
+
+use std::io;
+
+use oxistrano_core::json::{self, Value, json};
+use oxistrano_core::{Dir, Failure, clock, users};
+
+use crate::owned::write_owned;
+
+pub(super) const FLAG: &str = ".maintenance.flag";
+/// The first key of a flag that we have raised.
+const MARK: &str = "raised_by_oxistrano";
+/// Permissions of both files, less the umask.
+pub(super) const MODE: u32 = 0o664;
+/// A flag of ours is not larger, in bytes.
+const LARGEST: u64 = 4096;
+
+/// Whether a flag is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flag {
+    /// It is not there.
+    Down,
+    /// We have raised it: when and why.
+    Ours(String),
+    /// Somebody else has.
+    Foreign,
+}
+
+impl Flag {
+    /// `down`, `ours` or `foreign`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Ours(_) => "ours",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+pub(super) fn read(var: &Dir) -> Result<Flag, Failure> {
+    let Some(info) = var.lookup(FLAG)? else { return Ok(Flag::Down) };
+    if info.is_symlink() && leads_nowhere(var)? {
+        return Ok(Flag::Down);
+    }
+    // Magento only asks whether it is there, so a directory or a link is up as well.
+    if !info.is_file() || info.size() > LARGEST {
+        return Ok(Flag::Foreign);
+    }
+    let text = match var.read(FLAG) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(Flag::Down),
+        // One that we may not read closes the shop all the same. Root may: it is another error,
+        // and the flag may be ours.
+        Err(_) if !users::is_root() => return Ok(Flag::Foreign),
+        Err(failure) => return Err(failure),
+    };
+    let note: Option<Value> = json::from_slice(&text).ok();
+    let since = note.as_ref().and_then(|note| note.get(MARK)).and_then(Value::as_str);
+    Ok(since.map_or(Flag::Foreign, |since| Flag::Ours(since.to_owned())))
+}
+
+/// Whether the flag is a link that leads nowhere: `file_exists` of PHP says no then.
+fn leads_nowhere(var: &Dir) -> Result<bool, Failure> {
+    match std::fs::metadata(var.at(FLAG)) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Failure::io("examine", &var.at(FLAG), error)),
+    }
+}
+
+/// Makes the flag, in the place of a link that leads nowhere as well; `false` if it is there.
+pub(super) fn raise_in(var: &Dir, note: &[u8]) -> Result<bool, Failure> {
+    let is_link = var.lookup(FLAG)?.is_some_and(|info| info.is_symlink());
+    if is_link && leads_nowhere(var)? {
+        var.remove_file(FLAG)?;
+    }
+    // The shop's user must be able to touch and to remove it: Magento's commands do.
+    write_owned(var, FLAG, note, MODE, false)
+}
+
+/// What is in a flag of ours.
+pub(super) fn note(reason: Option<&str>) -> String {
+    json!({ MARK: clock::iso(clock::now()), "reason": reason }).to_string()
+}

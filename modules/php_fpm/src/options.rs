@@ -1,0 +1,218 @@
+//! The options, each by itself and looked at together.
+
+use oxistrano_core::json::{Map, Value};
+use oxistrano_core::{AbsPath, Failure, Literal, RelPath};
+use oxistrano_fastcgi::Address;
+
+use crate::fresh::Live;
+use crate::hold;
+use crate::requests::Url;
+
+/// Magento's, and those of most others.
+const ENTRY_POINTS: [&str; 5] =
+    ["pub/index.php", "pub/static.php", "pub/get.php", "pub/health_check.php", "index.php"];
+
+oxistrano_core::choices! {
+    /// What is wanted.
+    pub enum State {
+        /// Only ask.
+        Status = "status",
+        /// The new release is compiled.
+        Warmed = "warmed",
+        /// No old code is served.
+        Fresh = "fresh",
+        /// The cache is emptied.
+        Reset = "reset",
+        /// The workers are new.
+        Reloaded = "reloaded",
+        /// The service is restarted.
+        Restarted = "restarted",
+        /// New requests wait.
+        Held = "held",
+        /// What waits goes on.
+        Released = "released",
+    }
+}
+
+oxistrano_core::choices! {
+    /// How old code is got rid of.
+    pub enum Method {
+        /// `opcache_reset()`
+        Reset = "reset",
+        /// SIGUSR2
+        Reload = "reload",
+        /// By the service manager.
+        Restart = "restart",
+    }
+}
+
+oxistrano_core::choices! {
+    /// What to do when the cache is nearly full.
+    pub enum WhenFull {
+        /// Say so.
+        Warn = "warn",
+        /// Empty it.
+        Reset = "reset",
+        /// Reload.
+        Reload = "reload",
+    }
+}
+
+oxistrano_core::options! {
+    /// The options of `php_fpm`.
+    pub struct Options {
+        /// V(status) asks and changes nothing.
+        ///
+        /// V(warmed), before the switch: compiles for O(release_path) the scripts that opcache holds
+        /// of the live release, the most used first, a few at a time.
+        ///
+        /// V(fresh), after the switch: finds out whether old code would be served, and only then
+        /// does what O(method) says.
+        ///
+        /// V(reset) empties opcache, V(reloaded) replaces the workers gracefully, V(restarted)
+        /// restarts the service. With O(deploy_to) the first two then compile for the live release what
+        /// opcache held.
+        ///
+        /// V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds at
+        /// most, and then go on to php-fpm; those in flight are waited for. For code and schema that
+        /// must change together, without anybody being refused. With O(deploy_to), what was asked of the
+        /// release that was live at the beginning (C($realpath_root)) is then asked of the one that is.
+        state: State, default = Some(Literal::Text("fresh"));
+        /// The pool's socket, C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000). By default the only
+        /// one on the host; if there are several, the module fails and lists them.
+        socket: Option<Address>;
+        /// Root of the deployment, an absolute path. Needed for O(state=warmed) and O(state=fresh).
+        deploy_to: Option<AbsPath>, aliases = &["path"];
+        /// The name in O(deploy_to) that leads to the active release.
+        current_dir: RelPath, default = Some(Literal::Text("current"));
+        /// The directory of the releases, relative to O(deploy_to).
+        releases_dir: RelPath, default = Some(Literal::Text("releases"));
+        /// With O(state=warmed), the new release, an absolute path.
+        release_path: Option<AbsPath>;
+        /// The scripts that the web server asks for, relative to a release. By default
+        /// V(pub/index.php), V(pub/static.php), V(pub/get.php), V(pub/health_check.php),
+        /// V(index.php). O(state=fresh) also looks at all cached scripts in a release's root and in
+        /// its C(pub/).
+        entry_points: Vec<RelPath>;
+        /// Other paths by which a web server names O(current_dir), a root that leads through another
+        /// link for example.
+        served_as: Vec<AbsPath>;
+        /// With O(state=warmed), URLs that the new release is then asked for, as the web server would
+        /// with C($realpath_root), so that classes are linked and caches filled. The new code runs:
+        /// mind a database that has not been upgraded yet.
+        requests: Vec<String>;
+        /// FastCGI parameters to add to O(requests), C(MAGE_RUN_CODE) for example.
+        request_params: Map<String, Value>, default = Some(Literal::EmptyDict);
+        /// With O(state=warmed), how many scripts at most.
+        max_files: u32, default = Some(Literal::Number(20_000));
+        /// With O(state=fresh), what is done when old code would be served. V(reset) takes effect when
+        /// no request that uses opcache is running; after it, what was cached is compiled again for
+        /// the live release.
+        method: Method, default = Some(Literal::Text("reset"));
+        /// With O(state=fresh), what is done when opcache has no room for another release.
+        when_full: WhenFull, default = Some(Literal::Text("warn"));
+        /// The service to restart. By default the systemd unit of the master process.
+        service: Option<String>;
+        /// A directory for the script that asks. The pool's user must be able to read in it, the web
+        /// must not serve it. By default C(.oxistrano) in O(deploy_to), else C(/dev/shm), else
+        /// C(/tmp).
+        script_dir: Option<AbsPath>;
+        /// With O(state=held), for how many seconds at most. Mind the web server's own limit
+        /// (C(fastcgi_read_timeout), 60 s).
+        hold: u64, default = Some(Literal::Number(25));
+        /// With O(state=held), how many requests wait at most. What comes beyond is answered 503 with
+        /// C(Retry-After).
+        hold_most: u32, default = Some(Literal::Number(500));
+        /// With O(state=held), the requests that php-fpm goes on answering, by their C(SCRIPT_NAME): those by which
+        /// a balancer sees whether the host is well. On a connection that the web server keeps open they wait, too.
+        hold_except: Vec<String>, default = Some(Literal::EmptyList);
+        /// Seconds for all of it.
+        timeout: u64, default = Some(Literal::Number(60));
+    }
+}
+
+/// The options, looked at together.
+pub struct Plan {
+    pub options: Options,
+    pub entry_points: Vec<RelPath>,
+    pub urls: Vec<Url>,
+}
+
+impl Plan {
+    pub fn new(options: Options) -> Result<Self, Failure> {
+        let mut problems = Vec::new();
+        let needs_root = matches!(options.state, State::Warmed | State::Fresh);
+        if needs_root && options.deploy_to.is_none() {
+            problems.push(format!("with state={}, deploy_to is required", options.state.word()));
+        }
+        if options.state == State::Warmed && options.release_path.is_none() {
+            problems.push("with state=warmed, release_path is required".to_owned());
+        }
+        if options.timeout == 0 {
+            problems.push("timeout: must be at least 1".to_owned());
+        }
+        if !(1..=3600).contains(&options.hold) {
+            problems.push("hold: must be from 1 to 3600".to_owned());
+        }
+        if !(1..=10_000).contains(&options.hold_most) {
+            problems.push("hold_most: must be from 1 to 10000".to_owned());
+        }
+        let mut urls = Vec::new();
+        for url in &options.requests {
+            match Url::new(url) {
+                Ok(url) => urls.push(url),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Failure::new("invalid_arguments", "php_fpm was called wrongly")
+                .cause(problems.join("; "))
+                .value("problems", problems)
+                .state("Nothing was changed."));
+        }
+        let mut entry_points = options.entry_points.clone();
+        if entry_points.is_empty() {
+            entry_points = ENTRY_POINTS.iter().filter_map(|path| RelPath::new(path).ok()).collect();
+        }
+        Ok(Self { options, entry_points, urls })
+    }
+
+    pub fn limits(&self) -> hold::Limits {
+        hold::Limits {
+            seconds: self.options.hold,
+            most: self.options.hold_most as usize,
+            except: self.options.hold_except.clone(),
+            current: self
+                .options
+                .deploy_to
+                .as_ref()
+                .map(|root| root.as_path().join(&self.options.current_dir)),
+        }
+    }
+
+    pub fn live(&self) -> Result<Live, Failure> {
+        // Looked at in `new`.
+        let deploy_to = self
+            .options
+            .deploy_to
+            .as_ref()
+            .ok_or_else(|| Failure::new("invalid_arguments", "deploy_to is required"))?;
+        let options = &self.options;
+        Live::look(deploy_to, &options.current_dir, &options.releases_dir, &options.served_as)
+    }
+
+    /// The real path of the new release: opcache knows scripts by it. `None` if it is not
+    /// there.
+    pub fn release(&self) -> Result<Option<std::path::PathBuf>, Failure> {
+        let Some(path) = &self.options.release_path else { return Ok(None) };
+        match std::fs::canonicalize(path.as_path()) {
+            Ok(real) => Ok(Some(real)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::io("open", path.as_path(), error)),
+        }
+    }
+
+    pub fn shown_release(&self) -> String {
+        self.options.release_path.as_ref().map_or_else(String::new, ToString::to_string)
+    }
+}

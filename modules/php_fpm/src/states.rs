@@ -1,0 +1,265 @@
+//! What each state does with a pool, and what it tells.
+
+use std::path::Path;
+
+use oxistrano_core::json::Value;
+use oxistrano_core::{Context, Failure, Outcome};
+
+use crate::act;
+use crate::fresh::{self, Live, Room};
+use crate::hold;
+use crate::master;
+use crate::options::{Method, Plan, WhenFull};
+use crate::php::{self, Answer, Opcache, Php};
+use crate::pool::{self, Pool};
+use crate::requests;
+use crate::warm;
+
+impl Plan {
+    pub(super) fn forced(
+        &self,
+        pool: &Pool,
+        method: Method,
+        context: &Context,
+    ) -> Result<Outcome, Failure> {
+        let done = done(method);
+        if context.check_mode {
+            return Ok(Outcome::new(true).msg(format!("would have {done}")));
+        }
+        // To reset, PHP must be asked; to reload it is better; a restart is for pools that hang.
+        let (php, mut warnings) = match method {
+            Method::Restart => (None, Vec::new()),
+            Method::Reset => (Some(pool.php()?), Vec::new()),
+            Method::Reload => match pool.php() {
+                Ok(php) => (Some(php), Vec::new()),
+                Err(failure) if is_only_unseen(&failure) => {
+                    let warning = "The reload is verified by the process list only";
+                    (None, vec![format!("{warning}: {failure}")])
+                }
+                Err(failure) => return Err(failure.state("Nothing was changed.")),
+            },
+        };
+        let asked = php.as_ref().map(|(php, answer)| (php, answer));
+        let known = php.as_ref().and_then(|(php, _)| self.known(php));
+        warnings.extend(act::act(pool, asked, method, self.options.service.as_deref())?);
+        let outcome = Outcome::new(true).msg(done).value("method", method.word());
+        let outcome = described(outcome, pool).warnings(warnings);
+        match (php, known) {
+            (Some((php, _)), Some((live, known))) => {
+                warmed_again(outcome, &php, &live, known, pool, method)
+            }
+            _ => Ok(outcome),
+        }
+    }
+
+    /// The live release, and what opcache holds of it and of those before; `None` where that is not known.
+    fn known(&self, php: &Php) -> Option<(Live, warm::Cached)> {
+        self.options.deploy_to.as_ref()?;
+        let live = self.live().ok()?;
+        let answer = live.ask(php, &self.entry_points).ok()?;
+        let known = self.cached(php, &live, &answer).ok()?;
+        Some((live, known))
+    }
+
+    fn cached(&self, php: &Php, live: &Live, answer: &Answer) -> Result<warm::Cached, Failure> {
+        let directories = fresh::directories(live, answer);
+        let directories: Vec<&Path> = directories.iter().map(AsRef::as_ref).collect();
+        warm::cached(php, &directories, self.options.max_files)
+    }
+
+    pub(super) fn fresh(&self, pool: &Pool, context: &Context) -> Result<Outcome, Failure> {
+        let live = self.live()?;
+        let (php, before) = pool.php()?;
+        let outcome = |changed| described(Outcome::new(changed), pool);
+        if before.opcache() != Opcache::Enabled {
+            let why = format!(
+                "opcache is not enabled in this pool; paths may be remembered for {} s \
+                 (realpath_cache_ttl)",
+                before.number("/realpath_cache_ttl")
+            );
+            return Ok(outcome(false).msg(why.clone()).value("needed", false).value("why", why));
+        }
+        let answer = live.ask(&php, &self.entry_points)?;
+        let verdict = fresh::judge(&live, &answer, pool::now());
+        let room = Room::of(&live, &answer);
+        let outcome = |changed| {
+            outcome(changed)
+                .value("needed", verdict.needed)
+                .value("why", verdict.why.as_str())
+                .value("nearly_full", room.nearly_full)
+                .value("room", room.figures.clone())
+        };
+        let method = match (verdict.needed, room.nearly_full, self.options.when_full) {
+            (true, _, _) => Some(self.options.method),
+            (false, true, WhenFull::Reset) => Some(Method::Reset),
+            (false, true, WhenFull::Reload) => Some(Method::Reload),
+            _ => None,
+        };
+        let preloaded = fresh::preloaded(&live, &answer, method);
+        let outcome = |changed| outcome(changed).warnings(preloaded.clone());
+        let Some(method) = method else {
+            return Ok(outcome(false).msg(verdict.why.as_str()).warnings(room.warning()));
+        };
+        // A full cache is why it is done, or is gone with it.
+        let reason =
+            if verdict.needed { verdict.why.clone() } else { room.warning().unwrap_or_default() };
+        let outcome = |changed| outcome(changed).value("method", method.word());
+        if context.check_mode {
+            return Ok(outcome(true).msg(format!("would have {}: {reason}", done(method))));
+        }
+        let known = self.cached(&php, &live, &answer)?;
+        let warnings =
+            act::act(pool, Some((&php, &answer)), method, self.options.service.as_deref())?;
+        let outcome = outcome(true).msg(format!("{}: {reason}", done(method))).warnings(warnings);
+        warmed_again(outcome, &php, &live, known, pool, method)
+    }
+
+    pub(super) fn warmed(&self, pool: &Pool, context: &Context) -> Result<Outcome, Failure> {
+        let release = self.release()?;
+        if context.check_mode {
+            let would = format!("would compile the scripts of '{}'", self.shown_release());
+            return Ok(Outcome::new(true).msg(would));
+        }
+        let Some(release) = release else {
+            return Err(Failure::new("no_release", "cannot warm opcache")
+                .cause(format!("'{}' is not there", self.shown_release()))
+                .remedy("make the release first")
+                .state("Nothing was changed."));
+        };
+        // The first deploy has no live release.
+        let live = match self.live() {
+            Ok(live) => Some(live),
+            Err(failure) if failure.code() == "nothing_live" => None,
+            Err(failure) => return Err(failure),
+        };
+        let unchanged = |pool: &Pool, why: &str| {
+            Ok(described(Outcome::new(false), pool).msg(why).value("fits", true))
+        };
+        if live.as_ref().is_some_and(|live| live.directory) {
+            let why = "current is a directory: its files are what is served, not the release's, and \
+                       they cannot be compiled before they are replaced";
+            return unchanged(pool, why);
+        }
+        let (php, before) = pool.php()?;
+        if before.opcache() != Opcache::Enabled {
+            return unchanged(
+                pool,
+                "opcache is not enabled in this pool: there is nothing to warm",
+            );
+        }
+        let known = match &live {
+            // The release that is live already is compiled as far as it was used.
+            Some(live) => warm::cached(&php, &[&live.real], self.options.max_files)?,
+            None => warm::Cached { names: Vec::new(), scripts: 0, memory: 0 },
+        };
+        let mut notes = Vec::new();
+        let mut names = known.names;
+        if names.is_empty() {
+            notes.push(
+                "opcache holds nothing of a live release that tells what is used: only the entry \
+                 points were compiled."
+                    .to_owned(),
+            );
+        }
+        // In front: they are asked for first.
+        for entry in self.entry_points.iter().rev() {
+            let entry = entry.to_string();
+            if !names.contains(&entry) && release.join(&entry).is_file() {
+                names.insert(0, entry);
+            }
+        }
+        let warmed = warm::compile(&php, &release, names, pool.deadline)?;
+        let results = requests::ask_all(
+            &hold::door(&pool.address),
+            &self.urls,
+            &release,
+            &self.entry_points,
+            &self.options.request_params,
+            pool.deadline,
+        )?;
+        let figures = warmed.opcache().map_or(Value::Null, Answer::figures);
+        let msg = format!(
+            "compiled {} scripts of '{}', {} were cached already",
+            warmed.compiled,
+            release.display(),
+            warmed.cached
+        );
+        Ok(described(Outcome::new(warmed.compiled > 0), pool)
+            .msg(msg)
+            .value("fits", !warmed.no_room)
+            .value("warmed", warmed.figures())
+            .value("live_scripts", known.scripts)
+            .value("live_memory", known.memory)
+            .value("opcache", figures)
+            .warnings(notes)
+            .warnings(warmed.warnings())
+            .warnings(requests::warning(&results))
+            .value("requests", results))
+    }
+}
+
+/// The pool lives, only our script does not run in it.
+fn is_only_unseen(failure: &Failure) -> bool {
+    [php::NOT_RUN, "opcache_unavailable", "unexpected_answer"].contains(&failure.code())
+}
+
+/// What was there before, for the release that is live now; not worth a failure.
+fn warmed_again(
+    outcome: Outcome,
+    php: &Php,
+    live: &Live,
+    known: warm::Cached,
+    pool: &Pool,
+    method: Method,
+) -> Result<Outcome, Failure> {
+    match warm::compile(php, &live.real, known.names, pool.deadline) {
+        Ok(warmed) => Ok(outcome.value("warmed", warmed.figures()).warnings(warmed.warnings())),
+        Err(failure) if failure.code() == "interrupted" => {
+            Err(failure.instead_of_state(format!("php-fpm is {}, and not warm.", done(method))))
+        }
+        Err(failure) => Ok(outcome.warning(format!("It could not be warmed again: {failure}"))),
+    }
+}
+
+fn done(method: Method) -> &'static str {
+    match method {
+        Method::Reset => "reset opcache",
+        Method::Reload => "reloaded php-fpm",
+        Method::Restart => "restarted php-fpm",
+    }
+}
+
+pub(super) fn status(pool: &Pool) -> Result<Outcome, Failure> {
+    let (_script, answer): (Php, Answer) = pool.php()?;
+    let busy = pool.busy();
+    let figures = answer.figures();
+    let msg = match answer.opcache() {
+        Opcache::Enabled => format!(
+            "PHP {}, opcache uses {} % of its memory for {} scripts, {} % are hits",
+            answer.text("/php"),
+            figures["used_percent"],
+            figures["scripts"],
+            figures["hit_rate"]
+        ),
+        Opcache::Disabled => format!("PHP {}, opcache is switched off", answer.text("/php")),
+        Opcache::Absent => format!("PHP {}, opcache is not loaded", answer.text("/php")),
+    };
+    Ok(hold::described(described(Outcome::new(false), pool), &pool.address)
+        .msg(msg)
+        .value("php_version", answer.text("/php"))
+        .value("opcache", figures)
+        .value("active", busy.accepted)
+        .value("queue", busy.queued)
+        .value("pool", pool.configured().map(|pool| pool.name.as_str())))
+}
+
+/// With what is known of the pool's master.
+fn described(outcome: Outcome, pool: &Pool) -> Outcome {
+    let master = pool.found.master();
+    outcome
+        .value("master_pid", pool.found.pid())
+        .value("master_in_doubt", pool.found.why())
+        .value("unit", master.and_then(master::Master::unit))
+        .value("config", master.and_then(|m| m.config.as_ref()).map(|p| p.display().to_string()))
+        .value("process_control_timeout", pool.process_control_timeout())
+}
