@@ -45,5 +45,8 @@ pub use program::Program;
 pub use protocol::refuse;
 pub use relpath::{AbsPath, RelPath};
 
+/// The directory in a deploy root that the modules keep their own files in.
+pub const STATE_DIRECTORY: &str = ".oxistrano";
+
 /// JSON values as they travel between Ansible and a module.
 pub use serde_json as json;

@@ -8,12 +8,10 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxistrano_core::{AbsPath, Dir, Failure, interrupt};
+use oxistrano_core::{AbsPath, Dir, Failure, STATE_DIRECTORY, interrupt};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// The state directory of a deploy root.
-pub const STATE: &str = ".oxistrano";
 /// How the names of the files begin.
 pub const PREFIX: &str = "magento_upgrade.";
 /// And how they end.
@@ -22,7 +20,7 @@ pub const SUFFIX: &str = ".json";
 const HELD: &str = "magento_upgrade.lock";
 /// In which release they run.
 const RELEASE: &str = "magento_upgrade.release";
-/// Between two looks whether one has ended; the shop is closed meanwhile.
+/// Between two checks whether an upgrade has ended; the shop is closed during that time.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Waits until none runs, and clears away what those have left that nobody asked for.
@@ -32,10 +30,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub fn wait(deploy_to: &AbsPath, patience: Duration) -> Result<(), Failure> {
     let root = Dir::open(deploy_to.as_path())?;
     // In what is no directory of ours, none was begun.
-    if !root.lookup(STATE)?.is_some_and(|info| info.is_dir()) {
+    if !root.lookup(STATE_DIRECTORY)?.is_some_and(|info| info.is_dir()) {
         return Ok(());
     }
-    let state = root.open_dir(STATE)?;
+    let state = root.open_dir(STATE_DIRECTORY)?;
     // Where this process is the one in the background, its own result is under way there.
     let own = rustix::fs::fstat(std::io::stdout()).map_or(0, |stat| stat.st_ino);
     for name in state.names()? {
@@ -74,11 +72,11 @@ pub struct Held {
 /// `still_running` when that takes longer than `patience`; `interrupted`.
 pub fn hold(deploy_to: &AbsPath, release: &AbsPath, patience: Duration) -> Result<Held, Failure> {
     let root = Dir::open(deploy_to.as_path())?;
-    if !root.lookup(STATE)?.is_some_and(|info| info.is_dir()) {
+    if !root.lookup(STATE_DIRECTORY)?.is_some_and(|info| info.is_dir()) {
         return Ok(Held { file: None, warning: None });
     }
     let open = || {
-        let state = root.open_dir(STATE)?;
+        let state = root.open_dir(STATE_DIRECTORY)?;
         if state.lookup(HELD)?.is_none() {
             // Somebody else may just have made it.
             let _ = state.create_file(HELD, 0o600);
@@ -92,7 +90,7 @@ pub fn hold(deploy_to: &AbsPath, release: &AbsPath, patience: Duration) -> Resul
     });
     // For who removes releases (`oxistrano_releases::busy`). Not into the locked file, which PHP has.
     if locked.is_ok() {
-        root.open_dir(STATE)?.write(RELEASE, format!("{release}\n").as_bytes(), 0o600)?;
+        root.open_dir(STATE_DIRECTORY)?.write(RELEASE, format!("{release}\n").as_bytes(), 0o600)?;
     }
     match locked {
         Ok(file) => Ok(Held { file: Some(Arc::new(file)), warning: None }),

@@ -1,9 +1,8 @@
-//! An upgrade that goes on while the play does something else.
+//! An upgrade in the background, while the play does something else.
 //!
-//! It is this program once more, in a session of its own, told to run to the end, with
-//! a file in the state directory as its standard output. A lock on that file (`flock`, held by
-//! the process's own handle) tells whether it still runs, whatever becomes of it; what it
-//! prints at its end is its result.
+//! It is this program once more, in a session of its own, with a file in the state directory as its
+//! standard output. A lock on that file (`flock`, held by the process's own handle) tells whether
+//! it still runs, even if it was killed. What it prints at its end is its result.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -12,8 +11,8 @@ use std::time::Duration;
 
 use oxistrano_core::command::start_detached;
 use oxistrano_core::json::{self, Map, Value, json};
-use oxistrano_core::{AbsPath, Dir, Failure, IoContext, Outcome, RelPath, clock};
-use oxistrano_magento::running::{self, PREFIX, STATE, SUFFIX};
+use oxistrano_core::{AbsPath, Dir, Failure, IoContext, Outcome, RelPath, STATE_DIRECTORY, clock};
+use oxistrano_magento::running::{self, PREFIX, SUFFIX};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{Options, State};
@@ -30,8 +29,8 @@ pub fn begin(
     patience: Duration,
 ) -> Result<String, Failure> {
     let root = Dir::open(deploy_to.as_path())?;
-    root.make_dir_if_missing(STATE)?;
-    let state = root.open_dir(STATE)?;
+    root.make_dir_if_missing(STATE_DIRECTORY)?;
+    let state = root.open_dir(STATE_DIRECTORY)?;
     running::wait(deploy_to, patience)?;
     let id = format!("{}-{}", clock::word(clock::now()), std::process::id());
     let name = format!("{PREFIX}{id}{SUFFIX}");
@@ -62,10 +61,10 @@ pub fn result(
     id: &str,
     patience: Duration,
 ) -> Result<Map<String, Value>, Failure> {
-    let state = Dir::open(deploy_to.as_path())?.open_dir(STATE)?;
+    let state = Dir::open(deploy_to.as_path())?.open_dir(STATE_DIRECTORY)?;
     let unknown = || {
         Failure::new("no_such_upgrade", format!("there is no upgrade '{}'", id.escape_debug()))
-            .remedy("give begun what state=begun has returned as id")
+            .remedy("set begun to the id that state=begun returned")
     };
     let name = RelPath::new(format!("{PREFIX}{id}{SUFFIX}"))
         .ok()
@@ -77,7 +76,7 @@ pub fn result(
     running::wait_for(&state, name.as_path(), patience)?;
     let text = state.read(&name)?.unwrap_or_default();
     let result = json::from_slice(&text).map_err(|_| {
-        Failure::new("upgrade_lost", "the upgrade has ended without saying how")
+        Failure::new("upgrade_lost", "the upgrade has ended without a result")
             .cause("its process was killed, or the disk is full")
     });
     state.remove_file(&name)?;

@@ -4,8 +4,7 @@
 use std::fs::File;
 use std::io::Write;
 
-use oxistrano_core::{AbsPath, Dir, Failure};
-use oxistrano_magento::running::STATE;
+use oxistrano_core::{AbsPath, Dir, Failure, STATE_DIRECTORY};
 
 const NAME: &str = "magento_upgrade.log";
 
@@ -16,17 +15,17 @@ pub struct Log {
 }
 
 impl Log {
-    /// Begins it anew. Where it cannot be written, that is a warning: the upgrade is what
+    /// Starts an empty log. Where it cannot be written, that is a warning: the upgrade is what
     /// matters.
     ///
     /// # Errors
     /// When the deploy root cannot be opened.
     pub fn open(deploy_to: &AbsPath) -> Result<Self, Failure> {
         let root = Dir::open(deploy_to.as_path())?;
-        if root.lookup(STATE)?.is_none() {
+        if root.lookup(STATE_DIRECTORY)?.is_none() {
             return Ok(Self { file: None, warning: None });
         }
-        let made = root.open_dir(STATE).and_then(|state| {
+        let made = root.open_dir(STATE_DIRECTORY).and_then(|state| {
             state.remove_file(NAME)?;
             Ok((state.create_file(NAME, 0o600)?, state.at(NAME).display().to_string()))
         });

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
-use oxistrano_core::{AbsPath, Dir, Failure, IoContext, users};
+use oxistrano_core::{AbsPath, Dir, Failure, IoContext, STATE_DIRECTORY, users};
 
 const SOURCE: &str = include_str!("ask.php");
 const PREFIX: &str = ".oxistrano-php-fpm.";
@@ -46,7 +46,7 @@ impl Place {
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Given(path) => path.as_path().to_owned(),
-            Self::State(root) => root.as_path().join(".oxistrano"),
+            Self::State(root) => root.as_path().join(STATE_DIRECTORY),
             Self::Temporary(path) => PathBuf::from(path),
         }
     }
@@ -54,7 +54,7 @@ impl Place {
     fn open(&self) -> Result<Dir, Failure> {
         match self {
             Self::Given(path) => Dir::open(path.as_path()),
-            Self::State(root) => Dir::open(root.as_path())?.open_trusted_dir(".oxistrano"),
+            Self::State(root) => Dir::open(root.as_path())?.open_trusted_dir(STATE_DIRECTORY),
             Self::Temporary(path) => {
                 let dir = Dir::open(Path::new(path))?;
                 let mode = dir.info()?.mode();
@@ -89,7 +89,7 @@ impl Script {
         // From here on it is removed whatever happens.
         let script = Self { parent, directory, mark: random()? };
         let dir = script.parent.make_dir(&script.directory, 0o700)?;
-        // Whoever may write to the parent may have exchanged it.
+        // A user who may write to the parent may have exchanged it.
         let info = dir.info()?;
         if info.uid() != users::current() || !dir.names()?.is_empty() {
             return Err(Failure::new("untrusted_directory", "not using a directory just made")
@@ -116,7 +116,7 @@ impl Script {
         self.parent.at(&self.directory).join(NAME)
     }
 
-    /// What the answer stands between; known to whoever is asked, and to nobody else.
+    /// What the answer stands between; known only to the PHP that is asked.
     pub fn mark(&self) -> &str {
         &self.mark
     }

@@ -48,9 +48,14 @@ impl Module for ReleaseInfo {
         let dir = root.releases_if_there()?;
         let spare = dir.as_ref().map(spare::find).transpose()?.flatten();
         let limit = if options.history == 0 { usize::MAX } else { options.history as usize };
-        let history = root.history()?;
-        let history: Vec<_> =
-            history.records().iter().rev().take(limit).map(|record| json!(record)).collect();
+        let history: Vec<_> = releases
+            .history()
+            .records()
+            .iter()
+            .rev()
+            .take(limit)
+            .map(|record| json!(record))
+            .collect();
         let version =
             |release: Option<&oxistrano_releases::Release>| release.map(|r| r.version.to_string());
         let active = version(releases.active());

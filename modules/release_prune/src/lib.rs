@@ -18,20 +18,21 @@ release_options! {
         /// How many complete releases to keep, the live one included; V(0): all. Broken releases and
         /// those that were rolled back from are never counted and, unless this is V(0), never kept.
         keep: u32, default = Some(Literal::Number(0));
-        /// Keep the release before the live one, where a rollback goes, even with O(keep=1).
+        /// Keep the release before the live one, the target of a rollback, even with O(keep=1).
         keep_previous: bool, default = Some(Literal::Flag(true));
         /// Delete these as well. The live one and the one in progress are refused.
         versions: Vec<Version>;
-        /// In check mode, the release that would be live by now and is not there yet.
+        /// In check mode, the release that the deploy would have made live.
         version: Option<Version>;
         /// Wait for the removal. Otherwise the releases are renamed out of the way, and a detached
         /// process of low priority removes them.
         wait: bool, default = Some(Literal::Flag(false));
-        /// V(true): keep the newest of the releases that O(keep) removes as raw material for the next one,
-        /// hidden beside the releases, so that M(oxistrano.deploy.release_unpack) only writes what has
-        /// changed. There is one at most. Only where a quarter of the file system is free, in bytes and in
-        /// inodes, or 20 GB and 2,000,000 inodes are; else, and with V(false), one that is there is removed.
-        /// If this is not given, none is made, and one that is there stays.
+        /// V(true): keep the newest of the releases that O(keep) removes as raw material for the
+        /// next one, hidden among the releases, so that M(oxistrano.deploy.release_unpack) only
+        /// writes what has changed. There is at most one. It is kept only if a quarter of the file
+        /// system is free, in bytes and in inodes, or 20 GB and 2,000,000 inodes are; otherwise,
+        /// and with V(false), an existing one is removed. If this is not given, none is made and an
+        /// existing one stays.
         spare: Option<bool>;
     }
 }
@@ -91,7 +92,7 @@ impl Module for ReleasePrune {
             .diff(diff(&root, &releases, &doomed));
         if !unrecognised.is_empty() && options.keep > 0 {
             outcome = outcome.warning(format!(
-                "left alone in '{}', because no deploy is known to have made them: {}",
+                "not removed from '{}', because no deploy is known to have made them: {}",
                 root.layout().releases_path().display(),
                 unrecognised.join(", ")
             ));
@@ -111,7 +112,7 @@ impl Module for ReleasePrune {
         let (trash, stays) = set_aside(&root, &dir, &doomed, &kept);
         outcome = outcome.value("spare", json!(spare::find(&dir)?));
         if options.wait {
-            let state = "They are out of the way; the next deploy removes what is left.";
+            let state = "They are renamed; the next deploy removes what is left.";
             let removed = trash::empty(&dir, trash).map_err(|failure| failure.state(state));
             stays.map_or(Ok(()), Err)?;
             let removed = removed?;
@@ -192,7 +193,7 @@ fn set_aside(
     }
     let told: [(&str, Vec<&str>); 4] = [
         ("Out of the way", gone),
-        ("Out of the way, but not noted as such in the history", unnoted),
+        ("Renamed, but not recorded in the history", unnoted),
         ("Removed in part, the rest by the next deploy", parts),
         ("Still there", left),
     ];
@@ -211,9 +212,10 @@ fn plan(options: &Options, releases: &Releases) -> Result<Vec<Version>, Failure>
         let upcoming = options.version.as_ref().filter(|version| releases.get(version).is_none());
         let before = releases.active().filter(|_| upcoming.is_some());
         let previous = before.or(releases.previous()).map(|release| &release.version);
-        let predecessor = if before.is_some() { None } else { releases.predecessor() };
+        let previously_active = if before.is_some() { None } else { releases.previously_active() };
         let protected = |version: &Version| {
-            options.keep_previous && (Some(version) == previous || Some(version) == predecessor)
+            options.keep_previous
+                && (Some(version) == previous || Some(version) == previously_active)
         };
         let is_live = |release: &Release| release.state == State::Active && upcoming.is_none();
         // Those that stay in any case have their places before those that are merely newer.

@@ -108,8 +108,8 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let cleared = clear_away(options, &root, version.as_ref());
     root.free_lock()?;
     let left = cleared?;
-    let (releases, history) = (root.all_releases()?, root.history()?);
-    let record = version.as_ref().and_then(|version| history.latest(version));
+    let releases = root.all_releases()?;
+    let record = version.as_ref().and_then(|version| releases.history().latest(version));
     let is_live =
         releases.active().is_some_and(|release| Some(&release.version) == version.as_ref());
     // The version may have been live before, and this deploy may not have got that far.
@@ -143,7 +143,7 @@ fn when_it_failed(switched: bool, went_back: bool, left: &Left) -> String {
         return "The deploy failed after the switch.".to_owned();
     }
     if went_back {
-        return "The deploy failed after the switch, and the release was left again.".to_owned();
+        return "The deploy failed after the switch, and the release was rolled back.".to_owned();
     }
     match left {
         Left { put_back: Some(version), .. } => {

@@ -11,7 +11,6 @@ use oxistrano_core::dir::{Info, mounted_at};
 use oxistrano_core::json::{Value, json};
 use oxistrano_core::{Dir, Failure, IoContext, clock};
 
-use crate::damage::Damage;
 use crate::history::{History, Record};
 use crate::lock::{Lock, LockKind};
 use crate::options::Via;
@@ -117,8 +116,9 @@ impl Release {
 pub struct Releases {
     releases: Vec<Release>,
     via: Option<Via>,
-    predecessor: Option<Version>,
-    damage: Damage,
+    previously_active: Option<Version>,
+    /// What was read to find them.
+    history: History,
     /// Those that cannot be looked at.
     hidden: Vec<String>,
     /// What is in the trash.
@@ -173,7 +173,7 @@ impl Root {
                 release.state = State::Active;
             }
         }
-        let predecessor = active.as_ref().and_then(|active| {
+        let previously_active = active.as_ref().and_then(|active| {
             let good = |name: &&str| {
                 releases.iter().any(|release| {
                     release.version.as_str() == *name && release.state == State::Complete
@@ -181,8 +181,7 @@ impl Root {
             };
             history.before(active.as_str()).find(good).and_then(|name| Version::new(name).ok())
         });
-        let damage = history.damage().clone();
-        Ok(Releases { releases, via, predecessor, damage, hidden, trash })
+        Ok(Releases { releases, via, previously_active, history, hidden, trash })
     }
 
     /// The release that `current` leads to, and how.
@@ -305,9 +304,14 @@ impl Releases {
             release.doubtful && release.record.is_some() && !safe
         };
         let stay: Vec<_> = self.iter().filter(stays).map(|r| r.version.to_string()).collect();
-        let damage = root.damage_warning(&self.damage, &stay);
+        let damage = root.damage_warning(self.history.damage(), &stay);
         let hidden = self.hidden.iter().cloned();
         damage.into_iter().chain(hidden).chain(trash::Left::warning(&self.trash)).collect()
+    }
+
+    /// The history as it was when they were looked at.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Releases that were removed and take room still.
@@ -331,8 +335,8 @@ impl Releases {
     }
 
     /// The complete release that was active before the active one.
-    pub fn predecessor(&self) -> Option<&Version> {
-        self.predecessor.as_ref()
+    pub fn previously_active(&self) -> Option<&Version> {
+        self.previously_active.as_ref()
     }
 
     /// Where a rollback goes: the newest complete release that is older than the active

@@ -11,12 +11,10 @@ use rustix::fs::{self, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use oxistrano_core::json::{Value, json};
-use oxistrano_core::{AbsPath, Dir, Failure, RelPath, users};
+use oxistrano_core::{AbsPath, Dir, Failure, RelPath, STATE_DIRECTORY, users};
 
 use crate::Version;
 
-/// The state directory: the only thing in a deploy root that upstream does not have.
-const STATE: &str = ".oxistrano";
 const MUTEX: &str = "mutex";
 /// How long a module waits for another one in the same root.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +35,7 @@ pub struct Layout {
 impl Layout {
     /// Fails if one of its directories lies inside another.
     fn check(&self) -> Result<(), Failure> {
-        let state = RelPath::new(STATE).map_err(|why| Failure::new("bad_layout", why))?;
+        let state = RelPath::new(STATE_DIRECTORY).map_err(|why| Failure::new("bad_layout", why))?;
         let named = [
             ("releases_dir", &self.releases_dir),
             ("shared_dir", &self.shared_dir),
@@ -208,7 +206,7 @@ impl Root {
     }
 
     /// A path as a handle on its directory and the name in it. Below the deploy root, where
-    /// others may write, no link of theirs is followed on the way; elsewhere the path is
+    /// others may write, none of their links is followed on the way; elsewhere the path is
     /// the administrator's.
     ///
     /// # Errors
@@ -229,7 +227,7 @@ impl Root {
 
     /// Where the state is kept.
     pub fn state_path(&self) -> PathBuf {
-        self.layout.deploy_to.as_path().join(STATE)
+        self.layout.deploy_to.as_path().join(STATE_DIRECTORY)
     }
 
     /// The state directory, made if it is missing.
@@ -237,16 +235,16 @@ impl Root {
     /// # Errors
     /// An I/O error.
     pub fn state(&self) -> Result<Dir, Failure> {
-        self.dir.make_dir_if_missing(STATE)?;
+        self.dir.make_dir_if_missing(STATE_DIRECTORY)?;
         self.open_state()
     }
 
     fn open_state(&self) -> Result<Dir, Failure> {
-        let there = self.dir.lookup(STATE)?;
-        self.dir.open_dir(STATE).map_err(|failure| match there {
+        let there = self.dir.lookup(STATE_DIRECTORY)?;
+        self.dir.open_dir(STATE_DIRECTORY).map_err(|failure| match there {
             Some(info) if !info.is_dir() => failure
                 .also(&format!("it is {}", info.noun()))
-                .remedy("it is the place for Oxistrano's own directory: move away what is there")
+                .remedy("Oxistrano's own directory belongs there: move it away")
                 .state("Nothing was changed."),
             _ => failure,
         })
@@ -257,7 +255,7 @@ impl Root {
     /// # Errors
     /// When something else is there.
     pub fn state_if_there(&self) -> Result<Option<Dir>, Failure> {
-        match self.dir.lookup(STATE)? {
+        match self.dir.lookup(STATE_DIRECTORY)? {
             None => Ok(None),
             Some(_) => self.open_state().map(Some),
         }
@@ -270,7 +268,7 @@ impl Root {
     pub fn exclusively(mut self) -> Result<Self, Failure> {
         let state = self.state()?;
         let path = state.at(MUTEX);
-        // Whoever can open it can hold it: its owner, and those who can remove it as well.
+        // A user who can open it can hold it: its owner, and those who can remove it as well.
         let there = state.lookup(MUTEX)?;
         let opened = state.open_for_team(MUTEX, OFlags::empty(), 0o600);
         let mut file = opened.map_err(|failure| match there {

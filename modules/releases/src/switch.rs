@@ -142,7 +142,7 @@ fn known_shared(root: &Root, version: &Version) -> Result<Vec<RelPath>, Failure>
 
 /// Notes in the history that what is live was switched to, where that is missing: the
 /// module that switched was killed, or could not write, before it had noted it; or somebody else
-/// has made that release, and a rollback may go to it all the same.
+/// has made that release, and a rollback may still go to it.
 ///
 /// # Errors
 /// An I/O error.
@@ -151,9 +151,7 @@ pub fn note_what_is_live(root: &Root, releases: &Dir) -> Result<(), Failure> {
     let Some(active) = all.active() else { return Ok(()) };
     let unnoted = match &active.record {
         None => true,
-        Some(record) => {
-            record.rolled_back.is_none() && !root.history()?.was_active(&active.version)
-        }
+        Some(record) => record.rolled_back.is_none() && !all.history().was_active(&active.version),
     };
     if unnoted && all.via() == Some(Via::Symlink) && !replaced::is_kept(releases, &active.version)?
     {
@@ -234,7 +232,7 @@ impl Plan {
             Via::Rsync => self.to_copy(&parent, name, &releases, root, durable),
         }?;
         let history = root.history()?;
-        // A live release that was deployed again is not switched to, but it is live anew.
+        // A live release that was deployed again is not switched to, but it is live again.
         let noted = history.last_activated() == Some(self.version.as_str())
             && history.latest(&self.version).is_some_and(|record| record.activated.is_some());
         if switched.changed || !noted {
@@ -242,7 +240,10 @@ impl Plan {
             let shared = self.shared.iter().map(ToString::to_string).collect();
             root.record(&self.version, EventKind::Activated { revision, shared }).map_err(
                 |failure| {
-                    failure.state(format!("{} is live, but not noted as such.", self.version))
+                    failure.state(format!(
+                        "{} is live, but the history does not record it.",
+                        self.version
+                    ))
                 },
             )?;
         }
@@ -282,7 +283,10 @@ impl Plan {
             let switched = self.bring_up_to_date(&live, &release, releases, root)?;
             if durable && switched.changed {
                 durable::secure(root, &live).map_err(|failure| {
-                    failure.state(format!("{} is live, but not noted as such.", self.version))
+                    failure.state(format!(
+                        "{} is live, but the history does not record it.",
+                        self.version
+                    ))
                 })?;
             }
             return Ok(switched);
