@@ -25,7 +25,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Refuse if the earlier release knows nothing of it
+- name: Refuse if the earlier release does not know what stays
   ansible.builtin.fail:
     msg: "{{ stays.said }}"
   when: stays.kinds | length > 0

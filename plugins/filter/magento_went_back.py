@@ -1,13 +1,13 @@
 # Copyright the Oxistrano authors.
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter that says what is live on each host after a release was left again."""
+"""The filter that says what is live on each host after a rollback of the deploy."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: magento_went_back
-short_description: What is live on each host after an unhealthy release was left again
+short_description: What is live on each host after an unhealthy release was rolled back
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
@@ -23,7 +23,7 @@ options:
     elements: str
     required: true
   version:
-    description: The release that was to be left.
+    description: The release to roll back.
     type: str
     required: true
   others:

@@ -227,7 +227,7 @@ def test_after_an_upgrade_that_raised_a_setup_version_the_rollback_is_refused_an
 
 def test_a_database_that_goes_down_during_the_upgrade_leaves_the_shop_closed(magento, shop):
     # By the callback, as nothing else can do it at that moment.
-    magento.at_task("Begin the upgrade of the database", f"kill {shop.database.process.pid}")
+    magento.at_task("Start the upgrade of the database", f"kill {shop.database.process.pid}")
     result = magento.deploy("v3")
     result.bad("upgrade of the database", "The shop is closed: the maintenance flag of this deploy is up.")
     magento.is_closed()

@@ -189,7 +189,7 @@ def test_a_play_that_is_killed_keeps_nobody_waiting(holding, shop):
     magento = holding
     magento.variables["magento2_hold"] = 3
     with Watch(shop) as watch:
-        killed = magento.at_task("Begin the upgrade of the database", "kill").deploy("v3")
+        killed = magento.at_task("Start the upgrade of the database", "kill").deploy("v3")
         assert killed.code == -9, killed.output
         wait_until(lambda: beside(shop) == [], "the hold to end", 6)
         time.sleep(0.5)

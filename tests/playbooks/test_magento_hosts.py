@@ -70,7 +70,7 @@ def test_an_upgrade_closes_all_hosts_upgrades_on_the_primary_and_opens_all(magen
         "Ask what the new release needs",
         "Raise the maintenance flag",
         "Switch to the new release",
-        "Begin the upgrade of the database",
+        "Start the upgrade of the database",
         "Wait for the upgrade of the database",
         "Open the shop",
     ]
@@ -95,15 +95,15 @@ def test_all_hosts_hold_their_requests_before_the_upgrade_and_nobody_is_refused(
     phases = [
         "Hold the requests",
         "Raise the maintenance flag",
-        "Begin the upgrade of the database",
+        "Start the upgrade of the database",
         "Wait for the upgrade of the database",
         # Of the primary host, which that has opened.
-        "Let the held requests go on",
+        "Release the requests of each pool",
         "Open the shop",
     ]
     places = [result.output.index(f": {phase}]") for phase in phases]
     # Of the others.
-    places.append(result.output.rindex(": Let the held requests go on]"))
+    places.append(result.output.rindex(": Release the requests of each pool]"))
     assert places == sorted(places) and places[-1] > places[-2]
     held = result.output.split(": Hold the requests]")[1].split("TASK")[0]
     assert held.count("changed: [") == 3

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.needs("shop"), pytest.mark.once]
 SAMPLE = (
     "Raise the maintenance flag",
     "Switch to the new release",
-    "Begin the upgrade of the database",
+    "Start the upgrade of the database",
     "Wait for the upgrade of the database",
     "Note the outcome and free the lock",
 )

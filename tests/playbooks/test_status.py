@@ -13,8 +13,8 @@ STATUS, UNLOCK = (CHECKOUT / f"playbooks/{name}.yml" for name in ("status", "unl
 
 
 def shown(result):
-    """The lines that `Show it` has said, blanks as one."""
-    (said,) = re.findall(r'TASK \[Show it\].*?"msg": (\[.*?\n    \])', result.output, re.S)
+    """The lines that `Show the table` has said, blanks as one."""
+    (said,) = re.findall(r'TASK \[Show the table\].*?"msg": (\[.*?\n    \])', result.output, re.S)
     return [" ".join(line.split()) for line in json.loads(said)]
 
 
