@@ -44,7 +44,7 @@ options:
   keep_previous:
     description:
       - >-
-        Keep the release before the live one, where a rollback goes, even with O(keep=1).
+        Keep the release before the live one, the target of a rollback, even with O(keep=1).
     type: bool
     default: true
   versions:
@@ -57,7 +57,7 @@ options:
   version:
     description:
       - >-
-        In check mode, the release that would be live by now and is not there yet.
+        In check mode, the release that the deploy would have made live.
     type: str
   wait:
     description:
@@ -70,11 +70,11 @@ options:
     description:
       - >-
         V(true): keep the newest of the releases that O(keep) removes as raw material for the
-        next one, hidden beside the releases, so that M(oxistrano.deploy.release_unpack) only
-        writes what has changed. There is one at most. Only where a quarter of the file system
-        is free, in bytes and in inodes, or 20 GB and 2,000,000 inodes are; else, and with
-        V(false), one that is there is removed. If this is not given, none is made, and one that
-        is there stays.
+        next one, hidden among the releases, so that M(oxistrano.deploy.release_unpack) only
+        writes what has changed. There is at most one. It is kept only if a quarter of the file
+        system is free, in bytes and in inodes, or 20 GB and 2,000,000 inodes are; otherwise,
+        and with V(false), an existing one is removed. If this is not given, none is made and an
+        existing one stays.
     type: bool
   releases_dir:
     description:
