@@ -88,6 +88,9 @@ _value:
 """
 
 
+ABSENT = "whether an upgrade is needed can be told by the release alone, when it is there"
+
+
 def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=False, closed_already=False):
     """See the documentation above."""
     lines = str((answer.get("database") or {}).get("stdout") or "").splitlines()
@@ -96,11 +99,15 @@ def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=Fa
     wanted = [line for line in named if line not in set_aside]
     needs = dict(answer)
     if needs.get("upgrade_needed") and named and not wanted:
-        needs |= {"upgrade_needed": False, "maintenance_needed": answer["import_needed"]}
+        imports = answer["import_needed"]
+        msg = "the configuration needs app:config:import" if imports else "the database needs nothing but what was set aside"
+        needs |= {"upgrade_needed": False, "maintenance_needed": imports, "msg": msg}
     upgrade, work = bool(needs.get("upgrade_needed")), bool(needs.get("maintenance_needed"))
     beside = mode in ("auto", "online") and maintenance != "always" and not in_maintenance and not closed_already
     online = bool(beside and upgrade and needs.get("online"))
     closing = maintenance == "always" or (work and not online)
+    # In check mode, where what would answer is not there yet.
+    silent = ABSENT if answer.get("skipped") else "it did not answer"
     goes = "around the switch the shop is closed or its visitors wait" if closing else "the shop stays open"
     return {
         "needs": needs,
@@ -111,7 +118,7 @@ def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=Fa
         "upgrading": work and not online,
         "database": upgrade and not online,
         "flushed": upgrade and not online and how == "upgrade",
-        "said": "; ".join([str(needs.get("msg") or "it did not answer"), *([goes] if "maintenance_needed" in needs else [])]),
+        "said": "; ".join([str(needs.get("msg") or silent), *([goes] if "maintenance_needed" in needs else [])]),
     }
 
 

@@ -296,6 +296,9 @@ class Delivery(Base):
         except (OSError, ValueError) as error:
             raise Unlisted(f"the archive is not on the host, and this controller cannot run {ours.path}: {error}") from None
         if result.get("failed"):
+            # Not where it is this controller that could not: a full disk, a signal.
+            if result.get("code") in ("io", "interrupted"):
+                raise Unlisted(f"the archive is not on the host, and this controller could not list it: {result.get('msg')}")
             raise Broken(result)
 
     def _copy(self, arguments: Values, archive: Archive, task_vars: Values, reason: Stock) -> tuple[Values, str]:

@@ -260,6 +260,12 @@ def test_how_a_release_is_deployed(answer, variables, wanted):
         (UPGRADE | {"msg": "an upgrade"}, {}, "an upgrade; around the switch the shop is closed or its visitors wait"),
         ({"msg": "it is not there yet"}, {"maintenance": "always"}, "it is not there yet"),
         ({}, {}, "it did not answer"),
+        ({"skipped": True}, {}, "whether an upgrade is needed can be told by the release alone, when it is there"),
+        (
+            UPGRADE | {"msg": "an upgrade", "database": {"stdout": STDOUT}},
+            {"set_aside": ["Shop_Reviews  schema: none -> 1.0"]},
+            "the database needs nothing but what was set aside; the shop stays open",
+        ),
     ],
 )
 def test_what_would_be_done_is_said_in_check_mode(answer, variables, words):

@@ -23,11 +23,12 @@ const RELEASE: &str = "magento_upgrade.release";
 /// Between two checks whether an upgrade has ended; the shop is closed during that time.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Waits until none runs, and clears away what those have left that nobody asked for.
+/// Waits until none runs, and clears away what those have left that nobody asked for; with
+/// `only_look` (check mode, which has no lock: a deploy may still ask for it) it stays.
 ///
 /// # Errors
 /// `still_running`, or an I/O error.
-pub fn wait(deploy_to: &AbsPath, patience: Duration) -> Result<(), Failure> {
+pub fn wait(deploy_to: &AbsPath, patience: Duration, only_look: bool) -> Result<(), Failure> {
     let root = Dir::open(deploy_to.as_path())?;
     // In what is no directory of ours, none was begun.
     if !root.lookup(STATE_DIRECTORY)?.is_some_and(|info| info.is_dir()) {
@@ -41,7 +42,9 @@ pub fn wait(deploy_to: &AbsPath, patience: Duration) -> Result<(), Failure> {
         let is_own = state.lookup(&name)?.is_some_and(|info| info.inode() == own);
         if text.starts_with(PREFIX) && text.ends_with(SUFFIX) && !is_own {
             wait_for(&state, Path::new(&name), patience)?;
-            state.remove_file(&name)?;
+            if !only_look {
+                state.remove_file(&name)?;
+            }
         }
     }
     match wait_for(&state, Path::new(HELD), patience) {

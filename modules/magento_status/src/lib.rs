@@ -64,7 +64,7 @@ impl Module for MagentoStatus {
         let (magento, apart) = options.magento()?.apart()?;
         let timeout = Duration::from_secs(options.timeout);
         if let Some(deploy_to) = &options.deploy_to {
-            running::wait(deploy_to, timeout)
+            running::wait(deploy_to, timeout, context.check_mode)
                 .map_err(|failure| failure.state("Nothing was changed."))?;
         }
         // Both only read, and each spends most of its time starting.

@@ -31,7 +31,7 @@ pub fn begin(
     let root = Dir::open(deploy_to.as_path())?;
     root.make_dir_if_missing(STATE_DIRECTORY)?;
     let state = root.open_dir(STATE_DIRECTORY)?;
-    running::wait(deploy_to, patience)?;
+    running::wait(deploy_to, patience, false)?;
     let id = format!("{}-{}", clock::word(clock::now()), std::process::id());
     let name = format!("{PREFIX}{id}{SUFFIX}");
     let output = state.create_file(&name, 0o640)?;

@@ -121,7 +121,7 @@ impl Module for MagentoUpgrade {
                     let id = background::begin(&options.deploy_to, &arguments(&options), patience)?;
                     return Ok(Outcome::new(true).msg("the upgrade has begun").value("id", id));
                 }
-                running::wait(&options.deploy_to, patience)?;
+                running::wait(&options.deploy_to, patience, false)?;
                 let held = running::hold(&options.deploy_to, &options.path, patience)?;
                 if options.own_cache || options.online {
                     let (magento, apart) = magento.apart()?;

@@ -618,7 +618,7 @@ fn one_that_was_killed_is_a_failure_and_the_next_waits_for_nobody() {
     let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
     assert!(killed.unwrap().success());
     let reply = finish(&shop, &id).failed("upgrade_lost");
-    reply.says(["has ended without saying how", "Maintenance is on and stays on"]);
+    reply.says(["has ended without a result", "Maintenance is on and stays on"]);
     shop.answer("setup:upgrade", UPGRADE);
     let _ = shop.run("magento_upgrade", how("upgrade")).changed();
     assert!(is_open(&shop));

@@ -1,4 +1,5 @@
-//! One connection that was held: passed on byte for byte, or refused.
+//! One connection that was held: passed on byte for byte (but for the directory of the release in
+//! what waited over a switch), or refused.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

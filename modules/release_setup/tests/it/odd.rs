@@ -45,7 +45,7 @@ fn a_lock_of_any_kind_is_a_lock_that_can_be_freed() {
 #[test]
 fn what_stands_in_the_place_of_our_own_files_is_named_with_the_remedy() {
     for (place, remedy) in [
-        (".oxistrano", "move away what is there"),
+        (".oxistrano", "move it away"),
         (".oxistrano/mutex", "remove what is there"),
         (".oxistrano/history.jsonl", "move it away"),
     ] {
