@@ -143,7 +143,7 @@ def test_a_canary_with_an_upgrade_is_refused_and_names_the_hosts_that_it_would_l
     with Watch(shop) as watch:
         result = magento.deploy("v3", None, "--limit", "web2")
     result.bad(
-        "The database needs an upgrade, and web1, web3 would go on with the old code",
+        "The database needs an upgrade, and web1, web3 would run the old code on it",
         "(--limit web2)",
         "magento2_leave_behind=true",
         "No host was switched.",
@@ -165,7 +165,7 @@ def test_a_canary_with_an_upgrade_does_what_it_is_told(magento, shop):
     magento.reset()
     # Whoever deploys to hosts by name says so in the inventory.
     magento.variables["magento2_hosts"] = ["web1", "web2"]
-    magento.deploy("v3", None, "--limit", "web2,web3").bad("and web1 would go on with the old code", "that host is")
+    magento.deploy("v3", None, "--limit", "web2,web3").bad("and web1 would run the old code on it", "that host is")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_the_hosts_of_a_shop_are_those_of_the_play_that_share_a_group(magento, s
     playbook.write_text((PLAYBOOKS / "magento.yml").read_text().replace("hosts: all", f"hosts: '{hosts}'"))
     result = magento.deploy("v3", None, "-i", more, "--limit", "web1", playbook=playbook)
     if left:
-        result.bad(f"and {', '.join(left)} would go on with the old code")
+        result.bad(f"and {', '.join(left)} would run the old code on it")
     else:
         result.good()
 
