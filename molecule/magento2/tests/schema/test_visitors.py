@@ -17,7 +17,7 @@ def test_visitors_were_turned_away_while_the_database_was_upgraded(visitors, web
     end = upgrade["start"] + upgrade["seconds"]
     during = [request for request in requests if upgrade["start"] <= request["due"] <= end - request["seconds"]]
     assert len(during) > 100
-    assert {request["kind"] for request in during} == {"503 maintenance"}
+    assert {request["kind"] for request in during} == {"503 without Retry-After"}
 
 
 def test_the_outage_is_the_upgrade_and_little_more(visitors, web, pace, capsys):
@@ -28,7 +28,7 @@ def test_the_outage_is_the_upgrade_and_little_more(visitors, web, pace, capsys):
     with capsys.disabled():
         print("\noutage {outage:.2f} s: the upgrade's own {upgrade:.2f} s and {beyond:.2f} s".format(**found))
         print(f"of {PROMISED} s and room of {room:.2f} s, since a task takes {pace('schema'):.2f} s here")
-    assert set(found["kinds"]) == {"503 maintenance"}
+    assert set(found["kinds"]) == {"503 without Retry-After"}
     assert found["beyond"] <= PROMISED + room
     good = [request["version"] for request in requests if request["kind"] == "good"]
     assert (good[0], good[-1], set(good)) == ("v2", "v3-version", {"v2", "v3-version"})
