@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -39,6 +41,25 @@ def filter_of(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.FilterModule().filters()[name]
+
+
+@contextlib.contextmanager
+def plugin_utils(*names):
+    """Modules of the collection by name, each after those that it imports. Nothing of Ansible's is needed."""
+    package = "ansible_collections.oxistrano.deploy.plugins.plugin_utils"
+    before, found = set(sys.modules), {}
+    for name in names:
+        parts = f"{package}.{name}".split(".")
+        for length in range(1, len(parts)):
+            sys.modules.setdefault(".".join(parts[:length]), types.ModuleType(parts[length - 1]))
+        spec = importlib.util.spec_from_file_location(".".join(parts), CHECKOUT / f"plugins/plugin_utils/{name}.py")
+        found[name] = importlib.util.module_from_spec(spec)
+        sys.modules[".".join(parts)] = found[name]
+        setattr(sys.modules[package], name, found[name])
+        spec.loader.exec_module(found[name])
+    yield types.SimpleNamespace(**found)
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
 
 
 class Ansible:

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
-import sys
 import types
 from pathlib import Path
 
 import pytest
-from ansible_run import CHECKOUT, DEPLOY, ROLLBACK, Project, Root, snapshot
+from ansible_run import DEPLOY, ROLLBACK, Project, Root, plugin_utils, snapshot
 
-PACKAGE = "ansible_collections.oxistrano.deploy.plugins.plugin_utils"
 SHARED = {"ansistrano_shared_paths": ["var", "pub/media"], "ansistrano_shared_files": ["app/etc/env.php"]}
 AUTHOR = ["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"]
 
 
 @pytest.fixture(scope="module")
 def modules():
-    """Those of the collection by name. Nothing of Ansible's is needed."""
-    before, found = set(sys.modules), {}
-    for name in ("amounts", "commits", "rehearsal"):
-        parts = f"{PACKAGE}.{name}".split(".")
-        for length in range(1, len(parts)):
-            sys.modules.setdefault(".".join(parts[:length]), types.ModuleType(parts[length - 1]))
-        spec = importlib.util.spec_from_file_location(".".join(parts), CHECKOUT / f"plugins/plugin_utils/{name}.py")
-        found[name] = importlib.util.module_from_spec(spec)
-        sys.modules[".".join(parts)] = found[name]
-        setattr(sys.modules[PACKAGE], name, found[name])
-        spec.loader.exec_module(found[name])
-    yield types.SimpleNamespace(**found)
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with plugin_utils("amounts", "commits", "rehearsal") as found:
+        yield found
 
 
 def changes(added=(), changed=(), removed=(), same=0, more=0):

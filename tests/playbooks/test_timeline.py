@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import html.parser
-import importlib.util
 import json
 import re
-import sys
-import types
 
 import pytest
-from ansible_run import CHECKOUT
-
-PACKAGE = "ansible_collections.oxistrano.deploy.plugins.plugin_utils"
+from ansible_run import CHECKOUT, plugin_utils
 
 
 @pytest.fixture(scope="module")
 def modules():
-    """Those of the collection by name. Nothing of Ansible's is needed."""
-    before, found = set(sys.modules), {}
-    for name in ("amounts", "timeline", "timeline_page", "upload_notes"):
-        parts = f"{PACKAGE}.{name}".split(".")
-        for length in range(1, len(parts)):
-            sys.modules.setdefault(".".join(parts[:length]), types.ModuleType(parts[length - 1]))
-        spec = importlib.util.spec_from_file_location(".".join(parts), CHECKOUT / f"plugins/plugin_utils/{name}.py")
-        found[name] = importlib.util.module_from_spec(spec)
-        sys.modules[".".join(parts)] = found[name]
-        setattr(sys.modules[PACKAGE], name, found[name])
-        spec.loader.exec_module(found[name])
-    yield types.SimpleNamespace(**found)
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with plugin_utils("amounts", "timeline", "timeline_page", "upload_notes") as found:
+        yield found
 
 
 class Play:
