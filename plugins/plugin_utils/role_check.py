@@ -45,15 +45,20 @@ class RoleCheck:
             found = list(self._of_places())
         # Where a hook may change the strategy, it is looked at when its turn comes.
         if self.role == "deploy" and not found and not any(f"{hook}_tasks_file" in self.given for hook in EARLY):
-            found = list(self._of_strategy_file())
+            found = self.strategy()
         if found:
             # It may be why. Where nothing is wrong the task is skipped, and Ansible shows no warning of it: `warnings`.
             self._warn_of_misspelt_names()
         return found
 
     def strategy(self) -> list[str]:
-        options = specifications(self.role)[self._value("ansistrano_deploy_via")]["options"]
-        return [*self._of_values(options), *self._of_strategy_file()]
+        strategy = self._value("ansistrano_deploy_via")
+        problems = [*self._of_values(specifications(self.role)[strategy]["options"]), *self._of_strategy_file()]
+        if strategy.endswith("_unarchive") and not problems:
+            given = [self._value(f"ansistrano_unarchive_{whose}") != "default" for whose in ("owner", "group")]
+            if any(given) and not all(given):
+                problems.append("must set ansistrano_unarchive_group and ansistrano_unarchive_owner")
+        return problems
 
     def hooks(self) -> list[str]:
         return [problem for hook in self._hooks() for problem in self._of_hook(*hook)]
