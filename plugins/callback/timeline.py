@@ -149,7 +149,7 @@ class CallbackModule(CallbackBase):
                 file.write(text)
         except OSError as error:
             self._display.warning(
-                f"the timeline was not written to '{path}': {error.strerror}. The deploy is not concerned. Name another file in"
+                f"the timeline was not written to '{path}': {error.strerror}. The deploy is not affected. Set another file in"
                 f" OXISTRANO_TIMELINE_{option.upper()}."
             )
         else:

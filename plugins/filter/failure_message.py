@@ -59,7 +59,7 @@ def failure_message(ended, what="Deployment", note="", task=""):
         told = f"{f'task {task}' if task and not note else 'a task'}; its message is above"
     state = str(ended.get("msg") or "")
     # Called as wrongly as the module that has failed, it says the same once more.
-    if state.rpartition(" was called wrongly: ")[2] in told:
+    if state.rpartition(" got invalid arguments: ")[2] in told:
         state = ""
     parts = [f"{what} failed in {told}{'' if told[-1] in '.!?' else '.'}", state, str(note or "")]
     return "\n".join(line.strip() for part in parts for line in BETWEEN_SENTENCES.split(part.strip()) if line.strip())

@@ -83,8 +83,8 @@ def magento_hosts(hostvars, play, active, batch, play_id):
     not_ready = [host for host in play if host not in batch or host not in ready]
     other_batch = sorted(host for host in not_ready if host in active and host not in batch)
     failed = sorted(set(not_ready) - set(other_batch))
-    why = [f"{', '.join(failed)} did not get here (its message is above)"] if failed else []
-    why += [f"serial has left {', '.join(other_batch)} to another batch"] if other_batch else []
+    why = [f"{', '.join(failed)} did not reach this step (its message is above)"] if failed else []
+    why += [f"serial puts {', '.join(other_batch)} into another batch"] if other_batch else []
     return {
         "behind": behind,
         "not_serving": [host for host in play if not str(says(host, "__magento2_ready", "")).startswith("serves ")],

@@ -88,7 +88,7 @@ _value:
 """
 
 
-ABSENT = "whether an upgrade is needed can be told by the release alone, when it is there"
+ABSENT = "the release does not exist yet, so it is not known whether an upgrade is needed"
 
 
 def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=False, closed_already=False):
@@ -100,7 +100,7 @@ def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=Fa
     needs = dict(answer)
     if needs.get("upgrade_needed") and named and not wanted:
         imports = answer["import_needed"]
-        msg = "the configuration needs app:config:import" if imports else "the database needs nothing but what was set aside"
+        msg = "the configuration needs app:config:import" if imports else "the database needs only what this play ignores"
         needs |= {"upgrade_needed": False, "maintenance_needed": imports, "msg": msg}
     upgrade, work = bool(needs.get("upgrade_needed")), bool(needs.get("maintenance_needed"))
     beside = mode in ("auto", "online") and maintenance != "always" and not in_maintenance and not closed_already
@@ -108,7 +108,7 @@ def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=Fa
     closing = maintenance == "always" or (work and not online)
     # In check mode, where what would answer is not there yet.
     silent = ABSENT if answer.get("skipped") else "it did not answer"
-    goes = "around the switch the shop is closed or its visitors wait" if closing else "the shop stays open"
+    goes = "during the switch the shop is closed or its visitors wait" if closing else "the shop stays open"
     return {
         "needs": needs,
         "named": named,

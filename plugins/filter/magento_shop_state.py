@@ -18,7 +18,7 @@ options:
     type: dict
     required: true
   cron_held:
-    description: Whether cron jobs are held back while the shop is closed.
+    description: Whether cron jobs are disabled while the shop is closed.
     type: bool
     default: false
   consumers:
@@ -47,15 +47,15 @@ _value:
 def magento_shop_state(reported, cron_held=False, consumers=None, upgrade=None):
     """Sentences."""
     if reported.get("was_on"):
-        said = ["The shop is closed, as it was before."]
+        said = ["The shop is closed, as before."]
     elif reported.get("was_ours"):
         said = ["The shop is closed: the maintenance flag of this deploy is up. The next deploy that succeeds opens it."]
-        said += ["Its cron jobs are held back until then."] if cron_held else []
+        said += ["Its cron jobs are disabled until then."] if cron_held else []
         said += ["Its queue consumers wait until then."] if (consumers or {}).get("consumers") else []
     else:
         said = ["The shop is open."]
     if upgrade and not upgrade.get("skipped"):
-        said.append(f"The upgrade that was begun: {upgrade.get('msg') or ''}")
+        said.append(f"The upgrade that was started: {upgrade.get('msg') or ''}")
     return " ".join(said).strip()
 
 

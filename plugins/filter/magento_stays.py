@@ -45,8 +45,8 @@ _value:
 # What a person allows, what the module calls it, and what it is.
 KINDS = (
     ("data_patches", "patches", "Patches that have run"),
-    ("constraints", "constraints", "What tables demand now"),
-    ("import", "imported", "Sections of the configuration that were imported"),
+    ("constraints", "constraints", "New constraints of tables"),
+    ("import", "imported", "Imported sections of the configuration"),
 )
 
 

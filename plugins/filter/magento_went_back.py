@@ -58,7 +58,7 @@ def magento_went_back(hostvars, hosts, version, others=None):
     sentences = [f"{said}."]
     if switched:
         sentences.append(
-            f"Still on {version}, and healthy, from an earlier batch of serial: {', '.join(switched)}. Repair what is wrong and"
+            f"Still on {version}, and healthy, from an earlier batch of serial: {', '.join(switched)}. Fix the cause and"
             f" deploy again, or go back there as well (the rollback with --limit {','.join(switched)})."
         )
     if later:

@@ -64,7 +64,7 @@ class LookupModule(LookupBase):
         while block is not None and getattr(block, "_play", None) is None:
             block = block._parent
         if block is None:
-            raise AnsibleError("the lookup play was not asked by a task of a play")
+            raise AnsibleError("the lookup play works only in a task of a play")
         found = {"id": lambda: [block._play._uuid], "strategy": lambda: [block._play.strategy]}
         found["name"] = lambda: [self._name(block._play, int(kwargs.get("turn", 1)))]
         found["hosts"] = lambda: self._hosts(block._play, variables)

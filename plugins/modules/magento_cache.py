@@ -10,7 +10,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: magento_cache
-short_description: "Flush or clean the caches of a Magento shop"
+short_description: "Flush or clean the caches of a Magento shop, or give a release its own cache prefix"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
@@ -19,57 +19,57 @@ description:
     Runs C(cache:flush) or C(cache:clean) of a release, for all cache types or for some, and
     purges Varnish servers.
   - >-
-    Once is enough for a cache that several hosts share (Redis, a shared C(var)).
+    If several hosts share a cache (Redis, a shared C(var)), run it on one of them.
 options:
   path:
     description:
       - >-
-        Magento's root directory on the host, that of the release that is asked, an absolute
-        path.
+        Magento's root directory in the release, an absolute path on the host.
     type: path
     required: true
   state:
     description:
       - >-
-        V(flushed) empties the storage of the caches (C(cache:flush)), with whatever else is in
-        it; V(cleaned) removes what Magento has put there (C(cache:clean)). V(prefixed) runs
-        nothing; it gives the release O(path) an C(app/etc/env.php) of its own, which reads the
-        one that is linked there (or that was there, now C(env.own.php)) and sets O(prefix) for
-        its caches, so that old and new code do not read what the other has written.
+        V(flushed) empties the cache storage, including entries of other applications
+        (C(cache:flush)). V(cleaned) removes only Magento's entries (C(cache:clean)).
+        V(prefixed) runs no command. It writes an C(app/etc/env.php) for the release O(path)
+        that includes the previous one (the linked file, or the release's own, which is renamed
+        to C(env.own.php)) and sets O(prefix) for its caches, so that old and new code do not
+        read each other's entries.
     type: str
     default: "flushed"
     choices: [flushed, cleaned, prefixed]
   prefix:
     description:
       - >-
-        With O(state=prefixed), what stands before each key of this release: letters, digits,
-        C(_), C(-), C(.). Magento accepts only letters, digits and C(_), so C(-) and C(.) become
-        C(_2d_) and C(_2e_).
+        With O(state=prefixed), the prefix of all cache keys of this release. It may contain
+        letters, digits, C(_), C(-) and C(.). Magento accepts only letters, digits and C(_), so
+        C(-) and C(.) become C(_2d_) and C(_2e_).
     type: str
   keep:
     description:
       - >-
-        With O(state=prefixed), leave the prefix that the release has, if it has one.
+        With O(state=prefixed), whether to keep the prefix that the release already has.
     type: bool
     default: false
   live:
     description:
       - >-
-        With O(state=prefixed), the release that is live so far, by C(current) for example. What
-        Magento has written into its C(app/etc/env.php) since then goes into the shared one
-        first.
+        With O(state=prefixed), the release that is live now, for example the path of
+        C(current). Changes that Magento has written into that release's C(app/etc/env.php) are
+        first copied to the shared file.
     type: path
   types:
     description:
       - >-
-        The cache types, V(config) for example; all if none is named.
+        The cache types, for example V(config). By default, all.
     type: list
     elements: str
     default: []
   varnish:
     description:
       - >-
-        Varnish servers to purge of all pages, as V(HOST:PORT). The request is the one that
+        Varnish servers whose pages are all purged, as V(HOST:PORT). The request is the one that
         Magento sends and its VCL expects: C(PURGE) with C(X-Magento-Tags-Pattern: .*).
     type: list
     elements: str
@@ -83,28 +83,27 @@ options:
   php:
     description:
       - >-
-        The command that runs PHP, as a list of words, or as one string that is split like a
-        shell splits it; no shell runs it. Magento's C(bin/magento) and its arguments are put
-        behind it.
+        The command that runs PHP: a list of words, or one string, which is split as a shell
+        would split it. No shell is started. C(bin/magento) and its arguments are appended.
     type: raw
     default: "php"
   path_for_php:
     description:
       - >-
-        O(path) as O(php) sees it, if that differs (in a container, for example).
+        O(path) as O(php) sees it, if that differs, for example in a container.
     type: path
   user:
     description:
       - >-
-        The user to run O(php) as, by name or number; if it is not given, the user that the
-        module runs as. Only root can run it as another.
+        The user to run O(php) as, a name or a number. By default, the user that the module runs
+        as; only root can name another one.
     type: str
   environment:
     description:
       - >-
-        Environment variables for O(php), beside those of the module. Of these, another O(user)
-        gets only C(PATH), language, time zone, proxies, C(PHPRC), C(PHP_*), C(MAGE_*),
-        C(MAGENTO_*) and C(CONFIG__*).
+        Environment variables for O(php), in addition to those of the module. If O(user) is
+        another user, it gets only some of the module's own: C(PATH), language, time zone,
+        proxies, C(PHPRC), C(PHP_*), C(MAGE_*), C(MAGENTO_*) and C(CONFIG__*).
     type: dict
     default: {}
 attributes:
@@ -120,15 +119,15 @@ attributes:
     platforms: linux
 notes:
   - >-
-    Not needed after C(setup:upgrade), which flushes itself.
+    Not needed after C(setup:upgrade), which flushes the caches.
   - >-
-    With O(state=prefixed), what Magento itself writes into C(app/etc/env.php)
-    (C(cache:disable), C(config:set --lock-env)) is in that release only until the next call
-    with O(live), which puts it into the shared file. If the shared one is newer or belongs to
-    another user, it only warns.
+    With O(state=prefixed), changes that Magento itself makes to C(app/etc/env.php)
+    (C(cache:disable), C(config:set --lock-env)) stay in that release until the next call with
+    O(live), which copies them to the shared file. If the shared file is newer or belongs to
+    another user, the module only warns.
   - >-
-    With the database down Magento 2.4.7 still answers 0 as long as its configuration cache is
-    warm.
+    If the database is down, Magento 2.4.7 still exits with 0 as long as its configuration cache
+    is warm.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -139,7 +138,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Flush
+- name: Flush all caches
   oxistrano.deploy.magento_cache:
     path: /var/www/shop/current
     user: www-data
@@ -156,28 +155,28 @@ RETURN = r"""
 ---
 live:
   description: >-
-    The directory that O(live) leads to; null without one.
+    O(live) with links resolved; null if it is not set.
   returned: "with O(state=prefixed)"
   type: str
 prefix:
   description: >-
-    The prefix as it was set.
+    The prefix that was set.
   returned: "with O(state=prefixed)"
   type: str
 carried:
   description: >-
-    Whether changes of the live release's C(env.php) went into the shared one.
+    Whether changes of the live release's C(env.php) were copied to the shared file.
   returned: "with O(state=prefixed)"
   type: bool
 types:
   description: >-
-    The cache types, as Magento names them.
+    The cache types that Magento reported.
   returned: "success"
   type: list
 answer:
   description: >-
-    rc, stdout, stderr and seconds of the command.
-  returned: "when it ran"
+    C(rc), C(stdout), C(stderr) and C(seconds) of the command.
+  returned: "if a command ran"
   type: dict
 msg:
   description: >-

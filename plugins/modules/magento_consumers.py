@@ -10,39 +10,38 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: magento_consumers
-short_description: "Hold the queue consumers of a Magento shop, and have them run the live code"
+short_description: "Pause the queue consumers of a Magento shop, or restart them with the live code"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    A queue consumer runs the code that it has loaded when it was started, for hours, whatever
-    is live meanwhile. This module ends those that run other code, each between two messages;
-    cron, supervisor or systemd starts them again. A message that is worked on is never broken
-    off.
+    A queue consumer runs the code that it loaded when it was started, for hours, even after a
+    switch. This module ends the consumers that run other code, each between two messages; cron,
+    supervisor or systemd starts them again. A message that is being processed is never
+    interrupted.
   - >-
-    That a consumer waits for a message is told by the system call that it is in (a sleep, or
-    C(select)). One that does not wait gets no signal; at the end of O(wait) it is named in a
-    warning.
+    The module detects that a consumer waits for a message by the system call that it is in (a
+    sleep, or C(select)). A consumer that does not wait gets no signal; if it still works at the
+    end of O(wait), a warning names it.
   - >-
     C(queue:consumers:restart) reaches the consumers on all hosts, but only those that were
-    started with C(--max-messages) look at it, and they do so when the next message comes (read
-    in 2.4.7). So the module does both.
+    started with C(--max-messages) check for it, and only when the next message arrives (read in
+    the code of 2.4.7). So the module does both.
 options:
   path:
     description:
       - >-
-        Magento's root directory on the host, that of the release that is asked, an absolute
-        path.
+        Magento's root directory in the release, an absolute path on the host.
     type: path
     required: true
   state:
     description:
       - >-
-        V(held) stops each consumer (SIGSTOP) when it waits for a message; whoever has started
-        it sees it run. V(restarted) ends each one that runs other code than O(path)'s when it
-        waits for a message (SIGTERM); cron or the supervisor that has started it starts it
-        again. V(released) lets those that were held go on.
+        V(held) pauses each consumer (SIGSTOP) once it waits for a message; for cron or the
+        supervisor it still runs. V(restarted) ends each consumer (SIGTERM) that runs other code
+        than that of O(path), once it waits for a message; cron or the supervisor starts it
+        again. V(released) resumes the consumers that were held.
     type: str
     required: true
     choices: [held, restarted, released]
@@ -50,7 +49,7 @@ options:
     description:
       - >-
         Root of the deployment, an absolute path. Only consumers whose C(bin/magento) is below
-        it are touched.
+        it are affected.
     type: path
     required: true
   releases_dir:
@@ -62,22 +61,22 @@ options:
   current_dir:
     description:
       - >-
-        What leads to the live release, relative to O(deploy_to).
+        The link to the live release, relative to O(deploy_to).
     type: str
     default: "current"
   wait:
     description:
       - >-
-        Seconds to wait for those that work on a message; V(0): not at all.
+        Seconds to wait for consumers that work on a message. V(0) does not wait.
     type: int
     default: 60
   poison_pill:
     description:
       - >-
-        Also run C(queue:consumers:restart) of O(path), with O(state=held) and
-        O(state=restarted): after it, each consumer of the shop, on whatever host, puts its next
-        message back and ends. Once is enough for a database. A Magento without this command is
-        no failure.
+        With O(state=held) and O(state=restarted), whether to also run
+        C(queue:consumers:restart) of O(path). Each consumer of the shop, on any host, then
+        returns its next message to the queue and ends. Once per database is enough. If Magento
+        does not have this command, that is not a failure.
     type: bool
     default: true
   timeout:
@@ -89,28 +88,27 @@ options:
   php:
     description:
       - >-
-        The command that runs PHP, as a list of words, or as one string that is split like a
-        shell splits it; no shell runs it. Magento's C(bin/magento) and its arguments are put
-        behind it.
+        The command that runs PHP: a list of words, or one string, which is split as a shell
+        would split it. No shell is started. C(bin/magento) and its arguments are appended.
     type: raw
     default: "php"
   path_for_php:
     description:
       - >-
-        O(path) as O(php) sees it, if that differs (in a container, for example).
+        O(path) as O(php) sees it, if that differs, for example in a container.
     type: path
   user:
     description:
       - >-
-        The user to run O(php) as, by name or number; if it is not given, the user that the
-        module runs as. Only root can run it as another.
+        The user to run O(php) as, a name or a number. By default, the user that the module runs
+        as; only root can name another one.
     type: str
   environment:
     description:
       - >-
-        Environment variables for O(php), beside those of the module. Of these, another O(user)
-        gets only C(PATH), language, time zone, proxies, C(PHPRC), C(PHP_*), C(MAGE_*),
-        C(MAGENTO_*) and C(CONFIG__*).
+        Environment variables for O(php), in addition to those of the module. If O(user) is
+        another user, it gets only some of the module's own: C(PATH), language, time zone,
+        proxies, C(PHPRC), C(PHP_*), C(MAGE_*), C(MAGENTO_*) and C(CONFIG__*).
     type: dict
     default: {}
 attributes:
@@ -126,14 +124,13 @@ attributes:
     platforms: linux
 notes:
   - >-
-    A consumer that is held keeps its connections and its lock, so that nobody starts another
-    one.
+    A held consumer keeps its connections and its lock, so no other one is started in its place.
   - >-
-    systemd starts a unit that was ended by SIGTERM again with C(Restart=always), supervisor
-    with C(autorestart=true).
+    To start a consumer again after SIGTERM, systemd needs C(Restart=always), supervisor
+    C(autorestart=true).
   - >-
-    To see what a process of another user does takes root, in a container with CAP_SYS_PTRACE as
-    well.
+    To see what a process of another user does, the module must run as root, in a container also
+    with CAP_SYS_PTRACE.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -144,14 +141,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let no consumer take a message while the database is upgraded
+- name: Pause the consumers while the database is upgraded
   oxistrano.deploy.magento_consumers:
     state: held
     path: /var/www/shop/current
     deploy_to: /var/www/shop
     user: www-data
 
-- name: Have the consumers run the code that is live
+- name: Restart the consumers with the live code
   oxistrano.deploy.magento_consumers:
     state: restarted
     path: /var/www/shop/current
@@ -163,13 +160,13 @@ RETURN = r"""
 ---
 consumers:
   description: >-
-    Those that were held, ended or released: command line and number of the process.
+    The consumers that were held, ended or released, each with its command line and process id.
   returned: "success"
   type: list
 left:
   description: >-
-    Those that were not, because they worked on a message at the end of O(wait), or it could not
-    be told.
+    The consumers that were not, because they still worked on a message at the end of O(wait),
+    or because their state could not be determined.
   returned: "O(state=held) and O(state=restarted)"
   type: list
 poison_pill:

@@ -10,39 +10,39 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: magento_cron
-short_description: "Hold the cron jobs of a Magento shop back, and point them at the live release"
+short_description: "Disable the cron jobs of a Magento shop during an upgrade, and point them to the live release"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Makes comments of the lines of the crontab that run C(bin/magento) of a deploy root, ends
-    its queue consumers and waits for its C(cron:run), so that nothing works on the database
-    while it is upgraded; and puts the lines back.
+    Comments out the lines of the crontab that run C(bin/magento) of a deploy root, ends its
+    queue consumers and waits for its C(cron:run), so that nothing works on the database during
+    the upgrade. Afterwards, it restores the lines.
   - >-
-    C(bin/magento cron:install) writes the real path of its release into the crontab, where it
-    stays when another release is live, and C(cron:remove) of the other release does not find it
-    (measured on 2.4.7). O(state=running) points these lines at the release in O(path), with the
-    comments around them, so that C(cron:remove) of that release finds them.
+    C(bin/magento cron:install) writes the real path of its release into the crontab. The path
+    stays there when another release becomes live, and C(cron:remove) of that release does not
+    find the lines (measured on 2.4.7). O(state=running) changes these lines, and the comments
+    around them, to the release in O(path), so that its C(cron:remove) finds them.
 options:
   state:
     description:
       - >-
-        V(held) comments the lines out and waits until what they have started has ended;
-        V(running) puts the lines back and points all of them at O(path).
+        V(held) comments the lines out and waits until the processes that they started have
+        ended. V(running) restores the lines and points all of them to O(path).
     type: str
     required: true
     choices: [held, running]
   deploy_to:
     description:
       - >-
-        Root of the deployment, an absolute path. Only lines that name it are touched.
+        Root of the deployment, an absolute path. Only lines that contain it are changed.
     type: path
     required: true
   path:
     description:
       - >-
-        With O(state=running), Magento's root directory that the lines are to name.
+        With O(state=running), the Magento root directory to write into the lines.
     type: path
   releases_dir:
     description:
@@ -53,27 +53,26 @@ options:
   current_dir:
     description:
       - >-
-        What leads to the live release, relative to O(deploy_to). A line that names it needs no
-        change of path.
+        The link to the live release, relative to O(deploy_to). Lines with this path keep it.
     type: str
     default: "current"
   user:
     description:
       - >-
-        Whose crontab and processes, by name or number; if it is not given, those of the user
-        that the module runs as. Only root can name another.
+        The user whose crontab and processes to manage, a name or a number. By default, the user
+        that the module runs as; only root can name another one.
     type: str
   wait:
     description:
       - >-
-        With O(state=held), seconds to wait for a C(cron:run) that is running; V(0): not at all.
+        With O(state=held), seconds to wait for a running C(cron:run). V(0) does not wait.
     type: int
     default: 60
   stop_consumers:
     description:
       - >-
-        With O(state=held), end the queue consumers of the shop (SIGTERM); the cron jobs, or the
-        supervisor that started them, start them again.
+        With O(state=held), whether to end the queue consumers of the shop (SIGTERM). The cron
+        jobs or the supervisor that started them will start them again.
     type: bool
     default: true
 attributes:
@@ -89,8 +88,7 @@ attributes:
     platforms: linux
 notes:
   - >-
-    Lines that name neither the releases nor the current directory of O(deploy_to) are left
-    alone.
+    Lines that contain neither the path of a release nor that of O(current_dir) are not changed.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -101,13 +99,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Hold the cron jobs back
+- name: Disable the cron jobs
   oxistrano.deploy.magento_cron:
     deploy_to: /var/www/shop
     user: www-data
     state: held
 
-- name: Let them go on, with the new code
+- name: Enable the cron jobs, with the new code
   oxistrano.deploy.magento_cron:
     deploy_to: /var/www/shop
     path: /var/www/shop/releases/20260824101500Z
@@ -119,12 +117,12 @@ RETURN = r"""
 ---
 jobs:
   description: >-
-    The lines of the shop, as they were.
+    The crontab lines of the shop, as they were before.
   returned: "success"
   type: list
 left:
   description: >-
-    What was still running at the end of O(wait).
+    The processes that were still running at the end of O(wait).
   returned: "O(state=held)"
   type: list
 msg:

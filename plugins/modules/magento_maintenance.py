@@ -17,57 +17,56 @@ author:
 description:
   - >-
     Raises and lowers C(var/.maintenance.flag) in every place where running code looks for it:
-    the shared C(var), or that of the old and that of the new release.
+    in the shared C(var), or in the C(var) of both the old and the new release.
   - >-
-    A flag that was up before, raised by C(bin/magento) or by hand, is never lowered unless
-    O(force) says so. One that this module has raised is known by what it contains, also by a
-    later run.
+    A flag that was raised by C(bin/magento) or by hand is lowered only with O(force). A flag
+    that this module has raised contains a mark, so a later run recognises it.
 options:
   deploy_to:
     description:
       - >-
-        Root of the deployment, an absolute path. No flag is made outside of it, except where a
-        link leads that root or the module's user has made.
+        Root of the deployment, an absolute path. No flag is written outside of it, except
+        through a symbolic link that belongs to root or to the user that the module runs as.
     type: path
     required: true
   state:
     description:
       - >-
-        V(raised) closes the shop, V(lowered) opens it, V(reported) changes nothing. V(kept),
-        before a switch: if somebody else has closed the first of O(paths), the code that runs
-        now, the others are closed as well, so that the switch does not open the shop, and with
-        the same allowed addresses; if it is open, a flag that a failed deploy has left at the
-        others is lowered.
+        V(raised) closes the shop, V(lowered) opens it, V(reported) changes nothing. V(kept) is
+        for the time before a switch. It makes the other O(paths) like the first one, which is
+        the code that runs now: if somebody else has closed that one, the others are closed too,
+        with the same allowed addresses, so that the switch does not open the shop; if it is
+        open, a flag that a failed deploy has left in the others is lowered.
     type: str
     required: true
     choices: [raised, lowered, kept, reported]
   paths:
     description:
       - >-
-        Magento's root directories whose code runs, relative to O(deploy_to). While a release is
-        switched these are two, and with a C(var) of its own each looks for its own flag. What
-        is not there is left out.
+        The Magento root directories whose code serves visitors, relative to O(deploy_to).
+        During a switch these are two, and if each has its own C(var), each checks its own flag.
+        Directories that do not exist are ignored.
     type: list
     elements: str
     default: []
   force:
     description:
       - >-
-        With O(state=lowered), also lower a flag that this module has not raised.
+        With O(state=lowered), also lower a flag that this module did not raise.
     type: bool
     default: false
   allowed_ips:
     description:
       - >-
-        With O(state=raised), the addresses (C(REMOTE_ADDR)) that get in all the same; an empty
-        list lets nobody in. If it is not given, those that are set stay. They stay when the
-        flag is lowered.
+        With O(state=raised), the addresses (C(REMOTE_ADDR)) that may still use the shop. An
+        empty list allows none. By default, the addresses that are already set stay. They also
+        stay when the flag is lowered.
     type: list
     elements: str
   reason:
     description:
       - >-
-        With O(state=raised), the reason; it is written into the flag.
+        With O(state=raised), the reason to write into the flag.
     type: str
 attributes:
   check_mode:
@@ -82,13 +81,13 @@ attributes:
     platforms: linux
 notes:
   - >-
-    PHP is not started. With the database or Redis down, the flag file is the only reliable way
-    in and out (measured on 2.4.7: C(maintenance:enable) answers 255, although it has raised the
-    flag).
+    PHP is not started. If the database or Redis is down, the flag file is the only reliable way
+    to close and open the shop (measured on 2.4.7: C(maintenance:enable) exits with 255,
+    although it has raised the flag).
   - >-
-    If one flag of several cannot be raised, none is.
+    If one of several flags cannot be raised, none is raised.
   - >-
-    Run as root, what it makes belongs to the owner of C(var).
+    If the module runs as root, the files that it writes belong to the owner of C(var).
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -117,23 +116,24 @@ RETURN = r"""
 ---
 is_on:
   description: >-
-    Whether running code finds a flag in every place.
+    Whether the flag is up in every place.
   returned: "success"
   type: bool
 was_on:
   description: >-
-    Whether somebody else had closed the shop before.
+    Whether the shop was already closed, but not by this module.
   returned: "success"
   type: bool
 was_ours:
   description: >-
-    Whether this module had closed it before, and not opened it again: a deploy that did not
-    come to its end.
+    Whether this module had closed the shop before and not opened it again: the trace of an
+    interrupted deploy.
   returned: "success"
   type: bool
 roots:
   description: >-
-    O(paths) without links (V(releases/1) for V(current)), to name the same code after a switch.
+    O(paths) with links resolved (V(releases/1) for V(current)), so that they name the same code
+    after a switch.
   returned: "success"
   type: list
 flags:

@@ -10,99 +10,98 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: magento_status
-short_description: "Ask whether a release of Magento needs an upgrade"
+short_description: "Check whether a release of Magento needs an upgrade"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Runs C(setup:db:status) and C(app:config:status) of a release, which need not be the live
-    one, and says of each whether it is up to date, needs something, or cannot be told.
+    Runs C(setup:db:status) and C(app:config:status) of a release, which need not be live, and
+    reports for each whether it is up to date or needs an upgrade.
   - >-
-    What cannot be told (database down, no C(env.php), PHP missing, a fatal error, an answer in
-    words that are not Magento's) is a failure with the reason. It never reads as up to date,
-    nor as an upgrade that is needed.
+    If that cannot be determined (database down, no C(env.php), PHP missing, a fatal error,
+    unknown output), the module fails with the reason. It never reads an unclear answer as
+    either.
   - >-
-    With O(live) it also tells what an upgrade would do, and whether that can be done while the
-    live release goes on working. For that a script is run by O(php) (C(php -r)) in the release,
-    which builds Magento's own difference of schemas. Changes that only add (new tables, columns
-    that may be empty or have a default, plain indexes) are tried by the server itself on an
-    empty copy of their table, with C(ALGORITHM=INPLACE, LOCK=NONE). All else is in the way of
-    an online upgrade, and so is what cannot be told.
+    With O(live) it also reports what an upgrade would do, and whether that can be done while
+    the live release continues to work. For this, O(php) runs a script in the release (C(php
+    -r)) that computes the schema difference with Magento's own classes. Changes that only add
+    something (new tables, columns that are nullable or have a default, plain indexes) are tried
+    on an empty copy of the table, with C(ALGORITHM=INPLACE, LOCK=NONE). Any other change, and
+    any that cannot be determined, prevents an online upgrade.
 options:
   path:
     description:
       - >-
-        Magento's root directory on the host, that of the release that is asked, an absolute
-        path.
+        Magento's root directory in the release, an absolute path on the host.
     type: path
     required: true
   deploy_to:
     description:
       - >-
-        Root of the deployment, an absolute path. If it is given, an upgrade that was begun
-        there and still runs is waited for first: as long as it does, no answer holds.
+        Root of the deployment, an absolute path. If it is set, the module first waits until an
+        upgrade that still runs there has ended, because its answers would change.
     type: path
   live:
     description:
       - >-
-        Root of Magento in the release that serves visitors. If it is given, and something has
-        to be done, the module says what, and whether it can be done online: while that release
-        goes on working (RV(online)).
+        Root of Magento in the release that serves visitors. If it is set and an upgrade is
+        needed, the module also reports what the upgrade would do, and whether it can be done
+        online, that is while this release continues to work (RV(online)).
     type: path
   allowed:
     description:
       - >-
         Classes of data patches, schema patches and recurring setup scripts that may run while
-        the live release works; V(*) is all. The others make RV(online) false.
+        the live release serves visitors; V(*) allows all. Any other one makes RV(online) false.
     type: list
     elements: str
     default: []
   most_mb:
     description:
       - >-
-        Megabytes that a table may have in which something has to be built, an index for
-        example; a larger one makes RV(online) false. V(0) is no bound. What the server adds at
-        once (C(ALGORITHM=INSTANT)) it adds to any table.
+        The largest size in megabytes of a table in which something has to be built, for example
+        an index; a larger table makes RV(online) false. V(0) sets no limit. Changes that the
+        server makes at once (C(ALGORITHM=INSTANT)) are not limited.
     type: int
     default: 1024
   left:
     description:
       - >-
-        Root of Magento in the release that is left for this one, which is an earlier one. If it
-        is given, the module says what of it stays in the database (RV(since)).
+        For a rollback, the root of Magento in the newer release that was live until now. If it
+        is set, the module reports what that release leaves in the database (RV(since)).
     type: path
   timeout:
     description:
       - >-
-        Seconds that each of the commands may take; then it and all that it started is ended.
+        Seconds that each command may take. After that, the command and all processes that it
+        started are ended.
     type: int
     default: 120
   php:
     description:
       - >-
-        The command that runs PHP, as a list of words, or as one string that is split like a
-        shell splits it; no shell runs it. Magento's C(bin/magento) and its arguments are put
-        behind it.
+        The command that runs PHP: a list of words, or one string, which is split as a shell
+        would split it. No shell is started. C(bin/magento) and its arguments are appended.
     type: raw
     default: "php"
   path_for_php:
     description:
       - >-
-        O(path) as O(php) sees it, if that differs (in a container, for example).
+        O(path) as O(php) sees it, if that differs, for example in a container.
     type: path
   user:
     description:
       - >-
-        The user to run O(php) as, by name or number; if it is not given, the user that the
-        module runs as. Only root can run it as another.
+        The user to run O(php) as, a name or a number. By default, the user that the module runs
+        as; only root can name another one.
     type: str
   environment:
     description:
       - >-
-        Environment variables for O(php), beside those of the module. Of these, another O(user)
-        gets only C(PATH), language, time zone, proxies, C(PHPRC), C(PHP_*), C(MAGE_*),
-        C(MAGENTO_*) and C(CONFIG__*).
+        Environment variables for O(php), in addition to those of the module. If O(user) is
+        another user, it gets only some of the module's own: C(PATH), language, time zone,
+        proxies, C(PHPRC), C(PHP_*), C(MAGE_*), C(MAGENTO_*) and C(CONFIG__*).
     type: dict
     default: {}
 attributes:
@@ -118,28 +117,27 @@ attributes:
     platforms: linux
 notes:
   - >-
-    The commands have a cache of their own, below C(var), which is removed afterwards: what new
-    code caches, the live one would read, and the other way round. For that
-    C(MAGENTO_DC__OVERRIDE) is set in their environment, with the key C(cache), which takes the
-    place of that of C(env.php) as a whole (C(cache/graphql/id_salt), C(cache/type) and all
-    backends with it). What O(environment) or the module's own environment has in that variable
-    stays, but for that key. Into a container the variable gets only if O(php) hands it on
-    (C(docker exec -e MAGENTO_DC__OVERRIDE)).
+    The commands use a separate cache below C(var), which is removed afterwards. Otherwise the
+    live release would read what the new code has cached, and vice versa. The module sets
+    C(MAGENTO_DC__OVERRIDE) in their environment for this, with the key C(cache), which replaces
+    the whole key of C(env.php), including C(cache/graphql/id_salt), C(cache/type) and all
+    backends. Other keys that O(environment) or the module's own environment has in that
+    variable are kept. A container gets the variable only if O(php) passes it on (C(docker exec
+    -e MAGENTO_DC__OVERRIDE)).
   - >-
     The copies of tables are made one after the other in the schema C(<database>_oxistrano),
-    which is removed afterwards. The shop's user needs the right for it: C(GRANT ALL ON
+    which is removed afterwards. The shop's database user needs this privilege: C(GRANT ALL ON
     \`shop\\_oxistrano\`.* TO shop). Without it, only columns of simple types or plain indexes
     on plain InnoDB tables count as online, on MariaDB from 10.4 and on MySQL 8.0 and 8.4.
   - >-
-    A column or a table that is new can still be noticed by code of the live release: by a query
-    that does not say of which table it means a column, or that inserts without naming columns.
-    No module can see that.
+    A new column or table can still break code of the live release: a query with an unqualified
+    column name, or an INSERT without column names. The module cannot detect that.
   - >-
-    Exit codes and texts were measured on Magento Open Source 2.4.7-p3 with PHP 8.2. There
+    Exit codes and output were measured on Magento Open Source 2.4.7-p3 with PHP 8.2. There,
     C(setup:db:status) takes 1.7 to 2.1 s and C(app:config:status) 0.4 s.
   - >-
-    Without C(app/etc/env.php) PHP is not started: any command of Magento would write an empty
-    one, through a dangling link into the shared directory as well.
+    Without C(app/etc/env.php) PHP is not started, because any Magento command would write an
+    empty one, even through a dangling link into the shared directory.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -151,14 +149,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ask what the new release needs
+- name: Check what the new release needs
   oxistrano.deploy.magento_status:
     path: /var/www/shop/releases/20260824101500Z
     php: php8.2 -d memory_limit=2G
     user: www-data
   register: status
 
-- name: See whether it can be done while the shop is open
+- name: Check whether the upgrade can be done while the shop is open
   oxistrano.deploy.magento_status:
     path: /var/www/shop/releases/20260824101500Z
     live: /var/www/shop/current
@@ -181,22 +179,22 @@ upgrade_needed:
   type: bool
 import_needed:
   description: >-
-    Whether C(app:config:import) has to run; C(setup:upgrade) does that as well.
+    Whether C(app:config:import) has to run. C(setup:upgrade) also imports.
   returned: "success"
   type: bool
 maintenance_needed:
   description: >-
-    Whether either has to.
+    Whether either of them has to run.
   returned: "success"
   type: bool
 online:
   description: >-
-    Whether what has to be done can be done while O(live) goes on serving.
-  returned: "O(live) is given"
+    Whether the upgrade can be done while O(live) continues to serve visitors.
+  returned: "O(live) is set"
   type: bool
 obstacles:
   description: >-
-    Why it cannot, a sentence each.
+    The reasons why it cannot, one sentence each.
   returned: "success"
   type: list
 deletes:
@@ -206,29 +204,29 @@ deletes:
   type: list
 pending:
   description: >-
-    What is pending. C(changes) of the schema, each with its statements (C(sql)) and
-    C(obstacle); C(tables) with rows, bytes, and what the server said; C(data_patches) and
-    C(schema_patches) by their classes; C(versions); C(triggers); C(themes); C(unknown), what
-    could not be told.
-  returned: "O(live) is given, and something has to be done"
+    What the upgrade would do. C(changes) of the schema, each with its statements (C(sql)) and
+    the C(obstacle), if there is one; C(tables) with rows, bytes, and the server's answers;
+    C(data_patches) and C(schema_patches) by their classes; C(versions); C(triggers); C(themes);
+    C(unknown), what could not be determined.
+  returned: "O(live) is set, and an upgrade is needed"
   type: dict
 since:
   description: >-
-    What of O(left) stays in the database: C(patches) that have run, C(constraints) that rows of
-    this release do not know of, and C(imported) sections of the configuration; null, with a
-    warning, where that cannot be told.
-  returned: "O(left) is given"
+    What O(left) leaves in the database: C(patches) that have run, C(constraints) that this
+    release does not know, and C(imported) sections of the configuration. Null, with a warning,
+    if that cannot be determined.
+  returned: "O(left) is set"
   type: dict
 database:
   description: >-
     state (up_to_date, upgrade_needed, cannot_tell), reason, and rc, stdout, stderr and seconds
     of the command if it ran.
-  returned: "always, once PHP was started"
+  returned: "always, if PHP was started"
   type: dict
 configuration:
   description: >-
     state (up_to_date, import_needed, cannot_tell) and the rest as in RV(database).
-  returned: "always, once PHP was started"
+  returned: "always, if PHP was started"
   type: dict
 msg:
   description: >-

@@ -17,39 +17,38 @@ author:
 description:
   - >-
     Runs C(setup:upgrade --keep-generated) of a release, or its parts, or only
-    C(app:config:import). To be run on one host of those that share the database.
+    C(app:config:import). Run it on one of the hosts that share the database.
   - >-
-    Refuses while the shop is open. A failure leaves maintenance on, says so, and says how to go
-    on or back.
+    Refuses to run while the shop is open. After a failure, maintenance stays on, and the
+    message says how to continue or to go back.
 options:
   path:
     description:
       - >-
-        Magento's root directory on the host, that of the release that is asked, an absolute
-        path.
+        Magento's root directory in the release, an absolute path on the host.
     type: path
     required: true
   state:
     description:
       - >-
-        V(finished) does the whole upgrade, or with O(begun) waits for the end of the one that
-        it names. V(begun) starts the upgrade and returns, so that the play can bring php-fpm to
-        the new release meanwhile. By then the release must be live: if it is not and the deploy
-        fails, the release is removed while it upgrades.
+        V(finished) runs the whole upgrade or, with O(begun), waits for the end of that one.
+        V(begun) starts the upgrade and returns, so that the play can bring php-fpm to the new
+        release during the upgrade. Use V(begun) only if the release is already live: otherwise
+        a deploy that fails removes the release while the upgrade runs.
     type: str
     default: "finished"
     choices: [begun, finished]
   begun:
     description:
       - >-
-        With O(state=finished), the RV(id) that O(state=begun) has returned.
+        With O(state=finished), the RV(id) that O(state=begun) returned.
     type: str
   how:
     description:
       - >-
-        V(upgrade) runs C(setup:upgrade --keep-generated), which imports the configuration at
-        its end; V(parts) runs C(setup:db-schema:upgrade), C(setup:db-data:upgrade) and
-        C(app:config:import); V(import) only C(app:config:import).
+        V(upgrade) runs C(setup:upgrade --keep-generated), which also imports the configuration.
+        V(parts) runs C(setup:db-schema:upgrade), C(setup:db-data:upgrade) and
+        C(app:config:import). V(import) runs only C(app:config:import).
     type: str
     default: "upgrade"
     choices: [upgrade, parts, import]
@@ -62,82 +61,82 @@ options:
   paths:
     description:
       - >-
-        Magento's root directories whose code runs, relative to O(deploy_to), as for
-        M(oxistrano.deploy.magento_maintenance); if none is named, V(current).
+        The Magento root directories whose code serves visitors, relative to O(deploy_to), as
+        for M(oxistrano.deploy.magento_maintenance). By default, V(current).
     type: list
     elements: str
     default: []
   require_maintenance:
     description:
       - >-
-        Fail when the maintenance flag is not up in every one of O(paths): visitors would meet
-        code and schema that do not fit each other.
+        Whether to fail if the maintenance flag is not up in all of O(paths). Otherwise visitors
+        could meet code and schema that do not match.
     type: bool
     default: true
   own_cache:
     description:
       - >-
-        Run the commands with a cache of their own, below C(var), which is removed afterwards:
-        for a release that is not live, so that the live one keeps its cache and reads nothing
-        of theirs.
+        Whether to run the commands with a separate cache below C(var), which is removed
+        afterwards. Use it for a release that is not live, so that the live release keeps its
+        cache and does not read what these commands have cached.
     type: bool
     default: false
   online:
     description:
       - >-
-        Upgrade beside the release that serves visitors, which
-        M(oxistrano.deploy.magento_status) has said can be done
-        (RV(oxistrano.deploy.magento_status#module:online)). It has a cache of its own, needs no
-        maintenance flag, and waits for no lock of the database for longer than a second,
-        because visitors would wait behind it; then it tries again, ten times.
+        Whether to upgrade while the live release serves visitors, if
+        M(oxistrano.deploy.magento_status) has reported that this is possible
+        (RV(oxistrano.deploy.magento_status#module:online)). The upgrade then uses a separate
+        cache and needs no maintenance flag. It waits at most one second for a database lock,
+        because visitors would wait behind it, and then tries again, up to ten times.
     type: bool
     default: false
   import_needed:
     description:
       - >-
-        Fail when no configuration was imported, because M(oxistrano.deploy.magento_status) has
-        said that this is needed.
+        Whether to fail if no configuration was imported. Set it if
+        M(oxistrano.deploy.magento_status) has reported that an import is needed.
     type: bool
     default: false
   lower:
     description:
       - >-
-        Lower the flag, if M(oxistrano.deploy.magento_maintenance) has raised it, the moment
-        that everything has succeeded.
+        Whether to lower the maintenance flag as soon as everything has succeeded, if
+        M(oxistrano.deploy.magento_maintenance) has raised it.
     type: bool
     default: false
   timeout:
     description:
       - >-
-        Seconds that all commands together may take; then the one that runs and all that it
-        started is ended. Signals to the module and a lost connection do not end it.
+        Seconds that all commands together may take. After that, the running command and all
+        processes that it started are ended. Signals to the module and a lost connection do not
+        end it.
     type: int
     default: 3600
   php:
     description:
       - >-
-        The command that runs PHP, as a list of words, or as one string that is split like a
-        shell splits it; no shell runs it. Magento's C(bin/magento) and its arguments are put
-        behind it.
+        The command that runs PHP: a list of words, or one string, which is split as a shell
+        would split it. No shell is started. C(bin/magento) and its arguments are appended.
     type: raw
     default: "php"
   path_for_php:
     description:
       - >-
-        O(path) as O(php) sees it, if that differs (in a container, for example).
+        O(path) as O(php) sees it, if that differs, for example in a container.
     type: path
   user:
     description:
       - >-
-        The user to run O(php) as, by name or number; if it is not given, the user that the
-        module runs as. Only root can run it as another.
+        The user to run O(php) as, a name or a number. By default, the user that the module runs
+        as; only root can name another one.
     type: str
   environment:
     description:
       - >-
-        Environment variables for O(php), beside those of the module. Of these, another O(user)
-        gets only C(PATH), language, time zone, proxies, C(PHPRC), C(PHP_*), C(MAGE_*),
-        C(MAGENTO_*) and C(CONFIG__*).
+        Environment variables for O(php), in addition to those of the module. If O(user) is
+        another user, it gets only some of the module's own: C(PATH), language, time zone,
+        proxies, C(PHPRC), C(PHP_*), C(MAGE_*), C(MAGENTO_*) and C(CONFIG__*).
     type: dict
     default: {}
 attributes:
@@ -153,19 +152,20 @@ attributes:
     platforms: linux
 notes:
   - >-
-    With O(state=begun) the commands run in a process that outlives the module and the
-    connection. Its result waits in C(.oxistrano) of O(deploy_to); the next upgrade waits for
-    its end.
+    With O(state=begun) the commands run in a background process that does not depend on the
+    module and the connection. Its result is kept in C(.oxistrano) of O(deploy_to). The next
+    upgrade waits until it has ended.
   - >-
-    Measured on Magento Open Source 2.4.7-p3: C(setup:upgrade) takes 4 to 11 s there without any
-    product, answers 1 when the database is down or a data patch fails, and flushes the caches.
+    Measured on Magento Open Source 2.4.7-p3 without any product: C(setup:upgrade) takes 4 to 11
+    s, exits with 1 if the database is down or a data patch fails, and flushes the caches.
   - >-
-    Online, C(bin/magento) is not run itself but what it runs, by C(php -r), in a process that
-    has added C(SET SESSION lock_wait_timeout) to the C(initStatements) of C(env.php).
+    With O(online), the module does not start C(bin/magento) but runs the same commands by C(php
+    -r), in a process that adds C(SET SESSION lock_wait_timeout) to the C(initStatements) of
+    C(env.php).
   - >-
     C(app:config:import) deletes store views that are missing from C(app/etc/config.php).
   - >-
-    Two upgrades at once: Magento ends one of them with exit code 1.
+    If two upgrades run at the same time, Magento ends one of them with exit code 1.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -190,23 +190,23 @@ RETURN = r"""
 ---
 id:
   description: >-
-    The name by which O(begun) knows the upgrade.
+    The id of the upgrade, for O(begun).
   returned: "O(state=begun)"
   type: str
 seconds:
   description: >-
-    How long the commands ran.
+    Seconds that the commands ran.
   returned: "success"
   type: float
 lines:
   description: >-
-    The lines of the output that say something.
-  returned: "when a command ran"
+    The essential lines of the output.
+  returned: "if a command ran"
   type: list
 answers:
   description: >-
     rc, stdout, stderr and seconds of each command.
-  returned: "when a command ran"
+  returned: "if a command ran"
   type: list
 lowered:
   description: >-
@@ -221,12 +221,12 @@ maintenance:
 maintenance_is_on:
   description: >-
     Whether the shop is closed.
-  returned: "failure of a command"
+  returned: "if a command failed"
   type: bool
 log:
   description: >-
-    The file on the host with all output, or null.
-  returned: "when a command ran"
+    The path of the log on the host with all output, or null.
+  returned: "if a command ran"
   type: str
 msg:
   description: >-

@@ -10,50 +10,51 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: php_fpm
-short_description: "Ask, warm, reset, reload or hold a php-fpm pool around a deploy"
+short_description: "Inspect, warm, reset, reload or hold a php-fpm pool during a deploy"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Speaks FastCGI to the pool's socket or port. Nothing is installed and no PHP file is
-    reachable from the web: a script with a random name is put where the web server does not
-    look, is asked, and is removed, also when the module fails; what a killed run leaves is
-    removed by the next one. opcache does not keep it.
+    Speaks FastCGI to the pool's socket or port. Nothing is installed, and no PHP file is
+    reachable from the web. The module writes a PHP script with a random name outside the
+    document root, requests it, and removes it, even if the module fails. If a run is killed,
+    the next run removes its script. opcache does not keep the script.
   - >-
-    opcache with C(validate_timestamps=0) goes on serving the old release after the switch
-    exactly when the web server passes paths through O(current_dir), as nginx does with
-    C($document_root). With C($realpath_root) it never does. O(state=fresh) finds out by
-    opcache's keys which of the two it is, and does nothing where nothing is needed.
+    With C(validate_timestamps=0), opcache serves the old release after the switch if the web
+    server passes paths through O(current_dir), as nginx does with C($document_root). With
+    C($realpath_root) it never does. O(state=fresh) finds out by opcache's keys which case
+    applies, and does nothing if nothing is needed.
 options:
   state:
     description:
       - >-
-        V(status) asks and changes nothing.
+        V(status) reports the state of the pool and changes nothing.
       - >-
-        V(warmed), before the switch: compiles for O(release_path) the scripts that opcache
-        holds of the live release, the most used first, a few at a time.
+        V(warmed) is for the time before the switch. It compiles the scripts of O(release_path)
+        that opcache holds of the live release, the most used first, a few at a time.
       - >-
-        V(fresh), after the switch: finds out whether old code would be served, and only then
-        does what O(method) says.
+        V(fresh) is for the time after the switch. It finds out whether php-fpm would serve old
+        code, and only then does what O(method) says.
       - >-
         V(reset) empties opcache, V(reloaded) replaces the workers gracefully, V(restarted)
-        restarts the service. With O(deploy_to) the first two then compile for the live release
-        what opcache held.
+        restarts the service. With O(deploy_to), V(reset) and V(reloaded) then compile the
+        scripts of the live release that opcache held before.
       - >-
-        V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds
-        at most, and then go on to php-fpm; those in flight are waited for. For code and schema
-        that must change together, without anybody being refused. With O(deploy_to), what was
-        asked of the release that was live at the beginning (C($realpath_root)) is then asked of
-        the one that is.
+        V(held) is for code and schema that must change together, without refusing visitors. The
+        module waits for the requests in flight. New requests wait at the pool's socket until
+        V(released), at most O(hold) seconds, and then go on to php-fpm. With O(deploy_to),
+        requests for the release that was live at the beginning (C($realpath_root)) are then
+        passed on to the new live release.
     type: str
     default: "fresh"
     choices: [status, warmed, fresh, reset, reloaded, restarted, held, released]
   socket:
     description:
       - >-
-        The pool's socket, C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000). By default the only
-        one on the host; if there are several, the module fails and lists them.
+        The pool's socket or port, for example C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000).
+        By default, the only pool on the host; if there are several, the module fails and lists
+        them.
     type: str
   deploy_to:
     description:
@@ -64,7 +65,7 @@ options:
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   releases_dir:
@@ -81,7 +82,7 @@ options:
   entry_points:
     description:
       - >-
-        The scripts that the web server asks for, relative to a release. By default
+        The scripts that the web server requests, relative to a release. By default
         V(pub/index.php), V(pub/static.php), V(pub/get.php), V(pub/health_check.php),
         V(index.php). O(state=fresh) also looks at all cached scripts in a release's root and in
         its C(pub/).
@@ -91,45 +92,45 @@ options:
   served_as:
     description:
       - >-
-        Other paths by which a web server names O(current_dir), a root that leads through
-        another link for example.
+        Other paths by which a web server passes O(current_dir), for example a document root
+        that leads through another link.
     type: list
     elements: path
     default: []
   requests:
     description:
       - >-
-        With O(state=warmed), URLs that the new release is then asked for, as the web server
-        would with C($realpath_root), so that classes are linked and caches filled. The new code
-        runs: mind a database that has not been upgraded yet.
+        With O(state=warmed), URLs to request from the new release after compiling, as the web
+        server would with C($realpath_root), so that classes are linked and caches filled. This
+        runs the new code, maybe against a database that is not upgraded yet.
     type: list
     elements: str
     default: []
   request_params:
     description:
       - >-
-        FastCGI parameters to add to O(requests), C(MAGE_RUN_CODE) for example.
+        FastCGI parameters to add to O(requests), for example C(MAGE_RUN_CODE).
     type: dict
     default: {}
   max_files:
     description:
       - >-
-        With O(state=warmed), how many scripts at most.
+        With O(state=warmed), the maximum number of scripts to compile.
     type: int
     default: 20000
   method:
     description:
       - >-
-        With O(state=fresh), what is done when old code would be served. V(reset) takes effect
-        when no request that uses opcache is running; after it, what was cached is compiled
-        again for the live release.
+        With O(state=fresh), what to do if old code would be served. V(reset) takes effect when
+        no request that uses opcache is running. Afterwards, the scripts that were cached are
+        compiled again for the live release.
     type: str
     default: "reset"
     choices: [reset, reload, restart]
   when_full:
     description:
       - >-
-        With O(state=fresh), what is done when opcache has no room for another release.
+        With O(state=fresh), what to do if opcache has no room for another release.
     type: str
     default: "warn"
     choices: [warn, reset, reload]
@@ -141,37 +142,37 @@ options:
   script_dir:
     description:
       - >-
-        A directory for the script that asks. The pool's user must be able to read in it, the
-        web must not serve it. By default C(.oxistrano) in O(deploy_to), else C(/dev/shm), else
-        C(/tmp).
+        A directory for the module's PHP script. The pool's user must be able to read files in
+        it, and the web server must not serve it. By default C(.oxistrano) in O(deploy_to), else
+        C(/dev/shm), else C(/tmp).
     type: path
   hold:
     description:
       - >-
-        With O(state=held), for how many seconds at most. Mind the web server's own limit
-        (C(fastcgi_read_timeout), 60 s).
+        With O(state=held), the maximum number of seconds that requests wait. Stay below the web
+        server's own limit (C(fastcgi_read_timeout), by default 60 s).
     type: int
     default: 25
   hold_most:
     description:
       - >-
-        With O(state=held), how many requests wait at most. What comes beyond is answered 503
-        with C(Retry-After).
+        With O(state=held), the maximum number of requests that wait. Further requests are
+        answered with 503 and C(Retry-After).
     type: int
     default: 500
   hold_except:
     description:
       - >-
-        With O(state=held), the requests that php-fpm goes on answering, by their
-        C(SCRIPT_NAME): those by which a balancer sees whether the host is well. On a connection
-        that the web server keeps open they wait, too.
+        With O(state=held), requests that php-fpm still answers, by their C(SCRIPT_NAME), for
+        example a load balancer's health check. On a connection that the web server keeps open,
+        they also wait.
     type: list
     elements: str
     default: []
   timeout:
     description:
       - >-
-        Seconds for all of it.
+        Seconds that the module may take altogether.
     type: int
     default: 60
 attributes:
@@ -187,36 +188,38 @@ attributes:
     platforms: linux
 notes:
   - >-
-    Best is nginx with C(fastcgi_param SCRIPT_FILENAME $realpath_root$fastcgi_script_name): then
-    O(state=warmed) before the switch is all that is needed.
+    The best setup is nginx with C(fastcgi_param SCRIPT_FILENAME
+    $realpath_root$fastcgi_script_name): then only O(state=warmed) before the switch is needed.
   - >-
-    O(state=reset) under load: requests that began before it and use opcache end first, and
-    until then PHP runs without opcache. PHP has a defect by which workers may crash in that
-    moment (C(php-src) issues 8739 and 14471, open in 2026). O(method=reload) does not have it,
-    but cuts requests in flight where C(process_control_timeout) is not set and the pool cannot
-    be held (O(state=held)), or they take longer than five seconds.
+    With O(state=reset) under load, opcache waits until the requests that use it have ended, and
+    until then PHP runs without opcache. Because of a PHP bug, workers may crash at that moment
+    (C(php-src) issues 8739 and 14471, open in 2026). O(method=reload) avoids the bug. But it
+    cuts off requests in flight if C(process_control_timeout) is not set and the pool cannot be
+    held (O(state=held)), or if they take longer than five seconds.
   - >-
-    A master process is read, signalled and restarted only when it is proved: all of its user
-    ids are root's (or all those of the user that the module runs as), its program is php-fpm's,
-    and nobody else can have put that program or its configuration there.
+    The module reads, signals and restarts a master process only if it is proved to be
+    php-fpm's: all of its user ids are root's (or all are those of the user that the module runs
+    as), it runs the program php-fpm, and no other user can have written that program or its
+    configuration.
   - >-
-    A reload or restart is refused when C(php-fpm -t) finds the configuration broken.
+    The module does not reload or restart if C(php-fpm -t) finds an error in the configuration.
   - >-
-    In check mode O(state=status) and O(state=fresh) ask as well, and change nothing.
+    In check mode, O(state=status) and O(state=fresh) query the pool, too, but change nothing.
   - >-
-    The opcache of all pools of one master is the same: warm and reset one of them.
+    All pools of one master share one opcache: warm and reset only one of them.
   - >-
-    O(state=held) starts a process that waits at the socket's name in the place of php-fpm, and
-    one that watches it. Whatever becomes of them, of the play or of php-fpm, the name leads to
-    php-fpm again: after O(hold) seconds, within a second when one of them is killed, and by the
-    next run of this module, with any O(state), when both are (a warning says so).
-    C(docs/hold.md) has the design.
+    O(state=held) starts a process that listens at the socket's path in place of php-fpm, and
+    another one that watches it. Whatever happens to them, to the play or to php-fpm, the path
+    leads to php-fpm again: after O(hold) seconds, within a second if one of the processes is
+    killed, and with the next run of this module, in any O(state), if both are killed (with a
+    warning). C(docs/hold.md) describes the design.
   - >-
-    O(state=held) needs a unix socket that php-fpm has made itself, in a directory of root's, or
-    of the user to whom the socket belongs, as in Debian's C(/run/php). Connections that the web
-    server keeps open (C(fastcgi_keep_conn)) are not held.
+    O(state=held) needs a unix socket that php-fpm has created itself, in a directory that
+    belongs to root or to the socket's owner, as in Debian's C(/run/php). Connections that the
+    web server keeps open (C(fastcgi_keep_conn)) are not held.
   - >-
-    To see the workers' sockets, the configuration and to signal, run as root (become).
+    To see the workers' sockets, to read the configuration and to send signals, run the module
+    as root (become).
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -234,24 +237,24 @@ EXAMPLES = r"""
     deploy_to: /var/www/shop
     release_path: /var/www/shop/releases/20260824101500Z
 
-- name: After the switch, forget old code if there is any
+- name: After the switch, drop old code if there is any
   oxistrano.deploy.php_fpm:
     state: fresh
     deploy_to: /var/www/shop
     method: reload
 
-- name: Let visitors wait
+- name: Hold requests
   oxistrano.deploy.php_fpm:
     state: held
     socket: /run/shop/php-fpm.sock
     hold: 20
 
-- name: Let them go on
+- name: Release the held requests
   oxistrano.deploy.php_fpm:
     state: released
     socket: /run/shop/php-fpm.sock
 
-- name: Ask
+- name: Get the state of the pool
   oxistrano.deploy.php_fpm:
     state: status
     socket: 127.0.0.1:9000
@@ -262,7 +265,7 @@ RETURN = r"""
 ---
 socket:
   description: >-
-    Where the pool listens.
+    The socket or port of the pool.
   returned: "success"
   type: str
 needed:
@@ -272,49 +275,49 @@ needed:
   type: bool
 why:
   description: >-
-    The reason.
+    The reason for RV(needed).
   returned: "O(state=fresh)"
   type: str
 method:
   description: >-
-    What was done: reset, reload or restart.
-  returned: "when something was done"
+    The method that was used: reset, reload or restart.
+  returned: "if something was done"
   type: str
 nearly_full:
   description: >-
-    Whether opcache has no room for another release like the largest that it holds.
+    Whether opcache has no room for another release as large as the largest one that it holds.
   returned: "O(state=fresh)"
   type: bool
 room:
   description: >-
-    In bytes and keys: memory_free, keys_free, memory_per_release, keys_per_release,
-    dead_releases, dead_memory.
+    The room in opcache, in bytes and keys: memory_free, keys_free, memory_per_release,
+    keys_per_release, dead_releases, dead_memory.
   returned: "O(state=fresh)"
   type: dict
 warmed:
   description: >-
-    Numbers of scripts: compiled, cached (already), missing (not in this release), left_out (by
-    opcache), and the names of those that failed.
-  returned: "O(state=warmed), and other states that have emptied opcache"
+    The numbers of scripts that were compiled, cached (before), missing (in this release) and
+    left_out (by opcache), and the names of those that failed.
+  returned: "O(state=warmed), and other states if they emptied opcache"
   type: dict
 fits:
   description: >-
-    Whether all of the release found room in opcache.
+    Whether opcache had room for the whole release.
   returned: "O(state=warmed)"
   type: bool
 live_scripts:
   description: >-
-    How many scripts of the live release are cached.
+    The number of cached scripts of the live release.
   returned: "O(state=warmed)"
   type: int
 live_memory:
   description: >-
-    What they take, in bytes.
+    Their size in opcache, in bytes.
   returned: "O(state=warmed)"
   type: int
 requests:
   description: >-
-    For each of O(requests) url, ok (status 200 to 399), status, seconds, bytes or error.
+    For each of O(requests): url, ok (status 200 to 399), status, seconds, bytes or error.
   returned: "O(state=warmed)"
   type: list
 opcache:
@@ -327,7 +330,7 @@ opcache:
   type: dict
 php_version:
   description: >-
-    PHP's version.
+    The version of PHP.
   returned: "O(state=status)"
   type: str
 pool:
@@ -337,12 +340,12 @@ pool:
   type: str
 active:
   description: >-
-    Requests that workers work on.
+    Requests that workers are processing.
   returned: "O(state=status)"
   type: int
 queue:
   description: >-
-    Connections that wait for a worker.
+    Connections that are waiting for a worker.
   returned: "O(state=status)"
   type: int
 held:
@@ -352,38 +355,38 @@ held:
   type: bool
 waiting:
   description: >-
-    How many wait, or have waited until now.
+    How many requests are waiting, or were waiting until now.
   returned: "O(state=status), O(state=held) and O(state=released)"
   type: int
 in_flight:
   description: >-
-    Connections to php-fpm that are still in use; 0: all that was asked before has its answer.
-  returned: "O(state=held), when it was not held before"
+    Connections to php-fpm that are still in use. 0 means that all earlier requests have been
+    answered.
+  returned: "O(state=held), if requests were not held before"
   type: int
 master_pid:
   description: >-
-    The master process, or null where there is none that is known beyond doubt.
+    The process id of the master, or null if no process is proved to be the master.
   returned: "success"
   type: int
 master_in_doubt:
   description: >-
-    Why the master process, if there is one, is neither read, signalled nor restarted; null if
-    nothing speaks against it.
+    Why the module does not read, signal or restart the master process; null if it does.
   returned: "success"
   type: str
 unit:
   description: >-
-    Its systemd unit, or null.
+    The systemd unit of the master, or null.
   returned: "success"
   type: str
 config:
   description: >-
-    Its configuration, or null.
+    The path of the master's configuration, or null.
   returned: "success"
   type: str
 process_control_timeout:
   description: >-
-    Seconds that a reload leaves to requests in flight; null if it cannot be read.
+    Seconds that a reload gives requests in flight to finish; null if it cannot be read.
   returned: "success"
   type: int
 msg:

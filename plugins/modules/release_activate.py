@@ -10,18 +10,18 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: release_activate
-short_description: "Make a release the live one"
+short_description: "Switch to a release: make it live"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Points O(current_dir) at a release. A symbolic link is replaced by one rename, so that a
-    reader finds the old release or the new one, never nothing.
+    Points O(current_dir) to a release. The symbolic link is replaced by one rename, so a
+    process that reads it finds either the old or the new release, never a missing link.
   - >-
-    A directory that O(current_via=rsync) left is turned into a link, and back, by exchanging
-    the two names (C(renameat2)); on a file system that cannot do that, a warning says that
-    O(current_dir) was missing for a moment.
+    To change from a directory (O(current_via=rsync)) to a link or back, the module exchanges
+    the two names in one step (C(renameat2)). If the file system does not support that,
+    O(current_dir) is missing for a moment, and a warning says so.
 options:
   deploy_to:
     description:
@@ -63,9 +63,9 @@ options:
   durable:
     description:
       - >-
-        Switch only when the release is on the disk, so that a power failure leaves the old
-        release or the new one. M(oxistrano.deploy.release_link) has waited for nearly all of it
-        before.
+        Whether to wait before the switch until the release is on the disk, so that a power
+        failure leaves either the old or the new release. This is short, because
+        M(oxistrano.deploy.release_link) has already waited for most of it.
     type: bool
     default: true
   releases_dir:
@@ -77,20 +77,20 @@ options:
   shared_dir:
     description:
       - >-
-        The directory of what releases share, relative to O(deploy_to).
+        The directory of the files that releases share, relative to O(deploy_to).
     type: str
     default: "shared"
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   deployer:
     description:
       - >-
-        Who deploys. The action plugin fills it in with the controlling process, by which the
-        lock knows its holder again; there is no need to set it.
+        Who deploys. The action plugin fills it in with the controlling process, so that the
+        lock recognises its holder.
     type: dict
     default: {}
 attributes:
@@ -106,9 +106,10 @@ attributes:
     platforms: linux
 notes:
   - >-
-    The link holds C(./releases/VERSION), as that of the upstream role.
+    The target of the link is C(./releases/VERSION), as with the role C(ansistrano.deploy).
   - >-
-    A directory at O(current_dir) that no deploy has made is refused, not removed.
+    If O(current_dir) is a directory that no deploy has made, the module fails and does not
+    remove it.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -130,22 +131,22 @@ RETURN = r"""
 ---
 version:
   description: >-
-    The release that is live.
+    The live release.
   returned: "success"
   type: str
 previous:
   description: >-
-    The release that was live before.
+    The release that was live before the switch.
   returned: "success"
   type: str
 previous_revision:
   description: >-
-    What C(REVISION) of that says.
+    The content of that release's file C(REVISION).
   returned: "check mode"
   type: str
 current_path:
   description: >-
-    What leads to it.
+    The link or directory that makes it live.
   returned: "success"
   type: str
 msg:

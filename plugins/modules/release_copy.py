@@ -10,20 +10,20 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: release_copy
-short_description: "Make a release out of a tree on the host"
+short_description: "Make a release from a directory on the host"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Copies a tree that is on the host (the staging copy of an rsync, a Git work tree) into a new
-    release, in parallel, with reflinks where the file system has them. Like C(cp -a): modes,
-    owners, times, links and extended attributes are kept.
+    Copies a directory on the host (for example the target of an rsync, or a Git work tree) to a
+    new release, in parallel, with reflinks if the file system supports them. Like C(cp -a), it
+    keeps modes, owners, times, links and extended attributes.
   - >-
-    Without O(src) it completes the staging directory of M(oxistrano.deploy.release_setup), into
-    which another module has fetched, by a rename.
+    Without O(src), it takes the staging directory of M(oxistrano.deploy.release_setup), into
+    which another module has fetched the files, and renames it.
   - >-
-    The release is made beside its final place and renamed when it is whole.
+    The release is made under a temporary name and renamed when it is complete.
 options:
   deploy_to:
     description:
@@ -41,59 +41,60 @@ options:
   src:
     description:
       - >-
-        The tree on the host that becomes the release. If it is not given, the staging directory
-        of M(oxistrano.deploy.release_setup), which is not copied but renamed.
+        The directory on the host to copy. By default, the staging directory of
+        M(oxistrano.deploy.release_setup), which is renamed instead of copied.
     type: path
   method:
     description:
       - >-
-        How files are copied. With V(hardlink) a file that is later written in place changes in
-        both trees.
+        How files are copied. With V(hardlink), a file that is later written in place changes in
+        O(src) and in the release.
     type: str
     default: "auto"
     choices: [auto, copy, hardlink]
   exclude:
     description:
       - >-
-        Paths to leave out, relative to O(src), with what is below them.
+        Paths to leave out, relative to O(src), with everything below them.
     type: list
     elements: str
     default: []
   git_tracked:
     description:
       - >-
-        O(src) is a Git work tree: take the files that Git tracks, those of its submodules
-        included, and nothing else.
+        Whether O(src) is a Git work tree of which to copy only the files that Git tracks,
+        including those of submodules.
     type: bool
     default: false
   git_executable:
     description:
       - >-
-        The program that is asked what Git tracks.
+        The C(git) program that lists the tracked files.
     type: path
     default: "git"
   subtree:
     description:
       - >-
-        Take only what is below this directory of O(src).
+        Copy only what is below this directory of O(src).
     type: str
   revision:
     description:
       - >-
-        What the file C(REVISION) in the release says. The version, if it is not given.
+        The content of the file C(REVISION) in the release. By default, O(version).
     type: str
   force:
     description:
       - >-
-        Replace a release of this version even if it is live or no deploy has made it. What was
-        live is kept until the switch; a deploy that fails before it puts it back.
+        Replace a release of this version even if it is live, or if no deploy has made it. The
+        replaced release is kept until the switch; if the deploy fails before that, it is
+        restored.
     type: bool
     default: false
   shared_paths:
     description:
       - >-
-        Directories that releases share. Only for O(force): a release that takes the place of
-        the live one is linked to them before it does.
+        Directories that releases share. Only needed with O(force): a release that replaces the
+        live one needs its links before it does.
     type: list
     elements: str
     default: []
@@ -113,20 +114,20 @@ options:
   shared_dir:
     description:
       - >-
-        The directory of what releases share, relative to O(deploy_to).
+        The directory of the files that releases share, relative to O(deploy_to).
     type: str
     default: "shared"
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   deployer:
     description:
       - >-
-        Who deploys. The action plugin fills it in with the controlling process, by which the
-        lock knows its holder again; there is no need to set it.
+        Who deploys. The action plugin fills it in with the controlling process, so that the
+        lock recognises its holder.
     type: dict
     default: {}
 attributes:
@@ -142,7 +143,7 @@ attributes:
     platforms: linux
 notes:
   - >-
-    With O(git_tracked) the program C(git) is needed on the host.
+    O(git_tracked) needs the program C(git) on the host.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -155,13 +156,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Release what rsync has brought
+- name: Make a release from what rsync has transferred
   oxistrano.deploy.release_copy:
     deploy_to: /var/www/shop
     version: 20260824101500Z
     src: /var/www/shop/shared/.shared-copy
 
-- name: Release one directory of a Git work tree
+- name: Make a release from one directory of a Git work tree
   oxistrano.deploy.release_copy:
     deploy_to: /var/www/shop
     version: 20260824101500Z
@@ -175,48 +176,48 @@ RETURN = r"""
 ---
 release_path:
   description: >-
-    The release.
+    The directory of the release.
   returned: "success"
   type: str
 version:
   description: >-
-    Its version.
+    The version of the release.
   returned: "success"
   type: str
 revision:
   description: >-
-    What C(REVISION) says.
+    The content of the file C(REVISION).
   returned: "success"
   type: str
 files:
   description: >-
     Regular files in the release.
-  returned: "when a tree was copied"
+  returned: "if a directory was copied"
   type: int
 directories:
   description: >-
-    Directories made.
-  returned: "when a tree was copied"
+    Directories of the release.
+  returned: "if a directory was copied"
   type: int
 links:
   description: >-
-    Symbolic links made.
-  returned: "when a tree was copied"
+    Symbolic links of the release.
+  returned: "if a directory was copied"
   type: int
 bytes:
   description: >-
-    Bytes of the files.
-  returned: "when a tree was copied"
+    Size of all files in bytes.
+  returned: "if a directory was copied"
   type: int
 reflinked:
   description: >-
-    Files that share their blocks with the source.
-  returned: "when a tree was copied"
+    Files that share their blocks with O(src) (reflinks).
+  returned: "if a directory was copied"
   type: int
 hardlinked:
   description: >-
-    Files that are the source's own.
-  returned: "when a tree was copied"
+    Files that are hard links to those of O(src).
+  returned: "if a directory was copied"
   type: int
 msg:
   description: >-

@@ -10,14 +10,14 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: release_info
-short_description: "Tell what is deployed, since when and by whom"
+short_description: "Report what is deployed, since when and by whom"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Returns the live release, where a rollback would go, every release with its state, the lock
-    and the history of a deploy root. Changes nothing.
+    Returns the live release, the release that a rollback would go to, every release with its
+    state, the lock and the history of a deploy root. Changes nothing.
 options:
   deploy_to:
     description:
@@ -29,7 +29,7 @@ options:
   history:
     description:
       - >-
-        How many deploys of the history to return, the newest first; V(0): all.
+        How many deploys of the history to return, the newest first. V(0) returns all.
     type: int
     default: 20
   releases_dir:
@@ -41,20 +41,20 @@ options:
   shared_dir:
     description:
       - >-
-        The directory of what releases share, relative to O(deploy_to).
+        The directory of the files that releases share, relative to O(deploy_to).
     type: str
     default: "shared"
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   deployer:
     description:
       - >-
-        Who deploys. The action plugin fills it in with the controlling process, by which the
-        lock knows its holder again; there is no need to set it.
+        Who deploys. The action plugin fills it in with the controlling process, so that the
+        lock recognises its holder.
     type: dict
     default: {}
 attributes:
@@ -80,14 +80,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Ask
+- name: Find out what is deployed
   oxistrano.deploy.release_info:
     deploy_to: /var/www/shop
   register: shop
 
-- name: Say what is live
+- name: Show what is live
   ansible.builtin.debug:
-    msg: '{{ shop.active }}, and before it {{ shop.previous }}'
+    msg: 'live: {{ shop.active }}, before: {{ shop.previous }}'
 """
 
 RETURN = r"""
@@ -99,47 +99,50 @@ active:
   type: str
 previous:
   description: >-
-    Where a rollback would go, or null.
+    The release that a rollback would go to, or null.
   returned: "success"
   type: str
 current_via:
   description: >-
-    V(symlink) or V(rsync).
+    What O(current_dir) is: V(symlink), a link to the live release, or V(rsync), a copy of it.
   returned: "success"
   type: str
 releases:
   description: >-
     The releases, the newest first: version, state (active, complete, in_progress, rolled_back,
-    broken, unrecognised), mtime, and what the history says.
+    broken, unrecognised), mtime, and what the history records of it.
   returned: "success"
   type: list
 trash:
   description: >-
-    Releases that were removed and are not deleted yet: path, and the reason if they could not
-    be deleted.
+    Releases that were removed but are not deleted yet, each with its path, and the reason if it
+    could not be deleted.
   returned: "success"
   type: list
 spare:
   description: >-
-    A release that is kept as raw material for the next one (C(path)); null if there is none.
+    The spare, a former release that is kept as raw material for the next one (C(path)); null if
+    there is none.
   returned: "success"
   type: dict
 history:
   description: >-
     Deploys, the newest first: version, revision, user, by, started, activated, ended, outcome,
-    reason, rolled_back, placed (whether it put the directory there), source (what that was made
-    from), removed (whether it was deleted). Times are UTC.
+    reason, rolled_back, placed (whether the deploy got as far as the release's directory),
+    source (what the release was made from), removed (whether the release was removed). Times
+    are UTC.
   returned: "success"
   type: list
 lock:
   description: >-
-    Who deploys: kind, version, since, user, deployer; or null.
+    The lock of the deploy in progress: kind, version, since, user, deployer; null if there is
+    none.
   returned: "success"
   type: dict
 disk:
   description: >-
-    The file system of the deploy root, as df counts it: total and available bytes, inodes and
-    inodes_available (0 where it has no such number); or null.
+    The file system of the deploy root, as C(df) counts: total and available bytes, inodes and
+    inodes_available (0 if the file system does not count them); or null.
   returned: "success"
   type: dict
 releases_path:
@@ -149,7 +152,7 @@ releases_path:
   type: str
 current_path:
   description: >-
-    What leads to the active release.
+    The link (or directory) of the live release.
   returned: "success"
   type: str
 msg:

@@ -10,15 +10,15 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: release_link
-short_description: "Link a release to the files that releases share"
+short_description: "Link the shared files and directories into a release"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Puts a relative symbolic link to the shared directory at each shared path of a release. What
-    the artifact has there, a directory with content included, is replaced. Nothing in the
-    shared directory is touched.
+    Makes a relative symbolic link into the shared directory for each shared path of a release.
+    If the artifact has a file or directory at that path, even a directory with content, the
+    link replaces it. Nothing in the shared directory is changed.
 options:
   deploy_to:
     description:
@@ -50,17 +50,18 @@ options:
   current_via:
     description:
       - >-
-        How O(current_dir) leads to the release. With V(rsync) the release also gets a
-        C(.rsync-filter) that names the shared paths, as the upstream role makes it.
+        Whether O(current_dir) is a symbolic link to the live release or a copy of it. With
+        V(rsync) the module also writes a file C(.rsync-filter) with the shared paths into the
+        release, as the role C(ansistrano.deploy) does.
     type: str
     default: "symlink"
     choices: [symlink, rsync]
   durable:
     description:
       - >-
-        Wait until the release is on the disk, which takes as long as the disk needs for what
-        was unpacked. Here, while the site is open, and not in
-        M(oxistrano.deploy.release_activate).
+        Wait until all files of the release are written to disk. This is done here, while the
+        old release still serves visitors, so that M(oxistrano.deploy.release_activate) does not
+        have to wait.
     type: bool
     default: true
   releases_dir:
@@ -72,20 +73,20 @@ options:
   shared_dir:
     description:
       - >-
-        The directory of what releases share, relative to O(deploy_to).
+        The directory of the files that releases share, relative to O(deploy_to).
     type: str
     default: "shared"
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   deployer:
     description:
       - >-
-        Who deploys. The action plugin fills it in with the controlling process, by which the
-        lock knows its holder again; there is no need to set it.
+        Who deploys. The action plugin fills it in with the controlling process, so that the
+        lock recognises its holder.
     type: dict
     default: {}
 attributes:
@@ -101,9 +102,9 @@ attributes:
     platforms: linux
 notes:
   - >-
-    A link is made even if its target does not exist yet; a warning says so.
+    A link is made even if its target does not exist yet; in this case the module warns.
   - >-
-    A path inside another shared path needs no link of its own and gets none.
+    A path inside another shared path needs no link, and gets none.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.

@@ -10,21 +10,21 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: release_prune
-short_description: "Remove releases that are too old, broken or rolled back from"
+short_description: "Remove old, broken and rolled back releases"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
     Keeps the newest complete releases and removes the others. Releases whose deploy did not
-    reach the switch, and those that a rollback has left, are neither counted nor kept. The live
-    release, the one before it and one in progress are never removed.
+    reach the switch, and those that were rolled back, are neither counted nor kept. The live
+    release, the one before it and the one that is being deployed are never removed.
   - >-
-    A release is first renamed out of the way, then removed in parallel by a detached process of
-    low priority, so that the play does not wait.
+    A release is first renamed, then deleted by a background process of low priority, so the
+    play does not wait.
   - >-
-    With O(spare) one of them is kept for the next deploy instead, as C(.oxistrano-spare) beside
-    the releases.
+    With O(spare), the module keeps one of them for the next deploy instead, as
+    C(.oxistrano-spare) in the directory of the releases.
 options:
   deploy_to:
     description:
@@ -36,45 +36,46 @@ options:
   keep:
     description:
       - >-
-        How many complete releases to keep, the live one included; V(0): all. Broken releases
-        and those that were rolled back from are never counted and, unless this is V(0), never
-        kept.
+        How many complete releases to keep, including the live one. With V(0) no release is
+        removed because of its age or state. Broken and rolled back releases do not count, and
+        are removed unless this is V(0).
     type: int
     default: 0
   keep_previous:
     description:
       - >-
-        Keep the release before the live one, the target of a rollback, even with O(keep=1).
+        Keep the release that a rollback would go to, even with O(keep=1).
     type: bool
     default: true
   versions:
     description:
       - >-
-        Delete these as well. The live one and the one in progress are refused.
+        Releases to remove in addition. The live release and the one that is being deployed are
+        refused.
     type: list
     elements: str
     default: []
   version:
     description:
       - >-
-        In check mode, the release that the deploy would have made live.
+        In check mode, the release that the deploy would make live.
     type: str
   wait:
     description:
       - >-
-        Wait for the removal. Otherwise the releases are renamed out of the way, and a detached
-        process of low priority removes them.
+        Wait until the releases are deleted. Otherwise they are only renamed, and a background
+        process of low priority deletes them.
     type: bool
     default: false
   spare:
     description:
       - >-
-        V(true): keep the newest of the releases that O(keep) removes as raw material for the
-        next one, hidden among the releases, so that M(oxistrano.deploy.release_unpack) only
-        writes what has changed. There is at most one. It is kept only if a quarter of the file
-        system is free, in bytes and in inodes, or 20 GB and 2,000,000 inodes are; otherwise,
-        and with V(false), an existing one is removed. If this is not given, none is made and an
-        existing one stays.
+        With V(true), the newest of the releases that O(keep) removes is kept as the spare: a
+        hidden directory from which M(oxistrano.deploy.release_unpack) builds the next release,
+        so that it writes only what has changed. There is at most one spare. It is kept only if
+        a quarter of the file system is free, in bytes and in inodes, or 20 GB and 2,000,000
+        inodes are free; otherwise, and with V(false), an existing spare is removed. By default
+        no spare is made, and an existing one stays.
     type: bool
   releases_dir:
     description:
@@ -85,20 +86,20 @@ options:
   shared_dir:
     description:
       - >-
-        The directory of what releases share, relative to O(deploy_to).
+        The directory of the files that releases share, relative to O(deploy_to).
     type: str
     default: "shared"
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   deployer:
     description:
       - >-
-        Who deploys. The action plugin fills it in with the controlling process, by which the
-        lock knows its holder again; there is no need to set it.
+        Who deploys. The action plugin fills it in with the controlling process, so that the
+        lock recognises its holder.
     type: dict
     default: {}
 attributes:
@@ -114,9 +115,9 @@ attributes:
     platforms: linux
 notes:
   - >-
-    Directories that no deploy is known to have made are reported, not removed.
+    Directories that no known deploy has made are reported, not removed.
   - >-
-    No symbolic link is followed and no mount point crossed.
+    No symbolic link is followed, and no other file system is entered.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -144,12 +145,13 @@ RETURN = r"""
 ---
 files:
   description: >-
-    The releases before, the newest first, as M(ansible.builtin.find) returns directories.
+    The releases that existed before, the newest first, in the form that M(ansible.builtin.find)
+    returns.
   returned: "success"
   type: list
 matched:
   description: >-
-    How many they are.
+    The number of RV(files).
   returned: "success"
   type: int
 removed:
@@ -159,12 +161,13 @@ removed:
   type: list
 unrecognised:
   description: >-
-    Directories that no deploy is known to have made.
+    Directories that no known deploy has made.
   returned: "success"
   type: list
 spare:
   description: >-
-    The release that is kept as raw material (C(path)); null if there is none.
+    The spare, a former release that is kept as raw material for the next one (C(path)); null if
+    there is none.
   returned: "success"
   type: dict
 removed_files:

@@ -16,12 +16,12 @@ author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Points O(current_dir) at the newest complete release before the live one that has not been
-    rolled back from, or at the named one. The release that is left is remembered as bad: a
-    later rollback does not go there by itself, and M(oxistrano.deploy.release_prune) removes
-    it.
+    Points O(current_dir) to the named release, or to the newest complete release before the
+    live one that has not been rolled back. The history marks the release that was live as
+    rolled back: a later rollback goes there only if it is named, and
+    M(oxistrano.deploy.release_prune) removes it.
   - >-
-    Works whether O(current_dir) is a symbolic link or a copy.
+    O(current_dir) may be a symbolic link or a copy.
 options:
   deploy_to:
     description:
@@ -33,54 +33,57 @@ options:
   state:
     description:
       - >-
-        V(active) switches. V(chosen) only chooses the release and takes the deploy lock, for a
-        play that does something before the switch; M(oxistrano.deploy.release_setup) with
-        C(state=finished) frees the lock.
+        V(active) switches to the earlier release. V(chosen) only chooses the release and takes
+        the deploy lock, for a play that does something before the switch;
+        M(oxistrano.deploy.release_setup) with C(state=finished) frees the lock.
     type: str
     default: "active"
     choices: [chosen, active]
   version:
     description:
       - >-
-        The release to go to. If it is not given or empty, the newest complete release before
-        the live one that has not been rolled back from.
+        The release to go back to. By default, or if this is empty, the newest complete release
+        before the live one that has not been rolled back.
     type: str
   reason:
     description:
       - >-
-        The reason; kept in the history with the release that is left.
+        Why you roll back. The history records it with the release that was live.
     type: str
   current_via:
     description:
       - >-
-        How O(current_dir) leads to the release. If it is not given, the way it does now.
+        Whether O(current_dir) becomes a symbolic link to the release or a copy of it. By
+        default it stays what it is.
     type: str
     choices: [symlink, rsync]
   shared_paths:
     description:
       - >-
-        If O(current_dir) is a directory, directories that stay links to O(shared_dir).
+        Directories that releases share, relative to O(shared_dir). Only needed if
+        O(current_dir) is a directory, where they stay links.
     type: list
     elements: str
     default: []
   shared_files:
     description:
       - >-
-        If O(current_dir) is a directory, files that stay links to O(shared_dir).
+        Files that releases share; otherwise as O(shared_paths).
     type: list
     elements: str
     default: []
   unlock:
     description:
       - >-
-        First free the lock, whoever holds it. Only if you know that nobody deploys.
+        Free the lock first, no matter which deploy holds it. Use this only if you know that no
+        deploy is running.
     type: bool
     default: false
   take_over:
     description:
       - >-
-        Take the lock from the holder who took it at this time. The action plugin sets it when
-        it has found that the controlling process of that deploy has died.
+        Take over the lock that was taken at this time. The action plugin sets it when it has
+        found that the controlling process of that deploy has died.
     type: str
   releases_dir:
     description:
@@ -91,20 +94,20 @@ options:
   shared_dir:
     description:
       - >-
-        The directory of what releases share, relative to O(deploy_to).
+        The directory of the files that releases share, relative to O(deploy_to).
     type: str
     default: "shared"
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   deployer:
     description:
       - >-
-        Who deploys. The action plugin fills it in with the controlling process, by which the
-        lock knows its holder again; there is no need to set it.
+        Who deploys. The action plugin fills it in with the controlling process, so that the
+        lock recognises its holder.
     type: dict
     default: {}
 attributes:
@@ -132,12 +135,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Back to where we were
+- name: Go back to the previous release
   oxistrano.deploy.release_rollback:
     deploy_to: /var/www/shop
     reason: checkout answers 500
 
-- name: Back to a certain release
+- name: Go back to a certain release
   oxistrano.deploy.release_rollback:
     deploy_to: /var/www/shop
     version: 20260820090000Z
@@ -147,59 +150,60 @@ RETURN = r"""
 ---
 files:
   description: >-
-    The releases before, the newest first, as M(ansible.builtin.find) returns directories.
+    The releases that existed before, the newest first, in the form that M(ansible.builtin.find)
+    returns.
   returned: "success"
   type: list
 matched:
   description: >-
-    How many they are.
+    The number of RV(files).
   returned: "success"
   type: int
 compared_with:
   description: >-
-    The release that is live, with which the files of this one were compared.
+    The live release, with which the files of this one were compared.
   returned: "check mode with diff, if a release is live"
   type: str
 changes:
   description: >-
-    How many files and links, by contents, are C(added), C(changed), C(removed) and the C(same),
+    How many files and links are C(added), C(changed), C(removed) and the C(same), by content,
     and the C(first) twenty of each kind. Shared paths, owners, permissions and times are not
     compared.
   returned: "check mode with diff, if a release is live"
   type: dict
 changes_unknown:
   description: >-
-    Why RV(changes) cannot be told.
-  returned: "check mode with diff, if it cannot be told"
+    Why RV(changes) is not known.
+  returned: "check mode with diff, if it is not known"
   type: str
 from:
   description: >-
-    The release that was live.
+    The release that was live before.
   returned: "success"
   type: str
 from_revision:
   description: >-
-    What C(REVISION) of that says.
+    The content of that release's file C(REVISION).
   returned: "check mode"
   type: str
 to_revision:
   description: >-
-    What C(REVISION) of the release to go to says.
+    The content of the file C(REVISION) of the release to go back to.
   returned: "check mode"
   type: str
 to:
   description: >-
-    The release to go to.
+    The release to go back to.
   returned: "success"
   type: str
 previous:
   description: >-
-    The release that is chosen if none is named.
+    The release that a rollback goes to if none is named.
   returned: "success"
   type: str
 release_path:
   description: >-
-    The release to go to.
+    The release to go back to.
   returned: "success"
   type: str
 releases_path:

@@ -10,19 +10,20 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: release_setup
-short_description: "Open and close a deploy: directories, lock, leftovers"
+short_description: "Start and end a deploy: create directories, take and free the lock, clean up"
 version_added: 0.1.0
 author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    First and last step of a deploy in the Capistrano way. Makes the deploy root with its
-    directories for releases and shared data, takes the deploy lock, and clears away what an
-    interrupted deploy left; at the end, frees the lock and notes the outcome.
+    The first and the last step of a Capistrano-style deploy. At the start, the module creates
+    the deploy root with its directories for releases and shared data, takes the deploy lock,
+    and removes what an interrupted deploy left behind. At the end, it frees the lock and
+    records the outcome.
   - >-
-    The lock says who deploys which release, since when and from where. A second deploy is
-    refused with that information. When the holder was started from the same controller and its
-    process has died, the lock is taken over.
+    The lock records who deploys which release, since when and from where. A second deploy is
+    refused with that information. If the deploy that holds the lock was started from the same
+    controller and its process has died, the module takes over the lock.
 options:
   deploy_to:
     description:
@@ -34,76 +35,79 @@ options:
   state:
     description:
       - >-
-        V(started) makes the directories, takes the lock and removes what an interrupted deploy
-        left. V(finished) notes the good end in the history and frees the lock. V(failed)
-        removes the unfinished release unless it is live, notes O(reason), frees the lock and
-        says what is live. V(unlocked) frees the lock whoever holds it.
+        V(started) creates the directories, takes the lock and removes what an interrupted
+        deploy left behind. V(finished) records the success in the history and frees the lock.
+        V(failed) removes the unfinished release unless it is live, records O(reason), frees the
+        lock and reports which release is live. V(unlocked) frees the lock, no matter which
+        deploy holds it.
     type: str
     default: "started"
     choices: [started, finished, failed, unlocked]
   version:
     description:
       - >-
-        The release that is being deployed. If it is not given to O(state=started), the UTC time
-        as C(20260824101500Z).
+        The release that is being deployed. By default, O(state=started) names it by the UTC
+        time, for example C(20260824101500Z).
     type: str
   shared_paths:
     description:
       - >-
-        Directories that releases share, relative to O(shared_dir); made if missing.
+        Directories that releases share, relative to O(shared_dir). Missing ones are created.
     type: list
     elements: str
     default: []
   shared_files:
     description:
       - >-
-        Files that releases share, relative to O(shared_dir); their directories are made if
-        missing, the files themselves are not.
+        Files that releases share, relative to O(shared_dir). Missing parent directories are
+        created, missing files are not.
     type: list
     elements: str
     default: []
   shared_owner:
     description:
       - >-
-        Owner of the shared directories that are made, by name or number; if it is not given,
-        the user that the module runs as.
+        Owner of the shared directories that are created, a name or a number. By default, the
+        user that the module runs as.
     type: str
   shared_group:
     description:
       - >-
-        Group of the shared directories that are made, by name or number.
+        Group of the shared directories that are created, a name or a number.
     type: str
   ensure_shared_paths:
     description:
       - >-
-        Whether to make missing O(shared_paths).
+        Whether to create missing O(shared_paths).
     type: bool
     default: true
   ensure_shared_file_dirs:
     description:
       - >-
-        Whether to make missing directories of O(shared_files).
+        Whether to create missing parent directories of O(shared_files).
     type: bool
     default: true
   staging:
     description:
       - >-
-        Make an empty staging directory (RV(staging_path)) for those who fetch into it.
+        Whether to create an empty staging directory (RV(staging_path)), for modules that fetch
+        files into it.
     type: bool
     default: false
   unlock:
     description:
       - >-
-        With O(state=started): first free the lock, whoever holds it. Only if you know that
-        nobody deploys.
+        With O(state=started): free the lock first, no matter which deploy holds it. Use this
+        only if you know that no deploy is running.
     type: bool
     default: false
   spare:
     description:
       - >-
-        Whether M(oxistrano.deploy.release_unpack) makes the next release of one that was whole
-        when its deploy failed (O(state=failed)) or died (O(state=started)), where there is room
-        for it. It is no release any more in either case; with V(false) it is removed.
+        What happens to the release of a deploy that failed (O(state=failed)) or died
+        (O(state=started)) before the switch. With V(true), if it was complete and the file
+        system has room, it is kept as raw material: M(oxistrano.deploy.release_unpack) builds
+        the next release from it. With V(false) it is removed.
     type: bool
     default: false
   reason:
@@ -114,8 +118,8 @@ options:
   take_over:
     description:
       - >-
-        Take the lock from the holder who took it at this time. The action plugin sets it when
-        it has found that the controlling process of that deploy has died.
+        Take over the lock that was taken at this time. The action plugin sets it when it has
+        found that the controlling process of that deploy has died.
     type: str
   releases_dir:
     description:
@@ -126,20 +130,20 @@ options:
   shared_dir:
     description:
       - >-
-        The directory of what releases share, relative to O(deploy_to).
+        The directory of the files that releases share, relative to O(deploy_to).
     type: str
     default: "shared"
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   deployer:
     description:
       - >-
-        Who deploys. The action plugin fills it in with the controlling process, by which the
-        lock knows its holder again; there is no need to set it.
+        Who deploys. The action plugin fills it in with the controlling process, so that the
+        lock recognises its holder.
     type: dict
     default: {}
 attributes:
@@ -155,9 +159,10 @@ attributes:
     platforms: linux
 notes:
   - >-
-    Keeps its state in C(.oxistrano) in the deploy root.
+    The module keeps its state in the directory C(.oxistrano) of the deploy root.
   - >-
-    A symbolic link in the deploy root is followed only if root or the executing user owns it.
+    A symbolic link in the deploy root is followed only if it belongs to root or to the user
+    that the module runs as.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -180,7 +185,7 @@ EXAMPLES = r"""
     shared_files:
       - app/etc/env.php
 
-- name: Finish it
+- name: Finish the deploy
   oxistrano.deploy.release_setup:
     deploy_to: /var/www/shop
     version: 20260824101500Z
@@ -201,7 +206,7 @@ version:
   type: str
 release_path:
   description: >-
-    Where the release will be.
+    The directory that the release will have.
   returned: "O(state=started)"
   type: str
 releases_path:
@@ -216,17 +221,17 @@ shared_path:
   type: str
 current_path:
   description: >-
-    What leads to the active release.
+    The link (or directory) of the live release.
   returned: "O(state=started)"
   type: str
 staging_path:
   description: >-
-    The directory to fetch into; M(oxistrano.deploy.release_copy) completes it.
+    The directory to fetch files into; M(oxistrano.deploy.release_copy) makes it the release.
   returned: "O(state=started)"
   type: str
 removed_broken:
   description: >-
-    Releases of interrupted deploys that were removed.
+    Unfinished releases of interrupted deploys that were removed.
   returned: "O(state=started)"
   type: list
 removed:
@@ -236,28 +241,28 @@ removed:
   type: str
 put_back:
   description: >-
-    The live release that the failed deploy had replaced and that is back as it was.
+    The release that the failed deploy had replaced and that was restored.
   returned: "O(state=failed)"
   type: str
 switched:
   description: >-
-    Whether the failed deploy's release is live.
+    Whether the release of the failed deploy is live.
   returned: "O(state=failed)"
   type: bool
 reason:
   description: >-
-    The option of that name, without the secrets that were in it.
-  returned: "when it was given"
+    The option O(reason), with secrets masked.
+  returned: "if O(reason) is set"
   type: str
 live:
   description: >-
-    The release that is live.
+    The live release.
   returned: "O(state=failed)"
   type: str
 lock:
   description: >-
     The lock: kind, version, since, user, deployer.
-  returned: "when the lock is held by another, and with O(state=unlocked)"
+  returned: "if another deploy holds the lock, and with O(state=unlocked)"
   type: dict
 msg:
   description: >-

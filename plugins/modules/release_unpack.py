@@ -211,20 +211,20 @@ options:
   shared_dir:
     description:
       - >-
-        The directory of what releases share, relative to O(deploy_to).
+        The directory of the files that releases share, relative to O(deploy_to).
     type: str
     default: "shared"
   current_dir:
     description:
       - >-
-        The name in O(deploy_to) that leads to the active release.
+        The name of the link (or directory) of the live release, relative to O(deploy_to).
     type: str
     default: "current"
   deployer:
     description:
       - >-
-        Who deploys. The action plugin fills it in with the controlling process, by which the
-        lock knows its holder again; there is no need to set it.
+        Who deploys. The action plugin fills it in with the controlling process, so that the
+        lock recognises its holder.
     type: dict
     default: {}
 attributes:
@@ -348,20 +348,20 @@ listing_wanted:
   type: bool
 compared_with:
   description: >-
-    The release that is live, with which the files of this one were compared.
+    The live release, with which the files of this one were compared.
   returned: "check mode with diff, if a release is live"
   type: str
 changes:
   description: >-
-    How many files and links, by contents, are C(added), C(changed), C(removed) and the C(same),
+    How many files and links are C(added), C(changed), C(removed) and the C(same), by content,
     and the C(first) twenty of each kind. Shared paths, owners, permissions and times are not
     compared.
   returned: "check mode with diff, if a release is live"
   type: dict
 changes_unknown:
   description: >-
-    Why RV(changes) cannot be told.
-  returned: "check mode with diff, if it cannot be told"
+    Why RV(changes) is not known.
+  returned: "check mode with diff, if it is not known"
   type: str
 bytes:
   description: >-

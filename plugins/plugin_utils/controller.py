@@ -97,9 +97,9 @@ def why_given_up(lock: Mapping[str, Any], queue: str, expires: int) -> str:
     holder = lock.get("deployer")
     holder = holder if isinstance(holder, dict) else {}
     if has_died(holder):
-        return "its process does not run any more"
+        return "its process is no longer running"
     if queue and holder.get("queue") == queue:
-        return f"it is of the same queue, '{queue}' (oxistrano_lock_queue), in which one deploys at a time"
+        return f"it belongs to the same queue, '{queue}' (oxistrano_lock_queue), in which only one deploy runs at a time"
     try:
         since = datetime.datetime.strptime(str(lock.get("since")), "%Y-%m-%dT%H:%M:%SZ")
     except ValueError:

@@ -60,7 +60,7 @@ def exec_command(connection: Any, with_ssh: Callable[..., Ran], command: str, da
         if done:
             return done
     except Stuck as reason:
-        display.vv(f"SSH: {reason}; going on without it", host=connection.get_option("host"))
+        display.vv(f"SSH: {reason}; continuing without it", host=connection.get_option("host"))
         options = _past_the_master(connection)
     except AnsibleConnectionFailure as reason:
         retries = int(connection.get_option("reconnection_retries"))
@@ -115,7 +115,7 @@ def run(connection: Any, command: str, data: bytes | None) -> Ran | None:
             _connect(master, path, patience)
             greeted = _greet(master)
         except (socket.timeout, BlockingIOError):
-            raise Stuck(f"the process that keeps the connection ({path}) has not answered for {patience} s") from None
+            raise Stuck(f"the SSH master process ({path}) has not answered for {patience} s") from None
         except (OSError, EOFError, struct.error):
             return None
         if not greeted:
@@ -124,7 +124,7 @@ def run(connection: Any, command: str, data: bytes | None) -> Ran | None:
             streams = _open_session(master, command.encode(errors="surrogateescape"), resources)
         except socket.timeout:
             raise AnsibleConnectionFailure(
-                f"Timeout ({patience}s) waiting for the host to open a session over the connection that is kept"
+                f"Timeout ({patience}s) waiting for the host to open a session over the persistent connection"
                 f" ({path}). Nothing was started."
             ) from None
         except (OSError, EOFError, struct.error):

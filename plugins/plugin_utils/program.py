@@ -107,7 +107,7 @@ def pack(program: Program, decompressor: str, scratch: str) -> bytes:
             pass
         content = read(program.path)
         if hashlib.sha256(content).hexdigest() != program.sha256:
-            raise ValueError(f"{program.path} has changed meanwhile")
+            raise ValueError(f"{program.path} was changed at the same time")
         packed = _COMPRESS[decompressor](content)
         if decompressor != "cat":
             write(path, packed)

@@ -60,7 +60,7 @@ def _of_rollback(facts: Mapping[str, Any], switched: Result, find: Find, removes
     told = [_switch(old, new), *_changes(switched)]
     if removes and old and old != new:
         told.append(f"remove: {old}")
-    told += _commits(switched.get("to_revision"), switched.get("from_revision"), find, "commits that are left")
+    told += _commits(switched.get("to_revision"), switched.get("from_revision"), find, "commits that are undone")
     return told + _magento(facts, "msg") + _notes(facts)
 
 
@@ -87,7 +87,7 @@ def _files(brought: Result, old: str | None) -> list[str]:
 
 def _changes(result: Result) -> list[str]:
     if "changes_unknown" in result:
-        return [f"files: what changes cannot be told, {result['changes_unknown']}"]
+        return [f"files: the changes are not known, because {result['changes_unknown']}"]
     changes = result.get("changes")
     if not changes:
         return []
@@ -95,7 +95,7 @@ def _changes(result: Result) -> list[str]:
     for kind in ("added", "changed", "removed"):
         if changes[kind]:
             parts.append(f"{changes[kind]} {kind} ({_names(changes['first'][kind], changes[kind])})")
-    return [f"files: {', '.join([*parts, str(changes['same']) + ' as they are'])}"]
+    return [f"files: {', '.join([*parts, str(changes['same']) + ' unchanged'])}"]
 
 
 def _names(names: list[str], count: int, most: int = NAMES) -> str:

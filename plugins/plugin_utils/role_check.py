@@ -98,7 +98,7 @@ class RoleCheck:
         path = os.path.normpath(tasks_file.find(self.loader, role_path, file))
         own = os.path.join(role_path, "tasks", "")
         if not os.path.isabs(file) and path.startswith(own) and os.path.basename(path) != "empty.yml":
-            return [f"{name} is '{file}', which is a file of the role itself; write '{{{{ playbook_dir }}}}/{file}'"]
+            return [f"{name} is '{file}', which is one of the role's own files; write '{{{{ playbook_dir }}}}/{file}'"]
         return [f"{name}: {problem}" for problem in tasks_file.problems(self.loader, role_path, path)]
 
     def _warn_of_early_ends(self, role_path: str, name: str, file: str) -> None:
@@ -108,7 +108,7 @@ class RoleCheck:
             return
         for end in tasks_file.early_ends(self.loader, path):
             Display().warning(
-                f"{name}: '{path}' has 'meta: {end}', after which the deploy lock stays. Let the task before it free it, "
+                f"{name}: '{path}' has 'meta: {end}', which would leave the deploy lock. Free the lock in the task before it, with "
                 "oxistrano.deploy.release_setup with state: failed"
             )
 
@@ -126,8 +126,8 @@ class RoleCheck:
         path = os.path.join(self.role_path, "tasks", "update-code", f"{strategy}.yml")
         for problem in tasks_file.problems(self.loader, self.role_path, path):
             yield (
-                f"ansistrano_deploy_via is '{strategy}', and this controller has not what it needs: {problem}. Install the "
-                "collection, or choose another strategy (copy_unarchive needs none)"
+                f"ansistrano_deploy_via is '{strategy}', and this controller lacks what it needs: {problem}. Install the "
+                "collection, or choose another strategy (copy_unarchive needs no other collection)"
             )
 
     def _of_values(self, options: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -145,7 +145,7 @@ class RoleCheck:
             elif how.get("type", "str") in ("str", "path") and isinstance(values[name], (dict, list)):
                 # Ansible would take what Python shows of it for a string.
                 kind = "dictionary" if isinstance(values[name], dict) else "list"
-                yield f"{name} must be a string and is a {kind}: {tasks_file.one_line(str(values.pop(name)))}"
+                yield f"{name} must be a string, but is a {kind}: {tasks_file.one_line(str(values.pop(name)))}"
         # What has no value for another reason is not missing.
         options = {name: how for name, how in options.items() if name in values or name not in self.given}
         yield from ArgumentSpecValidator(options).validate(values).error_messages
@@ -172,7 +172,7 @@ class RoleCheck:
                 continue
             near = difflib.get_close_matches(ours.group(2), rest, 1, NEAR)
             if near:
-                Display().warning(f"There is no variable {name}: nothing reads it. Did you mean {rest[near[0]]}?")
+                Display().warning(f"The variable {name} does not exist and has no effect. Did you mean {rest[near[0]]}?")
 
 
 @functools.cache
@@ -187,7 +187,7 @@ def not_a_list(name: str, text: str) -> str:
     inner = [part.strip().strip("'\"") for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
     meant = "[" + ", ".join(part for part in inner if part) + "]"
     words = ", ".join(f'"{part}"' for part in inner if part)
-    return f"{name} must be a list and is the string '{text}'. Write {name}: {meant}; on the command line, -e '{{\"{name}\": [{words}]}}'"
+    return f"{name} must be a list, but is the string '{text}'. Write {name}: {meant}; on the command line, -e '{{\"{name}\": [{words}]}}'"
 
 
 # What the roles set or hand on, and hooks read.

@@ -33,7 +33,7 @@ def find(loader: Any, role_path: str, name: str) -> str:
 def problems(loader: Any, role_path: str, path: str, seen: tuple[str, ...] = ()) -> list[str]:
     """What keeps the file at C(path) from being loaded, and the files that it names."""
     if not os.path.exists(path):
-        return [f"there is no '{path}'"]
+        return [f"'{path}' does not exist"]
     if not os.path.isfile(path):
         return [f"'{path}' is not a file"]
     try:
@@ -78,11 +78,11 @@ def one_line(error: object) -> str:
 def _of_tasks(loader: Any, role_path: str, path: str, tasks: list[Any], seen: tuple[str, ...]) -> Iterator[str]:
     for task in tasks:
         if not isinstance(task, dict):
-            yield f"'{path}' has something that is not a task: {task!r}"
+            yield f"'{path}' has an entry that is not a task: {task!r}"
         elif any(part in task for part in BLOCK):
             unknown = sorted(map(str, set(task) - set(Block.fattributes)))
             if unknown:
-                yield f"'{path}': a block has no '{unknown[0]}'"
+                yield f"'{path}': '{unknown[0]}' is not a keyword of a block"
             for part in BLOCK:
                 yield from _of_tasks(loader, role_path, path, task.get(part) or [], seen)
         else:
@@ -100,7 +100,7 @@ def _of_task(loader: Any, role_path: str, path: str, task: dict[str, Any], seen:
         return
     for key in sorted(map(str, task)):
         if key not in Task.fattributes and key not in (action, "local_action") and not key.startswith("with_"):
-            yield f"'{path}', task '{name}': there is no module and no keyword '{key}'"
+            yield f"'{path}', task '{name}': '{key}' is neither a module nor a keyword"
     if action.rpartition(".")[2] in INCLUDES:
         yield from _of_include(loader, role_path, path, action, arguments, seen)
 
@@ -114,4 +114,4 @@ def _of_include(loader: Any, role_path: str, path: str, action: str, arguments: 
     if there and there[0] not in seen:
         yield from problems(loader, role_path, there[0], seen)
     elif not there and action.endswith("import_tasks"):
-        yield f"'{path}' imports '{included}', which is not there"
+        yield f"'{path}' imports '{included}', which does not exist"

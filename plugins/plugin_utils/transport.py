@@ -68,14 +68,14 @@ class Transport(Base):
 
     def run_stock(self, module: str, arguments: Values, task_vars: Values, reason: Stock) -> Values:
         """Runs it as ansible-core does, and says why."""
-        self._tell(f"{module} goes the way of ansible-core: {reason}")
+        self._tell(f"{module} runs by ansible-core's own transport: {reason}")
         name = "/".join(filter(None, (self._links_for_host(module), module)))
         # ansible-core would take the module's documentation for the module.
         if not os.path.exists(os.path.join(program.MODULES, name)):
             raise AnsibleError(
-                f"cannot run {COLLECTION}.{module}: {program.MODULES}/{name} is missing, a link to the program,"
+                f"cannot run {COLLECTION}.{module}: the link {program.MODULES}/{name} to the program is missing,"
                 f" and without it ansible-core cannot run the module ({reason}). Install the collection's archive"
-                " again, by ansible-galaxy; in a checkout, make build makes the link. Nothing was changed."
+                " again with ansible-galaxy; in a checkout, run make build. Nothing was changed."
             )
         try:
             result = self._execute_module(
@@ -114,31 +114,31 @@ class Transport(Base):
         """Raises C(Stock) when it is known before anything is sent."""
         wanted = self._templar.template(task_vars.get("oxistrano_transport", "auto"))
         if wanted not in ("auto", "stock"):
-            raise AnsibleError(f"oxistrano_transport is '{wanted}', and it can be auto or stock. Nothing was changed.")
+            raise AnsibleError(f"oxistrano_transport is '{wanted}', but must be auto or stock. Nothing was changed.")
         connection = self._connection
         if wanted == "stock":
             raise Stock("oxistrano_transport is stock")
         if self._task.async_val:
             raise Stock("the task is async")
         if C.DEFAULT_KEEP_REMOTE_FILES:
-            raise Stock("remote files are to be kept (ANSIBLE_KEEP_REMOTE_FILES)")
+            raise Stock("remote files are kept (ANSIBLE_KEEP_REMOTE_FILES)")
         if getattr(connection._shell, "_IS_WINDOWS", False):
             raise Stock("the host's shell is PowerShell")
         if self._under_mitogen():
             return  # it becomes another user before it runs a command, and always takes standard input
         if not connection.has_pipelining:
-            raise Stock(f"the connection {connection.transport} passes no standard input on")
+            raise Stock(f"the connection {connection.transport} does not pass on standard input")
         become = connection.become
         # None of these two touches standard input when it asks for no password.
         if become and not getattr(become, "pipelining", True) or become and become.name == "su":
             quiet = become.name.rpartition(".")[2] in ("su", "doas") and not self.get_become_option("become_pass")
             if not quiet:
-                raise Stock(f"{become.name} takes the standard input for itself")
+                raise Stock(f"{become.name} uses standard input itself")
         if become and become.name == "sudo":
             # It hands the command to one more shell, in which all is quoted but "$".
             said = f"{self.get_become_option('become_exe') or ''} {self.get_become_option('become_flags') or ''}"
             if host_script.sudo_starts_a_shell(said):
-                raise Stock("sudo starts a shell of its own (-i, -s)")
+                raise Stock("sudo starts a shell (-i, -s)")
 
     def _under_mitogen(self) -> bool:
         return any(kind.__module__ == "ansible_mitogen.connection" for kind in type(self._connection).__mro__)
@@ -151,7 +151,7 @@ class Transport(Base):
         try:
             export = host_script.export(environment)
         except ValueError as error:
-            raise Stock(f"no shell can have the environment variable '{error}'") from error
+            raise Stock(f"'{error}' is not a valid environment variable for a shell") from error
         from_user = self.get_shell_option("remote_tmp", "~/.ansible/tmp")
         directory = from_user if from_user.startswith("/") and "$" not in from_user else ""
 
@@ -176,16 +176,16 @@ class Transport(Base):
                 if said:
                     said["why"] = f"{why}; {said['why']}".rstrip("; ")
         if said:
-            raise NoPlace(f"no place on the host for its program: {said['why']}")
+            raise NoPlace(f"no directory on the host is usable for its program: {said['why']}")
         return self._result(module, answered)
 
     def _programs(self, module: str) -> dict[str, program.Program]:
         programs = program.built(C.DEFAULT_LOCAL_TMP)
         if not programs:
             raise AnsibleError(
-                f"cannot run {COLLECTION}.{module}: there is no program in {program.DIRECTORY}."
-                " A collection installed from git has none: in a clone, make collection makes the archive to install in"
-                " its place. In a checkout, make build makes the program. Nothing was changed."
+                f"cannot run {COLLECTION}.{module}: the program is missing in {program.DIRECTORY}."
+                " A collection installed from git does not contain it: run make collection in a clone, and install that archive in"
+                " its place. In a checkout, run make build. Nothing was changed."
             )
         return programs
 
@@ -209,7 +209,7 @@ class Transport(Base):
         """Raises C(AnsibleError) when there is no program for C(system), a host's C(uname -sm)."""
         if system not in programs:
             raise AnsibleError(
-                f"cannot run {COLLECTION}.{module}: the host is {system or 'of a system that it does not tell'},"
+                f"cannot run {COLLECTION}.{module}: the host is {system or 'an unknown system'},"
                 f" and the program is built for {' and '.join(programs)} (in {program.DIRECTORY}). Nothing was changed."
             )
 
@@ -252,7 +252,7 @@ class Transport(Base):
         for stream, visible in (("stdout", host_script.visible_json), ("stderr", host_script.visible)):
             answered = {**answered, stream: visible(answered[stream])}
         if "must have a tty" in answered["stderr"] + answered["stdout"] and "{" not in answered["stdout"]:
-            raise Stock("sudo on the host insists on a terminal (requiretty)")
+            raise Stock("sudo on the host requires a terminal (requiretty)")
         result, is_result = core_versions.parse_result(self, answered)
         if not is_result:
             method = self._connection.become and self._connection.become.name
@@ -263,27 +263,27 @@ class Transport(Base):
 
 def _without_place(module: str, reason: Stock, said: str) -> str:
     return (
-        f"cannot run {COLLECTION}.{module} on the host: {reason}. Name a directory from which this user may run programs in"
-        " ansible_remote_tmp, or make one of these such a place (mount it without noexec, make room). Ansible's own way has"
-        f" failed as well: {' '.join(said.split()).rstrip('.')}. Nothing was changed."
+        f"cannot run {COLLECTION}.{module} on the host: {reason}. Set ansible_remote_tmp to a directory in which this user may run"
+        " programs, or make one of these usable (mount it without noexec, free some space). Ansible's own transport"
+        f" failed, too: {' '.join(said.split()).rstrip('.')}. Nothing was changed."
     )
 
 
 def _how_it_died(module: str, answered: Values, become: str | None) -> str:
     code = answered["rc"]
     # Before the module, something else may have refused.
-    look = f"If {become or 'the login shell'} has refused, nothing was done; else look"
+    look = f"If {become or 'the login shell'} refused to run it, nothing was done; otherwise check"
     if code > 128 and code - 128 in signal.valid_signals():
-        end, look = f"was killed by {signal.Signals(code - 128).name}", "Look"
+        end, look = f"was killed by {signal.Signals(code - 128).name}", "Check"
     elif code < 0:
-        end, look = f"was killed by signal {-code}", "Look"
+        end, look = f"was killed by signal {-code}", "Check"
     elif code in (126, 127):
         end = f"could not be started (exit code {code})"
     else:
         end = f"ended with exit code {code}"
     said = " ".join((answered["stderr"].strip() or answered["stdout"].strip()).split())[-500:].rstrip(".")
     return (
-        f"{COLLECTION}.{module} {end} and has not said what it did"
-        f"{f'; the host says: {said}' if said else ''}. {look} at the host (memory, disk, kernel log)"
-        f" and run it again: what is left half done is recognised then."
+        f"{COLLECTION}.{module} {end} without a result"
+        f"{f'; the host says: {said}' if said else ''}. {look} the host (memory, disk, kernel log)"
+        f" and run the play again: it detects and completes what was interrupted."
     )

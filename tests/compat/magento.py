@@ -154,7 +154,7 @@ def cannot_tell(upstream, shop):
 
 def failing_upgrade(upstream, shop):
     """vbad: the shop is closed and the play says so."""
-    upstream.deploy("vbad").bad("Unable to apply data patch", "Maintenance is on and stays on")
+    upstream.deploy("vbad").bad("Unable to apply data patch", "Maintenance stays on")
     assert shop.get().status == 503
 
 

@@ -101,7 +101,7 @@ KINDS = {
         "schema, a failing data patch",
         "vbad",
         variables={"magento2_online_data_patches": True},
-        says=("Unable to apply data patch", "The live release goes on serving", "No host was switched", "The shop is open."),
+        says=("Unable to apply data patch", "The live release still serves visitors", "No host was switched", "The shop is open."),
     ),
 }
 HOLD = {

@@ -83,7 +83,7 @@ def info(away):
 def test_ansible_core_s_own_way_takes_the_program_for_the_host(away, info):
     away.variables["oxistrano_transport"] = "stock"
     result = info().good()
-    assert "goes the way of ansible-core" in result.output
+    assert "runs by ansible-core's own transport" in result.output
     assert "plugins/modules/linux_aarch64/release_info" in result.text
     assert result.recap["web"] == result.recap["web"] | {"ok": 1, "failed": 0}
 
@@ -91,7 +91,7 @@ def test_ansible_core_s_own_way_takes_the_program_for_the_host(away, info):
 def test_an_async_task_takes_the_program_for_the_host(away, info):
     away.variables["ansible_python_interpreter"] = "/usr/bin/python3"
     result = info(**{"async": 120, "poll": 2}).good()
-    assert "goes the way of ansible-core: the task is async" in result.output
+    assert "runs by ansible-core's own transport: the task is async" in result.output
     assert result.recap["web"]["ok"] == 1
 
 

@@ -420,7 +420,7 @@ def test_the_way_of_core_copies_it_as_a_whole_each_time(request, project, play, 
     for version in ("1", "2"):
         result = play(archive, version).good()
         assert f"copying {archive} to the host as a whole" in result.output
-        assert "goes the way of ansible-core: oxistrano_transport is stock" in result.output
+        assert "runs by ansible-core's own transport: oxistrano_transport is stock" in result.output
         assert sent(result) == [archive.stat().st_size]
         assert f'"src": "{archive}"' in result.output
         same(root, version, archive)

@@ -65,7 +65,7 @@ def test_a_release_that_is_named_is_rolled_back_to_and_the_one_left_may_stay(pro
 def test_a_rollback_with_nothing_to_go_to_changes_nothing(project, artifacts):
     project.deploy(artifacts.archive("1"), "1").good()
     before = snapshot(project.root / "releases")
-    project.run(ROLLBACK).bad("Live is 1")
+    project.run(ROLLBACK).bad("Release 1 is live")
     project.root.is_at_rest(live="1", releases=["1"])
     assert snapshot(project.root / "releases") == before
 
@@ -91,7 +91,7 @@ def test_the_live_release_is_not_replaced_by_another_archive_where_that_is_forbi
     # The releases; the time of the directory that holds them tells of the staging directory.
     before = [snapshot(project.root / "releases" / version) for version in ("1", "2")]
     project.deploy(artifacts.archive("3"), "2", oxistrano_replace_release=False).bad(
-        "there is a release 2 already", "it is live", "Live is 2"
+        "release 2 already exists", "it is live", "Release 2 is live"
     )
     project.root.is_at_rest(live="2", releases=["1", "2"])
     assert [snapshot(project.root / "releases" / version) for version in ("1", "2")] == before
@@ -105,7 +105,7 @@ def test_the_live_release_is_replaced_by_another_archive_and_survives_a_failure_
         artifacts.archive("3"),
         "2",
         ansistrano_before_symlink_tasks_file=hook("fail"),
-    ).bad("the hook says no", "Live is 2")
+    ).bad("the hook says no", "Release 2 is live")
     project.root.is_at_rest(live="2", releases=["1", "2"])
     assert project.root.read("current/index.php").startswith("<?php echo 'shop ")
     project.deploy(artifacts.archive("3"), "2").good()

@@ -81,19 +81,22 @@ def test_on_a_host_that_has_not_failed_those_that_have_are_named():
 
 
 def test_the_last_message_has_a_line_for_each_thing():
-    ended = {"reason": "task Ask: cannot ask 'web1.example'. Is it up? Nothing was changed", "msg": "It failed, e.g. early. Live is 2."}
+    ended = {
+        "reason": "task Ask: cannot ask 'web1.example'. Is it up? Nothing was changed",
+        "msg": "It failed, e.g. early. Release 2 is live.",
+    }
     assert message(ended, "Rollback", "The shop is open.").splitlines() == [
         "Rollback failed in task Ask: cannot ask 'web1.example'.",
         "Is it up?",
         "Nothing was changed.",
         "It failed, e.g. early.",
-        "Live is 2.",
+        "Release 2 is live.",
         "The shop is open.",
     ]
 
 
 def test_the_last_message_says_a_call_that_was_wrong_once():
-    wrong = "release_setup was called wrongly: version: is missing"
+    wrong = "release_setup got invalid arguments: version: is missing"
     assert message({"reason": f"task Setup: {wrong}", "msg": wrong}) == f"Deployment failed in task Setup: {wrong}."
 
 
@@ -155,10 +158,10 @@ def test_hosts_that_cannot_switch_together_and_why():
     ready = {"__magento2_ready": "2"}
     told = magento(["web1", "web3"], web1=ready, web3=ready, web4=ready)
     assert told["not_ready"] == ["web2", "web4"]
-    assert told["why_not_ready"] == "web2 did not get here (its message is above) and serial has left web4 to another batch"
+    assert told["why_not_ready"] == "web2 did not reach this step (its message is above) and serial puts web4 into another batch"
     told = magento(["web1", "web3", "web4"], web1=ready, web2=ready, web3=ready, web4={"__magento2_ready": ""})
     # One of which nobody hears counts by what it has said, and by its batch.
-    assert told["why_not_ready"] == "web2, web4 did not get here (its message is above)"
+    assert told["why_not_ready"] == "web2, web4 did not reach this step (its message is above)"
     told = filter_of("magento_hosts")({"web1": ready}, ["web1"], ["web1"], ["web1"], "this play")
     assert (told["not_ready"], told["why_not_ready"]) == ([], "")
 
@@ -188,7 +191,7 @@ def test_where_the_hosts_are_after_an_unhealthy_release():
     assert said(hosts, ["web1", "web2"], "2") == "Went back to 1 on web1, web2."
     assert said(hosts, list(hosts), "2") == "Went back to 1 on web1, web2; 2 stays live on web3, web4."
     assert said(hosts, ["web1"], "2", {"switched": ["web7", "web8"], "later": ["web9"]}) == (
-        "Went back to 1 on web1. Still on 2, and healthy, from an earlier batch of serial: web7, web8. Repair what is wrong and"
+        "Went back to 1 on web1. Still on 2, and healthy, from an earlier batch of serial: web7, web8. Fix the cause and"
         " deploy again, or go back there as well (the rollback with --limit web7,web8). Not deployed to: web9."
     )
 
@@ -257,14 +260,14 @@ def test_how_a_release_is_deployed(answer, variables, wanted):
     "answer, variables, words",
     [
         (UPGRADE | {"msg": "an upgrade"}, {"mode": "auto"}, "an upgrade; the shop stays open"),
-        (UPGRADE | {"msg": "an upgrade"}, {}, "an upgrade; around the switch the shop is closed or its visitors wait"),
+        (UPGRADE | {"msg": "an upgrade"}, {}, "an upgrade; during the switch the shop is closed or its visitors wait"),
         ({"msg": "it is not there yet"}, {"maintenance": "always"}, "it is not there yet"),
         ({}, {}, "it did not answer"),
-        ({"skipped": True}, {}, "whether an upgrade is needed can be told by the release alone, when it is there"),
+        ({"skipped": True}, {}, "the release does not exist yet, so it is not known whether an upgrade is needed"),
         (
             UPGRADE | {"msg": "an upgrade", "database": {"stdout": STDOUT}},
             {"set_aside": ["Shop_Reviews  schema: none -> 1.0"]},
-            "the database needs nothing but what was set aside; the shop stays open",
+            "the database needs only what this play ignores; the shop stays open",
         ),
     ],
 )
@@ -282,13 +285,13 @@ def test_a_host_that_has_not_raised_its_flag_is_not_closed():
     "reported, more, words",
     [
         ({"was_on": False, "was_ours": False}, {"cron_held": True}, "The shop is open."),
-        ({"was_on": True, "was_ours": False}, {"cron_held": True}, "The shop is closed, as it was before."),
+        ({"was_on": True, "was_ours": False}, {"cron_held": True}, "The shop is closed, as before."),
         ({"was_on": False, "was_ours": True}, {}, "{closed}"),
-        ({"was_on": False, "was_ours": True}, {"cron_held": True}, "{closed} Its cron jobs are held back until then."),
+        ({"was_on": False, "was_ours": True}, {"cron_held": True}, "{closed} Its cron jobs are disabled until then."),
         (
             {"was_on": False, "was_ours": True},
             {"consumers": {"consumers": ["export"]}, "upgrade": {"msg": "failed after 3 s"}},
-            "{closed} Its queue consumers wait until then. The upgrade that was begun: failed after 3 s",
+            "{closed} Its queue consumers wait until then. The upgrade that was started: failed after 3 s",
         ),
         ({"was_on": False, "was_ours": False}, {"consumers": {"consumers": []}, "upgrade": {"skipped": True}}, "The shop is open."),
     ],
@@ -303,7 +306,7 @@ def test_what_stays_in_the_database_and_may_not_be_gone_back_over():
     since = {"patches": ["A", "B"], "constraints": [], "imported": ["scopes"]}
     assert stays(since, ["data_patches"]) == {
         "kinds": ["import"],
-        "said": "Sections of the configuration that were imported: scopes.",
+        "said": "Imported sections of the configuration: scopes.",
     }
     assert stays(since)["kinds"] == ["data_patches", "import"] and stays(since)["said"].startswith("Patches that have run: A, B. Sec")
     assert stays(since, ["data_patches", "import"]) == stays({}) == stays(None) == {"kinds": [], "said": ""}

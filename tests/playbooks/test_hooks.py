@@ -181,7 +181,7 @@ def test_a_hook_that_fails_before_the_switch_leaves_the_old_release_alone(projec
     project.seed(seed)
     project.variables[f"ansistrano_{moment}_tasks_file"] = hook("fail")
     result = project.deploy(artifacts.archive("3"), "3")
-    result.bad("Deployment failed in task A hook that fails: the hook says no.", "failed before the switch", "Live is 2")
+    result.bad("Deployment failed in task A hook that fails: the hook says no.", "failed before the switch", "Release 2 is live")
     project.root.is_at_rest(live="2", releases=["1", "2"])
     assert project.root.events("3")[-2:] in (["ended", "removed"], ["started", "ended"])
     # What was whole is what the next try is made of.
@@ -202,7 +202,7 @@ def test_a_hook_that_fails_before_setup_leaves_a_fresh_host_untouched(project, a
 
 def test_a_hook_that_fails_in_the_first_deploy_leaves_nothing_live(project, artifacts, hook):
     project.variables["ansistrano_before_symlink_tasks_file"] = hook("fail")
-    project.deploy(artifacts.archive("1"), "1").bad("the hook says no", "Nothing is live")
+    project.deploy(artifacts.archive("1"), "1").bad("the hook says no", "No release is live")
     assert project.root.live() is None and project.root.releases() == [] and project.root.lock() is None
 
 
@@ -210,7 +210,7 @@ def test_a_hook_that_fails_after_the_switch_leaves_the_new_release_live_and_says
     project.seed(seed)
     project.variables["ansistrano_after_symlink_tasks_file"] = hook("fail")
     result = project.deploy(artifacts.archive("3"), "3")
-    result.bad("the hook says no", "failed after the switch", "Live is 3", "The release before it, 2, is still there")
+    result.bad("the hook says no", "failed after the switch", "Release 3 is live", "The previous release, 2, still exists")
     project.root.is_at_rest(live="3", releases=["1", "2", "3"])
     # And what the message recommends works.
     project.run(ROLLBACK).good()
@@ -221,12 +221,12 @@ def test_a_hook_that_fails_after_the_switch_leaves_the_new_release_live_and_says
 def test_a_rollback_hook_that_fails_says_what_is_live_and_frees_the_lock(project, seed, hook, moment, live):
     project.seed(seed)
     project.variables[f"ansistrano_rollback_{moment}_tasks_file"] = hook("fail")
-    project.run(ROLLBACK).bad("Rollback failed in task A hook that fails: the hook says no.", f"Live is {live}")
+    project.run(ROLLBACK).bad("Rollback failed in task A hook that fails: the hook says no.", f"Release {live} is live")
     project.root.is_at_rest(live=live, releases=["1", "2"])
 
 
 def test_a_hook_file_that_is_not_there_is_named_and_frees_the_lock(project, seed, artifacts):
     project.seed(seed)
     project.variables["ansistrano_before_symlink_tasks_file"] = "hooks/nowhere.yml"
-    project.deploy(artifacts.archive("3"), "3").bad("nowhere.yml", "Live is 2")
+    project.deploy(artifacts.archive("3"), "3").bad("nowhere.yml", "Release 2 is live")
     project.root.is_at_rest(live="2", releases=["1", "2"])

@@ -45,7 +45,7 @@ def test_one_host_after_the_other_deploys_both(two):
 def test_a_failure_on_one_host_leaves_the_other_as_it_is_and_its_lock_free(two, seed, hook):
     project, roots = two("3", seed)
     project.hosts["web2"]["ansistrano_before_symlink_tasks_file"] = hook("fail")
-    result = project.run(ROLE).bad("the hook says no", "Live is 2")
+    result = project.run(ROLE).bad("the hook says no", "Release 2 is live")
     assert result.recap["web1"]["failed"] == 0 and result.recap["web2"]["failed"] == 1
     roots["web1"].is_at_rest(live="3", releases=["1", "2", "3"])
     roots["web2"].is_at_rest(live="2", releases=["1", "2"])

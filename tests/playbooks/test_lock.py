@@ -49,7 +49,7 @@ def test_a_second_deploy_is_refused_with_who_when_and_from_where(project, seed, 
         f"deploy of 3 by {lock['deployer']['user']}@{socket.gethostname()} (process {first.process.pid}, this host as web)",
         f"since {lock['since']}",
         "oxistrano_unlock=true",
-        "Live is 2",
+        "Release 2 is live",
     ]
     project.deploy(artifacts.archive("4"), "4").bad(*told)
     project.run(ROLLBACK).bad(*told)
@@ -204,7 +204,7 @@ def test_a_lock_of_the_same_queue_is_taken_over_from_whichever_machine(project, 
     assert written["queue"] == "production of the shop"
     left_by(project, queue=written["queue"])
     after = project.deploy(artifacts.archive("4"), "4").good()
-    assert "it is of the same queue, 'production of the shop' (oxistrano_lock_queue)" in after.text
+    assert "it belongs to the same queue, 'production of the shop' (oxistrano_lock_queue)" in after.text
     left_by(project, queue=written["queue"])
     project.run(ROLLBACK).good()
     assert project.root.lock() is None
@@ -231,7 +231,7 @@ def test_a_hook_that_ends_the_play_is_warned_of_and_frees_the_lock_as_it_is_told
     project.variables["ansistrano_after_setup_tasks_file"] = str(hook)
     hook.write_text(json.dumps([{"block": [end]}]))
     result = project.deploy(artifacts.archive("3"), "3").good()
-    assert "has 'meta: end_host', after which the deploy lock stays" in result.text
+    assert "has 'meta: end_host', which would leave the deploy lock" in result.text
     assert project.root.lock() is not None
     hook.write_text(json.dumps([free, end]))
     project.deploy(artifacts.archive("3"), "3").good()
@@ -239,7 +239,7 @@ def test_a_hook_that_ends_the_play_is_warned_of_and_frees_the_lock_as_it_is_told
     # Before setup nothing is locked.
     project.variables["ansistrano_before_setup_tasks_file"] = project.variables.pop("ansistrano_after_setup_tasks_file")
     hook.write_text(json.dumps([end]))
-    assert "the deploy lock stays" not in project.deploy(artifacts.archive("3"), "3").good().text
+    assert "would leave the deploy lock" not in project.deploy(artifacts.archive("3"), "3").good().text
     assert project.root.lock() is None
 
 

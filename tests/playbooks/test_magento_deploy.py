@@ -95,7 +95,7 @@ def test_a_shop_that_was_in_maintenance_stays_in_it_and_the_play_says_so(with_ei
     flag = magento.root / "current" / FLAG
     flag.touch()
     result = magento.deploy(version).good()
-    assert "maintenance was on before" in " ".join(result.warnings), result.warnings
+    assert "maintenance was already on before" in " ".join(result.warnings), result.warnings
     # As far as a visitor can tell: the new release as well.
     magento.is_closed()
     assert magento.schema() == ("new" if version == "v3" else "old")
@@ -106,7 +106,7 @@ def test_a_failed_deploy_of_a_shop_that_was_in_maintenance_leaves_it_closed(mage
     (magento.root / "current" / FLAG).touch()
     hook = hook_file(tmp_path, "fail", FAIL)
     magento.variables["ansistrano_before_symlink_tasks_file"] = hook
-    magento.deploy("v3").bad("the hook says no", "The shop is closed, as it was before.")
+    magento.deploy("v3").bad("the hook says no", "The shop is closed, as before.")
     magento.is_closed()
 
 
@@ -147,7 +147,7 @@ def test_tasks_behind_closed_doors_run_between_the_upgrade_and_the_opening(magen
 CANNOT_TELL = {
     "the database is down": (lambda shop: shop.database.down(), {}, "Connection refused"),
     "the password is wrong": (lambda shop: shop.write_env(password="wrong"), {}, "Access denied"),
-    "there is no env.php": (lambda shop: shop.remove_env(), {}, "where no file is; put the shop's env.php there"),
+    "there is no env.php": (lambda shop: shop.remove_env(), {}, "which is not a file; put the shop's env.php there"),
     "there is no env.php, and caches are shared": (
         lambda shop: shop.remove_env(),
         {"magento2_cache_prefix": False},
@@ -173,7 +173,7 @@ def test_what_cannot_be_told_fails_before_the_switch_and_closes_nothing(magento,
         result = magento.deploy("v3", **variables)
     # A cache of its own is the first thing that a release needs env.php for.
     task = "Give the release a cache of its own" if "put the shop's env.php there" in reason else "Ask what the new release needs"
-    result.bad(f"failed in task {task}", reason, "failed before the switch", "Live is v1")
+    result.bad(f"failed in task {task}", reason, "failed before the switch", "Release v1 is live")
     assert "The shop is open." in result.text
     assert magento.flags() == [] and 503 not in watch.statuses()
     magento.root.is_at_rest(live="v1", releases=["v1"])
@@ -193,8 +193,8 @@ def test_a_failing_upgrade_leaves_the_shop_closed_and_says_how_to_go_on(magento,
     result.bad(
         "Deployment failed in task Wait for the upgrade of the database",
         "Unable to apply data patch",
-        "Maintenance is on and stays on",
-        "Live is vbad",
+        "Maintenance stays on",
+        "Release vbad is live",
         "The shop is closed: the maintenance flag of this deploy is up.",
     )
     magento.is_closed()
@@ -239,7 +239,7 @@ def test_a_database_that_goes_down_during_the_upgrade_leaves_the_shop_closed(mag
 def test_check_mode_changes_nothing(magento, shop):
     before = snapshot(magento.root / "releases"), snapshot(magento.root / "shared")
     new = magento.deploy("v3", None, "--check", "--diff").good()
-    assert "Magento: whether an upgrade is needed can be told by the release alone, when it is there" in new.text
+    assert "Magento: the release does not exist yet, so it is not known whether an upgrade is needed" in new.text
     assert (snapshot(magento.root / "releases"), snapshot(magento.root / "shared")) == before
     # The live one is there, and answers, with a cache of its own that goes again: that changes a time.
     again = magento.deploy("v1", None, "--check", "--diff").good()
@@ -273,7 +273,7 @@ def test_cron_jobs_that_a_failed_upgrade_held_back_run_again_after_the_next_depl
     shop.host.magento("cron:install")
     [before] = jobs(shop)
     magento.variables["magento2_cron"] = "hold"
-    magento.deploy("vbad").bad("Its cron jobs are held back until then.")
+    magento.deploy("vbad").bad("Its cron jobs are disabled until then.")
     assert jobs(shop) == [f"#oxistrano-held# {before}"]
     magento.deploy("v3").good()
     assert jobs(shop) == [before.replace("/releases/v1/", "/releases/v3/")]
@@ -289,7 +289,7 @@ def test_cron_jobs_that_a_failed_upgrade_held_back_run_again_after_the_rollback(
     shop.host.magento("cron:install")
     before = jobs(shop)
     magento.variables["magento2_cron"] = "hold"
-    magento.deploy("vbad").bad("Its cron jobs are held back until then.")
+    magento.deploy("vbad").bad("Its cron jobs are disabled until then.")
     magento.rollback().good()
     assert jobs(shop) == before
 
@@ -304,7 +304,7 @@ def test_a_deploy_that_was_not_closed_after_all_lets_the_cron_jobs_go_on(magento
         result = magento.deploy("v3", magento2_cron="hold")
     finally:
         subprocess.run(["chattr", "-i", var.resolve()], check=True)
-    result.bad("cannot raise the maintenance flag", "Live is v1", "The shop is open.")
+    result.bad("cannot raise the maintenance flag", "Release v1 is live", "The shop is open.")
     assert magento.flags() == []
     magento.is_open("v1")
     assert jobs(shop) == before

@@ -38,7 +38,7 @@ def test_an_upgrade_is_not_begun_before_the_new_code_is_served(magento, shop):
 def test_a_php_fpm_that_cannot_be_reached_fails_before_the_switch(magento, shop):
     magento.variables["magento2_php_fpm"] = "auto"
     magento.hosts["web1"]["magento2_php_fpm_socket"] = str(shop.scratch / "no-such-socket")
-    magento.deploy("v3").bad("no-such-socket", "Live is v1", "The shop is open.")
+    magento.deploy("v3").bad("no-such-socket", "Release v1 is live", "The shop is open.")
     assert magento.flags() == [] and magento.schema() == "old"
 
 

@@ -152,7 +152,7 @@ def test_a_flag_that_cannot_be_raised_lets_those_who_wait_in(holding, shop):
             result = magento.deploy("v3")
     finally:
         subprocess.run(["chattr", "-i", var], check=True)
-    result.bad("cannot raise the maintenance flag", "Live is v1", "The shop is open.")
+    result.bad("cannot raise the maintenance flag", "Release v1 is live", "The shop is open.")
     watch.was_never_closed()
     assert {seen.version for seen in watch.seen} == {"v1"} and slowest(watch) < 20
     assert "Hold the requests" in result.output and magento.schema() == "old"

@@ -44,7 +44,7 @@ def test_to_a_release_that_does_not_fit_is_refused_and_can_be_forced(magento, sh
     shop.forget_runs()
     with Watch(shop) as watch:
         result = magento.rollback()
-    result.bad("Refusing to go back to v2", reason, "magento2_force_rollback=true", f"Live is {version}")
+    result.bad("Refusing to go back to v2", reason, "magento2_force_rollback=true", f"Release {version} is live")
     result.bad("The shop is open.")
     watch.was_never_closed()
     magento.is_open(version)
@@ -61,7 +61,7 @@ def test_in_check_mode_the_earlier_release_is_asked_and_nothing_is_done(magento,
     assert "current: v2 → v1" in result.text and "Magento: database and configuration are up to date" in result.text
     magento.deploy("v3-version").good()
     shop.forget_runs()
-    magento.rollback("--check", "--diff").bad("Refusing to go back to v2", "the database needs setup:upgrade", "Live is v3-version")
+    magento.rollback("--check", "--diff").bad("Refusing to go back to v2", "the database needs setup:upgrade", "Release v3-version is live")
     assert magento.runs() == [] and magento.live() == ["v3-version"]
     magento.is_open("v3-version")
     magento.is_free()
@@ -72,7 +72,7 @@ def test_while_the_database_is_down_is_refused_and_can_be_forced(magento, shop):
     magento.variables["magento2_cache"] = "none"
     shop.database.down()
     result = magento.rollback()
-    result.bad("Connection refused", "try again", "Live is v2")
+    result.bad("Connection refused", "try again", "Release v2 is live")
     assert "deploy again" not in result.text
     assert magento.live() == ["v2"]
     magento.is_free()
@@ -127,7 +127,7 @@ def test_an_unhealthy_code_only_release_is_left_at_once(checked, shop, wrong, re
     shop.forget_runs()
     with Watch(shop) as watch:
         result = checked.deploy("v2", **wrong)
-    result.bad(f"The health check failed on web1: {reason}", "Went back to v1", "Live is v1", "The shop is open.")
+    result.bad(f"The health check failed on web1: {reason}", "Went back to v1", "Release v1 is live", "The shop is open.")
     # Nobody was turned away, though the new release was served for a moment.
     watch.was_never_closed()
     checked.is_open("v1")
@@ -150,7 +150,7 @@ def test_a_server_error_is_unhealthy(checked, shop):
 
 def test_an_unhealthy_release_that_has_upgraded_the_database_stays_and_the_play_explains(checked, shop):
     result = checked.deploy("v3", magento2_health_text="no such words")
-    result.bad("The health check failed on web1", "Release v3 stays live and the shop stays open", "Live is v3")
+    result.bad("The health check failed on web1", "Release v3 stays live and the shop stays open", "Release v3 is live")
     result.bad("The shop is open.")
     checked.is_open("v3")
     checked.is_free()
@@ -158,7 +158,7 @@ def test_an_unhealthy_release_that_has_upgraded_the_database_stays_and_the_play_
 
 def test_the_way_back_can_be_left_to_people(checked):
     result = checked.deploy("v2", magento2_health_text="no such words", magento2_health_rollback=False)
-    result.bad("The health check failed on web1", "Live is v2")
+    result.bad("The health check failed on web1", "Release v2 is live")
     assert "upgraded the database" not in result.text
     checked.is_open("v2")
 
@@ -173,7 +173,7 @@ def test_it_is_asked_again_before_it_counts(checked, shop, tmp_path):
 def test_an_unhealthy_first_release_says_that_there_is_none_before_it(checked):
     checked.empty()
     result = checked.deploy("v2", magento2_health_text="no such words")
-    result.bad("no such words", "Live is v2")
+    result.bad("no such words", "Release v2 is live")
     checked.is_free()
 
 

@@ -47,7 +47,7 @@ def test_each_fact_has_a_line_and_hosts_of_which_the_same_is_true_are_told_once(
         "web1, web2:",
         "  current: 1 → 2",
         "  send: 61.2 MB",
-        "  files: 1 added (a), 3 as they are",
+        "  files: 1 added (a), 3 unchanged",
         "  link: var, pub/media",
         "  remove: 0",
         "web3:",
@@ -64,7 +64,7 @@ def test_long_lists_are_bounded(modules):
     told = modules.rehearsal.lines({"web": web}, nobody)
     assert (
         told[2]
-        == "  files: 120 added (a0, a1, a2 and 117 more), 101 changed (c and 100 more), 104 removed (r0, r1, r2 and 101 more), 0 as they are"
+        == "  files: 120 added (a0, a1, a2 and 117 more), 101 changed (c and 100 more), 104 removed (r0, r1, r2 and 101 more), 0 unchanged"
     )
     assert told[3] == "  remove: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 40 more"
 
@@ -74,7 +74,10 @@ def test_long_lists_are_bounded(modules):
     "brought, line",
     [
         ({"changed": False, "msg": "2 is there, from the same archive"}, "files: 2 is there, from the same archive"),
-        ({"changed": True, "changes_unknown": "it lies too deep"}, "files: what changes cannot be told, it lies too deep"),
+        (
+            {"changed": True, "changes_unknown": "it is nested too deeply"},
+            "files: the changes are not known, because it is nested too deeply",
+        ),
         ({"changed": True, "msg": "would make 2 from /srv/repo"}, "files: not known before they are fetched"),
         ({"skipped": True, "changed": False}, "files: not known before they are fetched"),
         # In check mode without diff.
@@ -99,9 +102,9 @@ def test_a_rollback_says_what_is_left(modules):
     assert modules.rehearsal.lines({"web": web}, find, removes=True) == [
         "web:",
         "  current: 2 → 1",
-        "  files: 1 changed (a), 0 as they are",
+        "  files: 1 changed (a), 0 unchanged",
         "  remove: 2",
-        "  commits that are left: 12",
+        "  commits that are undone: 12",
         *["    abc Fix the cart"] * 10,
         "    and 2 more",
         "  Magento: database and configuration are up to date",
@@ -191,15 +194,15 @@ def test_the_next_deploy_the_same_again_and_the_way_back(reached, artifacts):
     (reached.root.path / "current/by the shop.txt").write_text("written while it was live")
     result = rehearse(reached, artifact=artifacts.archive("3"), ansistrano_release_version="3")
     told = shown(result)
-    assert "files: 2 changed (index.php, pub/index.php), 1 removed (by the shop.txt), 3 as they are" in told, told
+    assert "files: 2 changed (index.php, pub/index.php), 1 removed (by the shop.txt), 3 unchanged" in told, told
     assert "current: 2 → 3" in told and "remove: 1" in told, told
-    for line in ("-by the shop.txt: 25 bytes", "+index.php: 21 bytes, other contents", "-link to ./releases/2", "+link to ./releases/3"):
+    for line in ("-by the shop.txt: 25 bytes", "+index.php: 21 bytes, different content", "-link to ./releases/2", "+link to ./releases/3"):
         assert re.search(f"^{re.escape(line)}$", result.output, re.M), result.output
     again = shown(rehearse(reached, artifact=artifacts.archive("2"), ansistrano_release_version="2"))
     assert "current: 2, as before" in again and "files: 2 is there, from the same archive" in again, again
     result = rehearse(reached, ROLLBACK, ansistrano_remove_rolled_back=True)
     back = shown(result)
-    for line in ("current: 2 → 1", "files: 2 changed (index.php, pub/index.php), 1 removed (by the shop.txt), 3 as they are", "remove: 2"):
+    for line in ("current: 2 → 1", "files: 2 changed (index.php, pub/index.php), 1 removed (by the shop.txt), 3 unchanged", "remove: 2"):
         assert line in back, back
     assert "-link to ./releases/2" in result.output and "msg: web1: 2" not in result.output
 
@@ -210,7 +213,7 @@ def test_a_broken_archive_fails_before_it_is_sent(reached, seed, artifacts, tmp_
     broken.write_bytes(artifacts.archive("3").read_bytes()[:200])
     before = snapshot(reached.root.path)
     result = reached.run(DEPLOY, "--check", "--diff", artifact=broken, ansistrano_release_version="3")
-    result.bad(f"'{broken}'", "Live is 2")
+    result.bad(f"'{broken}'", "Release 2 is live")
     assert snapshot(reached.root.path) == before
 
 
@@ -218,7 +221,7 @@ def test_a_live_release_that_cannot_be_compared_is_no_reason_to_fail(project, se
     project.seed(seed)
     (project.root.path / "current/".rstrip("/")).resolve().joinpath(*"d" * 260).mkdir(parents=True)
     told = shown(rehearse(project, artifact=artifacts.archive("3"), ansistrano_release_version="3"))
-    assert any(line.startswith("files: what changes cannot be told, ") and "lies too deep" in line for line in told), told
+    assert any(line.startswith("files: the changes are not known, because ") and "is nested too deeply" in line for line in told), told
 
 
 def test_several_hosts_that_would_become_the_same_are_told_once(ansible, collections, seed, artifacts, tmp_path):

@@ -74,7 +74,7 @@ def test_a_string_for_a_list_is_refused_with_the_list_that_was_meant(project, se
 def test_what_is_no_string_is_refused_for_one(project, seed, artifacts, given, kind):
     project.seed(seed)
     result = project.run(ROLE, **archive(artifacts), ansistrano_shared_dir=given)
-    result.bad(f"ansistrano_shared_dir must be a string and is a {kind}")
+    result.bad(f"ansistrano_shared_dir must be a string, but is a {kind}")
     project.root.is_at_rest(live="2", releases=["1", "2"])
 
 
@@ -85,7 +85,7 @@ def test_a_string_for_a_list_is_refused_by_the_rollback(project, seed):
 
 
 HOOKS = {
-    "is not there": (None, ["there is no", "hook.yml"]),
+    "is not there": (None, ["hook.yml' does not exist"]),
     "does not parse": ("- debug: [\n", ["hook.yml', line 2, cannot be read", "Nothing was done."]),
     "is no list": ("debug:\n  msg: hello\n", ["is not a list of tasks"]),
     "names an unknown module": ("- name: Tell them\n  tell_everybody: {}\n", ["task 'Tell them'", "tell_everybody"]),
@@ -105,7 +105,7 @@ def test_a_hook_file_that_would_not_load_is_refused_before_anything_is_done(proj
     (project.directory / "more.yml").write_text("- tell_everybody: {}\n")
     project.variables["ansistrano_after_cleanup_tasks_file"] = "{{ inventory_dir }}/hook.yml"
     history = project.root.history()
-    result = project.run(ROLE, *check, **archive(artifacts)).bad("ansistrano_after_cleanup_tasks_file", *words, "Live is 2")
+    result = project.run(ROLE, *check, **archive(artifacts)).bad("ansistrano_after_cleanup_tasks_file", *words, "Release 2 is live")
     assert "release_unpack" not in result.text and project.root.history() == history
     project.root.is_at_rest(live="2", releases=["1", "2"])
 
@@ -114,14 +114,14 @@ def test_a_rollback_looks_at_its_hooks_and_at_the_one_after_a_failure(project, s
     project.seed(seed)
     (project.directory / "hook.yml").write_text("- tell_everybody: {}\n")
     for name in ("ansistrano_rollback_after_symlink_tasks_file", "oxistrano_failure_tasks_file"):
-        project.run(ROLLBACK, **{name: str(project.directory / "hook.yml")}).bad(name, "tell_everybody", "Live is 2")
+        project.run(ROLLBACK, **{name: str(project.directory / "hook.yml")}).bad(name, "tell_everybody", "Release 2 is live")
         project.root.is_at_rest(live="2", releases=["1", "2"])
 
 
 def test_a_hook_named_like_a_file_of_upstreams_role_is_refused(project, seed, artifacts):
     project.seed(seed)
     result = project.run(ROLE, **archive(artifacts), ansistrano_after_symlink_tasks_file="update-code.yml")
-    result.bad("'update-code.yml', which is a file of the role itself", "/update-code.yml'", "Live is 2")
+    result.bad("'update-code.yml', which is one of the role's own files", "/update-code.yml'", "Release 2 is live")
 
 
 def test_a_hook_named_like_a_phase_of_ours_is_the_users(project, artifacts):
@@ -174,7 +174,7 @@ def test_misspelt_variables_are_warned_of_with_the_nearest_name_and_others_are_n
         "oxistrano_strip_component": "oxistrano_strip_components",
         "magento2_primry": "magento2_primary",
     }.items():
-        assert f"There is no variable {name}: nothing reads it. Did you mean {meant}?" in result.text
+        assert f"The variable {name} does not exist and has no effect. Did you mean {meant}?" in result.text
     assert "ansistrano_my_domain" not in result.text and result.text.count("Did you mean") == 4
 
 
@@ -202,7 +202,7 @@ def test_the_same_after_a_hook_that_may_choose_the_strategy_frees_the_lock(proje
     project.environment["ANSIBLE_COLLECTIONS_SCAN_SYS_PATH"] = "false"
     project.with_python().variables["ansistrano_after_setup_tasks_file"] = "{{ inventory_dir }}/nothing.yml"
     (project.directory / "nothing.yml").write_text("[]\n")
-    project.run(ROLE, ansistrano_deploy_via="rsync").bad("ansistrano_deploy_via is 'rsync'", "Live is 2")
+    project.run(ROLE, ansistrano_deploy_via="rsync").bad("ansistrano_deploy_via is 'rsync'", "Release 2 is live")
     project.root.is_at_rest(live="2", releases=["1", "2"])
 
 

@@ -68,7 +68,7 @@ def test_download_unarchive(deployed, artifacts, web):
 
 def test_a_download_that_is_not_there_fails_and_nothing_goes_live(project, seed, web):
     project.seed(seed).with_python()
-    project.run(ROLE, ansistrano_deploy_via="download_unarchive", ansistrano_get_url=f"{web}/no.tgz").bad("404", "Live is 2")
+    project.run(ROLE, ansistrano_deploy_via="download_unarchive", ansistrano_get_url=f"{web}/no.tgz").bad("404", "Release 2 is live")
     project.root.is_at_rest(live="2", releases=["1", "2"])
 
 

@@ -160,7 +160,7 @@ def test_what_another_user_could_have_written_is_not_run(info, cache, what, spoi
     (file,) = cache.iterdir()
     marker = trap(file, file.stat().st_size)
     # The trap works: as it is, it is run.
-    info().bad("has not said what it did")
+    info().bad("without a result")
     marker.unlink()
     spoil({"file": file, "directory": cache, "parent": cache.parent}[what])
     result = info().good()
@@ -260,7 +260,7 @@ def test_a_program_that_the_disk_has_damaged_is_replaced_by_the_next_call(info, 
     with file.open("r+b") as damaged:
         damaged.seek(4096)  # all but its header
         damaged.write(bytes(len(whole) - 4096))
-    info().bad("and run it again")
+    info().bad("and run the play again")
     info().good()
     assert file.read_bytes() == whole
 
@@ -333,7 +333,7 @@ def test_a_home_without_room_is_passed_over(project, info, cache, var_tmp):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", home], check=True)
     try:
         result = info().good()
-        assert "No space left on device" in result.output and "goes the way of ansible-core" not in result.output
+        assert "No space left on device" in result.output and "runs by ansible-core's own transport" not in result.output
         assert len(list(var_tmp.iterdir())) == 1 and not os.listdir(cache)
         assert len(operations(info().good())) == 1
     finally:
@@ -357,7 +357,7 @@ def test_without_any_place_the_call_goes_the_way_of_core(project, play, tmp_path
         }
         tmp_path.chmod(0o755)
         result = play({INFO: {"deploy_to": "/var/tmp/no-such-root"}}).good()
-        assert "goes the way of ansible-core: no place on the host for its program:" in result.output
+        assert "runs by ansible-core's own transport: no directory on the host is usable for its program:" in result.output
         assert f"{theirs} is not of this user alone" in result.output
         assert not os.listdir(theirs)
     finally:
@@ -400,19 +400,19 @@ def test_a_sudo_that_starts_a_shell_goes_the_way_of_core(project, info, flags):
     # Root becomes root: a system user has no login shell.
     project.environment["ANSIBLE_BECOME_ALLOW_SAME_USER"] = "1"
     project.variables |= {"ansible_become": True, "ansible_become_flags": flags}
-    assert "sudo starts a shell of its own" in info().good().output
+    assert "sudo starts a shell" in info().good().output
 
 
 def test_a_refusal_before_the_module_is_told_from_its_end(project, info, over_ssh):
     project.variables |= {"ansible_become": True, "ansible_become_user": "nobody", "ansible_become_exe": "/no/sudo"}
-    info().bad("/no/sudo", "If sudo has refused, nothing was done")
+    info().bad("/no/sudo", "If sudo refused to run it, nothing was done")
 
 
 DEATHS = {
     "kill -KILL $$": "was killed by SIGKILL",
     "kill -SEGV $$": "was killed by SIGSEGV",
-    "echo oh no >&2; exit 3": "ended with exit code 3 and has not said what it did; the host says: oh no",
-    "exit 0": "ended with exit code 0 and has not said",
+    "echo oh no >&2; exit 3": "ended with exit code 3 without a result; the host says: oh no",
+    "exit 0": "ended with exit code 0 without a result",
     "echo no JSON": "the host says: no JSON",
     # What it says may be somebody else's words.
     r"printf 'no \033[8m\342\200\256gnihtyna' >&2; exit 3": "u202egnihtyna",
@@ -540,24 +540,24 @@ def test_what_has_not_been_used_for_long_goes_when_something_comes(info, cache):
     [
         ("oxistrano_transport is stock", lambda p: p.variables.update(oxistrano_transport="stock")),
         ("oxistrano_transport is stock", lambda p: p.variables.update(oxistrano_transport="{{ ['stock'] | first }}")),
-        ("remote files are to be kept", lambda p: p.environment.update(ANSIBLE_KEEP_REMOTE_FILES="1")),
+        ("remote files are kept", lambda p: p.environment.update(ANSIBLE_KEEP_REMOTE_FILES="1")),
     ],
 )
 def test_the_way_of_core_is_taken_and_announced(project, info, cache, reason, change):
     change(project)
     result = info().good()
-    assert f"oxistrano: release_info goes the way of ansible-core: {reason}" in result.output
+    assert f"oxistrano: release_info runs by ansible-core's own transport: {reason}" in result.output
     assert not cache.exists()
 
 
 def test_a_wrong_transport_is_refused(info, project):
     project.variables["oxistrano_transport"] = "fast"
-    info().bad("oxistrano_transport is 'fast', and it can be auto or stock")
+    info().bad("oxistrano_transport is 'fast', but must be auto or stock")
 
 
 def test_an_environment_that_no_shell_can_have_goes_the_way_of_core(play):
     result = play({INFO: {"deploy_to": "/x"}, "environment": {"A B": "c"}})
-    assert "no shell can have the environment variable 'A B'" in result.output
+    assert "'A B' is not a valid environment variable for a shell" in result.output
 
 
 def test_an_unknown_machine_is_refused_with_what_there_is(info, project, tmp_path):
@@ -582,7 +582,7 @@ def test_async_tasks_run_to_their_end(project, play, artifacts):
             {INFO: {"deploy_to": root}},
         ]
     ).good()
-    assert result.output.count("goes the way of ansible-core: the task is async") == 2
+    assert result.output.count("runs by ansible-core's own transport: the task is async") == 2
     assert (project.root / "releases/1/index.php").is_file()
     # The archive lies in the temporary directory, which goes when the module has ended.
     assert not list(Path(project.environment["HOME"]).glob(".ansible/tmp/ansible-tmp-*"))

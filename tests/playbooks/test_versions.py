@@ -165,7 +165,7 @@ def test_a_module_that_answers_no_json_fails_in_our_words(project, connection, p
 
 def test_a_module_that_answers_no_json_is_a_failure_without_being_guessed_from_rc(project, connection, play, fake):  # noqa: F811
     fake("cat >/dev/null; exit 0")
-    result = play({INFO: {"deploy_to": str(project.root.path)}}).bad("ended with exit code 0 and has not said")
+    result = play({INFO: {"deploy_to": str(project.root.path)}}).bad("ended with exit code 0 without a result")
     assert warns(result) == []
 
 

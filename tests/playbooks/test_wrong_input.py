@@ -32,25 +32,25 @@ def not_an_archive(directory):
 WRONG = {
     "an archive that is missing": (
         lambda a, d: {"ansistrano_deploy_from": str(d / "missing.tar.gz")},
-        ["missing.tar.gz", "there is no such file on the controller", "Live is 2"],
+        ["missing.tar.gz", "there is no such file on the controller", "Release 2 is live"],
     ),
     "an archive that is a directory": (
         lambda a, d: {"ansistrano_deploy_from": str(a.tree("3"))},
-        ["shop-3", "directory", "Live is 2"],
+        ["shop-3", "directory", "Release 2 is live"],
     ),
     "an archive that is cut off": (
         lambda a, d: {"ansistrano_deploy_from": str(truncated(a, d))},
-        ["Unpack into the release", "Live is 2"],
+        ["Unpack into the release", "Release 2 is live"],
     ),
     "an archive that is none": (
         lambda a, d: {"ansistrano_deploy_from": str(not_an_archive(d))},
-        ["Unpack into the release", "archive", "Live is 2"],
+        ["Unpack into the release", "archive", "Release 2 is live"],
     ),
     "a checksum of something else": (
         lambda a, d: {"oxistrano_checksum": "sha256:" + "0" * 64},
-        ["checksum", "0" * 64, "Live is 2"],
+        ["checksum", "0" * 64, "Release 2 is live"],
     ),
-    "a checksum that is none": (lambda a, d: {"oxistrano_checksum": "1234"}, ["checksum", "1234", "Live is 2"]),
+    "a checksum that is none": (lambda a, d: {"oxistrano_checksum": "1234"}, ["checksum", "1234", "Release 2 is live"]),
     "a strategy that does not exist": (
         lambda a, d: {"ansistrano_deploy_via": "pigeon"},
         ["ansistrano_deploy_via", "copy_unarchive", "pigeon"],
@@ -58,19 +58,19 @@ WRONG = {
     "keep_releases: many": (lambda a, d: {"ansistrano_keep_releases": "many"}, ["ansistrano_keep_releases", "many"]),
     "a shared path that leaves the root": (
         lambda a, d: {"ansistrano_shared_paths": ["../../etc"]},
-        ["shared_paths", "../../etc", "Live is 2"],
+        ["shared_paths", "../../etc", "Release 2 is live"],
     ),
     "a release name that leaves the root": (
         lambda a, d: {"ansistrano_release_version": "../3"},
-        ["version", "../3", "Live is 2"],
+        ["version", "../3", "Release 2 is live"],
     ),
     "an option of tar that is not supported": (
         lambda a, d: {"ansistrano_unarchive_extra_opts": ["--to-command=sh"]},
-        ["--to-command", "Live is 2"],
+        ["--to-command", "Release 2 is live"],
     ),
     "an owner without a group": (
         lambda a, d: {"ansistrano_unarchive_owner": "root"},
-        ["ansistrano_unarchive_group", "Live is 2"],
+        ["ansistrano_unarchive_group", "Release 2 is live"],
     ),
 }
 
@@ -103,7 +103,7 @@ def the_last_message(result):
 
 def test_what_two_modules_would_say_is_said_once(project, artifacts):
     result = project.run(ROLE, **archive(artifacts), ansistrano_deploy_to="shop")
-    result.bad("'shop' is relative; write the whole path from /. Nothing was changed.")
+    result.bad("'shop' is relative; write the full path from /. Nothing was changed.")
     assert the_last_message(result).count("is relative") == 1
     assert the_last_message(project.run(ROLLBACK, ansistrano_deploy_to="shop").bad()).count("is relative") == 1
 
@@ -111,21 +111,21 @@ def test_what_two_modules_would_say_is_said_once(project, artifacts):
 def test_where_the_archive_was_looked_for_is_said_once(project, seed, artifacts):
     project.seed(seed)
     given = {"ansistrano_deploy_from": "missing.tar.gz"}
-    last = the_last_message(project.run(ROLE, **archive(artifacts) | given).bad("Live is 2"))
+    last = the_last_message(project.run(ROLE, **archive(artifacts) | given).bad("Release 2 is live"))
     assert last.count("there is no such file") == last.count("Searched in") == 1
 
 
 def test_a_current_that_no_deploy_has_made_is_refused_and_stays(project, artifacts):
     (project.root / "current").mkdir(parents=True)
     (project.root / "current/precious").write_text("site")
-    project.run(ROLE, **archive(artifacts)).bad("current", "Nothing is live")
+    project.run(ROLE, **archive(artifacts)).bad("current", "No release is live")
     assert project.root.read("current/precious") == "site"
     assert project.root.lock() is None and project.root.releases() == []
 
 
 def test_a_rollback_to_a_release_that_is_not_there_names_those_that_are(project, seed):
     project.seed(seed)
-    project.run(ROLLBACK, version="7").bad("there is no release 7", "1", "Live is 2")
+    project.run(ROLLBACK, version="7").bad("release 7 does not exist", "1", "Release 2 is live")
     project.root.is_at_rest(live="2", releases=["1", "2"])
 
 

@@ -15,8 +15,7 @@ use crate::options::{OptionSpec, Values};
 /// A longer argument is not shown to its end.
 const LONGEST_SHOWN: usize = 64 << 10;
 
-/// Leaves out what the play has set for a group of modules (`module_defaults`) and this one
-/// does not have.
+/// Drops the options that the play sets for a group of modules (`module_defaults`) and that this module does not have.
 pub(crate) fn without_others(
     module: &Callee,
     mut arguments: Map<String, Value>,
@@ -34,7 +33,7 @@ pub(crate) fn without_others(
     arguments
 }
 
-/// What came of the checks.
+/// The result of the checks.
 pub(crate) struct Checked {
     /// The module, ready to run, or what is wrong.
     pub outcome: Result<Ready, Failure>,
@@ -44,7 +43,7 @@ pub(crate) struct Checked {
     pub shown: Map<String, Value>,
 }
 
-/// All the checks of `AnsibleModule`, all their complaints in one failure.
+/// Makes all the checks of `AnsibleModule` and collects all problems in one failure.
 pub(crate) fn check(module: &Callee, mut given: Map<String, Value>) -> Checked {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
@@ -115,20 +114,21 @@ pub(crate) fn check(module: &Callee, mut given: Map<String, Value>) -> Checked {
             shown.insert(spec.name.to_owned(), bounded(value).into_owned());
         }
     }
-    // Only a complete set of convertible values is worth looking at more closely.
+    // Further checks need all values, converted.
     let ready = if problems.is_empty() { (module.prepare)(values, &mut problems) } else { None };
     let outcome = match ready {
         Some(ready) if problems.is_empty() => Ok(ready),
-        _ => Err(Failure::new("invalid_arguments", format!("{} was called wrongly", module.name))
-            .cause(problems.join("; "))
-            .value("problems", problems)
-            .state("Nothing was changed.")),
+        _ => {
+            Err(Failure::new("invalid_arguments", format!("{} got invalid arguments", module.name))
+                .cause(problems.join("; "))
+                .value("problems", problems)
+                .state("Nothing was changed."))
+        }
     };
     Checked { outcome, mask, warnings, shown }
 }
 
-/// An argument as it is looked through for secrets and shown again: of a text of megabytes only the
-/// beginning.
+/// An argument as it is searched for secrets and shown in the result: of a very long text, only the beginning.
 fn bounded(value: &Value) -> Cow<'_, Value> {
     match value {
         Value::String(text) if text.len() > LONGEST_SHOWN => {

@@ -29,7 +29,7 @@ pub use detached::start_detached;
 const STDERR_TAIL: usize = 1024;
 /// How long a process group that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long output is awaited from what a program that has ended left running.
+/// How long to wait for output of processes that an ended program has left behind.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// What a program printed.
@@ -43,8 +43,7 @@ pub struct Output {
     pub status: ExitStatus,
     /// How long it ran.
     pub elapsed: Duration,
-    /// Whether that is all it printed: no daemon that it left behind could still print, and
-    /// nothing was left out.
+    /// Whether the output is complete: nothing was left out, and no process that it left behind can print more.
     pub complete: bool,
 }
 
@@ -87,8 +86,8 @@ impl Program {
         }
     }
 
-    /// The file to execute, by its handle: whatever has its name by then, this is what runs. The
-    /// first word of the arguments is only what it is called.
+    /// The file to execute, by its handle, so that exactly this file runs. The first word of the
+    /// arguments is then only its name.
     #[must_use]
     pub fn executable(mut self, file: Arc<OwnedFd>) -> Self {
         self.executable = Some(file);
@@ -102,7 +101,7 @@ impl Program {
         self
     }
 
-    /// For how long at most.
+    /// How long it may run.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -116,8 +115,8 @@ impl Program {
         self
     }
 
-    /// As whom, with the groups and the `HOME` of that user. Only root can become somebody
-    /// else; of its environment that process gets what is named in `as_user.rs`.
+    /// The user to run as, with that user's groups and `HOME`. Only root can run as another user;
+    /// such a process gets only the environment variables that `as_user.rs` names.
     #[must_use]
     pub fn user(mut self, user: Option<User>) -> Self {
         self.user = user;
@@ -133,7 +132,7 @@ impl Program {
         self
     }
 
-    /// What it reads from standard input.
+    /// Its standard input.
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
@@ -148,14 +147,14 @@ impl Program {
         self
     }
 
-    /// Signals to this process do not end it: for what must not stop half done.
+    /// Signals to this process do not end it, for programs that must not be interrupted.
     #[must_use]
     pub fn to_the_end(mut self) -> Self {
         self.to_the_end = true;
         self
     }
 
-    /// Runs it; whatever exit code it ends with is a result.
+    /// Runs it. Any exit code is a result, not a failure.
     ///
     /// # Errors
     /// `command_failed` when it cannot start or takes too long.
@@ -165,7 +164,7 @@ impl Program {
             Some(log) => log.as_ref().stream_position().map_err(|error| self.failed(error))?,
             None => 0,
         };
-        // Read from before it starts: what has started must not be lost for want of a thread.
+        // The readers start before the program: if no thread can be started, no program may be running.
         let (stdout_end, stdout) = self.output()?;
         let (stderr_end, stderr) = self.output()?;
         let mut child = self.start(stdout_end, stderr_end)?;
@@ -176,7 +175,7 @@ impl Program {
                 .map_err(|error| self.failed(format!("its output cannot be read: {error}")))?;
             return Ok(Output { stdout, stderr: Vec::new(), status, elapsed, complete });
         }
-        // A daemon that it started may hold the pipes open for ever.
+        // A daemon that it started may keep the pipes open.
         let deadline = Instant::now() + AFTERWARDS;
         let (stdout, all_of_stdout) = stdout.until(deadline);
         let (stderr, all_of_stderr) = stderr.until(deadline);
@@ -184,7 +183,7 @@ impl Program {
         Ok(Output { stdout, stderr, status, elapsed, complete })
     }
 
-    /// Runs it; only exit code 0 will do.
+    /// Runs it. Any exit code but 0 is a failure.
     ///
     /// # Errors
     /// `command_failed` when it cannot start, ends with another code, is killed, or takes
@@ -197,7 +196,7 @@ impl Program {
         let stderr = tail(&output.stderr);
         let cause = match (output.status.signal(), stderr.is_empty()) {
             (Some(signal), _) => format!("it was killed by signal {signal}"),
-            (None, true) => format!("it ended with exit code {}", output.code()),
+            (None, true) => format!("it exited with code {}", output.code()),
             (None, false) => stderr.clone(),
         };
         Err(self.failed(cause).value("rc", output.code()).value("stderr", stderr))
@@ -205,7 +204,7 @@ impl Program {
 
     fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child, Failure> {
         let (program, arguments) =
-            self.argv.split_first().ok_or_else(|| self.failed("no program was named"))?;
+            self.argv.split_first().ok_or_else(|| self.failed("it names no program"))?;
         let mut command = match &self.executable {
             // As fexecve(3) does it. The handle is closed by the exec that it names.
             Some(file) => {
@@ -222,7 +221,7 @@ impl Program {
                 if !users::is_root() {
                     return Err(self
                         .failed(format!("only root can run it as {}", user.name))
-                        .remedy("set become, or leave the user out"));
+                        .remedy("set become, or do not set a user"));
                 }
                 as_user::hand_on_less(&mut command);
                 as_user::become_user(&mut command, user)?;
@@ -230,8 +229,8 @@ impl Program {
             }
             command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         }
-        // A directory that root enters for somebody who could not opens what is below it to them,
-        // whatever the directories above it say; and the link to it may be theirs.
+        // Entered by the user, not by root: otherwise that user gets below directories that they
+        // may not enter, and a link to it may be theirs.
         if enters_as_user {
             as_user::enter_afterwards(&mut command, &self.directory)
                 .map_err(|error| self.failed(error))?;
@@ -240,20 +239,20 @@ impl Program {
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let missing = || {
-            self.failed(format!("there is no program {}", program.to_string_lossy()))
+            self.failed(format!("the program {} does not exist", program.to_string_lossy()))
                 .value("missing_program", true)
-                .remedy("install it, or give its whole path")
+                .remedy("install it, or set its full path")
         };
         command.spawn().map_err(|error| match error.kind() {
-            // The directory, perhaps: execve says the same of both.
+            // execve gives this error for a missing directory, too.
             io::ErrorKind::NotFound if !self.directory.is_dir() => {
-                self.failed(format!("there is no directory '{}'", self.directory.display()))
+                self.failed(format!("the directory '{}' does not exist", self.directory.display()))
             }
             io::ErrorKind::NotFound => missing(),
             io::ErrorKind::PermissionDenied if self.is_nowhere(program) => missing(),
             io::ErrorKind::PermissionDenied if enters_as_user => {
                 self.failed(error).remedy(format!(
-                    "look whether that user may enter '{}', and start the program",
+                    "check that this user may enter '{}' and execute the program",
                     self.directory.display()
                 ))
             }
@@ -261,8 +260,8 @@ impl Program {
         })
     }
 
-    /// Whether a program is in no directory of the path. If the user may not look into one of these (root's
-    /// `/root/bin`), its exec says "permission denied" of a program that is nowhere.
+    /// Whether a program is in no directory of `PATH`. If the user may not enter one of these
+    /// (root's `/root/bin`), exec says "permission denied" although the program does not exist.
     fn is_nowhere(&self, program: &OsStr) -> bool {
         let of_its_own = self.environment.iter().rev().find(|(name, _)| name == "PATH");
         let path = of_its_own.map(|(_, path)| path.clone()).or_else(|| std::env::var_os("PATH"));
@@ -275,8 +274,7 @@ impl Program {
             })
     }
 
-    /// What it reads is in a file without a name: a program must not take the end of this
-    /// process for the end of what it reads.
+    /// The input is in an unnamed file, not in a pipe: if this process dies, the program must not read an early end.
     #[expect(clippy::disallowed_methods, reason = "a device of the system")]
     fn stdin(&self) -> Result<Stdio, Failure> {
         let made = || -> io::Result<File> {
@@ -293,7 +291,7 @@ impl Program {
         made().map(Stdio::from).map_err(|error| self.failed(error))
     }
 
-    /// Where it prints, and what it has printed; all of it is in the log, if there is one.
+    /// Its standard output, and what captures it; with a log, all output goes there.
     fn output(&self) -> Result<(Stdio, Capture), Failure> {
         let made = || match &self.log {
             Some(log) => Ok((Stdio::from(log.try_clone()?), Capture::nothing())),
@@ -321,9 +319,9 @@ impl Program {
             if late || interrupted.is_some() {
                 let printed = tail(&stderr.so_far());
                 let end = if end(child) {
-                    "was stopped, with all that it had started"
+                    "was stopped with all its processes"
                 } else {
-                    "cannot be stopped from here (it may run as another user), so it runs on"
+                    "could not be stopped (it may run as another user), so it is still running"
                 };
                 let failure = interrupted.unwrap_or_else(|| {
                     let seconds = self.timeout.as_secs();
@@ -351,14 +349,13 @@ impl std::fmt::Display for Program {
 
 /// Runs a program in `directory` for at most `timeout`, see [`Program::run_ok`].
 ///
-/// # Errors
-/// As there.
+/// # Errors Those of [`Program::run_ok`].
 pub fn run(argv: &[OsString], directory: &Path, timeout: Duration) -> Result<Output, Failure> {
     Program::new(argv).directory(directory).timeout(timeout).run_ok()
 }
 
-/// Ends the process group: politely, then not. Whether it has ended; what runs as another
-/// user (sudo) cannot be made to.
+/// Ends the process group, by SIGTERM, then by SIGKILL. Returns whether it has ended; a process of
+/// another user (sudo) cannot be ended.
 fn end(child: &mut Child) -> bool {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let signal = |signal| {
@@ -378,13 +375,13 @@ fn end(child: &mut Child) -> bool {
     };
     signal(Signal::TERM);
     ended_within(GRACE);
-    // Also what outlived its leader.
+    // Processes of the group may outlive its leader.
     signal(Signal::KILL);
     ended_within(GRACE)
 }
 
-/// A command in a session of its own: it has no terminal, so that what runs as another user cannot
-/// type into that of who deploys (`TIOCSTI`). Its number is that of its process group as well.
+/// A command in its own session, without a terminal, so that a process of another user cannot write
+/// into the deployer's terminal (`TIOCSTI`). Its process id is also that of its process group.
 fn new(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     // SAFETY: between fork and exec one system call is made.
@@ -428,7 +425,7 @@ mod tests {
     fn failures_say_how_it_ended() {
         let text = |script: &str| sh(script, 10).run_ok().unwrap_err().to_string();
         assert_eq!(text("echo oh no >&2; exit 3"), "`sh -c echo oh no >&2; exit 3` failed: oh no.");
-        assert_eq!(text("exit 3"), "`sh -c exit 3` failed: it ended with exit code 3.");
+        assert_eq!(text("exit 3"), "`sh -c exit 3` failed: it exited with code 3.");
         assert_eq!(text("kill -9 $$"), "`sh -c kill -9 $$` failed: it was killed by signal 9.");
     }
 
@@ -437,11 +434,11 @@ mod tests {
         let missing = Program::new(["no-such-program"]).run().unwrap_err().to_string();
         assert_eq!(
             missing,
-            "`no-such-program` failed: there is no program no-such-program; install it, or give \
-             its whole path."
+            "`no-such-program` failed: the program no-such-program does not exist; install it, or \
+             set its full path."
         );
         let nowhere = sh("true", 10).directory("/no/such").run().unwrap_err().to_string();
-        assert!(nowhere.contains("there is no directory '/no/such'"), "{nowhere}");
+        assert!(nowhere.contains("the directory '/no/such' does not exist"), "{nowhere}");
     }
 
     #[test]
@@ -466,7 +463,7 @@ mod tests {
         let started = Instant::now();
         let error = sh("trap '' TERM; sleep 60 & sleep 60", 1).run().unwrap_err().to_string();
         assert!(error.contains("did not end within 1 s"), "{error}");
-        assert!(error.ends_with("was stopped, with all that it had started."), "{error}");
+        assert!(error.ends_with("was stopped with all its processes."), "{error}");
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 

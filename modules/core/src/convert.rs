@@ -114,10 +114,11 @@ fn to_int(value: &Value) -> Result<Value, String> {
 fn to_list(value: Value) -> Result<Value, String> {
     match value {
         Value::Array(_) => Ok(value),
-        // Its brackets would become parts of names.
+        // Split at its commas, the brackets would become parts of names.
         Value::String(text) if text.trim().starts_with('[') && text.trim().ends_with(']') => {
             Err(format!(
-                "'{text}' is a string that looks like a list: give a list, without quotes around it"
+                "'{text}' is a string that looks like a list: write a list, without quotes around \
+                 it"
             ))
         }
         Value::String(text) => {
@@ -150,7 +151,7 @@ fn to_dict(value: Value) -> Result<Value, String> {
     }
 }
 
-/// `a=1, b="x y"` → `a=1`, `b=x y`: commas and blanks part, quotes and `\` protect.
+/// `a=1, b="x y"` → `a=1`, `b=x y`: splits at commas and blanks, except in quotes and after `\`.
 fn fields(text: &str) -> Vec<String> {
     let (mut fields, mut field) = (Vec::new(), String::new());
     let (mut quote, mut escaped) = (None, false);

@@ -1,6 +1,6 @@
-//! A directory held open, and what can be done with the names in it. A path is looked
-//! up once, when the handle is made; after that nobody can put another directory in
-//! its place. Symbolic links are never followed unless a function says so.
+//! An open directory, and operations on the names in it. A path is looked up once, when the handle
+//! is made; after that, no other process can replace the directory. Symbolic links are never
+//! followed unless a function says so.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,10 +28,10 @@ pub use handle::Handle;
 pub use info::{Info, noun};
 pub use mounts::{is_free_of_mounts, mounted_at};
 
-/// The most that [`Dir::read`] reads, more than any version, lock or configuration has: the file
-/// may be in a directory of somebody who wants the memory full.
+/// The limit of [`Dir::read`], more than any version, lock or configuration has: the file may be in
+/// a directory of a hostile user.
 const LARGEST: u64 = 16 << 20;
-/// How often a file is opened anew that others have exchanged meanwhile.
+/// How often to open a file again if another process has replaced it.
 const TRIES: usize = 100;
 const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -39,7 +39,7 @@ const OPEN_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::C
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
-    /// Where it was found; for messages, and for handing to a child process.
+    /// Its path, for messages and child processes.
     path: PathBuf,
 }
 
@@ -70,7 +70,7 @@ impl Dir {
         Ok(Self { fd, path })
     }
 
-    /// A directory that is open already.
+    /// A directory that is already open.
     pub fn held(fd: OwnedFd, path: PathBuf) -> Self {
         Self { fd, path }
     }
@@ -104,8 +104,8 @@ impl Dir {
         file.ok_or(Errno::NOENT).or_fail("open", self.at(name))
     }
 
-    /// Opens a regular file for reading and writing, with these flags besides, and makes it with
-    /// this mode if it is missing.
+    /// Opens a regular file for reading and writing, with these additional flags, and creates it
+    /// with this mode if it is missing.
     ///
     /// # Errors
     /// When it is something else, or may be somebody else's.
@@ -120,8 +120,8 @@ impl Dir {
         file.ok_or(Errno::NOENT).or_fail("write", self.at(name))
     }
 
-    /// The same, for whoever else may write into this directory by its group: several users who deploy
-    /// with a umask of 002.
+    /// The same for a file that other users may write, too, if the group may write to this
+    /// directory: several users who deploy with a umask of 002.
     ///
     /// # Errors
     /// An I/O error.
@@ -134,7 +134,7 @@ impl Dir {
         self.share_with_team(self.open_to_write(name, flags, mode)?)
     }
 
-    /// Lets those write to a file of ours who may write into this directory by its group.
+    /// If the group may write to this directory, lets it write to this file as well.
     ///
     /// # Errors
     /// An I/O error.
@@ -157,7 +157,7 @@ impl Dir {
         verb: &str,
     ) -> Result<Option<File>, Failure> {
         let path = self.at(name);
-        // NONBLOCK: a FIFO must not hold us up.
+        // NONBLOCK: opening a FIFO must not block.
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         for _ in 0..TRIES {
             let fd = match fs::openat(&self.fd, name, flags, mode) {
@@ -171,7 +171,7 @@ impl Dir {
         Err(Failure::io(verb, &path, io::Error::other("it is exchanged all the time")))
     }
 
-    /// Itself.
+    /// The metadata of the directory.
     ///
     /// # Errors
     /// An I/O error.
@@ -180,10 +180,9 @@ impl Dir {
         Ok(Info { stat })
     }
 
-    /// What stands under a name; `None` if nothing does.
+    /// The metadata of a name, of a link itself; `None` if it does not exist.
     ///
-    /// # Errors
-    /// Anything but "not there".
+    /// # Errors Any error but "not found".
     pub fn lookup(&self, name: impl AsRef<Path>) -> Result<Option<Info>, Failure> {
         let name = name.as_ref();
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -209,8 +208,8 @@ impl Dir {
         Ok(Dir { fd, path })
     }
 
-    /// Opens a directory in this one, as [`Self::open_dir`]; `None` if something is mounted
-    /// there, from the same file system as well. Kernels before 5.6 do not see the latter.
+    /// Opens a directory in this one, as [`Self::open_dir`]; `None` if it is a mount point, even of
+    /// the same file system (which kernels before 5.6 do not detect).
     ///
     /// # Errors
     /// When it is not there or not a directory.
@@ -226,17 +225,17 @@ impl Dir {
         }
     }
 
-    /// Opens a directory in this one. A link is followed when root or the user of this
-    /// process made it, and when the directory that it stands in is theirs too, so that
-    /// nobody else can have put it there: an administrator may keep `shared` on another
-    /// file system, a web user may not point root elsewhere.
+    /// Opens a directory in this one. A link is followed only if it and the directory that it is in
+    /// belong to root or to the user of this process, so that no other user can have made it: an
+    /// administrator may keep `shared` on another file system, but a web user must not lead root
+    /// elsewhere.
     ///
     /// # Errors
     /// When it is not there, not a directory, or a link that is not trusted.
     pub fn open_trusted_dir(&self, name: impl AsRef<Path>) -> Result<Dir, Failure> {
         let name = name.as_ref();
         let path = self.at(name);
-        // A handle on the link itself: what is examined is what is followed.
+        // A handle on the link itself: exactly the link that was examined is followed.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = fs::openat(&self.fd, name, flags, Mode::empty())
             .or_fail("open the directory", &path)?;
@@ -251,25 +250,26 @@ impl Dir {
                 format!("refusing to follow {}", crate::failure::quote(&path)),
             )
             .cause(cause)
-            .remedy("put a directory in its place, or run as the user who owns it")
+            .remedy("replace it by a directory, or run as the user who owns it")
             .path(&path)
         };
         if !trusted(stat.st_uid) {
-            let cause = format!("it is a symbolic link that user id {} made", stat.st_uid);
+            let cause = format!("it is a symbolic link that belongs to user id {}", stat.st_uid);
             return Err(untrusted(cause));
         }
         let holder = self.info()?;
         if !trusted(holder.uid()) {
             return Err(untrusted(format!(
-                "it is a symbolic link in a directory of user id {}, who may have put it there",
+                "it is a symbolic link in a directory that belongs to user id {}, who may have \
+                 made it",
                 holder.uid()
             )));
         }
-        // For other users a group is its members' own business.
+        // For users other than root, the members of a group are trusted.
         let others = if users::is_root() { 0o022 } else { 0o002 };
         if holder.mode() & others != 0 && holder.mode() & 0o1000 == 0 {
             return Err(untrusted(
-                "it is a symbolic link in a directory that others may write".to_owned(),
+                "it is a symbolic link in a directory that is writable by others".to_owned(),
             ));
         }
         let target = fs::readlinkat(&handle, "", Vec::new()).or_fail("read the link", &path)?;
@@ -287,8 +287,8 @@ impl Dir {
         path.names().try_fold(self.duplicate()?, |dir, name| dir.open_trusted_dir(name))
     }
 
-    /// Opens a directory below this one and makes what is missing, with the mode that
-    /// `mkdir` gives. Returns whether any was missing.
+    /// Opens a directory below this one and creates missing ones, with `mkdir`'s default mode.
+    /// Returns whether any was missing.
     ///
     /// # Errors
     /// When something else stands in the way.
@@ -302,7 +302,7 @@ impl Dir {
         Ok((dir, made))
     }
 
-    /// Makes a directory unless something is there already.
+    /// Creates a directory unless the name exists.
     ///
     /// # Errors
     /// When it cannot.
@@ -315,8 +315,7 @@ impl Dir {
         }
     }
 
-    /// Makes a directory that must not be there yet, with these permissions less the
-    /// umask.
+    /// Creates a directory, which must not exist, with these permissions less the umask.
     ///
     /// # Errors
     /// When it cannot.
@@ -328,19 +327,18 @@ impl Dir {
         if self.is_ours_alone()? {
             return Ok(made);
         }
-        // It could only be opened by its name, and others may have put something else there.
-        // (A file system may know no owners, or give everything to that of the directory.)
+        // It was opened by its name, so another process may have replaced it. (Some file systems
+        // have no owners, or give every file that of the directory.)
         let owners = [users::current(), self.info()?.uid()];
         if owners.contains(&made.info()?.uid()) && made.names()?.is_empty() {
             return Ok(made);
         }
-        let error = io::Error::other("it was exchanged for another one while it was made");
+        let error = io::Error::other("another process replaced it while it was created");
         Err(Failure::io("create the directory", &made.path, error)
-            .remedy("find out who writes there"))
+            .remedy("find out which process writes there"))
     }
 
-    /// Makes a directory under a temporary name in which nobody else can see or change anything,
-    /// wherever it stands.
+    /// Creates a directory under a temporary name that no other user can read or change.
     ///
     /// # Errors
     /// When it cannot.
@@ -351,7 +349,7 @@ impl Dir {
         if info.uid() == users::current() && info.mode() & 0o077 == 0 {
             return Ok((name, made));
         }
-        let error = io::Error::other("it cannot be kept from others");
+        let error = io::Error::other("other users would have access to it");
         Err(Failure::io("create the directory", &made.path, error))
     }
 
@@ -372,7 +370,7 @@ impl Dir {
         Ok(names)
     }
 
-    /// Where a symbolic link points; `None` if there is no link.
+    /// The target of a symbolic link; `None` if the name is not a link.
     ///
     /// # Errors
     /// An I/O error.
@@ -385,16 +383,15 @@ impl Dir {
         }
     }
 
-    /// The contents of a regular file; `None` if it is not there.
+    /// The contents of a regular file; `None` if it does not exist.
     ///
     /// # Errors
-    /// When it is something else than a file, unreadable, or larger than what is read here
-    /// ever is.
+    /// When it is not a regular file, unreadable, or too large.
     pub fn read(&self, name: impl AsRef<Path>) -> Result<Option<Vec<u8>>, Failure> {
         self.read_up_to(name, LARGEST)
     }
 
-    /// The same of a file that may have that many bytes.
+    /// The same with a limit of `most` bytes.
     ///
     /// # Errors
     /// As there.
@@ -417,10 +414,10 @@ impl Dir {
         Ok(Some(contents))
     }
 
-    /// Whether an open file is a regular one that belongs here. Who may write to this
-    /// directory can link a file of another user into it, unless the kernel forbids it
-    /// (`fs.protected_hardlinks`); that one must neither be changed nor shown. `false`: the
-    /// name is another file's by now.
+    /// Whether an open file is a regular one that belongs here. Users who may write to this
+    /// directory can hard-link another user's file into it, unless the kernel forbids it
+    /// (`fs.protected_hardlinks`); such a file must be neither changed nor shown. `false`: the name
+    /// is now that of another file.
     fn is_own_file(&self, name: &Path, fd: &OwnedFd, verb: &str) -> Result<bool, Failure> {
         let path = self.at(name);
         let stat = fs::fstat(fd).or_fail("examine", &path)?;
@@ -435,7 +432,7 @@ impl Dir {
         if trusted || shows_nothing {
             return Ok(true);
         }
-        // By its name as well: its other name here may be gone since it was opened.
+        // Checked by name, too: its second name here may have been removed since it was opened.
         let named = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => named,
             Err(Errno::NOENT) => return Ok(false),
@@ -447,7 +444,7 @@ impl Dir {
         if named.st_nlink == 1 || (named.st_uid == here.uid() && !others_write) {
             return Ok(true);
         }
-        let error = io::Error::other("it has a second name, and may be another user's file");
+        let error = io::Error::other("it is a hard link, and may be another user's file");
         Err(Failure::io(verb, &path, error).remedy("remove it").path(path))
     }
 }
@@ -521,7 +518,7 @@ mod tests {
         chown(&theirs, Some(65534), None).unwrap();
         for refused in [dir.read("file").map(drop), dir.open_file("file").map(drop), write()] {
             let error = refused.unwrap_err().to_string();
-            assert!(error.contains("it has a second name"), "{error}");
+            assert!(error.contains("it is a hard link"), "{error}");
         }
         // What everybody can read is no secret.
         mode(0o644);

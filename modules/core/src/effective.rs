@@ -1,4 +1,4 @@
-//! Acting as another user for a while: what root does in a directory of somebody else's, that user could do as well.
+//! Acts as another user for a while, so that root does nothing in another user's directory that this user could not do.
 
 use std::marker::PhantomData;
 
@@ -7,20 +7,20 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::Failure;
 
-/// As long as this is there, this thread has the effective user and group of another user and no other
-/// groups, and of root's capabilities none. Signals of that user's do not reach it, nor does `ptrace`.
+/// While this exists, this thread has the effective user and group of another user, no other
+/// groups, and no capabilities. That user can neither signal nor `ptrace` it.
 ///
-/// Programs that it starts are the other user's, too, and need be executable by that user.
+/// Programs that it starts also run as that user, who must be allowed to execute them.
 #[derive(Debug)]
 pub struct Acting {
-    /// Who it was.
+    /// The user and groups before.
     before: Option<(Uid, Gid, Vec<Gid>)>,
-    /// It is this thread that has to be itself again.
+    /// The same thread must restore them.
     thread: PhantomData<*const ()>,
 }
 
 impl Acting {
-    /// As this user, from now on. Only root can; who is that user already, stays so.
+    /// Acts as this user from now on. Only root can; for the current user it does nothing.
     ///
     /// # Errors
     /// What the system says; nothing was changed.
@@ -33,7 +33,7 @@ impl Acting {
                 .cause(std::io::Error::from(error))
         };
         let before = (geteuid(), getegid(), getgroups().map_err(failed)?);
-        // Whatever fails: dropped, it puts back what was done.
+        // If a step fails, dropping this restores the user.
         let acting = Self { before: Some(before), thread: PhantomData };
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         set_thread_groups(&[gid]).map_err(failed)?;
@@ -50,7 +50,7 @@ impl Drop for Acting {
             .and_then(|()| set_thread_res_gid(None, gid, None))
             .and_then(|()| set_thread_groups(&groups));
         if done.is_err() && geteuid() != uid {
-            // Who this is by now nobody knows.
+            // The current user is not known.
             std::process::abort();
         }
     }

@@ -47,9 +47,9 @@ impl Failure {
         }))
     }
 
-    /// An operating system error while doing `verb` to `path`: `cannot create
-    /// '/srv/x': No space left on device; free some space there`. Where the path is a temporary
-    /// one, its directory is what it is about.
+    /// An operating system error while doing `verb` to `path`: `cannot create '/srv/x': No space
+    /// left on device; free some space there`. If the path is a temporary one, the message names
+    /// its directory.
     pub fn io(verb: &str, path: &Path, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         let temporary = path.file_name().is_some_and(crate::Dir::is_temporary);
@@ -89,15 +89,14 @@ impl Failure {
         self
     }
 
-    /// What state things are in now; a full sentence. The innermost one stays: it
-    /// knows best.
+    /// The state that things are in, a full sentence. If it is set several times, the first (innermost) one stays.
     #[must_use]
     pub fn state(mut self, state: impl Into<String>) -> Self {
         self.0.state.get_or_insert(state.into());
         self
     }
 
-    /// Another state than was true further in.
+    /// Replaces the state.
     #[must_use]
     pub fn instead_of_state(mut self, state: impl Into<String>) -> Self {
         self.0.state = Some(state.into());
@@ -118,15 +117,14 @@ impl Failure {
         self
     }
 
-    /// Puts what was being attempted in front: `cannot unpack 'a.tar': cannot create
-    /// 'x': …`.
+    /// Puts what was attempted in front: `cannot unpack 'a.tar': cannot create 'x': …`.
     #[must_use]
     pub fn while_trying(mut self, what: impl fmt::Display) -> Self {
         self.0.what = format!("{what}: {}", self.0.what);
         self
     }
 
-    /// Without what must not be shown: for what another program may have said.
+    /// Masks secrets, for output of another program.
     #[must_use]
     pub fn without(mut self, mask: &Mask) -> Self {
         self.0.what = mask.hide(&self.0.what);
@@ -146,7 +144,7 @@ impl Failure {
         self.0.code
     }
 
-    /// Whether the program that was to be run is not on this host.
+    /// Whether it failed because a program does not exist on this host.
     pub fn is_missing_program(&self) -> bool {
         self.0.values.contains_key("missing_program")
     }
@@ -183,7 +181,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// `'path'`, with what a terminal must not see escaped.
+/// `'path'`, with control characters escaped.
 pub fn quote(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().escape_debug())
 }
@@ -213,12 +211,15 @@ fn remedy(error: &io::Error) -> Option<&'static str> {
     use io::ErrorKind as E;
     // ErrorKind::FilesystemLoop is not stable.
     if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-        return Some("a symbolic link stands where none should be");
+        return Some("replace the symbolic link in this path by a file or directory");
     }
     Some(match error.kind() {
-        E::PermissionDenied => "run as a user who may (become), or correct the permissions",
+        E::PermissionDenied => {
+            "run as a user who has the permission (become), or correct the \
+            permissions"
+        }
         E::StorageFull => "free some space there",
-        E::QuotaExceeded => "raise the quota or free some space",
+        E::QuotaExceeded => "raise the quota, or free some space",
         E::ReadOnlyFilesystem => "mount that file system writable",
         _ => return None,
     })
@@ -234,8 +235,8 @@ mod tests {
         let failure = Failure::io("create the directory", &path, rustix::io::Errno::ACCESS);
         assert_eq!(
             failure.to_string(),
-            "cannot write into the directory '/srv/shared': Permission denied; run as a user who may \
-             (become), or correct the permissions."
+            "cannot write into the directory '/srv/shared': Permission denied; run as a user who \
+             has the permission (become), or correct the permissions."
         );
     }
 

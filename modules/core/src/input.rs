@@ -1,4 +1,4 @@
-//! Standard input, read so that a signal ends the waiting: who sends may stop without going away.
+//! Standard input, read so that a signal ends the wait: the sender may stop without closing the pipe.
 
 use std::io::{self, BufReader, Read};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -8,15 +8,15 @@ use rustix::io::Errno;
 
 use crate::interrupt;
 
-/// A signal is noticed after that.
+/// How often to check for a signal.
 const SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const BUFFER: usize = 64 << 10;
 
-/// Standard input. Reading fails once a signal has come.
+/// Standard input. Reading fails after a signal.
 #[derive(Debug)]
 pub struct Input(());
 
-/// The one reader of it: what it holds has left the pipe.
+/// The only reader of it, because its buffer has taken bytes from the pipe.
 pub fn lock() -> MutexGuard<'static, BufReader<Input>> {
     static INPUT: LazyLock<Mutex<BufReader<Input>>> =
         LazyLock::new(|| Mutex::new(BufReader::with_capacity(BUFFER, Input(()))));
@@ -27,7 +27,7 @@ impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let stdin = rustix::stdio::stdin();
         loop {
-            // Not `ErrorKind::Interrupted`, after which everybody tries again.
+            // Not `ErrorKind::Interrupted`, after which callers try again.
             interrupt::check().map_err(|failure| io::Error::other(failure.to_string()))?;
             match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&SLICE)) {
                 Ok(0) | Err(Errno::INTR) => continue,

@@ -8,20 +8,20 @@ use crate::Failure;
 
 static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on the signals only set a flag.
+/// From now on, the signals only set a flag.
 pub fn install() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     let flag = RECEIVED.get_or_init(Default::default);
     for signal in [SIGHUP, SIGINT, SIGTERM] {
-        // A failure leaves the default action: the process ends, which is no worse.
+        // If it fails, the default action stays: the signal ends the process.
         let _ = signal_hook::flag::register_usize(signal, Arc::clone(flag), signal as usize);
     }
-    // A file beyond the limit (`ulimit -f`) is an error of its write then, and not the end.
-    // A handler, unlike SIG_IGN, is not passed on to the programs that are started.
+    // With a handler, a file beyond the limit (`ulimit -f`) is a write error and does not end the
+    // process. Unlike SIG_IGN, a handler is not inherited by programs.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
-/// Fails once a signal has come.
+/// Fails after a signal.
 ///
 /// # Errors
 /// `interrupted`, with the signal's name.

@@ -1,4 +1,4 @@
-//! What every Oxistrano module needs and none should write twice.
+//! What every Oxistrano module needs.
 //!
 //! * The **protocol**: a [`Program`] reads the arguments as Ansible hands them to a binary
 //!   module, converts and checks them against the options declared with [`options!`],
@@ -7,7 +7,7 @@
 //!   write**: [`Dir`] handles, [`RelPath`], bounded removal.
 //! * **Users, modes, times, child processes**, without NSS, a shell or a date library.
 //!
-//! Mechanism only. What a release is stands in `oxistrano-releases`.
+//! Mechanism only: `oxistrano-releases` knows what a release is.
 
 mod arguments;
 pub mod clock;

@@ -1,5 +1,4 @@
-//! What must not appear in a result: the values of `no_log` options, and what looks like a
-//! secret wherever it comes from.
+//! Masks secrets in results: the values of `no_log` options, and any text that looks like a secret.
 
 use serde_json::{Map, Value};
 
@@ -8,25 +7,24 @@ use crate::secrets::{self, HIDDEN};
 /// What Ansible shows in place of such a parameter.
 pub const HIDDEN_PARAMETER: &str = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER";
 
-/// A shorter text that only looks like a secret is not searched for elsewhere: it would be
-/// found in words that have nothing to do with it.
+/// Shorter texts that only look like secrets are not searched for elsewhere: they would match parts of other words.
 const SHORTEST: usize = 6;
-/// A text of fewer bytes is replaced only where it is a word of its own.
+/// A shorter text is replaced only where it is a separate word.
 const SHORT: usize = 8;
-/// As much of an argument is in PHP's stack traces (`zend.exception_string_param_max_len`).
+/// So many bytes of an argument are in PHP's stack traces (`zend.exception_string_param_max_len`).
 const IN_TRACES: usize = 15;
 
 /// The secret strings of the arguments.
 #[derive(Debug, Clone, Default)]
 pub struct Mask {
-    /// Of `no_log` options: replaced wherever they are found.
+    /// Values of `no_log` options, replaced everywhere.
     secrets: Vec<String>,
-    /// What was found where secrets usually are.
+    /// Texts that look like secrets.
     found: Vec<String>,
 }
 
 impl Mask {
-    /// Takes in every string and number of a `no_log` argument.
+    /// Adds every string and number of a `no_log` argument.
     pub(crate) fn add(&mut self, value: &Value) {
         match value {
             Value::String(text) if !text.is_empty() => self.secrets.push(text.clone()),
@@ -35,18 +33,18 @@ impl Mask {
             Value::Object(map) => map.values().for_each(|item| self.add(item)),
             _ => return,
         }
-        // The longest first, so that no tail of it stays when a shorter one is its head.
+        // The longest first, so that no rest of it stays if a shorter one is its beginning.
         self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    /// What [`Self::add`] has taken in. What only looks like a secret is not among it: it is as good a guess
-    /// as this module's result needs, and too weak a one for all that a play shows.
+    /// The values that [`Self::add`] has added. Those that only look like secrets are not included:
+    /// they are a guess, good enough to mask this module's result, but not all output of a play.
     pub(crate) fn no_log(&self) -> Vec<String> {
         self.secrets.clone()
     }
 
-    /// Takes in what looks like a secret in an argument that is not `no_log`: a password in a
-    /// URL, `DB_PASSWORD=…` in a command, a variable of that name.
+    /// Adds what looks like a secret in an argument that is not `no_log`: a password in a URL,
+    /// `DB_PASSWORD=…` in a command, a variable with such a name.
     pub(crate) fn add_found(&mut self, value: &Value) {
         match value {
             Value::String(text) => {
@@ -67,7 +65,7 @@ impl Mask {
         }
     }
 
-    /// Takes in one secret; also the part of it that a stack trace of PHP shows.
+    /// Adds one secret, and the part of it that a PHP stack trace shows.
     pub fn add_secret(&mut self, secret: &str) {
         if secret.len() < SHORTEST {
             return;
@@ -80,9 +78,8 @@ impl Mask {
         self.found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    /// Forgets what was found if it also stands where nothing is secret (`magento` as a
-    /// password, and as a part of a path): it is known, and replacing it there would spoil
-    /// what the result says.
+    /// Drops a found secret that also occurs in a value that is not secret (`magento` as a password
+    /// and in a path): it is known anyway, and replacing it would make the result useless.
     pub fn spare(&mut self, value: &Value) {
         match value {
             Value::String(text) => {
@@ -115,7 +112,8 @@ impl Mask {
         }
     }
 
-    /// Replaces secrets in arguments that are shown: there a name also says what its value is.
+    /// Replaces secrets in the arguments that are shown. There, an option's name also shows whether
+    /// its value is a secret.
     pub(crate) fn apply_to_arguments(&self, value: Value) -> Value {
         match value {
             Value::Object(map) => map
@@ -140,7 +138,7 @@ impl Mask {
         }
     }
 
-    /// A text without the secrets that are known, and without what looks like one.
+    /// Masks the known secrets in a text, and what looks like one.
     pub fn hide(&self, text: &str) -> String {
         if self.secrets.iter().any(|secret| secret == text) {
             return HIDDEN_PARAMETER.to_owned();

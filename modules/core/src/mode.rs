@@ -5,11 +5,11 @@ use serde_json::Value;
 use crate::convert::Kind;
 use crate::options::{FromValue, OptionSpec};
 
-/// How the permissions of a new file follow from those it came with: a fixed number
-/// (`0644`) or changes (`u=rwX,go=rX`).
+/// How to derive the permissions of a new file from its original ones: a fixed number (`0644`) or
+/// changes (`u=rwX,go=rX`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// These bits.
+    /// Exactly these bits.
     Fixed(u32),
     /// One after the other.
     Changes(Vec<Change>),
@@ -22,11 +22,11 @@ pub struct Change {
     who: u32,
     op: char,
     bits: u32,
-    /// Without classes, bits of the umask are not set, and not taken away.
+    /// Without classes, bits of the umask are neither set nor removed.
     spared: u32,
-    /// `X`: execution for directories and for what somebody may execute already.
+    /// `X`: execute permission only for directories, and for files that already have it.
     conditional_x: bool,
-    /// `u`, `g`, `o` behind the operator: what these classes may, by how far their bits are shifted.
+    /// `u`, `g`, `o` after the operator: copies the permissions of these classes, given as shifts of their bits.
     copied: Vec<u32>,
 }
 
@@ -38,7 +38,7 @@ impl Mode {
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "'{}' is neither an octal mode like '0644' nor one like 'u=rwX,go=rX'",
+                "'{}' is neither an octal mode like '0644' nor a symbolic one like 'u=rwX,go=rX'",
                 text.escape_debug()
             )
         };
@@ -132,9 +132,12 @@ impl FromValue for Mode {
             Some(Value::String(text)) => Mode::parse(&text),
             Some(Value::Number(number)) => match number.as_u64() {
                 Some(mode @ 0..=0o7777) => Ok(Mode::Fixed(mode as u32)),
-                _ => Err(format!("{number} is no mode; write it in quotes, as in '0644'")),
+                _ => Err(format!("{number} is not a mode; write it in quotes, for example '0644'")),
             },
-            Some(other) => Err(format!("{other} is no mode; write it in quotes, as in '0644'")),
+            Some(other) => Err(format!(
+                "{other} is not a mode; write it in quotes, for example \
+                '0644'"
+            )),
             None => Err("is missing".to_owned()),
         }
     }

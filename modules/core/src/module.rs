@@ -1,11 +1,11 @@
-//! Owns what a module is: its options, its documentation, and what it answers with.
+//! Defines what a module is: its options, its documentation and its results.
 
 use serde_json::{Map, Value, json};
 
 use crate::Failure;
 use crate::options::{Constraint, OptionSpec, Options, ReturnSpec, Values};
 
-/// What `ansible-doc` shows of a module beside its options.
+/// The documentation of a module, except its options.
 #[derive(Debug, Clone, Copy)]
 pub struct Documentation {
     /// One line.
@@ -14,7 +14,7 @@ pub struct Documentation {
     pub description: &'static [&'static str],
     /// Notes.
     pub notes: &'static [&'static str],
-    /// Modules to see as well, without the collection's name.
+    /// Related modules, without the collection's name.
     pub see_also: &'static [&'static str],
     /// YAML tasks.
     pub examples: &'static str,
@@ -22,12 +22,12 @@ pub struct Documentation {
     pub returns: &'static [ReturnSpec],
     /// How far `--diff` shows what changes: `full`, `partial` or `none`.
     pub diff_mode: &'static str,
-    /// Whether the action plugin has to run for it on the controller.
+    /// Whether it needs the action plugin on the controller.
     pub action_plugin: bool,
 }
 
 impl Documentation {
-    /// That of a program that does not show it.
+    /// For a program built without documentation.
     pub(crate) const NONE: Self = Self {
         short: "",
         description: &[],
@@ -44,15 +44,14 @@ impl Documentation {
 pub trait Module {
     /// Its options, declared with [`crate::options!`].
     type Options: Options + 'static;
-    /// Its name, that of crate, binary, documentation and tasks file.
+    /// Its name, which is also that of the crate, binary, documentation and tasks file.
     const NAME: &'static str;
     /// What `ansible-doc` shows.
     const DOCUMENTATION: Documentation;
-    /// Whether bytes for the module may follow the arguments on standard input, after a line
-    /// feed: they are left there for it.
+    /// Whether data for the module may follow the arguments on standard input, after a line feed.
     const READS_INPUT: bool = false;
 
-    /// Does the work. Plans first; in check mode it ends there.
+    /// Does the work: plans, then applies. In check mode it only plans.
     ///
     /// # Errors
     /// The one thing that went wrong.
@@ -62,7 +61,7 @@ pub trait Module {
 /// How Ansible called the module.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// Only say what would be done.
+    /// Report only what would be done.
     pub check_mode: bool,
     /// Show what changes.
     pub diff: bool,
@@ -94,20 +93,20 @@ impl Outcome {
         Self { changed, ..Self::default() }
     }
 
-    /// For people, one line.
+    /// The message for people, one line.
     #[must_use]
     pub fn msg(self, msg: impl Into<String>) -> Self {
         self.value("msg", msg.into())
     }
 
-    /// A key of the result.
+    /// Adds a key to the result.
     #[must_use]
     pub fn value(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.values.insert(key.to_owned(), value.into());
         self
     }
 
-    /// Something that a person should see although it worked.
+    /// Adds a warning: something that people should see although the module succeeded.
     #[must_use]
     pub fn warning(mut self, warning: impl Into<String>) -> Self {
         self.warnings.push(warning.into());
@@ -121,14 +120,14 @@ impl Outcome {
         self
     }
 
-    /// What `--diff` shows.
+    /// Sets what `--diff` shows.
     #[must_use]
     pub fn diff(mut self, diff: Diff) -> Self {
         self.diff = Some(diff);
         self
     }
 
-    /// Something else has changed as well, or not.
+    /// Marks it changed if something else has changed as well.
     #[must_use]
     pub fn or_changed(mut self, changed: bool) -> Self {
         self.changed |= changed;
@@ -164,18 +163,18 @@ impl Outcome {
     }
 }
 
-/// A module that only waits for how it was called.
+/// A module with its options, ready to run.
 pub(crate) type Ready = Box<dyn FnOnce(&Context) -> Result<Outcome, Failure>>;
 
-/// What the protocol needs of a module, without its types: so what follows is in the program once, and not once
-/// for each module.
+/// What the protocol needs of a module, without its types, so that the code of the protocol is in
+/// the program only once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Callee {
     pub name: &'static str,
     pub options: &'static [OptionSpec],
     pub constraints: &'static [Constraint],
     pub reads_input: bool,
-    /// As [`Options::from_values`], with the module that is to have them.
+    /// Builds the options by [`Options::from_values`] and returns the module, ready to run.
     pub prepare: fn(Values, &mut Vec<String>) -> Option<Ready>,
 }
 

@@ -1,5 +1,5 @@
-//! Names of hosts, without `getaddrinfo`, which a static program must not call: it loads the
-//! plugins of NSS. And connections that are not waited for longer than the caller has time.
+//! Resolves host names without `getaddrinfo`, which a static program must not call because it loads
+//! NSS plugins, and makes connections with a deadline.
 
 use std::fs;
 use std::io;
@@ -15,17 +15,16 @@ use rustix::net::{connect as begin, socket_with, sockopt};
 use crate::command::Program;
 use crate::interrupt;
 
-/// How long to wait at a time; a signal is noticed after that.
+/// How often to check for a signal while waiting.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// A name server that does not answer must not hold up a deploy.
 const LOOKUP: Duration = Duration::from_secs(10);
 
-/// The addresses that a host and a port stand for: as it is written, from `/etc/hosts`, or
-/// from `getent`.
+/// The addresses of a host and port: a literal address, from `/etc/hosts`, or from `getent`.
 ///
 /// # Errors
-/// Why the name leads nowhere.
+/// Why the name cannot be resolved.
 #[expect(clippy::disallowed_methods, reason = "a file of root")]
 pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let at = |addresses: Vec<IpAddr>| {
@@ -39,7 +38,7 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() {
         let getent = Program::new(["getent", "ahosts", "--", host]).timeout(LOOKUP);
         match getent.run() {
-            // It fails for a name that it does not know.
+            // getent fails for an unknown name.
             Ok(output) if output.status.success() => {
                 found = in_ahosts(&String::from_utf8_lossy(&output.stdout));
             }
@@ -51,12 +50,12 @@ pub fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         found.push(Ipv4Addr::LOCALHOST.into());
     }
     if found.is_empty() {
-        return Err(format!("neither /etc/hosts nor getent knows '{host}'"));
+        return Err(format!("the host name '{host}' cannot be resolved by /etc/hosts or getent"));
     }
     Ok(at(found))
 }
 
-/// Connects, not beyond `deadline`. The socket does not block.
+/// Connects, at most until `deadline`. The socket does not block.
 ///
 /// # Errors
 /// `TimedOut`, `Interrupted` by a signal to this process, or what the system says.
@@ -77,7 +76,7 @@ pub fn connect(address: SocketAddr, deadline: Instant) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Waits for a socket, one slice at most; empty if nothing happened in it.
+/// Waits for a socket, at most one slice; empty if nothing happened.
 ///
 /// # Errors
 /// As [`connect`].

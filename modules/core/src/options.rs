@@ -34,13 +34,13 @@ impl Literal {
     }
 }
 
-/// These lines, or none in a program that does not show them.
+/// These lines, or none in a program built without documentation.
 #[doc(hidden)]
 pub const fn lines_of_documentation(lines: &'static [&'static str]) -> &'static [&'static str] {
     if cfg!(feature = "docs") { lines } else { &[] }
 }
 
-/// One option of a module: what `argument_spec` and the documentation say of it.
+/// One option of a module, with what `argument_spec` and the documentation need.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionSpec {
     /// Its name.
@@ -51,17 +51,17 @@ pub struct OptionSpec {
     pub kind: Kind,
     /// The type of a list's elements.
     pub elements: Option<Kind>,
-    /// Whether it must be given (an option with a default never has to).
+    /// Whether it is required; an option with a default never is.
     pub required: bool,
-    /// What it is when it is not given.
+    /// Its default.
     pub default: Option<Literal>,
-    /// What it may be; empty: anything.
+    /// The allowed values; if empty, any.
     pub choices: &'static [&'static str],
     /// Other names.
     pub aliases: &'static [&'static str],
     /// Whether its value must never be shown.
     pub no_log: bool,
-    /// Whether the action plugin sets it, and nobody else.
+    /// Whether only the action plugin sets it.
     pub internal: bool,
 }
 
@@ -91,19 +91,19 @@ impl OptionSpec {
 /// A rule over several options.
 #[derive(Debug, Clone, Copy)]
 pub enum Constraint {
-    /// If the first has the value, all of the others.
+    /// If the first option has the value, all of the others are required.
     RequiredIf(&'static str, &'static str, &'static [&'static str]),
-    /// If the first is given, all of the others.
+    /// If the first option is set, all of the others are required.
     RequiredBy(&'static str, &'static [&'static str]),
 }
 
 impl Constraint {
-    /// Whether a rule is about what an option is in the end, whether it was given or not.
+    /// Whether a rule is checked after the defaults were filled in.
     pub(crate) const fn is_late(&self) -> bool {
         matches!(self, Constraint::RequiredIf(..))
     }
 
-    /// What is wrong, if the options do not keep to it.
+    /// The problem, if the options break the rule.
     pub(crate) fn broken(&self, values: &Values) -> Option<String> {
         let given = |name: &&&str| values.contains_key(**name);
         let list = |names: &[&str]| names.join(", ");
@@ -117,7 +117,7 @@ impl Constraint {
                 });
                 let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
                 (applies && !missing.is_empty())
-                    .then(|| format!("with {name}={word}, {} is required", list(&missing)))
+                    .then(|| format!("{} is required with {name}={word}", list(&missing)))
             }
             Constraint::RequiredBy(name, others) => {
                 let missing: Vec<_> = others.iter().filter(|name| !given(name)).copied().collect();
@@ -135,9 +135,9 @@ pub struct ReturnSpec {
     pub name: &'static str,
     /// Its type in Ansible's terms.
     pub kind: &'static str,
-    /// What it says.
+    /// Its description.
     pub doc: &'static str,
-    /// When it is there.
+    /// When it is returned.
     pub returned: &'static str,
 }
 
@@ -150,13 +150,13 @@ pub trait Options: Sized {
     const SPECS: &'static [OptionSpec];
     /// The rules over them.
     const CONSTRAINTS: &'static [Constraint];
-    /// Takes the typed values out of converted arguments; collects every problem.
+    /// Takes the typed values from converted arguments and collects all problems.
     fn from_values(values: Values, problems: &mut Vec<String>) -> Option<Self>;
 }
 
 /// A Rust type that an option can have.
 pub trait FromValue: Sized {
-    /// Its type in Ansible's terms, and what follows from it.
+    /// Its specification in Ansible's terms.
     const SPEC: OptionSpec;
     /// The value, already converted to [`Self::SPEC`]'s kind; `None` if not given.
     fn from_value(value: Option<Value>) -> Result<Self, String>;
@@ -289,7 +289,7 @@ macro_rules! options {
     };
 }
 
-/// Declares an option that is one word of several.
+/// Declares an option with a fixed set of words.
 ///
 /// ```
 /// oxistrano_core::choices! {
@@ -317,7 +317,7 @@ macro_rules! choices {
         }
 
         impl $name {
-            /// The word that stands for it in an argument.
+            /// The word for it in an argument.
             pub const fn word(self) -> &'static str {
                 match self { $( Self::$variant => $word ),* }
             }

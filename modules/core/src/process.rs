@@ -1,5 +1,6 @@
-//! A process that is held: its number may be somebody else's the moment that it ends, a handle
-//! never is. Whatever is read of it is read through the handle, and a signal goes to it.
+//! A handle on a process. A process id may belong to another process as soon as the process has
+//! ended; a handle never does. Everything is read through the handle, and signals are sent through
+//! it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,23 +14,23 @@ use rustix::fs::{Mode, OFlags, fstatfs, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// `PROC_SUPER_MAGIC`: nothing else may stand in for `/proc`.
+/// `PROC_SUPER_MAGIC`: only the kernel's `/proc` is accepted.
 const PROC: u64 = 0x9fa0;
-/// More than any file of the kernel's about a process has that is read here.
+/// More than any file below `/proc/PID` that is read here has.
 const LARGEST: u64 = 1 << 20;
 
 /// A process.
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
-    /// `/proc/PID`: what is looked up in it fails once the process has ended.
+    /// `/proc/PID`: lookups in it fail after the process has ended.
     directory: OwnedFd,
-    /// None where the kernel has none, or keeps them from us.
+    /// None if the kernel does not support or allow it.
     pidfd: Option<OwnedFd>,
 }
 
 impl Process {
-    /// Takes hold of the process that has this number now.
+    /// Opens the process that has this id now.
     ///
     /// # Errors
     /// `NotFound` when there is none, or an I/O error.
@@ -41,7 +42,7 @@ impl Process {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?;
         if fstatfs(&directory)?.f_type as u64 != PROC {
-            return Err(io::Error::other("/proc is not the kernel's"));
+            return Err(io::Error::other("/proc is not mounted by the kernel"));
         }
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let pidfd = match pidfd_open(raw.ok_or(Errno::SRCH)?, PidfdFlags::empty()) {
@@ -51,19 +52,19 @@ impl Process {
             Err(error) => return Err(error.into()),
         };
         let process = Self { pid, directory, pidfd };
-        // It lives still: so the number was its own when the second handle was taken.
+        // It is still alive, so both handles are of the same process.
         match process.state()? {
             b'Z' | b'X' => Err(io::ErrorKind::NotFound.into()),
             _ => Ok(process),
         }
     }
 
-    /// Its number.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn is_alive(&self) -> bool {
         match &self.pidfd {
             Some(pidfd) => {
@@ -76,9 +77,9 @@ impl Process {
         }
     }
 
-    /// A file of the kernel's about it, its beginning if it is longer than any is.
+    /// Reads a file in its `/proc` directory, at most `LARGEST` bytes.
     ///
-    /// `cmdline` and `environ` are in the process's own memory: what they say is its own words.
+    /// `cmdline` and `environ` are in the process's own memory, so it can change them.
     ///
     /// # Errors
     /// When it has ended, or may not be read.
@@ -90,7 +91,7 @@ impl Process {
         Ok(bytes)
     }
 
-    /// Where a link in its directory leads (`cwd`, `exe`, `ns/mnt`), as text.
+    /// The target of a link in its directory (`cwd`, `exe`, `ns/mnt`), as text.
     ///
     /// # Errors
     /// When it has ended, or may not be read.
@@ -99,8 +100,7 @@ impl Process {
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
-    /// What a link in its directory leads to, by a handle that only names it (`O_PATH`), whatever
-    /// the text of the link says.
+    /// An `O_PATH` handle on what a link in its directory leads to, independent of the link's text.
     ///
     /// # Errors
     /// When it has ended, or may not be seen.
@@ -109,18 +109,17 @@ impl Process {
         Ok(openat(&self.directory, name, flags, Mode::empty())?)
     }
 
-    /// Real, effective and saved user, and that of its file accesses.
+    /// Its real, effective, saved and file system user ids.
     ///
     /// # Errors
     /// When it has ended.
     pub fn users(&self) -> io::Result<[u32; 4]> {
         let status = self.read("status")?;
         users(&String::from_utf8_lossy(&status))
-            .ok_or_else(|| io::Error::other("its status names no users"))
+            .ok_or_else(|| io::Error::other("its status does not name its users"))
     }
 
-    /// When it was started, in ticks since the machine was: together with its number no other
-    /// process has that.
+    /// Its start time in ticks after boot. Together with the process id it identifies a process.
     ///
     /// # Errors
     /// When it has ended.
@@ -128,7 +127,7 @@ impl Process {
         self.stat(19)
     }
 
-    /// Sends a signal to it, and to nobody else.
+    /// Sends a signal to it, and to no other process.
     ///
     /// # Errors
     /// When it has ended (`ESRCH`), may not be signalled (`EPERM`), or the kernel has no handles
@@ -138,10 +137,10 @@ impl Process {
         Ok(pidfd_send_signal(pidfd, signal)?)
     }
 
-    /// What it does, by the kernel's letter: `R` runs, `S` sleeps, `T` is stopped by a signal.
+    /// Its state, as the kernel's letter: `R` runs, `S` sleeps, `T` is stopped by a signal.
     ///
     /// # Errors
-    /// When it has ended and is no more.
+    /// When it does not exist any more.
     pub fn state(&self) -> io::Result<u8> {
         let stat = self.read("stat")?;
         fields(&stat).and_then(|mut rest| rest.next()?.bytes().next()).ok_or(malformed())
@@ -165,14 +164,14 @@ pub fn parent(stat: &[u8]) -> Option<u32> {
     fields(stat)?.nth(1)?.parse().ok()
 }
 
-/// What stands in `/proc/PID/stat` behind the name, which may contain anything.
+/// The fields of `/proc/PID/stat` after the name, which may contain any character.
 fn fields(stat: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     Some(std::str::from_utf8(stat.get(end + 1..)?).ok()?.split_ascii_whitespace())
 }
 
 fn malformed() -> io::Error {
-    io::Error::other("its stat is not the kernel's")
+    io::Error::other("its stat file is not from the kernel")
 }
 
 fn users(status: &str) -> Option<[u32; 4]> {

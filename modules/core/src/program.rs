@@ -1,5 +1,5 @@
-//! A module as a program. The same module is a program of its own (`cargo run -p release_unpack`)
-//! and a part of the shipped one, `oxistrano`, which holds all of them.
+//! A module as a program. Each module builds as a separate program (`cargo run -p release_unpack`)
+//! and is part of the shipped one, `oxistrano`, which contains all of them.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -11,13 +11,13 @@ use crate::module::{Callee, Documentation, Module};
 use crate::options::OptionSpec;
 use crate::protocol;
 
-/// Which module this process runs.
+/// The module that this process runs.
 static NAME: OnceLock<&'static str> = OnceLock::new();
 
-/// A job for a process that the module starts itself; `None` if the arguments are not of one.
+/// A job for a process that the module starts itself; `None` if the arguments do not ask for one.
 type Job = fn(&[OsString]) -> Option<ExitCode>;
 
-/// A module: what is known of it without running it, and how it is run.
+/// A module: its metadata, and how to run it.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
     /// Its name.
@@ -47,15 +47,14 @@ impl Program {
         }
     }
 
-    /// The same, and it starts itself once more ([`crate::command::start_detached`]) for another job.
+    /// The same for a module that starts itself again ([`crate::command::start_detached`]) for another job.
     #[must_use]
     pub const fn with_job(mut self, job: Job) -> Self {
         self.job = Some(job);
         self
     }
 
-    /// Runs it with this process's arguments. The module's name may stand before them: the
-    /// shipped program is told by it which module is meant.
+    /// Runs it with this process's arguments. The module's name may come before them: the shipped program needs it.
     pub fn run(&self) -> ExitCode {
         NAME.get_or_init(|| self.name);
         let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();

@@ -14,7 +14,7 @@ use crate::mask::Mask;
 use crate::module::{Callee, Context};
 use crate::{Failure, input, interrupt};
 
-/// The key of a result by which ansible-core 2.22 and later learn what to mask.
+/// The key of a result that tells ansible-core from 2.22 on what to mask.
 const NEW_SECRETS: &str = "_ansible_new_secrets";
 
 /// Runs a module: `argument` is the file with its arguments, or `-` for standard input.
@@ -31,46 +31,46 @@ pub(crate) fn main(module: &Callee, argument: Option<&OsStr>) -> ExitCode {
         Some(argument) => {
             read_arguments(argument, module.reads_input).map(|given| execute(module, given))
         }
-        None => Err(Failure::new("usage", format!("{} is a module for Ansible", module.name))
-            .remedy("give it a file with its arguments as JSON, or - for standard input")),
+        None => Err(Failure::new("usage", format!("{} is an Ansible module", module.name))
+            .remedy("pass a file with its arguments as JSON, or - for standard input")),
     }));
     let result = match result {
         Ok(Ok(result)) => result,
         Ok(Err(failure)) => failure.into_result(),
         Err(_) => {
             let cause = PANIC.lock().ok().and_then(|mut cause| cause.take()).unwrap_or_default();
-            Failure::new("panic", format!("{} has a defect and stopped", module.name))
+            Failure::new("panic", format!("{} stopped because of a bug in it", module.name))
                 .cause(cause)
-                .remedy("please report this message")
+                .remedy("please report this message as an issue")
                 .into_result()
         }
     };
     let mut result = result;
     let secrets = result.remove(NEW_SECRETS);
-    // What has not come through `execute` has not been masked.
+    // Failures from outside of `execute` are not masked yet.
     let mut result = match Mask::default().apply(Value::Object(result)) {
         Value::Object(result) => crate::show::result(result),
         _ => Map::new(),
     };
     result.extend(secrets.map(|secrets| (NEW_SECRETS.to_owned(), secrets)));
     if module.reads_input && argument.is_some_and(|argument| argument == "-") {
-        // Who is still sending must not find the pipe closed, or the result is not read.
+        // If the pipe is closed before the sender has finished, the result is not read.
         let _ = std::io::copy(&mut *input::lock(), &mut std::io::sink());
     }
     print(result)
 }
 
-/// Prints a failure as a module does, where it is not known which module is meant.
+/// Prints a failure as a module does, if it is not known which module to run.
 pub fn refuse(failure: Failure) -> ExitCode {
     print(crate::show::result(failure.into_result()))
 }
 
 fn print(result: Map<String, Value>) -> ExitCode {
     let failed = result.get("failed") == Some(&Value::Bool(true));
-    // What a login shell says at its start may lack its line feed; Ansible looks at the start of lines.
+    // A login shell may print text without a line feed before this; Ansible looks for JSON at the start of a line.
     let text = format!("\n{}\n", Value::Object(result));
     let mut stdout = std::io::stdout().lock();
-    // When the reader has gone, the exit code is all that is left to tell.
+    // If the reader has gone, only the exit code is left.
     let told = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     ExitCode::from(u8::from(failed || told.is_err()))
 }
@@ -87,7 +87,7 @@ fn read_arguments(argument: &OsStr, leave_rest: bool) -> Result<Map<String, Valu
         match input.fill_buf().map_err(unreadable)?.first() {
             None => {}
             Some(b'\n') => input.consume(1),
-            // More of what should be the arguments.
+            // There is more text on the line of the arguments.
             Some(_) => {
                 arguments = arguments.and_then(|_| serde_json::from_slice(b"{} {}"));
             }
@@ -134,7 +134,7 @@ pub(crate) fn check_arguments(module: &Callee, text: &[u8]) -> Result<(), Map<St
     }
 }
 
-/// A JSON value, and nothing is taken from `input` that comes after it (a number apart).
+/// Reads one JSON value and takes nothing from `input` after it (except after a number).
 fn first_value(input: &mut impl Read) -> serde_json::Result<Value> {
     let mut values = serde_json::Deserializer::from_reader(input).into_iter();
     values.next().unwrap_or_else(|| serde_json::from_slice(b""))
@@ -159,7 +159,7 @@ fn execute(module: &Callee, given: Map<String, Value>) -> Map<String, Value> {
         Value::Object(result) => result,
         _ => Map::new(),
     };
-    // The words that the protocol itself uses are never secret.
+    // The protocol's own words are never secret.
     result.entry("changed").or_insert(false.into());
     if !checked.warnings.is_empty() {
         let warnings = result.entry("warnings").or_insert_with(|| json!([]));
@@ -167,12 +167,12 @@ fn execute(module: &Callee, given: Map<String, Value>) -> Map<String, Value> {
             list.extend(checked.warnings.into_iter().map(Value::from));
         }
     }
-    // ansible-core says since 2.21 whether it wants them; before, they were always there.
+    // From 2.21 on, ansible-core says whether it wants them; before, they were always returned.
     if settings.get("_ansible_inject_invocation") != Some(&Value::Bool(false)) {
         let shown = checked.mask.apply_to_arguments(Value::Object(checked.shown));
         result.insert("invocation".into(), json!({ "module_args": shown }));
     }
-    // What it then masks in all that it shows. An older one would show them, in a warning.
+    // ansible-core masks these in all its output. Older versions would show them in a warning.
     let secrets = checked.mask.no_log();
     if !secrets.is_empty() && is_version(settings.get("_ansible_version"), (2, 22)) {
         result.insert(NEW_SECRETS.into(), secrets.into());

@@ -10,11 +10,11 @@ use serde_json::Value;
 use crate::convert::Kind;
 use crate::options::{FromValue, OptionSpec};
 
-/// With the NUL byte at its end no path is longer.
+/// The longest path, including the NUL byte at its end.
 const LONGEST: usize = 4096;
 
-/// A path below some directory: relative, not empty, without `..`; `.` and doubled
-/// slashes are gone. Names are kept byte for byte.
+/// A path below some directory: relative, not empty, without `..`; `.` and double slashes are
+/// removed. Names are kept byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelPath(PathBuf);
 
@@ -41,7 +41,7 @@ impl RelPath {
             }
         }
         if clean.as_os_str().is_empty() {
-            return wrong("names no file");
+            return wrong("is not the path of a file");
         }
         Ok(Self(clean))
     }
@@ -74,7 +74,7 @@ impl RelPath {
         self.0.iter()
     }
 
-    /// Whether it is `other` or lies below it.
+    /// Whether it is `other` or is below it.
     pub fn is_within(&self, other: &RelPath) -> bool {
         self.0.starts_with(&other.0)
     }
@@ -101,7 +101,7 @@ impl FromValue for RelPath {
     }
 }
 
-/// An absolute path as it was given, without `..` in it.
+/// An absolute path without `..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AbsPath(PathBuf);
 
@@ -114,7 +114,7 @@ impl AbsPath {
         let path = path.as_ref();
         let wrong = |why: &str| Err(format!("{} {why}", crate::failure::quote(path)));
         if !path.is_absolute() {
-            return wrong("is relative; write the whole path from /");
+            return wrong("is relative; write the full path from /");
         }
         if path.as_os_str().as_bytes().contains(&0) {
             return wrong("contains a NUL byte");
@@ -122,7 +122,7 @@ impl AbsPath {
         if path.components().any(|component| component == Component::ParentDir) {
             return wrong("contains '..'");
         }
-        // Collecting the components drops doubled and trailing slashes.
+        // Collecting the components removes double and trailing slashes.
         Ok(Self(path.components().collect()))
     }
 
@@ -153,8 +153,7 @@ impl FromValue for AbsPath {
     }
 }
 
-/// The kernel takes no longer path (`PATH_MAX`), and a much longer one takes its time here and in
-/// every message.
+/// The kernel accepts no longer path (`PATH_MAX`), and a very long one slows down the checks and fills every message.
 fn short_enough(path: &Path) -> Result<(), String> {
     let length = path.as_os_str().len();
     if length < LONGEST {
@@ -162,7 +161,10 @@ fn short_enough(path: &Path) -> Result<(), String> {
     }
     let beginning = String::from_utf8_lossy(&path.as_os_str().as_bytes()[..40]).into_owned();
     let beginning = beginning.escape_debug();
-    Err(format!("'{beginning}…' is too long: it has {length} bytes, and no path has {LONGEST}"))
+    Err(format!(
+        "'{beginning}…' is too long: it has {length} bytes, a path must have fewer than \
+        {LONGEST}"
+    ))
 }
 
 #[cfg(test)]
@@ -175,8 +177,8 @@ mod tests {
         for (path, why) in [
             ("/etc", "'/etc' is absolute, not relative"),
             ("a/../b", "'a/../b' contains '..'"),
-            ("", "'' names no file"),
-            ("./.", "'./.' names no file"),
+            ("", "'' is not the path of a file"),
+            ("./.", "'./.' is not the path of a file"),
             ("a\0b", "'a\\0b' contains a NUL byte"),
         ] {
             assert_eq!(RelPath::new(path).unwrap_err(), why);

@@ -13,9 +13,9 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::{Dir, Failure, interrupt};
 
-/// More levels than any application has; each of them is an open directory.
+/// More levels than any application has. Each is an open directory.
 const LEVELS: usize = 128;
-/// What a thread has open beside the directories on its way down.
+/// File descriptors of a thread in addition to the directories on its way down.
 const BESIDE: usize = 4;
 
 /// What was removed.
@@ -27,11 +27,11 @@ pub struct Removed {
     pub directories: u64,
 }
 
-/// Removes whatever stands under `name` in `parent`. Nothing there: nothing done.
+/// Removes `name` in `parent`, with everything below it. It is not an error if it does not exist.
 ///
 /// # Errors
-/// The first thing that could not be removed; the rest was still tried. A mount point
-/// below is left alone and reported.
+/// The first entry that could not be removed; the others are still tried. A mount point below is
+/// not touched, and is reported.
 pub fn remove_tree(parent: &Dir, name: impl Into<OsString>) -> Result<Removed, Failure> {
     let name = name.into();
     let Some(info) = parent.lookup(&name)? else {
@@ -63,7 +63,7 @@ pub fn remove_tree(parent: &Dir, name: impl Into<OsString>) -> Result<Removed, F
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // Without more threads it only takes longer.
+            // Fewer threads only take longer.
             let _ = thread::Builder::new().spawn_scoped(scope, || work.run());
         }
         work.run();
@@ -95,15 +95,15 @@ fn mount_point(path: &std::path::Path) -> Failure {
         .name_mount(path)
 }
 
-/// An open directory that goes when the last of its subdirectories has gone. Depth
-/// first, so only those on the way down are open at a time.
+/// An open directory that is removed after the last of its subdirectories. The walk is depth-first,
+/// so only the directories on the way down are open.
 struct Node {
     parent: Option<Arc<Node>>,
     dir: Dir,
     name: OsString,
-    /// Levels below what is removed, which itself has 1.
+    /// Its level; that of the removed directory is 1.
     depth: usize,
-    /// Subdirectories that are still there, plus one while it is being read.
+    /// The number of remaining subdirectories, plus one while it is being read.
     pending: AtomicUsize,
 }
 
@@ -159,7 +159,7 @@ impl Work {
     /// Removes the files of a directory and queues its subdirectories.
     fn empty(&self, parent: &Arc<Node>, name: OsString) -> Result<(), Failure> {
         let Some(dir) = open_for_removal(&parent.dir, &name)? else {
-            // Somebody else removes it too and was faster.
+            // Another process is removing it, too, and was faster.
             self.done(parent);
             return Ok(());
         };
@@ -209,8 +209,10 @@ impl Work {
         }
         node.pending.fetch_add(subdirectories.len(), Ordering::AcqRel);
         if !subdirectories.is_empty() {
-            let mut queue =
-                self.queue.lock().map_err(|_| Failure::new("panic", "a thread stopped"))?;
+            let mut queue = self
+                .queue
+                .lock()
+                .map_err(|_| Failure::new("panic", "a thread stopped unexpectedly"))?;
             queue.jobs.extend(subdirectories.into_iter().map(|name| (Arc::clone(&node), name)));
             self.wake.notify_all();
         }
@@ -218,8 +220,8 @@ impl Work {
         Ok(())
     }
 
-    /// Moves a directory to the top of what is removed, so that however deep it goes on, few
-    /// directories are open at a time. `false`: it has to be removed where it is.
+    /// Moves a directory to the top of the removed tree, so that few directories are open at a
+    /// time, however deep it is. `false`: it has to be removed where it is.
     fn moved_up(&self, node: &Arc<Node>, name: &OsString) -> bool {
         let mut top = node;
         while let Some(parent) = top.parent.as_ref().filter(|parent| parent.parent.is_some()) {
@@ -231,13 +233,12 @@ impl Work {
         }
         let Ok(mut queue) = self.queue.lock() else { return false };
         top.pending.fetch_add(1, Ordering::AcqRel);
-        // At the front: first the rest of where it was is closed.
+        // At the front, so that its old parents are closed first.
         queue.jobs.insert(0, (Arc::clone(top), free));
         true
     }
 
-    /// One thing less stands in `node`; if that was the last, the directory goes, and
-    /// so on upwards.
+    /// One entry of `node` was removed. If it was the last, removes the directory, and so on upwards.
     fn done(&self, node: &Arc<Node>) {
         let mut node = node;
         while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
@@ -253,8 +254,7 @@ impl Work {
     }
 }
 
-/// Opens a directory in order to empty it; its owner may have taken away their own
-/// permission to do so (`chmod 500`), which is given back.
+/// Opens a directory to empty it. If its owner lacks the permission (`chmod 500`), adds it.
 #[expect(clippy::disallowed_methods, reason = "of what is held, by its number")]
 fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Option<Dir>, Failure> {
     let dir = match parent.open_dir_same_mount(name) {
@@ -262,8 +262,8 @@ fn open_for_removal(parent: &Dir, name: &OsString) -> Result<Option<Dir>, Failur
         Ok(None) => return Err(mount_point(&parent.at(name))),
         Err(_) if parent.lookup(name)?.is_none() => return Ok(None),
         Err(failure) => {
-            // A handle that needs no permission, so that what is changed is this directory
-            // and not what somebody has put in its place.
+            // An `O_PATH` handle needs no permission, and makes sure that exactly this directory is
+            // changed, not one that has replaced it.
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let handle =
                 fs::openat(parent, name, flags, Mode::empty()).map_err(|_| failure.clone())?;
@@ -283,7 +283,7 @@ fn unlink(dir: &Dir, name: &std::ffi::CStr) -> Result<(), Errno> {
     fs::unlinkat(dir, name, AtFlags::empty())
 }
 
-/// Low priority for processor and disk: for what may take its time.
+/// Sets a low priority for processor and disk.
 pub fn be_nice() {
     let _ = rustix::process::nice(19);
     // The kernel's ioprio_set has no safe wrapper; a nice value of 19 alone gives the

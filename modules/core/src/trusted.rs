@@ -34,7 +34,7 @@ pub fn doubt(stat: &Stat) -> Option<String> {
     let others = if users::is_root() { 0o022 } else { 0o002 };
     match stat.st_mode & 0o7777 {
         _ if !is_owner(stat.st_uid) => Some(format!("belongs to user id {}", stat.st_uid)),
-        mode if mode & others != 0 => Some(format!("can be written by others (mode {mode:04o})")),
+        mode if mode & others != 0 => Some(format!("is writable by others (mode {mode:04o})")),
         _ => None,
     }
 }
@@ -99,7 +99,7 @@ pub fn read(
     }
     let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
     if size > most {
-        return Err(format!("has {size} bytes, more than the {most} that are read"));
+        return Err(format!("has {size} bytes, more than the limit of {most}"));
     }
     // The very file that was examined, whatever has its name now.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -111,7 +111,7 @@ pub fn read(
                 interrupt::check().map_err(|failure| format!("was not read: {failure}"))?;
                 sleep(Duration::from_millis(20));
             }
-            Err(Errno::AGAIN) => return Err("is held back by a process (a lease)".to_owned()),
+            Err(Errno::AGAIN) => return Err("is locked by a process (a lease)".to_owned()),
             opened => break File::from(opened.map_err(|error| failed(error.into()))?),
         }
     };
@@ -188,7 +188,7 @@ impl Walk<'_> {
             let kind = FileType::from_raw_mode(stat.st_mode);
             let is_link = kind == FileType::Symlink && self.links.is_some();
             if others_add && (is_link || left.is_empty() && kind != FileType::Directory) {
-                return Err(format!("'{}' is for everybody to add names to", at.display()));
+                return Err(format!("any user may create files in '{}'", at.display()));
             }
             if is_link {
                 self.follow(&there, &stat, &at.join(&name), &mut left)?;
@@ -215,7 +215,7 @@ impl Walk<'_> {
         }
         self.links = self.links.and_then(|links| links.checked_sub(1));
         if self.links.is_none() {
-            return Err(format!("'{}' is one link too many", at.display()));
+            return Err(format!("'{}' is one of too many links", at.display()));
         }
         let target = readlinkat(link, "", Vec::new()).map_err(|error| cannot(at, error))?;
         let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
@@ -347,12 +347,12 @@ mod tests {
         assert!(chain("/a/b/none").unwrap().is_none());
         fs::set_permissions(at("a"), Permissions::from_mode(0o777)).unwrap();
         let error = chain("/a/b/c").unwrap_err();
-        assert_eq!(error, "'/a' can be written by others (mode 0777)");
+        assert_eq!(error, "'/a' is writable by others (mode 0777)");
         fs::set_permissions(at("a"), Permissions::from_mode(0o1777)).unwrap();
         assert!(chain("/a/b/c").is_ok(), "sticky, as /tmp");
         fs::hard_link(at("a/b/c"), at("a/named")).unwrap();
         let error = chain("/a/named").unwrap_err();
-        assert_eq!(error, "'/a' is for everybody to add names to");
+        assert_eq!(error, "any user may create files in '/a'");
         assert!(chain("/a/gone").is_err(), "it may have been there");
         symlink("b", at("a/link")).unwrap();
         assert!(chain("/a/link/c").unwrap_err().contains("a symbolic link"));
@@ -385,11 +385,11 @@ mod tests {
         }
         assert!(led("/absolute/none").unwrap().is_none());
         symlink("round", at("round")).unwrap();
-        assert_eq!(led("/round").unwrap_err(), "'/round' is one link too many");
+        assert_eq!(led("/round").unwrap_err(), "'/round' is one of too many links");
         fs::set_permissions(at("tmp"), Permissions::from_mode(0o1777)).unwrap();
-        assert_eq!(led("/tmp/link/b").unwrap_err(), "'/tmp' is for everybody to add names to");
+        assert_eq!(led("/tmp/link/b").unwrap_err(), "any user may create files in '/tmp'");
         fs::set_permissions(at("a"), Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(led("/out/b/c").unwrap_err(), "'/a' can be written by others (mode 0777)");
+        assert_eq!(led("/out/b/c").unwrap_err(), "'/a' is writable by others (mode 0777)");
         fs::set_permissions(at("a"), Permissions::from_mode(0o755)).unwrap();
         if users::is_root() {
             std::os::unix::fs::lchown(at("out"), Some(65534), None).unwrap();

@@ -124,8 +124,8 @@ fn id(text: &str) -> Option<u32> {
 }
 
 fn missing(code: &'static str, what: &str, name: &str) -> Failure {
-    Failure::new(code, format!("there is no {what} '{}' on this host", name.escape_debug()))
-        .remedy(format!("create it, or name another {what}"))
+    Failure::new(code, format!("the {what} '{}' does not exist on this host", name.escape_debug()))
+        .remedy(format!("create it, or set another {what}"))
         .state("Nothing was changed.")
 }
 
@@ -168,7 +168,7 @@ fn getent(database: &str, key: &str) -> Result<Option<String>, Failure> {
         Err(failure) if failure.is_missing_program() => Ok(None),
         Err(failure) => Err(failure
             .while_trying(format!("cannot look up '{}' ({database})", key.escape_debug()))
-            .remedy("look whether the services that /etc/nsswitch.conf names answer")),
+            .remedy("check the services in /etc/nsswitch.conf")),
     }
 }
 
@@ -187,7 +187,10 @@ mod tests {
     #[test]
     fn an_unknown_owner_is_named_in_the_error() {
         let error = resolve_owner("nobody-at-all").unwrap_err().to_string();
-        assert!(error.starts_with("there is no user 'nobody-at-all' on this host"), "{error}");
+        assert!(
+            error.starts_with("the user 'nobody-at-all' does not exist on this host"),
+            "{error}"
+        );
     }
 
     #[test]

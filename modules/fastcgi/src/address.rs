@@ -1,4 +1,4 @@
-//! Where a pool listens.
+//! The address of a pool.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ pub enum Address {
 }
 
 impl Address {
-    /// Reads one.
+    /// Parses an address.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why it is not valid.
     pub fn new(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("'{}' {why}", text.escape_debug()));
         if text.contains('\0') {
@@ -34,23 +34,23 @@ impl Address {
         if path.is_some() || text.starts_with('/') {
             let path = Path::new(path.unwrap_or(text));
             if !path.is_absolute() {
-                return wrong("is no absolute path of a socket");
+                return wrong("is not the absolute path of a socket");
             }
             // The kernel's limit, with the NUL at the end.
             if path.as_os_str().len() > 107 {
-                return wrong("is longer than the path of a socket can be (107 bytes)");
+                return wrong("is longer than a socket path can be (107 bytes)");
             }
             return Ok(Self::Unix(path.to_owned()));
         }
         let rest = text.strip_prefix("tcp://").unwrap_or(text);
         let (host, port) = rest.rsplit_once(':').unwrap_or(("127.0.0.1", rest));
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        // A name goes to getent as an argument.
+        // Names are passed to getent as arguments.
         let ordinary = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
         let known = !host.is_empty() && !host.starts_with('-') && host.chars().all(ordinary);
         match port.parse() {
             Ok(port) if port > 0 && known => Ok(Self::Tcp { host: host.to_owned(), port }),
-            _ => wrong("is neither the path of a socket nor HOST:PORT"),
+            _ => wrong("is neither a socket path nor HOST:PORT"),
         }
     }
 }
@@ -102,16 +102,16 @@ mod tests {
     fn refusals_say_why() {
         let long = format!("/{}", "x".repeat(107));
         for (text, why) in [
-            ("", "neither the path"),
-            ("php", "neither the path"),
-            ("php:0", "neither the path"),
-            ("php:65536", "neither the path"),
-            (":9000", "neither the path"),
-            ("-x:9000", "neither the path"),
-            ("a b:9000", "neither the path"),
-            ("unix:run/php.sock", "no absolute path"),
+            ("", "neither a socket path"),
+            ("php", "neither a socket path"),
+            ("php:0", "neither a socket path"),
+            ("php:65536", "neither a socket path"),
+            (":9000", "neither a socket path"),
+            ("-x:9000", "neither a socket path"),
+            ("a b:9000", "neither a socket path"),
+            ("unix:run/php.sock", "not the absolute path"),
             ("/run/a\0b", "NUL byte"),
-            (long.as_str(), "longer than the path"),
+            (long.as_str(), "longer than a socket path"),
         ] {
             let error = Address::new(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");

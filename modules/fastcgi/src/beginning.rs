@@ -1,20 +1,20 @@
-//! What a request says of itself in its first bytes, as far as they have come.
+//! Reads the first bytes of a request, as far as they have arrived.
 
 use crate::request::{BEGIN_REQUEST, PARAMS, begins, params};
 
-/// Where the flags are in the record that a request begins with.
+/// The offset of the flags in the first record of a request.
 const FLAGS: usize = 8 + 2;
 /// `FCGI_KEEP_CONN`.
 const KEEP: u8 = 1;
 
-/// What is looked for, or why it is not found.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found<T> {
-    /// This.
+    /// It was found.
     Is(T),
-    /// The request has none, or it is no request.
+    /// The request does not have it, or is not a request.
     None,
-    /// More bytes have to come.
+    /// More bytes are needed.
     NotYet,
 }
 
@@ -34,7 +34,7 @@ pub fn param(bytes: &[u8], name: &[u8]) -> Found<Vec<u8>> {
     if keeps_connection(bytes) == Found::None {
         return Found::None;
     }
-    // A pair may be spread over records.
+    // A pair may span several records.
     let (mut rest, mut pairs, mut are_all) = (bytes, Vec::new(), false);
     while let Some((header, after)) = rest.split_first_chunk::<8>() {
         let [_, kind, _, _, high, low, padding, _] = *header;
@@ -55,7 +55,7 @@ pub fn param(bytes: &[u8], name: &[u8]) -> Found<Vec<u8>> {
     if !are_all {
         return Found::NotYet;
     }
-    // Of two with one name PHP takes the last.
+    // If a name occurs twice, PHP takes the last one.
     let (mut left, mut found) = (pairs.as_slice(), Found::None);
     while let Some((key, value)) = pair(&mut left) {
         if key == name {
@@ -65,8 +65,8 @@ pub fn param(bytes: &[u8], name: &[u8]) -> Found<Vec<u8>> {
     found
 }
 
-/// What a request begins with, to the end of its parameters, with `to` where their values have been the directory `from` or
-/// been below it; and of how many bytes that takes the place. None if nothing is there to be changed.
+/// The beginning of a request up to the end of its parameters, with the directory `from` replaced
+/// by `to` in their values; and how many bytes that replaces. `None` if there is nothing to change.
 pub fn moved(bytes: &[u8], from: &[u8], to: &[u8]) -> Found<(usize, Vec<u8>)> {
     let id = match bytes.first_chunk().map(|head| begins(*head)) {
         Some(Some(id)) => id,

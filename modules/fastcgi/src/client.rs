@@ -1,4 +1,4 @@
-//! Asking.
+//! Sends a request and waits for the answer.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,11 +10,11 @@ use oxistrano_core::{Failure, interrupt, net};
 use crate::connection::{Trouble, exchange, tcp, unix};
 use crate::{Address, Decoder, Request, Response, holds, listening};
 
-/// The code of the failure when nobody listens.
+/// The code of the failure if no process listens.
 pub const UNREACHABLE: &str = "fastcgi_unreachable";
-/// The code of the failure when there is no answer in time.
+/// The code of the failure if there is no answer in time.
 pub const TIMEOUT: &str = "fastcgi_timeout";
-/// The code of the failure when what came is no answer.
+/// The code of the failure if the answer is not valid.
 pub const NO_ANSWER: &str = "fastcgi_no_answer";
 
 /// Sends a request and waits for the whole answer; connecting counts towards `timeout`.
@@ -44,9 +44,9 @@ pub fn ask(address: &Address, request: &Request, timeout: Duration) -> Result<Re
     })
 }
 
-/// The processes that may have made the socket: for a unix socket the one that called
-/// `listen(2)`, for a port of this host all that hold it. None where the system does not
-/// say: in another PID namespace, on another host, without the permission to look.
+/// The processes that may serve the socket: for a unix socket the one that called `listen(2)`, for
+/// a port of this host all that have it open. Empty if that is not known: in another PID namespace,
+/// on another host, without permission.
 ///
 /// # Errors
 /// [`UNREACHABLE`] or [`TIMEOUT`] when it cannot connect.
@@ -71,8 +71,7 @@ pub fn peers(address: &Address, timeout: Duration) -> Result<Vec<u32>, Failure> 
     }
 }
 
-/// `SO_PEERCRED`. Not by rustix, whose type has no room for the pid 0 that the kernel gives
-/// for a process of another PID namespace.
+/// `SO_PEERCRED`. Not by rustix, whose type does not allow the pid 0 of a process in another PID namespace.
 fn maker(socket: &OwnedFd) -> Option<u32> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
@@ -131,9 +130,9 @@ fn unreachable(address: &Address, cause: impl std::fmt::Display) -> Failure {
     };
     match cause {
         cause if cause.contains("ermission") => {
-            failure.remedy("run as root (become), or as a user who may write to the socket")
+            failure.remedy("run as root (become) or as a user who may write to the socket")
         }
-        _ => failure.remedy("look whether php-fpm runs and what its pool's `listen` says"),
+        _ => failure.remedy("check whether php-fpm runs, and its pool's `listen` setting"),
     }
 }
 
@@ -144,12 +143,12 @@ fn no_answer(address: &Address, trouble: Trouble, begun: bool, timeout: Duration
         Trouble::System(error) => Failure::new(NO_ANSWER, what(address)).cause(error),
         Trouble::Protocol(problem) => Failure::new(NO_ANSWER, what(address))
             .cause(problem)
-            .remedy("look whether it is a php-fpm pool that listens there"),
+            .remedy("check whether a php-fpm pool listens there"),
         Trouble::Closed => Failure::new(NO_ANSWER, what(address))
             .cause("the connection was closed before the answer was complete")
-            .remedy("php-fpm's log says whether a worker was ended or died"),
+            .remedy("check php-fpm's log: a worker may have been ended or have crashed"),
         Trouble::Late if begun => Failure::new(TIMEOUT, what(address))
-            .cause(format!("its answer had begun and was not complete {within}"))
+            .cause(format!("its answer was not complete {within}"))
             .remedy("raise timeout"),
         Trouble::Late => Failure::new(TIMEOUT, what(address))
             .cause(format!("no worker of the pool answered {within}; probably all are busy"))

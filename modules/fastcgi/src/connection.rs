@@ -20,13 +20,13 @@ use crate::{Decoder, Problem};
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The operating system says why.
+    /// An error of the operating system.
     System(io::Error),
     /// The deadline has passed.
     Late,
     /// The other side closed the connection before the end.
     Closed,
-    /// It sent something else.
+    /// It does not follow the protocol.
     Protocol(Problem),
     /// A signal.
     Interrupted(Failure),
@@ -46,7 +46,7 @@ pub fn unix(path: &Path, deadline: Instant) -> Result<OwnedFd, Trouble> {
     loop {
         match try_unix(path) {
             Ok(socket) => return Ok(socket),
-            // The queue of waiting connections is full, and nothing tells when it is not.
+            // The queue of connections is full, and the kernel does not signal when it is not.
             Err(Errno::AGAIN) => {
                 let rest = left(deadline)?;
                 std::thread::sleep(rest.min(Duration::from_millis(10)));
@@ -60,7 +60,7 @@ pub fn unix(path: &Path, deadline: Instant) -> Result<OwnedFd, Trouble> {
 /// Connects to a unix socket without waiting.
 ///
 /// # Errors
-/// `AGAIN` where the queue of waiting connections is full, `CONNREFUSED` where nobody listens.
+/// `AGAIN` if the queue of connections is full, `CONNREFUSED` if no process listens.
 pub fn try_unix(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -92,7 +92,7 @@ pub fn exchange(
         let wanted = if unsent.is_empty() {
             PollFlags::IN
         } else {
-            // Both: the other side may answer before it has read everything.
+            // Read and write: the other side may answer before it has read everything.
             PollFlags::IN | PollFlags::OUT
         };
         let ready = net::wait(socket, wanted, deadline).map_err(trouble)?;
@@ -100,7 +100,7 @@ pub fn exchange(
             match send(socket, unsent, SendFlags::NOSIGNAL) {
                 Ok(count) => unsent = unsent.get(count..).unwrap_or_default(),
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                // It wants no more; perhaps it has said why.
+                // It reads no more, but may have answered.
                 Err(Errno::PIPE | Errno::CONNRESET) => unsent = &[],
                 Err(error) => return Err(error.into()),
             }

@@ -1,20 +1,19 @@
-//! Reads what a pool sends. Total: whatever the bytes and however they come in pieces,
-//! the result is the same, and memory is bounded.
+//! Decodes a pool's answer. It accepts any bytes in pieces of any size, and its memory is bounded.
 
 use std::fmt;
 
 use crate::request::{END_REQUEST, ID, STDERR, STDOUT, VERSION};
 
 const HEADER: usize = 8;
-/// As much of the error stream as anybody reads.
+/// The limit for the error stream.
 const STDERR_LIMIT: usize = 64 << 10;
 
 /// What is wrong with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// A record of another version of the protocol, or something else than FastCGI.
+    /// A record of another protocol version, or not FastCGI.
     Version(u8),
-    /// A record of a request that was not made.
+    /// A record of a request that was not sent.
     Id(u16),
     /// A closing record of this length.
     End(usize),
@@ -28,7 +27,7 @@ impl fmt::Display for Problem {
             Self::Version(version) => {
                 write!(f, "it does not speak FastCGI 1 (a record begins with byte {version})")
             }
-            Self::Id(id) => write!(f, "it answers a request {id} that was not made"),
+            Self::Id(id) => write!(f, "it answers request {id}, which was not sent"),
             Self::End(length) => write!(f, "its closing record has {length} bytes instead of 8"),
             Self::TooLarge(limit) => write!(f, "its answer has more than {limit} bytes"),
         }
@@ -48,7 +47,7 @@ pub struct End {
 #[derive(Debug)]
 pub struct Decoder {
     header: [u8; HEADER],
-    /// Bytes of the header that are there already.
+    /// Bytes of the header that have arrived.
     have: usize,
     /// Bytes of content that are still to come.
     content: usize,
@@ -76,10 +75,10 @@ impl Decoder {
         }
     }
 
-    /// Takes in the next bytes. After the end they are ignored.
+    /// Adds the next bytes. After the end they are ignored.
     ///
     /// # Errors
-    /// What is wrong with them; what follows then has no meaning.
+    /// What is wrong with them; the decoder must not be used after that.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Problem> {
         while self.end.is_none() && !bytes.is_empty() {
             if self.have < HEADER {
@@ -104,7 +103,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// A whole header is there.
+    /// The header is complete.
     fn begin(&mut self) -> Result<(), Problem> {
         let [version, kind, id_high, id_low, high, low, padding, _] = self.header;
         if version != VERSION {
@@ -138,7 +137,7 @@ impl Decoder {
                     self.end = Some(End { app: u32::from_be_bytes([a, b, c, d]), protocol });
                 }
             }
-            // Management records, and whatever a later version may add.
+            // Management records, and record types of later versions.
             _ => {}
         }
         Ok(())
@@ -149,7 +148,7 @@ impl Decoder {
         self.end
     }
 
-    /// Whether anything has come at all.
+    /// Whether anything has arrived.
     pub fn has_begun(&self) -> bool {
         self.have > 0 || !self.stdout.is_empty() || !self.stderr.is_empty()
     }
@@ -204,7 +203,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         let cases = [
             (b"HTTP/1.1 400 Bad Request".to_vec(), Problem::Version(b'H'), "byte 72"),
-            (record(STDOUT, 2, b"x", 0), Problem::Id(2), "a request 2"),
+            (record(STDOUT, 2, b"x", 0), Problem::Id(2), "request 2, which was not sent"),
             (record(END_REQUEST, 1, b"123", 0), Problem::End(3), "3 bytes instead of 8"),
             (record(STDOUT, 1, &[b'x'; 65535], 0), Problem::TooLarge(1000), "more than 1000"),
         ];

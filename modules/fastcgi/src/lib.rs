@@ -1,8 +1,8 @@
 //! A FastCGI client: asks a php-fpm pool over its socket or port, one request on one
 //! connection, within one deadline.
 //!
-//! What comes back was written by whoever listens there, so the [`Decoder`] is total: any
-//! bytes, in any pieces, end in an answer of bounded size or in a [`Problem`].
+//! The answer is not trusted, so the [`Decoder`] accepts any bytes in any pieces and returns an
+//! answer of bounded size or a [`Problem`].
 //!
 //! Mechanism only: nothing here knows PHP, opcache or a release.
 

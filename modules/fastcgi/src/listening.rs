@@ -1,4 +1,4 @@
-//! The sockets of this host that somebody listens on, and who: `/proc`, no other program.
+//! The listening sockets of this host and their processes, from `/proc`.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,12 +14,12 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::Address;
 
-/// A socket that somebody listens on.
+/// A listening socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listening {
-    /// The number by which a process's file descriptors name it.
+    /// Its inode number, as in a process's file descriptors.
     pub inode: u64,
-    /// Where; a port of every address has the one of this host.
+    /// Its address; a port on all addresses has the loopback address.
     pub address: Address,
     bound: Option<SocketAddr>,
 }
@@ -34,8 +34,8 @@ impl Listening {
     }
 }
 
-/// Whether a process that [`holds`] it listens there, by the kernel's word where it can be had. The
-/// list shows names as they are: one with a line feed in it is a line about any socket, at any place.
+/// Whether a process that [`holds`] it listens there; checked with the kernel if possible. The list
+/// in `/proc` does not escape names, so a name with a line feed can fake a line about any socket.
 pub fn listens(pid: u32, one: &Listening) -> bool {
     match &one.address {
         Address::Unix(path) => name_of(pid, one.inode)
@@ -44,15 +44,15 @@ pub fn listens(pid: u32, one: &Listening) -> bool {
     }
 }
 
-/// The name that a process's socket has. `None` where that is not told: before Linux 5.6, or to one
-/// who may not trace the process.
+/// The name of a process's socket. `None` if it is not known: before Linux 5.6, or without
+/// permission to trace the process.
 fn name_of(pid: u32, inode: u64) -> Option<Vec<u8>> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     let path = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     for (fd, _) in descriptors_of(&path).filter(|(_, found)| *found == inode) {
         let socket = pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok()?;
-        // The number may be another process's by now, and the descriptor another file.
+        // The process id may belong to another process by now, and the descriptor to another file.
         if fstat(&socket).is_ok_and(|stat| stat.st_ino == inode) {
             let name = SocketAddrUnix::try_from(getsockname(&socket).ok()?).ok()?;
             return Some(name.path_bytes().unwrap_or_default().to_vec());
@@ -64,9 +64,9 @@ fn name_of(pid: u32, inode: u64) -> Option<Vec<u8>> {
 /// The connections that others have to a listener.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Connections {
-    /// Somebody serves them.
+    /// Connections that were accepted.
     pub accepted: usize,
-    /// They wait for that.
+    /// Connections that are waiting to be accepted.
     pub queued: usize,
 }
 
@@ -92,7 +92,7 @@ pub fn listening() -> Vec<Listening> {
     found
 }
 
-/// Whether somebody listens on the unix socket that was given this name, whatever it is called now.
+/// Whether a process listens on the unix socket that was bound to this path, even if it was renamed.
 pub fn is_heard(path: &Path) -> bool {
     sockets(UNIX)
         .iter()
@@ -101,7 +101,7 @@ pub fn is_heard(path: &Path) -> bool {
 
 /// The connections to an address of this host, as the kernel counts them.
 pub fn connections(address: &Address) -> Connections {
-    // Not both: on a busy host the list of TCP connections is long.
+    // Only the needed list: on a busy host the list of TCP connections is long.
     let (files, targets) = match address {
         Address::Tcp { host, port } => (TCP, net::resolve(host, *port).unwrap_or_default()),
         Address::Unix(_) => (UNIX, Vec::new()),
@@ -132,7 +132,7 @@ enum State {
 
 /// A line of `/proc/net`.
 struct Socket {
-    /// 0 as long as no process has it.
+    /// 0 if no process has it.
     inode: u64,
     state: State,
     path: Option<PathBuf>,
@@ -201,8 +201,8 @@ fn tcp(line: &str) -> Option<Socket> {
     Some(Socket { inode: fields.get(9)?.parse().ok()?, state, path: None, bound })
 }
 
-/// Which process holds which of these sockets, as far as this one may look: pid, inode. Everybody
-/// may have millions of descriptors: at the deadline, or at a signal, what has been found is all.
+/// Which process has which of these sockets open (pid, inode), as far as permissions allow. A user
+/// may have millions of descriptors, so the search ends at the deadline or a signal.
 pub fn holds(wanted: impl Fn(u64) -> bool, deadline: Instant) -> Vec<(u32, u64)> {
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -220,7 +220,7 @@ pub fn holds(wanted: impl Fn(u64) -> bool, deadline: Instant) -> Vec<(u32, u64)>
     found
 }
 
-/// Whether a process holds this socket.
+/// Whether a process has this socket open.
 pub fn has(pid: u32, inode: u64) -> bool {
     descriptors_of(Path::new(&format!("/proc/{pid}"))).any(|(_, found)| found == inode)
 }

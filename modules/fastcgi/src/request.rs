@@ -1,9 +1,9 @@
-//! A request, and how it looks on the line (FastCGI 1.0, role responder).
+//! A request and its encoding (FastCGI 1.0, role responder).
 
 use oxistrano_core::Failure;
 
 pub(crate) const VERSION: u8 = 1;
-/// There is one request on a connection, and this is its number.
+/// The id of the request; there is one per connection.
 pub(crate) const ID: u16 = 1;
 pub(crate) const BEGIN_REQUEST: u8 = 1;
 pub(crate) const END_REQUEST: u8 = 3;
@@ -38,14 +38,14 @@ impl Request {
         Self { params: Vec::new(), stdin: Vec::new(), limit: LIMIT }
     }
 
-    /// One more parameter, `SCRIPT_FILENAME` for example.
+    /// Adds a parameter, for example `SCRIPT_FILENAME`.
     #[must_use]
     pub fn param(mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
         self.params.push((name.into(), value.into()));
         self
     }
 
-    /// The body, with the parameters that announce it.
+    /// Sets the body, with its parameters.
     #[must_use]
     pub fn body(mut self, content_type: &str, body: Vec<u8>) -> Self {
         let length = body.len().to_string();
@@ -53,14 +53,13 @@ impl Request {
         self.param("CONTENT_TYPE", content_type).param("CONTENT_LENGTH", length)
     }
 
-    /// How many bytes of answer are accepted, headers included.
+    /// Sets the limit of the answer in bytes, including headers.
     #[must_use]
     pub fn limit(self, limit: usize) -> Self {
         Self { limit, ..self }
     }
 
-    /// The bytes of the whole request. php-fpm does not put a parameter together again that
-    /// is spread over two records, so none is.
+    /// The bytes of the request. No parameter spans two records, because php-fpm does not support that.
     ///
     /// # Errors
     /// A parameter that is too large for a record.
@@ -72,7 +71,7 @@ impl Request {
         params(&mut out, ID, pairs).map_err(|(name, length)| {
             let name = String::from_utf8_lossy(name).escape_debug().to_string();
             Failure::new("fastcgi_request", format!("cannot send '{name}'"))
-                .cause(format!("it has {length} bytes, php-fpm takes {CONTENT}"))
+                .cause(format!("it has {length} bytes, and php-fpm accepts {CONTENT}"))
         })?;
         for part in self.stdin.chunks(CONTENT) {
             record(&mut out, ID, STDIN, part);
@@ -120,7 +119,7 @@ fn length(out: &mut Vec<u8>, length: usize) {
     }
 }
 
-/// The number of the request that a connection begins with, by its first four bytes.
+/// The id of a connection's first request, from its first four bytes.
 pub fn begins(head: [u8; 4]) -> Option<u16> {
     let [version, kind, id_high, id_low] = head;
     let is_one = (version, kind) == (VERSION, BEGIN_REQUEST);

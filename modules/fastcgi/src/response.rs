@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Response {
     /// `Status`, else 302 with a `Location`, else 200.
     pub status: u16,
-    /// Names as they came, and values; without `Status`.
+    /// Names, unchanged, and values; without `Status`.
     pub headers: Vec<(String, String)>,
     /// What follows the headers.
     pub body: Vec<u8>,
@@ -15,7 +15,7 @@ pub struct Response {
     pub stderr: String,
 }
 
-/// Why it is no answer.
+/// Why it is not a valid answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(&'static str);
 
@@ -26,10 +26,10 @@ impl fmt::Display for Malformed {
 }
 
 impl Response {
-    /// Parts headers and body.
+    /// Splits headers and body.
     ///
     /// # Errors
-    /// When the headers do not end, or are none.
+    /// When the headers are incomplete or invalid.
     pub fn new(stdout: Vec<u8>, stderr: &[u8]) -> Result<Self, Malformed> {
         let mut headers = Vec::new();
         let mut at = 0;
@@ -39,7 +39,7 @@ impl Response {
                 return Err(Malformed(if stdout.is_empty() {
                     "its answer is empty"
                 } else {
-                    "the headers of its answer do not end"
+                    "its answer has no end of headers"
                 }));
             };
             at += end + 1;
@@ -48,9 +48,8 @@ impl Response {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line
-                .split_once(':')
-                .ok_or(Malformed("its answer has a line among the headers that is none"))?;
+            let (name, value) =
+                line.split_once(':').ok_or(Malformed("its answer has an invalid header line"))?;
             headers.push((name.trim().to_owned(), value.trim().to_owned()));
         }
         let find =
@@ -61,7 +60,7 @@ impl Response {
                 .next()
                 .and_then(|code| code.parse().ok())
                 .filter(|code| (100..1000).contains(code))
-                .ok_or(Malformed("the status of its answer is no number"))?,
+                .ok_or(Malformed("the status of its answer is not a number"))?,
             None if find("Location").is_some() => 302,
             None => 200,
         };
@@ -103,10 +102,10 @@ mod tests {
     fn what_is_no_answer_is_refused() {
         for (text, why) in [
             (&b""[..], "empty"),
-            (b"Content-type: text/html\r\n", "do not end"),
-            (b"nonsense\r\n\r\n", "is none"),
-            (b"Status: soon\r\n\r\n", "no number"),
-            (b"Status: 7\r\n\r\n", "no number"),
+            (b"Content-type: text/html\r\n", "has no end of headers"),
+            (b"nonsense\r\n\r\n", "invalid header line"),
+            (b"Status: soon\r\n\r\n", "not a number"),
+            (b"Status: 7\r\n\r\n", "not a number"),
         ] {
             let error = of(text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");

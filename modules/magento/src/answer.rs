@@ -1,4 +1,4 @@
-//! What a command of Magento answered.
+//! The answer of a Magento command.
 
 use std::time::Duration;
 
@@ -7,18 +7,17 @@ use oxistrano_core::json::{Value, json};
 use oxistrano_core::mask::Mask;
 use oxistrano_core::show;
 
-/// Symfony's console cuts exceptions at this width, in the middle of words: of 80 columns
-/// it leaves the last one free.
+/// Symfony's console wraps exceptions at this width, within words: it leaves the last of 80 columns free.
 const WIDTH: usize = 79;
-/// What it puts before and behind each line of an exception.
+/// The width of its margin on both sides of an exception.
 const MARGIN: usize = 2;
 /// The longest reason that is shown; more of the text is in the result.
 const REASON: usize = 400;
-/// The most of each stream that is in the result, in bytes: it crosses the network, and
-/// Ansible keeps it in memory for each host.
+/// The limit in bytes for each stream in the result: it crosses the network, and Ansible keeps it
+/// in memory for each host.
 const SHOWN: usize = 128 << 10;
 
-/// What a command of Magento answered.
+/// The answer of a Magento command.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// Its exit code.
@@ -32,7 +31,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// From what a program printed.
+    /// From the output of a program.
     pub fn new(output: Output) -> Self {
         Self {
             rc: output.code(),
@@ -42,7 +41,7 @@ impl Answer {
         }
     }
 
-    /// Without what must not be shown.
+    /// Masks secrets.
     #[must_use]
     pub fn without(self, mask: &Mask) -> Self {
         Self { stdout: mask.hide(&self.stdout), stderr: mask.hide(&self.stderr), ..self }
@@ -53,13 +52,12 @@ impl Answer {
         seconds(self.elapsed)
     }
 
-    /// Whether a line of standard output says this.
+    /// Whether a line of standard output contains this text.
     pub fn says(&self, text: &str) -> bool {
         self.stdout.contains(text)
     }
 
-    /// The one thing in it that says what went wrong: the exception, put together again,
-    /// else the last line.
+    /// The reason of a failure: the exception, without its line breaks, or else the last line.
     pub fn reason(&self) -> String {
         let exception = exception(&self.stderr).or_else(|| exception(&self.stdout));
         let last = |text: &str| {
@@ -69,7 +67,7 @@ impl Answer {
             .or_else(|| last(&self.stderr))
             .or_else(|| last(&self.stdout))
             .map(|reason| format!("exit code {}: {reason}", self.rc))
-            .unwrap_or_else(|| format!("exit code {} and no word", self.rc));
+            .unwrap_or_else(|| format!("exit code {} without any output", self.rc));
         let reason = reason.trim_end_matches('.');
         show::line(reason, REASON)
     }
@@ -107,7 +105,7 @@ fn plain(bytes: &[u8]) -> String {
                     }
                 }
             }
-            // A command to the terminal, its title for example, up to BEL or ESC.
+            // A command to the terminal, for example to set its title, up to BEL or ESC.
             '\u{1b}' if rest.peek() == Some(&']') => {
                 rest.by_ref().find(|c| matches!(c, '\u{7}' | '\u{1b}' | '\n'));
             }
@@ -128,11 +126,11 @@ fn plain(bytes: &[u8]) -> String {
 ///
 /// ```
 ///
-/// Its own exceptions, an unknown command for example, come without the line "In …".
+/// Symfony's own exceptions, for example for an unknown command, have no line "In …".
 fn exception(text: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
     let is_title = |line: &&str| line.starts_with("In ") && line.ends_with(':');
-    // The line above the block has blanks only, as many as the block is wide.
+    // The line above the block consists of blanks, as many as the block is wide.
     let is_edge = |line: &&str| line.len() > 2 * MARGIN && line.trim().is_empty();
     let start = lines.iter().position(is_title).or_else(|| lines.iter().position(is_edge))?;
     let block = lines[start + 1..]
@@ -146,7 +144,7 @@ fn exception(text: &str) -> Option<String> {
         if !message.is_empty() && !cut {
             message.push(' ');
         }
-        // A line is cut where it is full; the last column may be a blank between two words.
+        // A full line is wrapped; its last column may be a blank between two words.
         cut = content.chars().count() == WIDTH - 2 * MARGIN
             && content.trim_end().chars().count() + 1 >= WIDTH - 2 * MARGIN;
         message.push_str(if cut { &content } else { content.trim_end() });
@@ -216,7 +214,7 @@ mod tests {
             answer(127, "a", "sh: php: not found\n\n").reason(),
             "exit code 127: sh: php: not found"
         );
-        assert_eq!(answer(137, "", "").reason(), "exit code 137 and no word");
+        assert_eq!(answer(137, "", "").reason(), "exit code 137 without any output");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `bin/magento` of a release, run as the user says.
+//! Runs `bin/magento` of a release.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -45,7 +45,7 @@ impl FromValue for Php {
             _ => return Err("must be a list of words or a string".to_owned()),
         };
         if words.first().is_none_or(String::is_empty) {
-            return Err("names no program".to_owned());
+            return Err("does not name a program".to_owned());
         }
         if words.iter().any(|word| word.contains('\0')) {
             return Err("contains a NUL byte".to_owned());
@@ -54,26 +54,26 @@ impl FromValue for Php {
     }
 }
 
-/// Seconds. All that want a table queue behind who waits for it to be altered.
+/// In seconds. While an ALTER waits for a table, all other queries on it wait behind the ALTER.
 const LOCK_WAIT: &str = "1";
 
 /// Magento's command in a release.
 #[derive(Debug, Clone)]
 pub struct Magento {
     path: PathBuf,
-    /// The same as PHP sees it.
+    /// The same path as PHP sees it.
     root: PathBuf,
     php: Vec<OsString>,
     user: Option<User>,
     pub(crate) environment: Vec<(String, String)>,
-    /// What no answer may show.
+    /// The secrets to mask in answers.
     mask: Mask,
 }
 
 impl Magento {
-    /// Looks before PHP is started whether there is a Magento with a configuration: any
-    /// command without `app/etc/env.php` writes one that is as good as empty, through a
-    /// link into the shared directory as well (measured on 2.4.7).
+    /// Checks, before PHP is started, that there is a Magento with a configuration: without
+    /// `app/etc/env.php`, any command writes an almost empty one, even through a link into the
+    /// shared directory (measured on 2.4.7).
     ///
     /// # Errors
     /// `no_magento`, `no_such_user`, `bad_environment`.
@@ -93,19 +93,21 @@ impl Magento {
                 .state(untouched)
         };
         if !path.join("bin/magento").is_file() {
-            return Err(no_magento("there is no bin/magento".to_owned())
-                .remedy("is this the root of a Magento, and did its artifact hold bin/?"));
+            return Err(no_magento("there is no bin/magento".to_owned()).remedy(
+                "check that this is Magento's root directory and that its artifact \
+                    contains bin/",
+            ));
         }
         let env = path.join("app/etc/env.php");
         if !env.is_file() {
             let dangling = env.is_symlink();
             let failure = no_magento(if dangling {
-                format!("app/etc/env.php is a link to {:?}, where no file is", target(&env))
+                format!("app/etc/env.php is a link to {:?}, which is not a file", target(&env))
             } else {
                 "there is no app/etc/env.php".to_owned()
             });
             return Err(failure.remedy(
-                "put the shop's env.php into the shared directory and name app/etc/env.php in \
+                "put the shop's env.php into the shared directory and list app/etc/env.php in \
                  ansistrano_shared_files",
             ));
         }
@@ -125,10 +127,13 @@ impl Magento {
             name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
         };
         if let Some((name, _)) = environment.iter().find(bad) {
-            // Not the value: it may be a password.
+            // Without the value, which may be a password.
             let name = name.escape_debug();
             return Err(Failure::new("bad_environment", "cannot run PHP with this environment")
-                .cause(format!("'{name}' is no name of a variable, or has a NUL byte in its value"))
+                .cause(format!(
+                    "'{name}' is not a valid variable name, or its value contains a \
+                    NUL byte"
+                ))
                 .state(untouched));
         }
         let mask = configuration::secrets(&env);
@@ -140,13 +145,12 @@ impl Magento {
         &self.path
     }
 
-    /// The warning to give when PHP runs as root: what it writes is root's, and the shop
-    /// cannot write it any more.
+    /// The warning if PHP runs as root: its files belong to root, and the shop cannot write them.
     pub fn warning(&self) -> Option<String> {
         let uid = self.user.as_ref().map_or_else(users::current, |user| user.uid);
         (uid == 0).then(|| {
-            "PHP ran as root, so the files that it made below var and generated belong to root; \
-             name the shop's user in user (magento2_user)"
+            "PHP ran as root, so the files that it wrote below var and generated belong to root; \
+             set user (magento2_user) to the shop's user"
                 .to_owned()
         })
     }
@@ -161,10 +165,10 @@ impl Magento {
         self.run(&self.started(&words, timeout))
     }
 
-    /// Runs a command of Magento that must not be stopped half way: signals to the module
-    /// wait for its end. What it prints goes into `log` as it comes; `held` stays open until
-    /// all that it starts has ended (see [`crate::running::hold`]). `online`, beside a release that serves
-    /// visitors, it waits for no lock of the database for longer than a second.
+    /// Runs a command of Magento that must not be interrupted: the module handles signals after its
+    /// end. Its output goes to `log` as it comes; `held` stays open until all its processes have
+    /// ended (see [`crate::running::hold`]). With `online`, while the live release serves visitors,
+    /// it waits at most one second for a database lock.
     ///
     /// # Errors
     /// When it cannot start or takes longer than `timeout`.
@@ -184,7 +188,7 @@ impl Magento {
         self.run(&self.started(&words, timeout).log(log).input_file(held).to_the_end())
     }
 
-    /// Runs a script of ours, which may be stopped, with the release's root as its argument.
+    /// Runs one of our PHP scripts, which may be interrupted, with the release's root as its argument.
     ///
     /// # Errors
     /// When it cannot start or takes longer than `timeout`.
@@ -192,7 +196,7 @@ impl Magento {
         self.run(&self.started(&self.with_script(script, None), timeout))
     }
 
-    /// By `-r`, so that no file has to be where PHP finds it, in a container for example.
+    /// By `-r`, so that PHP needs no file, for example in a container.
     fn with_script(&self, script: &[u8], argument: Option<&str>) -> Vec<OsString> {
         let script = script::unpacked(script);
         let mut words = vec!["-r".into(), script.into(), "--".into(), self.root.clone().into()];
@@ -207,7 +211,7 @@ impl Magento {
         }
     }
 
-    /// PHP with these words.
+    /// PHP with these arguments.
     fn started(&self, words: &[OsString], timeout: Duration) -> Program {
         let words = self.php.iter().chain(words).cloned();
         let program =
@@ -259,6 +263,6 @@ mod tests {
         assert!(new().unwrap_err().to_string().contains("there is no app/etc/env.php"));
         std::os::unix::fs::symlink("../x", scratch.path().join("app/etc/env.php")).unwrap();
         let error = new().unwrap_err().to_string();
-        assert!(error.contains("is a link to \"../x\", where no file is"), "{error}");
+        assert!(error.contains("is a link to \"../x\", which is not a file"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! The secrets of a shop's `app/etc/env.php`: an exception of PHP may have them in its
-//! stack trace, and a result is shown, logged and kept.
+//! The secrets of a shop's `app/etc/env.php`: a PHP exception may contain them in its stack trace,
+//! and results are shown, logged and kept.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use oxistrano_core::secrets;
 
 use crate::status;
 
-/// As much of the file is read; a shop's has a few kB.
+/// The limit for the file; a shop's has a few kB.
 const MOST: u64 = 1 << 20;
-/// A shorter `key` is one of an array; those for encryption have 32 characters.
+/// A shorter `key` is some other key; encryption keys have 32 characters.
 const SHORTEST_KEY: usize = 16;
-/// Of what Magento's answers and our messages are made. A password like this hides nothing, and hidden in
-/// them all it would leave messages that nobody understands (`bin/********`).
+/// Words that Magento's answers and our messages consist of. Such a password is not secret, and
+/// masking it would make messages unreadable (`bin/********`).
 const COMMON: [&str; 3] = [
     "bin/magento setup:upgrade setup:db:status setup:db-schema setup:db-data app:config:status \
      app:config:import cache:flush cache:clean maintenance:enable",
@@ -23,18 +23,18 @@ const COMMON: [&str; 3] = [
     "localhost 127.0.0.1 database mysql mariadb redis",
 ];
 
-/// Passwords and keys in the file. What cannot be read has none: PHP cannot read it either.
+/// Passwords and keys in the file. If it cannot be read, there are none, because PHP cannot read it either.
 pub fn secrets(env: &Path) -> Mask {
     let mut mask = Mask::default();
-    // The web user may put anything there at the last moment.
+    // The web user may replace it at any time.
     let Ok(bytes) = read_followed(env, MOST) else { return mask };
     let text = String::from_utf8_lossy(&bytes);
     for range in secrets::ranges(&text) {
         mask.add_secret(&unescaped(&text[range]));
     }
-    // Magento keeps older keys in the same string, a line each.
+    // Magento keeps older keys in the same string, one per line.
     for range in secrets::ranges_of(&text, |name| name == "key") {
-        // To the closing quote, over all of its lines.
+        // Up to the closing quote, over all lines.
         let key = text[range.start..].split(['\'', '"']).next().unwrap_or_default();
         key.lines().filter(|key| key.len() >= SHORTEST_KEY).for_each(|key| mask.add_secret(key));
     }
@@ -42,7 +42,7 @@ pub fn secrets(env: &Path) -> Mask {
     mask
 }
 
-/// As PHP reads what stands between single quotes.
+/// Decodes a single-quoted PHP string.
 fn unescaped(text: &str) -> String {
     text.replace("\\'", "'").replace("\\\\", "\\")
 }

@@ -1,10 +1,10 @@
-//! Magento's maintenance flag: `var/.maintenance.flag` below the root of the release that
-//! runs. That it is there closes the shop, whatever it contains, so ours contains who
-//! raised it. `var/.maintenance.ip` names the addresses that get in all the same, with
-//! commas and without blanks. (Source: `Magento\Framework\App\MaintenanceMode`.)
+//! Magento's maintenance flag: `var/.maintenance.flag` below the root of the release that runs. If
+//! the file exists, the shop is closed, whatever it contains, so ours contains who raised it.
+//! `var/.maintenance.ip` has the addresses that may still use the shop, separated by commas,
+//! without blanks. (Source: `Magento\Framework\App\MaintenanceMode`.)
 //!
-//! PHP is not needed, and would not do: with the database down `maintenance:enable` answers
-//! 255 although it has raised the flag.
+//! PHP is not needed, and is not reliable: if the database is down, `maintenance:enable` exits with
+//! 255, although it has raised the flag.
 
 mod addresses;
 mod flag;
@@ -26,7 +26,7 @@ use crate::owned::write_owned;
 const CURRENT: &str = "current";
 const VAR: &str = "var";
 const ADDRESSES: &str = ".maintenance.ip";
-/// The characters that are kept of a reason; JSON makes six bytes of some.
+/// The number of characters of a reason that are kept; JSON encodes some of them with six bytes.
 const REASON: usize = 500;
 
 /// One directory `var` in which running code looks for the flag.
@@ -43,35 +43,34 @@ impl fmt::Display for Place {
     }
 }
 
-/// Every directory in which the code of a shop looks.
+/// All directories in which the code of a shop looks for the flag.
 #[derive(Debug, Default)]
 pub struct Places {
     places: Vec<Place>,
-    /// The roots as they are without links (`releases/1` for `current`), relative to the
-    /// deploy root where they lie in it. They name the same code after a switch.
+    /// The roots with links resolved (`releases/1` for `current`), relative to the deploy root if
+    /// they are in it. They name the same code after a switch.
     pub roots: Vec<String>,
-    /// Roots of Magento that are not there (`current`, before the first deploy).
+    /// Roots of Magento that do not exist (`current`, before the first deploy).
     missing: Vec<RelPath>,
     /// Roots that have no `var` yet.
     bare: Vec<Dir>,
-    /// Whether the first of the places is that of the first root, whose code runs now.
+    /// Whether the first place belongs to the first root, whose code runs now.
     first_runs: bool,
 }
 
 impl Places {
-    /// Finds the places below a deploy root, of `current` if no roots are named. Two releases
-    /// that share `var` have one.
+    /// Finds the places below a deploy root, by default of `current`. Two releases that share `var` have one place.
     ///
     /// # Errors
-    /// When one cannot be opened, or lies behind a link that is not trusted.
+    /// When one cannot be opened, or is behind a link that is not trusted.
     pub fn find(deploy_to: &AbsPath, roots: &[RelPath]) -> Result<Self, Failure> {
         let root = Dir::open(deploy_to.as_path())?;
         let current = [RelPath::new(CURRENT).map_err(|why| Failure::new("bad_path", why))?];
         let roots = if roots.is_empty() { &current } else { roots };
         let mut found = Self::default();
         for (number, path) in roots.iter().enumerate() {
-            // `current` leads nowhere before the first deploy. What is only out of our reach
-            // is not missing: its code may run.
+            // `current` does not exist before the first deploy. A root that we cannot access is not
+            // missing: its code may run.
             let there = std::fs::metadata(deploy_to.as_path().join(path));
             if there.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 found.missing.push(path.clone());
@@ -113,7 +112,7 @@ impl Places {
         self.places.iter()
     }
 
-    /// The roots that are not there.
+    /// The roots that do not exist.
     pub fn missing(&self) -> String {
         self.missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
@@ -123,7 +122,7 @@ impl Places {
         self.places.iter().any(|place| place.flag == Flag::Foreign)
     }
 
-    /// Whether we have closed it.
+    /// Whether this module has closed it.
     pub fn ours(&self) -> bool {
         self.places.iter().any(|place| matches!(place.flag, Flag::Ours(_)))
     }
@@ -133,13 +132,12 @@ impl Places {
         !self.bare.is_empty() || self.places.iter().any(|place| place.flag == Flag::Down)
     }
 
-    /// Whether running code finds the shop closed everywhere. Where none of the roots is
-    /// there, nothing is closed.
+    /// Whether running code finds the shop closed everywhere. If none of the roots exists, nothing is closed.
     pub fn is_closed(&self) -> bool {
         !self.places.is_empty() && !self.is_open_somewhere()
     }
 
-    /// Fails where there is nothing to close.
+    /// Fails if there is nothing to close.
     ///
     /// # Errors
     /// `no_magento`.
@@ -149,11 +147,11 @@ impl Places {
         }
         Err(Failure::new("no_magento", "cannot raise the maintenance flag")
             .cause(format!("there is no release at {}", self.missing()))
-            .remedy("name the releases that run in paths")
+            .remedy("set paths to the releases that serve visitors")
             .state("Nothing was changed."))
     }
 
-    /// Whether the shop is closed, by somebody else, for the code that runs now.
+    /// Whether somebody else has closed the shop for the code that runs now.
     fn closed_by_somebody(&self) -> bool {
         self.first_runs && self.places.first().is_some_and(|place| place.flag == Flag::Foreign)
     }
@@ -178,16 +176,16 @@ impl Places {
         Ok(closes || opens || allows)
     }
 
-    /// Whether a flag of ours is up for other code than that which runs, and that is open: a deploy that
-    /// failed had closed both, and the next one has only opened what it knew of.
+    /// Whether our flag is up for other code than the running one, which is open: a failed deploy
+    /// had closed both, and the next one has opened only those that it knew.
     fn is_left_over(&self, place: &Place) -> bool {
         let open = self.places.first().is_some_and(|first| first.flag == Flag::Down);
         self.first_runs && open && matches!(place.flag, Flag::Ours(_))
     }
 
-    /// What the code of the first root meets, that of the others meets as well: if somebody
-    /// else has closed the shop there, they are closed for it, with a flag that is not ours; if
-    /// it is open there, a flag that we have left is lowered; and the addresses that get in there get in here. Returns whether anything was made.
+    /// Gives the other roots the state of the first one: if somebody else has closed the shop
+    /// there, they are closed, with a flag that is not ours; if it is open there, our leftover
+    /// flags are lowered; and the allowed addresses are copied. Returns whether anything changed.
     ///
     /// # Errors
     /// An I/O error.
@@ -216,7 +214,7 @@ impl Places {
         Ok(made)
     }
 
-    /// Makes `var` where there is none.
+    /// Creates `var` where it is missing.
     fn make_missing(&mut self) -> Result<(), Failure> {
         for magento in std::mem::take(&mut self.bare) {
             let info = magento.info()?;
@@ -229,7 +227,7 @@ impl Places {
     /// Raises the flag wherever it is down. Returns whether any was.
     ///
     /// # Errors
-    /// When one cannot be raised; those that were raised are lowered again then.
+    /// When one cannot be raised; those that were raised are lowered again.
     pub fn raise(&mut self, reason: Option<&str>) -> Result<bool, Failure> {
         self.require_any()?;
         self.make_missing()?;
@@ -242,7 +240,7 @@ impl Places {
             }
             match raise_in(&place.var, note.as_bytes()) {
                 Ok(true) => raised.push(index),
-                // Somebody was faster; theirs.
+                // Another process was faster; the flag is theirs.
                 Ok(false) => {}
                 Err(failure) => {
                     for index in raised {
@@ -285,7 +283,7 @@ impl Places {
             None => Ok(lowered),
             Some(failure) => Err(failure
                 .while_trying("cannot lower the maintenance flag")
-                .state("The shop is closed there.")),
+                .state("The shop is still closed there.")),
         }
     }
 
@@ -294,7 +292,7 @@ impl Places {
         self.ours() || force && self.foreign()
     }
 
-    /// Whether these are not yet the addresses that get in.
+    /// Whether these differ from the allowed addresses.
     ///
     /// # Errors
     /// An I/O error.
@@ -308,9 +306,9 @@ impl Places {
         Ok(!self.bare.is_empty() && !addresses.is_empty())
     }
 
-    /// Lets these addresses in, and no others; none removes the file, as
-    /// `maintenance:allow-ips --none` does. To be called before the flag is raised, so that
-    /// nobody is shut out for a moment.
+    /// Allows only these addresses; an empty list removes the file, as `maintenance:allow-ips
+    /// --none` does. Call it before the flag is raised, so that allowed visitors are not refused
+    /// for a moment.
     ///
     /// # Errors
     /// An I/O error.
@@ -328,8 +326,7 @@ impl Places {
         Ok(())
     }
 
-    /// A line for each place, with what is to be said of its flag; also for a `var` that is
-    /// still to be made.
+    /// A line for each place with the state of its flag, also for a `var` that does not exist yet.
     pub fn lines(&self, word: impl Fn(&Flag) -> &'static str) -> Vec<String> {
         let bare = self.bare.iter().map(|magento| magento.at(VAR).join(FLAG));
         self.places

@@ -1,5 +1,5 @@
-//! Whether an upgrade can be done while the live release goes on working: only what adds, and only what
-//! the server does without a lock. What is not known to be safe is not.
+//! Whether an upgrade can be done while the live release continues to work: only changes that add
+//! something, and only those that the server makes without a lock. Unknown changes count as unsafe.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use oxistrano_core::json::{Map, Value};
 
 use crate::pending::Pending;
 
-/// As much of a module's file is compared.
+/// The limit for comparing a module's file.
 const MOST: u64 = 1 << 20;
-/// The parts without which nothing can be said.
+/// The parts that are needed for a decision.
 const PARTS: [&str; 10] = [
     "changes",
     "data_patches",
@@ -27,7 +27,7 @@ const PARTS: [&str; 10] = [
 /// The pair of releases.
 #[derive(Debug)]
 pub struct Pair<'a> {
-    /// What the new one would do.
+    /// What the upgrade would do.
     pub pending: &'a Pending,
     /// Its root.
     pub release: &'a Path,
@@ -37,7 +37,7 @@ pub struct Pair<'a> {
     pub upgrade: bool,
     /// Patches and scripts that may run, by their classes; `*` is each.
     pub allowed: &'a [String],
-    /// Megabytes of a table in which something may be built; 0 is no bound.
+    /// The largest table, in megabytes, in which something may be built; 0 sets no limit.
     pub most: u64,
 }
 
@@ -48,19 +48,19 @@ impl Pair<'_> {
         let mut found = Vec::new();
         let unknown = facts.get("unknown").and_then(Value::as_object);
         for (part, why) in unknown.into_iter().flatten() {
-            found.push(format!("what the upgrade does ({part}) cannot be told: {}", word(why)));
+            found.push(format!("it is not known what the upgrade does ({part}): {}", word(why)));
         }
         if unknown.is_none() {
             for part in PARTS.iter().filter(|part| !facts.contains_key(**part)) {
-                found.push(format!("what the upgrade does ({part}) was not told"));
+                found.push(format!("it is not known what the upgrade does ({part})"));
             }
             let pending = ["changes", "data_patches", "schema_patches", "versions"];
             if self.upgrade && pending.iter().all(|part| list(facts, part).is_empty()) {
-                found.push("why Magento wants an upgrade was not found".to_owned());
+                found.push("it is not known why Magento needs an upgrade".to_owned());
             }
         }
         if !self.live.join("bin/magento").is_file() {
-            found.push("there is no live release that could go on working".to_owned());
+            found.push("there is no live release that could continue to serve visitors".to_owned());
         }
         found.extend(
             list(facts, "changes")
@@ -69,7 +69,7 @@ impl Pair<'_> {
         );
         self.code(&mut found);
         self.rest(&mut found);
-        // A table that cannot be altered is one reason, however many changes it has.
+        // Each reason once: a table that cannot be altered may have many changes.
         let mut told: Vec<String> = Vec::new();
         for why in found {
             if !told.contains(&why) {
@@ -79,29 +79,36 @@ impl Pair<'_> {
         told
     }
 
-    /// What runs beside the declared schema.
+    /// Code that the upgrade runs in addition to the declared schema.
     fn code(&self, found: &mut Vec<String>) {
         let facts = &self.pending.0;
         for patch in list(facts, "data_patches").iter().map(word) {
             if !self.allows(patch) {
-                found.push(format!("data patch {patch} would change data under the live release"));
+                found.push(format!(
+                    "data patch {patch} would change data that the live release \
+                    uses"
+                ));
             }
         }
         for patch in list(facts, "schema_patches").iter().map(word) {
             if !self.allows(patch) {
                 found.push(format!(
-                    "schema patch {patch} would change tables under the live release"
+                    "schema patch {patch} would change tables that the live release uses"
                 ));
             }
         }
         for version in list(facts, "versions") {
             let (module, current) = (text(version, "module"), text(version, "current"));
             for class in list_of(version, "scripts").iter().map(word) {
-                found.push(format!("the setup script {class} would run under the live release"));
+                found.push(format!(
+                    "the setup script {class} would run while the live release \
+                    serves visitors"
+                ));
             }
             if current != "none" && facts.get("blue_green") != Some(&Value::Bool(true)) {
                 found.push(format!(
-                    "the live release would stop, because the setup_version of {module} goes from {current} to {}",
+                    "the live release would stop working, because the setup_version of {module} \
+                     changes from {current} to {}",
                     text(version, "required")
                 ));
             }
@@ -111,7 +118,8 @@ impl Pair<'_> {
             let known = class.starts_with("Magento\\") && self.is_the_same(file);
             if !known && !self.allows(class) {
                 found.push(format!(
-                    "{class}, which runs in every upgrade, would run under the live release"
+                    "{class}, which runs in every upgrade, would run while the live release \
+                     serves visitors"
                 ));
             }
         }
@@ -123,24 +131,24 @@ impl Pair<'_> {
             let changed =
                 list(facts, "queues").iter().map(word).find(|file| !self.is_the_same(file));
             if let Some(file) = changed {
-                found.push(format!("the queues at the message broker would change ({file})"));
+                found.push(format!("the message broker's queues would change ({file})"));
             }
         }
         for trigger in list(facts, "triggers").iter().map(word) {
             found.push(format!(
-                "trigger {trigger} would be made anew, and indexers would miss changes"
+                "trigger {trigger} would be created again, and indexers would miss changes"
             ));
         }
         let gone = facts.get("themes").map_or(&[][..], |themes| list_of(themes, "gone"));
         for theme in gone.iter().map(word) {
             found.push(format!(
-                "theme {theme}, which this release does not have, would become a virtual one"
+                "theme {theme}, which is missing in this release, would become a virtual theme"
             ));
         }
         for table in list(facts, "emptied").iter().map(word) {
-            // Between two steps of an indexer.
+            // These are used only between two steps of an indexer.
             if !["_tmp", "_idx", "_replica"].iter().any(|end| table.ends_with(end)) {
-                found.push(format!("table {table}, which is in memory, would be emptied"));
+                found.push(format!("table {table}, which is an in-memory table, would be emptied"));
             }
         }
     }
@@ -186,10 +194,10 @@ impl Pending {
             .or_else(|| loads(&changes, told, most).map(|why| format!("table {table} {why}")))
     }
 
-    /// As a module returns it: each change with what keeps it from being made online.
+    /// As a module returns it: each change with its obstacle.
     pub fn to_json(&self, most: u64) -> Value {
         let mut map = self.0.clone();
-        // Hundreds of files, to be compared with the live ones.
+        // Hundreds of files, needed only for the comparison.
         for name in ["scripts", "queues"] {
             map.remove(name);
         }
@@ -201,39 +209,39 @@ impl Pending {
     }
 }
 
-/// Why the live release's code does not go on working after this change, whatever the server does.
+/// Why the live release's code would not work after this change, whatever the server does.
 fn breaks(change: &Value) -> Option<String> {
     let (table, name) = (text(change, "table"), text(change, "name"));
     let is = |key: &str| change.get(key).and_then(Value::as_bool).unwrap_or(false);
     let why = match (text(change, "operation"), text(change, "element")) {
         _ if is("fills") => format!("data would be moved into table {table}"),
         ("create_table", _) => {
-            // With them, rows of the new table keep the live release from deleting others.
+            // Such a foreign key prevents the live release from deleting rows.
             let blocking = list_of(change, "references").iter().find(|to| {
                 !["CASCADE", "SET NULL"]
                     .contains(&text(to, "on_delete").to_ascii_uppercase().as_str())
             })?;
             format!(
-                "rows of the new table {table} would keep those of {} from being deleted",
+                "rows of the new table {table} would prevent rows of {} from being deleted",
                 text(blocking, "table")
             )
         }
         ("add_column", _) if is("identity") => {
-            format!("table {table} gets a column that counts, {name}")
+            format!("table {table} would get an auto-increment column, {name}")
         }
         ("add_column", _) => {
             if is("nullable") || change.get("default").is_some_and(|default| !default.is_null()) {
                 return None;
             }
             format!(
-                "column {name} of table {table} would be new, may not be empty and has no default: the live \
-                 release does not fill it"
+                "the new column {name} of table {table} is NOT NULL and has no default, and the \
+                 live release does not fill it"
             )
         }
         ("add_complex_element", "index") => return None,
         ("add_complex_element", _) => {
             format!(
-                "table {table} would refuse what the live release writes ({} {name})",
+                "table {table} could refuse what the live release writes ({} {name})",
                 text(change, "type")
             )
         }
@@ -247,18 +255,18 @@ fn breaks(change: &Value) -> Option<String> {
         ("modify_table", _) => {
             format!("table {table} would be changed (engine, character set or comment)")
         }
-        (other, _) => format!("{other} of table {table} is not known"),
+        (other, _) => format!("the operation {other} on table {table} is unknown"),
     };
     Some(why)
 }
 
-/// Why altering this table keeps others from using it.
+/// Why altering this table locks it.
 fn locks(changes: &[&Value], told: &Value, server: &Value) -> Option<String> {
     for name in ["alter_algorithm", "own_alter_algorithm", "old_alter_table", "own_old_alter_table"]
     {
         let set = text(server, name);
         if !["", "OFF", "DEFAULT", "INPLACE", "NOCOPY", "INSTANT"].contains(&set) {
-            return Some(format!("the server is told to copy tables ({name} is {set})"));
+            return Some(format!("the server is configured to copy tables ({name} is {set})"));
         }
     }
     if text(told, "engine") != "InnoDB" {
@@ -267,7 +275,7 @@ fn locks(changes: &[&Value], told: &Value, server: &Value) -> Option<String> {
     let says = |how: &str| told.get(how).and_then(Value::as_bool);
     let Some(inplace) = says("inplace") else {
         if text(server, "wsrep_on") == "ON" {
-            return Some("a Galera cluster may stand still for as long as it takes".to_owned());
+            return Some("a Galera cluster may block until it is done".to_owned());
         }
         let why = unproved(changes, told, text(server, "version"))?;
         return Some(format!("{why}, and the server could not be asked ({})", text(server, "why")));
@@ -275,18 +283,18 @@ fn locks(changes: &[&Value], told: &Value, server: &Value) -> Option<String> {
     if !inplace {
         return Some(text(told, "inplace_error").to_owned());
     }
-    // Everybody in the cluster waits for everybody's ALTER.
+    // All nodes of the cluster wait for each ALTER.
     if text(server, "wsrep_on") == "ON" && says("instant") != Some(true) {
-        return Some("a Galera cluster stands still for as long as it takes".to_owned());
+        return Some("a Galera cluster blocks until it is done".to_owned());
     }
     None
 }
 
-/// Why altering this table, though nobody is kept from using it, is nothing to do beside visitors: the server reads all of it,
-/// keeps what is written meanwhile, and replicas are behind by as long as it takes.
+/// Why altering this table would load the server too much, although it is not locked: the server
+/// reads all of it and logs concurrent writes, and replicas lag behind for that time.
 fn loads(changes: &[&Value], told: &Value, most: u64) -> Option<String> {
     let instant = told.get("instant").and_then(Value::as_bool);
-    // Without the server's word: a column is one in its list of columns.
+    // If the server could not be asked: adding a column is instant, building an index is not.
     let built = instant.map_or_else(
         || changes.iter().any(|change| text(change, "element") == "index"),
         |instant| !instant,
@@ -294,13 +302,13 @@ fn loads(changes: &[&Value], told: &Value, most: u64) -> Option<String> {
     let megabytes = count(told, "bytes").unwrap_or(0) >> 20;
     (built && most > 0 && megabytes > most).then(|| {
         format!(
-            "has {megabytes} MB, and what is new would have to be built in it, which takes long and loads the server; the bound \
-             is {most} MB"
+            "has {megabytes} MB, and the change would have to be built in it, which takes long \
+             and loads the server; the limit is {most} MB"
         )
     })
 }
 
-/// Without the server's word: what InnoDB has done without a lock for years. `None` if it is that.
+/// If the server could not be asked: `None` if InnoDB has long made this change without a lock.
 fn unproved(changes: &[&Value], told: &Value, version: &str) -> Option<String> {
     let mut numbers =
         version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0_u32));
@@ -311,7 +319,7 @@ fn unproved(changes: &[&Value], told: &Value, version: &str) -> Option<String> {
         number == (8, 0) || number == (8, 4)
     };
     if !new_enough || version.contains("aurora") {
-        return Some(format!("not known of server {version}"));
+        return Some(format!("whether it locks is not known for server {version}"));
     }
     let plain = ["Dynamic", "Compact"].contains(&text(told, "row_format"))
         && count(told, "odd_indexes") == Some(0)
@@ -319,7 +327,7 @@ fn unproved(changes: &[&Value], told: &Value, version: &str) -> Option<String> {
             .iter()
             .any(|word| text(told, "options").to_ascii_lowercase().contains(word));
     if !plain {
-        return Some("it is no plain table".to_owned());
+        return Some("it is not a plain table".to_owned());
     }
     let is_index = |change: &&&Value| text(change, "element") == "index";
     let indexes = changes.iter().filter(is_index).count();
@@ -345,11 +353,11 @@ fn unproved(changes: &[&Value], told: &Value, version: &str) -> Option<String> {
             types.contains(&text(change, "type")) && !now
         }
     };
-    // An index on a column that is added with it takes another way.
+    // An index on a column that is added with it works differently.
     if (indexes == 0 || indexes == changes.len()) && changes.iter().all(known) {
         return None;
     }
-    Some("not known to be done without a lock".to_owned())
+    Some("the change is not known to work without a lock".to_owned())
 }
 
 fn list<'a>(facts: &'a Map<String, Value>, name: &str) -> &'a [Value] {
@@ -368,7 +376,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The server's numbers come as text.
+/// The server returns numbers as text.
 fn count(value: &Value, name: &str) -> Option<u64> {
     let value = value.get(name)?;
     value.as_u64().or_else(|| value.as_str()?.parse().ok())

@@ -1,7 +1,7 @@
 //! The options of every module that starts PHP.
 
-/// Declares the options of a module that runs Magento's command: its own, then those that
-/// all of them have. Otherwise as `oxistrano_core::options!`.
+/// Declares the options of a module that runs Magento's command: its own, then the common ones.
+/// Otherwise as `oxistrano_core::options!`.
 #[macro_export]
 macro_rules! magento_options {
     (
@@ -12,22 +12,21 @@ macro_rules! magento_options {
         $crate::core::options! {
             $(#[doc = $doc])*
             $visibility struct $name {
-                /// Magento's root directory on the host, that of the release that is asked, an
-                /// absolute path.
+                /// Magento's root directory in the release, an absolute path on the host.
                 path: $crate::core::AbsPath;
                 $($own)*
-                /// The command that runs PHP, as a list of words, or as one string that is split
-                /// like a shell splits it; no shell runs it. Magento's C(bin/magento) and its
-                /// arguments are put behind it.
+                /// The command that runs PHP: a list of words, or one string, which is split as a
+                /// shell would split it. No shell is started. C(bin/magento) and its arguments are
+                /// appended.
                 php: $crate::Php;
-                /// O(path) as O(php) sees it, if that differs (in a container, for example).
+                /// O(path) as O(php) sees it, if that differs, for example in a container.
                 path_for_php: Option<std::path::PathBuf>;
-                /// The user to run O(php) as, by name or number; if it is not given, the user that the
-                /// module runs as. Only root can run it as another.
+                /// The user to run O(php) as, a name or a number. By default, the user that the
+                /// module runs as; only root can name another one.
                 user: Option<String>;
-                /// Environment variables for O(php), beside those of the module. Of these, another
-                /// O(user) gets only C(PATH), language, time zone, proxies, C(PHPRC), C(PHP_*), C(MAGE_*),
-                /// C(MAGENTO_*) and C(CONFIG__*).
+                /// Environment variables for O(php), in addition to those of the module. If O(user)
+                /// is another user, it gets only some of the module's own: C(PATH), language, time
+                /// zone, proxies, C(PHPRC), C(PHP_*), C(MAGE_*), C(MAGENTO_*) and C(CONFIG__*).
                 environment: $crate::core::Values, default = Some($crate::core::Literal::EmptyDict);
             }
             $($rest)*

@@ -1,4 +1,4 @@
-//! Files that root makes in a directory of somebody else.
+//! Files that root creates in a directory of another user.
 
 use std::io::Write;
 use std::os::unix::fs::fchown;
@@ -6,12 +6,12 @@ use std::path::Path;
 
 use oxistrano_core::{Dir, Failure, IoContext, users};
 
-/// Makes a file in one step, in the place of another if `replace` says so; `false` if the
-/// name is taken. What root makes belongs to the owner of the directory, before it has its
-/// name: later, the owner could have put something else there that is not his.
+/// Creates a file in one step, with `replace` in place of an existing one; `false` if the name is
+/// taken. A file that root creates gets the owner of the directory before it gets its name:
+/// afterwards, that user could have replaced it by a link to another file.
 ///
 /// # Errors
-/// An I/O error; what was there is untouched then.
+/// An I/O error; an existing file is then unchanged.
 pub fn write_owned(
     dir: &Dir,
     name: &str,

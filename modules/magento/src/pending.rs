@@ -1,5 +1,5 @@
-//! What `setup:upgrade` of a release would do, asked without doing it: facts of Magento's own classes and
-//! of the database server, as `php/pending.php` collects them.
+//! What `setup:upgrade` of a release would do: facts from Magento's own classes and from the
+//! database server, collected by `php/pending.php`.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use oxistrano_core::json::{self, Map, Value};
 
 use crate::{Magento, script};
 
-/// What the line with the facts begins with.
+/// The beginning of the line with the facts.
 const MARK: &str = "OXISTRANO ";
 
-/// The facts, as the script tells them.
+/// The facts that the script prints.
 #[derive(Debug, Clone, Default)]
 pub struct Pending(pub(crate) Map<String, Value>);
 
 impl Pending {
-    /// Asks the release. What cannot be told is a part of the answer.
+    /// Asks the release. The answer also lists what could not be determined.
     pub fn ask(magento: &Magento, timeout: Duration) -> Self {
         Self(told(magento, script::PENDING, timeout).unwrap_or_else(|reason| {
             let why = Map::from_iter([("upgrade".to_owned(), reason.into())]);
@@ -34,10 +34,10 @@ impl Pending {
     }
 }
 
-/// What a script of ours tells.
+/// The facts that one of our scripts prints.
 ///
 /// # Errors
-/// Why it does not.
+/// Why it prints none.
 pub(crate) fn told(
     magento: &Magento,
     script: &[u8],

@@ -1,21 +1,20 @@
-//! Where the code of a shop lies.
+//! The directories of a shop's code.
 
 use std::path::{Path, PathBuf};
 
 use oxistrano_core::RelPath;
 
-/// Where the releases of a shop are, as its deployer writes it and as it is without links:
-/// Magento writes the latter.
+/// The paths of a shop's releases, as the deployer writes them and with links resolved, as Magento writes them.
 #[derive(Debug)]
 pub struct Place {
     /// The directory of its releases.
     pub releases: Vec<PathBuf>,
-    /// What leads to the live one.
+    /// The links to the live one.
     pub current: Vec<PathBuf>,
 }
 
 impl Place {
-    /// That of a deploy root.
+    /// The place of a deploy root.
     pub fn new(deploy_to: &Path, releases: &RelPath, current: &RelPath) -> Self {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let written = deploy_to.join(releases);
@@ -28,7 +27,7 @@ impl Place {
         place
     }
 
-    /// All directories below which the code of the shop lies.
+    /// All directories that contain the code of the shop.
     pub fn roots(&self) -> Vec<PathBuf> {
         self.releases.iter().chain(&self.current).cloned().collect()
     }

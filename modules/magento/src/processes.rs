@@ -1,11 +1,11 @@
-//! What runs of a shop in the background: its cron jobs and its queue consumers.
+//! The background processes of a shop: its cron jobs and its queue consumers.
 
 use std::path::{Path, PathBuf};
 
 use oxistrano_core::process::Process;
 use oxistrano_core::show;
 
-/// Characters of a command line that are shown: it is as long as who started it wants.
+/// The number of characters of a command line that are shown.
 const SHOWN: usize = 200;
 /// How many processes a message names.
 const NAMED: usize = 20;
@@ -26,19 +26,19 @@ pub struct Job {
     pub process: Process,
     /// What it does.
     pub task: Task,
-    /// The path of `bin/magento` as it was started with, with the process's directory before it.
+    /// The path of `bin/magento` in its command line, made absolute with the process's directory.
     pub program: PathBuf,
     line: String,
 }
 
 impl Job {
-    /// Its command line, as far as it can be shown, and its number.
+    /// Its command line, shortened, and its process id.
     pub fn name(&self) -> String {
         format!("{} ({})", self.line, self.process.pid())
     }
 }
 
-/// As many names as a message has room for.
+/// Limits the names for a message.
 pub fn named(mut names: Vec<String>) -> Vec<String> {
     let more = names.len().saturating_sub(NAMED);
     names.truncate(NAMED);
@@ -46,8 +46,8 @@ pub fn named(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// The jobs of the shop. Only what belongs to its user altogether is one: what a setuid program
-/// of root's is called with is not asked, and it gets no signal.
+/// The jobs of the shop. All user ids of such a process must be the shop user's: a setuid program
+/// is neither examined nor signalled.
 pub fn running(uid: u32, roots: &[PathBuf]) -> Vec<Job> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
@@ -67,14 +67,14 @@ pub fn running(uid: u32, roots: &[PathBuf]) -> Vec<Job> {
         .collect()
 }
 
-/// What a command line does, if it is one of the shop: `php /…/bin/magento cron:run`, its
-/// path whole or relative to the process's directory. A shell that has it in one word is
-/// the parent of one of these.
+/// The task of a command line, if it is one of the shop: `php /…/bin/magento cron:run`, with an
+/// absolute path or one relative to the process's directory. A shell with the command in one word
+/// is only the parent of such a process.
 fn task(words: &[String], directory: &Path, roots: &[PathBuf]) -> Option<(Task, PathBuf)> {
     let at = words.iter().position(|word| word.ends_with("bin/magento"))?;
     let program = directory.join(&words[at]);
     roots.iter().any(|root| program.starts_with(root)).then_some(())?;
-    // Options may stand before the command.
+    // Options may come before the command.
     let task = match words[at + 1..].iter().find(|word| !word.starts_with('-'))?.as_str() {
         "cron:run" => Task::Cron,
         "queue:consumers:start" => Task::Consumer,

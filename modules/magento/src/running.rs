@@ -1,6 +1,6 @@
-//! Upgrades that still run. One in the background has a file in the state directory of the
-//! deploy root, on which it holds a lock (`flock`) for as long as it runs, whatever becomes of it;
-//! the commands of each have the file of [`hold`].
+//! Running upgrades. A background upgrade has a file in the state directory of the deploy root and
+//! holds a lock (`flock`) on it as long as it runs; the commands of every upgrade hold the file of
+//! [`hold`].
 
 use std::fs::File;
 use std::path::Path;
@@ -16,26 +16,26 @@ use rustix::io::Errno;
 pub const PREFIX: &str = "magento_upgrade.";
 /// And how they end.
 pub const SUFFIX: &str = ".json";
-/// What the commands of an upgrade hold a lock on.
+/// The file that the commands of an upgrade hold a lock on.
 const HELD: &str = "magento_upgrade.lock";
-/// In which release they run.
+/// The file with the release in which they run.
 const RELEASE: &str = "magento_upgrade.release";
-/// Between two checks whether an upgrade has ended; the shop is closed during that time.
+/// How often to check whether an upgrade has ended. Short, because the shop is closed until then.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Waits until none runs, and clears away what those have left that nobody asked for; with
-/// `only_look` (check mode, which has no lock: a deploy may still ask for it) it stays.
+/// Waits until no upgrade is running, and removes results that no deploy has fetched; with
+/// `only_look` (check mode, without the lock: a deploy may still fetch them) they stay.
 ///
 /// # Errors
 /// `still_running`, or an I/O error.
 pub fn wait(deploy_to: &AbsPath, patience: Duration, only_look: bool) -> Result<(), Failure> {
     let root = Dir::open(deploy_to.as_path())?;
-    // In what is no directory of ours, none was begun.
+    // Without our state directory, no upgrade was started.
     if !root.lookup(STATE_DIRECTORY)?.is_some_and(|info| info.is_dir()) {
         return Ok(());
     }
     let state = root.open_dir(STATE_DIRECTORY)?;
-    // Where this process is the one in the background, its own result is under way there.
+    // If this process is the background upgrade, one file is its own result.
     let own = rustix::fs::fstat(std::io::stdout()).map_or(0, |stat| stat.st_ino);
     for name in state.names()? {
         let text = name.to_string_lossy();
@@ -48,28 +48,28 @@ pub fn wait(deploy_to: &AbsPath, patience: Duration, only_look: bool) -> Result<
         }
     }
     match wait_for(&state, Path::new(HELD), patience) {
-        // There is none, or it is of no use: who upgrades is warned.
+        // There is none, or it is unusable; `hold` warns about that.
         Err(failure) if failure.code() == "io" => Ok(()),
         waited => waited,
     }
 }
 
-/// What keeps two upgrades apart.
+/// Prevents two upgrades at the same time.
 #[derive(Debug)]
 pub struct Held {
-    /// To be the standard input of every command of the upgrade: empty, and locked for as long as
-    /// one of them has it, which it does when the module that started it is no more.
+    /// The standard input of every command of the upgrade: an empty file, locked as long as one of
+    /// the commands is running, even if the module has died.
     pub file: Option<Arc<File>>,
-    /// Why there is none.
+    /// The warning if there is none.
     pub warning: Option<String>,
 }
 
-/// Waits until no command of an upgrade runs, and lets none begin while the file is open
-/// somewhere. Standard input is what programs between the module and PHP (`sudo`, which closes
-/// all else) hand on.
+/// Waits until no command of an upgrade is running, and prevents new ones while the file is open.
+/// It is passed as standard input, because programs between the module and PHP (`sudo`) close all
+/// other files.
 ///
-/// A deploy root without a state directory has no place for it. Where files cannot be locked
-/// (some network file systems) that is a warning.
+/// Without a state directory there is no such file. If files cannot be locked (some network file
+/// systems), it is a warning.
 ///
 /// # Errors
 /// `still_running` when that takes longer than `patience`; `interrupted`.
@@ -81,7 +81,7 @@ pub fn hold(deploy_to: &AbsPath, release: &AbsPath, patience: Duration) -> Resul
     let open = || {
         let state = root.open_dir(STATE_DIRECTORY)?;
         if state.lookup(HELD)?.is_none() {
-            // Somebody else may just have made it.
+            // Another process may have created it.
             let _ = state.create_file(HELD, 0o600);
         }
         let file = state.open_file(HELD)?;
@@ -91,7 +91,7 @@ pub fn hold(deploy_to: &AbsPath, release: &AbsPath, patience: Duration) -> Resul
         let operation = FlockOperation::NonBlockingLockExclusive;
         lock(&file, operation, &state, Path::new(HELD), patience).map(|()| file)
     });
-    // For who removes releases (`oxistrano_releases::busy`). Not into the locked file, which PHP has.
+    // For modules that remove releases (`oxistrano_releases::busy`). Not in the locked file, which PHP could write.
     if locked.is_ok() {
         root.open_dir(STATE_DIRECTORY)?.write(RELEASE, format!("{release}\n").as_bytes(), 0o600)?;
     }
@@ -99,14 +99,14 @@ pub fn hold(deploy_to: &AbsPath, release: &AbsPath, patience: Duration) -> Resul
         Ok(file) => Ok(Held { file: Some(Arc::new(file)), warning: None }),
         Err(failure) if failure.code() == "io" => {
             let warning =
-                format!("a second upgrade at the same time would not be noticed: {failure}");
+                format!("a second upgrade at the same time would not be detected: {failure}");
             Ok(Held { file: None, warning: Some(warning) })
         }
         Err(failure) => Err(failure),
     }
 }
 
-/// Waits for the one whose file this is.
+/// Waits for the upgrade of this file.
 ///
 /// # Errors
 /// As [`wait`].
@@ -135,9 +135,9 @@ fn lock(
                 "still_running",
                 "an upgrade of the database is still running",
             )
-            .cause("this or an earlier deploy has begun it")
+            .cause("this deploy or an earlier one has started it")
             .remedy(format!(
-                "wait for its end and try again; `fuser -v {}` names its processes",
+                "wait until it ends and try again; `fuser -v {}` lists its processes",
                 state.at(name).display()
             ))
             .path(state.at(name)));

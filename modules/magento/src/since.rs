@@ -1,4 +1,4 @@
-//! What stays in the database when a shop goes back to an earlier release.
+//! What stays in the database after a rollback to an earlier release.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use oxistrano_core::json::{Map, Value, json};
 use crate::pending::told;
 use crate::{Magento, script};
 
-/// What has happened since.
+/// What the newer release has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Since {
     /// Patches that have run, and that the earlier release does not know.
     pub patches: Vec<String>,
-    /// What tables that it uses demand of what it writes: it knows nothing of that.
+    /// New constraints of tables that the earlier release uses and that it does not know.
     pub constraints: Vec<String>,
     /// Sections of the configuration that were imported, and differ from its own.
     pub imported: Vec<String>,
 }
 
-/// What a release's code brings.
+/// What a release's code declares.
 #[derive(Debug)]
 pub struct Code(Map<String, Value>);
 
@@ -26,14 +26,14 @@ impl Code {
     /// Asks the release.
     ///
     /// # Errors
-    /// Why it cannot be told.
+    /// Why it is not known.
     pub fn ask(magento: &Magento, timeout: Duration) -> Result<Self, String> {
         told(magento, script::CODE, timeout).map(Self)
     }
 }
 
 impl Since {
-    /// Compares the release that is gone back to with the one that is left.
+    /// Compares the earlier release with the one that was live.
     pub fn between(Code(earlier): &Code, Code(left): &Code) -> Self {
         let mut since = Self::default();
         for patch in

@@ -1,8 +1,8 @@
-//! Whether the database and the configuration are what a release needs.
+//! Whether database and configuration match a release.
 //!
-//! Only Magento's own words count beside its exit code: 0 from a program that is not
-//! Magento (`true`, a wrapper that swallows the code) is no "up to date", and 2 is also what
-//! a shell says of its own mistakes.
+//! The exit code counts only together with Magento's own words: 0 from a program that is not
+//! Magento (`true`, a wrapper that drops the code) does not mean "up to date", and 2 is also a
+//! shell's exit code for a syntax error.
 
 use std::time::Duration;
 
@@ -11,29 +11,29 @@ use oxistrano_core::json::{Value, json};
 
 use crate::{Answer, Magento};
 
-/// What was found out.
+/// The result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing to do.
     UpToDate,
     /// `setup:upgrade` or `app:config:import` has to run.
     Needed,
-    /// Neither can be said.
+    /// Not known.
     CannotTell,
 }
 
 /// One of the two questions.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// What was found out.
+    /// The result.
     pub verdict: Verdict,
-    /// Why it cannot be told.
+    /// Why it is not known.
     pub reason: Option<String>,
     /// What Magento answered, if it did.
     pub answer: Option<Answer>,
 }
 
-/// How the answers to a question read, in 2.4.7 and in its source since 2.3.
+/// The answers to a question, in 2.4.7 and in its source since 2.3.
 struct Question {
     command: &'static str,
     up_to_date: &'static str,
@@ -54,7 +54,7 @@ const CONFIGURATION: Question = Question {
     needed_word: "import_needed",
 };
 
-/// What an answer is known by; a secret that is one of these words hides none of them.
+/// The words that identify an answer. A secret that equals one of them is not masked.
 pub(crate) const WORDS: [&str; 4] =
     [DATABASE.up_to_date, DATABASE.needed, CONFIGURATION.up_to_date, CONFIGURATION.needed];
 
@@ -92,7 +92,7 @@ impl Question {
         let reason = (verdict == Verdict::CannotTell).then(|| {
             let reason = answer.reason();
             match answer.rc {
-                0 | NEEDED => format!("{}, which are not Magento's words", reason),
+                0 | NEEDED => format!("{}, which is not what Magento prints", reason),
                 _ => reason,
             }
         });
@@ -129,7 +129,7 @@ impl Status {
     }
 }
 
-/// Fails unless both could be told.
+/// Fails unless both are known.
 ///
 /// # Errors
 /// `cannot_tell`, with both states.
@@ -146,7 +146,7 @@ pub fn require_told(
     if reasons.is_empty() {
         return Ok(());
     }
-    // Both for one reason, a database that is down, is one thing to read.
+    // If both have the same reason (a database that is down), name it once.
     let same = reasons.iter().all(|(_, reason)| Some(*reason) == reasons.first().map(|r| r.1));
     let cause = if same && reasons.len() > 1 {
         format!("setup:db:status and app:config:status: {}", reasons[0].1)
@@ -159,10 +159,13 @@ pub fn require_told(
     };
     Err(Failure::new(
         "cannot_tell",
-        format!("cannot tell whether the shop needs an upgrade for '{}'", magento.path().display()),
+        format!(
+            "cannot determine whether the shop needs an upgrade for '{}'",
+            magento.path().display()
+        ),
     )
     .cause(cause.trim_end_matches('.'))
-    .remedy("mend that and try again")
+    .remedy("fix that and try again")
     .state("Nothing was changed.")
     .path(magento.path())
     .value("database", database.database_json())

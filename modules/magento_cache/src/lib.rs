@@ -1,7 +1,7 @@
 //! Flushes or cleans Magento's caches.
 //!
-//! Does: `cache:flush` or `cache:clean`, then asks Varnish to forget. Requires: a release
-//! with its configuration. After a failure: says which part was done.
+//! Does: `cache:flush` or `cache:clean`, then purges Varnish. Requires: a release with its
+//! configuration. After a failure: says which part was done.
 
 mod docs;
 mod prefix;
@@ -13,13 +13,13 @@ use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome};
 use oxistrano_magento::magento_options;
 
 oxistrano_core::choices! {
-    /// How thoroughly.
+    /// What to do.
     pub enum State {
         /// The whole storage.
         Flushed = "flushed",
-        /// What Magento has put there.
+        /// Magento's entries.
         Cleaned = "cleaned",
-        /// A storage of its own for one release.
+        /// A separate prefix for one release.
         Prefixed = "prefixed",
     }
 }
@@ -27,23 +27,27 @@ oxistrano_core::choices! {
 magento_options! {
     /// The options of `magento_cache`.
     pub struct Options {
-        /// V(flushed) empties the storage of the caches (C(cache:flush)), with whatever else is in it;
-        /// V(cleaned) removes what Magento has put there (C(cache:clean)). V(prefixed) runs nothing; it gives
-        /// the release O(path) an C(app/etc/env.php) of its own, which reads the one that is linked there (or
-        /// that was there, now C(env.own.php)) and sets O(prefix) for its caches, so that old and new code do not read what the other has written.
+        /// V(flushed) empties the cache storage, including entries of other applications
+        /// (C(cache:flush)). V(cleaned) removes only Magento's entries (C(cache:clean)).
+        /// V(prefixed) runs no command. It writes an C(app/etc/env.php) for the release O(path)
+        /// that includes the previous one (the linked file, or the release's own, which is renamed
+        /// to C(env.own.php)) and sets O(prefix) for its caches, so that old and new code do not
+        /// read each other's entries.
         state: State, default = Some(Literal::Text("flushed"));
-        /// With O(state=prefixed), what stands before each key of this release: letters, digits, C(_), C(-), C(.).
-        /// Magento accepts only letters, digits and C(_), so C(-) and C(.) become C(_2d_) and C(_2e_).
+        /// With O(state=prefixed), the prefix of all cache keys of this release. It may contain
+        /// letters, digits, C(_), C(-) and C(.). Magento accepts only letters, digits and C(_), so
+        /// C(-) and C(.) become C(_2d_) and C(_2e_).
         prefix: Option<String>;
-        /// With O(state=prefixed), leave the prefix that the release has, if it has one.
+        /// With O(state=prefixed), whether to keep the prefix that the release already has.
         keep: bool, default = Some(Literal::Flag(false));
-        /// With O(state=prefixed), the release that is live so far, by C(current) for example. What Magento has
-        /// written into its C(app/etc/env.php) since then goes into the shared one first.
+        /// With O(state=prefixed), the release that is live now, for example the path of
+        /// C(current). Changes that Magento has written into that release's C(app/etc/env.php) are
+        /// first copied to the shared file.
         live: Option<oxistrano_core::AbsPath>;
-        /// The cache types, V(config) for example; all if none is named.
+        /// The cache types, for example V(config). By default, all.
         types: Vec<String>;
-        /// Varnish servers to purge of all pages, as V(HOST:PORT). The request is the one that Magento
-        /// sends and its VCL expects: C(PURGE) with C(X-Magento-Tags-Pattern: .*).
+        /// Varnish servers whose pages are all purged, as V(HOST:PORT). The request is the one that
+        /// Magento sends and its VCL expects: C(PURGE) with C(X-Magento-Tags-Pattern: .*).
         varnish: Vec<varnish::Server>;
         /// Seconds that the command may take.
         timeout: u64, default = Some(Literal::Number(300));
@@ -97,10 +101,10 @@ impl Module for MagentoCache {
         if answer.rc != 0 || !answer.says(done) {
             return Err(Failure::new("not_flushed", format!("`bin/magento {command}` failed"))
                 .cause(answer.reason())
-                .remedy("mend that and run it again; the shop may show old content until then")
+                .remedy("fix that and run it again; the shop may show old content until then")
                 .value("answer", answer.to_json()));
         }
-        // One that is down must not keep the others from forgetting.
+        // If one is down, the others must still be purged.
         let failures: Vec<Failure> = options
             .varnish
             .iter()
@@ -110,10 +114,10 @@ impl Module for MagentoCache {
         if let Some(failure) = failures.into_iter().next() {
             let more = match others {
                 0 => String::new(),
-                others => format!(", nor did {others} more"),
+                others => format!("and {others} more"),
             };
             return Err(failure.state(format!(
-                "{command} was done; that Varnish did not forget{more}, and may show old pages."
+                "{command} succeeded. Varnish there{more} may still show old pages."
             )));
         }
         // One name a line behind the heading.

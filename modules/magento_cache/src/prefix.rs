@@ -1,8 +1,8 @@
 //! A cache prefix for one release.
 //!
-//! Magento's caches are shared by old and new code as long as `env.php` is: the new release
-//! would read what the old one has cached, and the other way round. So the release gets an
-//! `env.php` of its own that reads the shared one and changes the prefix, nothing else.
+//! Old and new code share Magento's caches if they share `env.php`: the new release would read what
+//! the old one has cached, and vice versa. So the release gets its own `env.php`, which includes
+//! the shared one and only changes the prefix.
 
 use std::fs::Permissions;
 use std::io::Write;
@@ -17,7 +17,7 @@ const DIRECTORIES: [&str; 2] = ["app", "etc"];
 const DIRECTORY: &str = "app/etc";
 const NAME: &str = "env.php";
 
-/// The release's own, where none is linked.
+/// The release's own `env.php`, if none is linked.
 const OWN: &str = "env.own.php";
 
 /// What a release has been given.
@@ -31,7 +31,7 @@ pub struct Given {
     dir: Dir,
 }
 
-/// Puts the file in the place of the link, or of a file of the release's own, which it then reads.
+/// Replaces the link, or the release's own file, by a file that includes it.
 ///
 /// # Errors
 /// When there is no `env.php`, or an I/O error.
@@ -44,12 +44,12 @@ pub fn set(path: &AbsPath, prefix: &str, keep: bool, check_mode: bool) -> Result
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if prefix.is_empty() || !prefix.chars().all(allowed) {
         return Err(failed(format!(
-            "'{}' is not made of letters, digits, _, - and .",
+            "'{}' may contain only letters, digits, _, - and .",
             prefix.escape_debug()
         )));
     }
     let prefix = accepted(prefix);
-    // No links: what lies behind one is not this release's alone.
+    // Links are not followed: their targets may belong to other releases, too.
     let dir = DIRECTORIES
         .iter()
         .try_fold(Dir::open(path.as_path())?, |dir, name| dir.open_dir(name))
@@ -65,24 +65,26 @@ pub fn set(path: &AbsPath, prefix: &str, keep: bool, check_mode: bool) -> Result
             Some(target) => (target, false),
             None => (PathBuf::from(OWN), true),
         },
-        // Killed between the two steps below.
+        // It was killed between the two steps below.
         (None, Ok(None)) if dir.lookup(OWN)?.is_some_and(|info| info.is_file()) => {
             (PathBuf::from(OWN), false)
         }
         (None, Ok(None)) => {
             return Err(failed(format!("there is no {DIRECTORY}/{NAME}"))
-                .remedy("name app/etc/env.php in ansistrano_shared_files"));
+                .remedy("list app/etc/env.php in ansistrano_shared_files"));
         }
         (None, Err(failure)) => return Err(failure),
     };
     let shown = target.to_str().filter(|text| !text.contains(['\'', '\\', '\n', '\r']));
     let Some(shown) = shown else {
-        return Err(failed(format!("{} cannot stand in a PHP string", target.display())));
+        return Err(failed(format!("{} cannot be written as a PHP string", target.display())));
     };
-    // In its place a dangling link would no longer be seen as one.
+    // After the replacement, a dangling link could not be detected any more.
     if !own && !dir.at(&target).is_file() {
-        return Err(failed(format!("{DIRECTORY}/{NAME} leads to '{shown}', where no file is"))
-            .remedy("put the shop's env.php there"));
+        return Err(failed(format!(
+            "{DIRECTORY}/{NAME} is a link to '{shown}', which is not a file"
+        ))
+        .remedy("put the shop's env.php there"));
     }
     let has = dir.read(NAME).ok().flatten().and_then(|text| prefix_in(&text));
     let prefix = has.filter(|_| keep).unwrap_or(prefix);
@@ -97,8 +99,8 @@ pub fn set(path: &AbsPath, prefix: &str, keep: bool, check_mode: bool) -> Result
     Ok(Given { changed, prefix, target, dir })
 }
 
-/// Magento's cache refuses each key that has anything else in it (`must use only [a-zA-Z0-9_]`), so what
-/// a release's name may have beside them is written in another way.
+/// Magento's cache refuses other characters in keys (`must use only [a-zA-Z0-9_]`), so other
+/// characters of a release's name are encoded.
 fn accepted(prefix: &str) -> String {
     prefix.chars().fold(String::new(), |mut accepted, character| {
         match character {
@@ -109,10 +111,11 @@ fn accepted(prefix: &str) -> String {
     })
 }
 
-/// Magento writes its changes of `env.php` into the file of the release that runs: of that it makes a plain
-/// one with everything in it. With a link they would have gone into the shared file, and so they do here, before
-/// another release is live: into the file that `given` reads. The release `live` then reads it again as well.
-/// Returns whether there was something (in check mode: is), or a warning when that is for a person to decide.
+/// Magento writes changes of `env.php` into the live release's file, which becomes a plain file
+/// with the whole configuration. With a link, they would have gone into the shared file. So they
+/// are copied there (to the file that `given` includes) before another release becomes live, and
+/// the release `live` includes it again. Returns whether there were changes (in check mode, are),
+/// or a warning if a person has to decide.
 ///
 /// # Errors
 /// An I/O error.
@@ -122,7 +125,7 @@ pub fn carry(
     check_mode: bool,
 ) -> Result<(bool, Option<String>), Failure> {
     let nothing = Ok((false, None));
-    // No release is live yet, or it has no such directory of its own.
+    // No release is live yet, or it has no such directory.
     let Ok(real) = live.as_path().canonicalize() else { return nothing };
     let Ok(dir) = DIRECTORIES.iter().try_fold(Dir::open(&real)?, |dir, name| dir.open_dir(name))
     else {
@@ -143,8 +146,8 @@ pub fn carry(
         Ok((
             false,
             Some(format!(
-                "{} is a file of its own and not what is in {}, but {why}; bring over by hand what the \
-             next release needs of it",
+                "{} is a separate file, and was not copied to {}, because {why}; copy by hand \
+                 what the next release needs of it",
                 dir.at(NAME).display(),
                 shared.display(),
             )),
@@ -152,19 +155,19 @@ pub fn carry(
     };
     let known = format!("'id_prefix' => '{prefix}'");
     if !String::from_utf8_lossy(&text).contains(&known) {
-        return warning("it was not made from what Oxistrano has put there");
+        return warning("it does not contain the cache prefix that Oxistrano sets");
     }
     let (Some(parent), Some(file)) = (shared.parent(), shared.file_name()) else { return nothing };
     let parent = Dir::open(parent)?;
     let Some(old) = parent.lookup(file)?.filter(Info::is_file) else {
-        return warning("the shared one is no plain file");
+        return warning("the shared file is not a regular file");
     };
-    // Root must not write what it would not let this user write.
+    // Root must not write the shared file for a user who may not write it.
     if old.uid() != info.uid() {
-        return warning("the two belong to different users");
+        return warning("the two files belong to different users");
     }
     if old.mtime() > info.mtime() {
-        return warning("the shared one is newer, so both were changed");
+        return warning("the shared file is newer, so both were changed");
     }
     if !check_mode {
         let temporary = parent.temporary(Path::new(file));
@@ -178,7 +181,7 @@ pub fn carry(
                     Ok(())
                 }
             })
-            // As the shared one is, whatever the umask.
+            // With the permissions of the shared file, whatever the umask.
             .and_then(|()| new.set_permissions(Permissions::from_mode(old.mode() & 0o777)))
             .and_then(|()| new.sync_all())
             .or_fail("write", &shared)
@@ -187,7 +190,7 @@ pub fn carry(
             let _ = parent.remove_file(&temporary);
         }
         written?;
-        // Where the same link leads to the same file.
+        // If the same link leads to the same file.
         let same = dir.at(&given.target).canonicalize().ok() == shared.canonicalize().ok();
         if let (true, Some(target)) = (same, given.target.to_str()) {
             write_owned(&dir, NAME, wrapper(target, &prefix).as_bytes(), 0o644, true)?;
@@ -199,7 +202,7 @@ pub fn carry(
 const READS: &str = "$env = require ";
 
 fn wrapper(target: &str, prefix: &str) -> String {
-    // Relative to the release, so that it is right in a container as well.
+    // Relative to the release, so that it also works in a container.
     let file = match Path::new(target).components().next() {
         Some(Component::RootDir) => format!("'{target}'"),
         _ => format!("__DIR__ . '/{target}'"),
@@ -216,7 +219,7 @@ fn wrapper(target: &str, prefix: &str) -> String {
     )
 }
 
-/// The prefix in a file that was made here.
+/// The prefix in a file of ours.
 fn prefix_in(text: &[u8]) -> Option<String> {
     target_in(text)?;
     let text = std::str::from_utf8(text).ok()?;
@@ -224,7 +227,7 @@ fn prefix_in(text: &[u8]) -> Option<String> {
     rest.split_once('\'').map(|(prefix, _)| prefix.to_owned())
 }
 
-/// What a file that was made here reads.
+/// The file that a file of ours includes.
 fn target_in(text: &[u8]) -> Option<PathBuf> {
     let text = std::str::from_utf8(text).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(READS))?;

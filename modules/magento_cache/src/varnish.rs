@@ -1,4 +1,4 @@
-//! Asking a Varnish server to forget the pages of the shop.
+//! Purges all pages of the shop from a Varnish server.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -14,7 +14,7 @@ const ANSWER: usize = 4096;
 /// Characters of it that are shown.
 const SHOWN: usize = 200;
 
-/// Where a Varnish server listens.
+/// The address of a Varnish server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     host: String,
@@ -27,7 +27,7 @@ impl FromValue for Server {
     fn from_value(value: Option<Value>) -> Result<Self, String> {
         let text = String::from_value(value)?;
         let (host, port) = match text.rsplit_once(':') {
-            // An IPv6 address has colons of its own.
+            // An IPv6 address contains colons.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port),
             _ => (text.as_str(), "80"),
         };
@@ -48,18 +48,18 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    /// Bans every page, as Magento does it when it flushes the page cache.
+    /// Bans all pages, as Magento does when it flushes the page cache.
     ///
     /// # Errors
     /// `varnish` when the server cannot be reached, or refuses.
     pub fn ban_all(&self, timeout: Duration) -> Result<(), Failure> {
         let failed = |cause: String| {
-            Failure::new("varnish", format!("Varnish at {self} did not forget its pages"))
-                .cause(cause)
+            Failure::new("varnish", format!("cannot purge Varnish at {self}")).cause(cause)
         };
         let answer = self.ask(timeout).map_err(|error| match interrupt::check() {
-            Err(interrupted) => interrupted
-                .state(format!("Whether Varnish at {self} forgot its pages is not known.")),
+            Err(interrupted) => {
+                interrupted.state(format!("Whether Varnish at {self} was purged is not known."))
+            }
             Ok(()) if error.kind() == ErrorKind::TimedOut => {
                 failed(format!("it did not answer within {} s", timeout.as_secs()))
             }
@@ -71,7 +71,7 @@ impl Server {
             Some("405") => Err(failed(format!("it answered '{}'", show::line(line, SHOWN)))
                 .remedy("allow this host in the VCL's acl purge")),
             _ => Err(failed(format!("it answered '{}'", show::line(line, SHOWN)))
-                .remedy("is its VCL the one of Magento (bin/magento varnish:vcl:generate)?")),
+                .remedy("check that it uses Magento's VCL (bin/magento varnish:vcl:generate)")),
         }
     }
 
@@ -92,7 +92,7 @@ impl Server {
 
     /// To the first of its addresses that takes the connection.
     fn connect(&self, deadline: Instant) -> std::io::Result<TcpStream> {
-        let mut last = std::io::Error::other("it has no address");
+        let mut last = std::io::Error::other("its name has no address");
         for address in net::resolve(&self.host, self.port).map_err(std::io::Error::other)? {
             match net::connect(address, deadline) {
                 Ok(socket) => return Ok(TcpStream::from(socket)),

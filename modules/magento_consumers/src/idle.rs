@@ -1,9 +1,10 @@
-//! Stopping a consumer between two messages.
+//! Stops a consumer between two messages.
 //!
-//! No process says from outside whether it works on a message. But between messages a consumer waits in
-//! its own `sleep` (queues in the database) or in `select` (a broker, by php-amqplib); while it works it computes,
-//! or waits for the database or another server in `poll`, `read` or `recv`. A process that is stopped by
-//! a signal still shows the system call that it was in, and begins nothing until it is continued.
+//! Whether a consumer works on a message is not visible from outside. But between messages it waits
+//! in `sleep` (queues in the database) or in `select` (a broker, by php-amqplib); while it works,
+//! it computes, or waits for the database or another server in `poll`, `read` or `recv`. A process
+//! that was stopped by a signal still shows its system call, and starts nothing until it is
+//! continued.
 
 use std::io;
 use std::thread::sleep;
@@ -12,30 +13,30 @@ use std::time::{Duration, Instant};
 use oxistrano_core::process::Process;
 use rustix::process::Signal;
 
-/// The system calls in which nothing is worked on, by their numbers:
-/// `nanosleep`, `clock_nanosleep`, `select` and `pselect6`.
+/// The numbers of the system calls in which a consumer is idle: `nanosleep`, `clock_nanosleep`,
+/// `select` and `pselect6`.
 #[cfg(target_arch = "x86_64")]
 const WAITING: &[i64] = &[35, 230, 23, 270];
 /// As above; this architecture has no `select`.
 #[cfg(target_arch = "aarch64")]
 const WAITING: &[i64] = &[101, 115, 72];
 
-/// What became of it.
+/// The result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// It waited for a message, and is stopped.
     Paused,
-    /// It works on a message, and goes on with it.
+    /// It works on a message, and continues.
     Busy,
 }
 
 /// Stops a process (SIGSTOP) if it waits for a message.
 ///
 /// # Errors
-/// When it has ended, or this process may not see what it does (`EACCES`, `EPERM`): it goes on.
+/// When it has ended, or this process may not examine it (`EACCES`, `EPERM`); it then continues.
 pub fn pause(process: &Process) -> io::Result<Seen> {
     if process.state()? != b'T' {
-        // Most that work are not disturbed.
+        // Checked first, so that most working consumers are not stopped at all.
         if !waits(process)? {
             return Ok(Seen::Busy);
         }
@@ -52,7 +53,7 @@ pub fn pause(process: &Process) -> io::Result<Seen> {
     match waits(process) {
         Ok(true) => Ok(Seen::Paused),
         seen => {
-            // Also one that somebody has left stopped in the middle of a message.
+            // Also continues one that somebody has stopped while it worked.
             process.signal(Signal::CONT)?;
             seen.map(|_| Seen::Busy)
         }

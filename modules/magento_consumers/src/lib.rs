@@ -1,7 +1,7 @@
-//! Has the queue consumers of a shop wait, or run the code that is live.
+//! Pauses the queue consumers of a shop, or restarts them with the live code.
 //!
-//! Does: puts Magento's poison pill, and stops, ends or continues the consumers of this host, each between
-//! two messages. Requires: the kernel's `/proc`. After a failure: none is left stopped.
+//! Does: sets Magento's poison pill, and stops, ends or continues the consumers of this host, each
+//! between two messages. Requires: `/proc`. After a failure: no consumer stays stopped.
 
 mod docs;
 mod idle;
@@ -23,13 +23,13 @@ use rustix::time::{ClockId, clock_gettime};
 use idle::Seen;
 
 oxistrano_core::choices! {
-    /// What the consumers should do.
+    /// The wanted state of the consumers.
     pub enum State {
-        /// Take no message.
+        /// Paused.
         Held = "held",
-        /// Run the code that is live.
+        /// Restarted with the live code.
         Restarted = "restarted",
-        /// Take messages again.
+        /// Continued.
         Released = "released",
     }
 }
@@ -37,21 +37,23 @@ oxistrano_core::choices! {
 magento_options! {
     /// The options of `magento_consumers`.
     pub struct Options {
-        /// V(held) stops each consumer (SIGSTOP) when it waits for a message; whoever has started it sees it run.
-        /// V(restarted) ends each one that runs other code than O(path)'s when it waits for a message (SIGTERM); cron
-        /// or the supervisor that has started it starts it again. V(released) lets those that were held go on.
+        /// V(held) pauses each consumer (SIGSTOP) once it waits for a message; for cron or the
+        /// supervisor it still runs. V(restarted) ends each consumer (SIGTERM) that runs other code
+        /// than that of O(path), once it waits for a message; cron or the supervisor starts it
+        /// again. V(released) resumes the consumers that were held.
         state: State;
-        /// Root of the deployment, an absolute path. Only consumers whose C(bin/magento) is below it are touched.
+        /// Root of the deployment, an absolute path. Only consumers whose C(bin/magento) is below it are affected.
         deploy_to: oxistrano_core::AbsPath;
         /// The directory of the releases, relative to O(deploy_to).
         releases_dir: RelPath, default = Some(Literal::Text("releases"));
-        /// What leads to the live release, relative to O(deploy_to).
+        /// The link to the live release, relative to O(deploy_to).
         current_dir: RelPath, default = Some(Literal::Text("current"));
-        /// Seconds to wait for those that work on a message; V(0): not at all.
+        /// Seconds to wait for consumers that work on a message. V(0) does not wait.
         wait: u64, default = Some(Literal::Number(60));
-        /// Also run C(queue:consumers:restart) of O(path), with O(state=held) and O(state=restarted): after it, each
-        /// consumer of the shop, on whatever host, puts its next message back and ends. Once is enough for a
-        /// database. A Magento without this command is no failure.
+        /// With O(state=held) and O(state=restarted), whether to also run
+        /// C(queue:consumers:restart) of O(path). Each consumer of the shop, on any host, then
+        /// returns its next message to the queue and ends. Once per database is enough. If Magento
+        /// does not have this command, that is not a failure.
         poison_pill: bool, default = Some(Literal::Flag(true));
         /// Seconds that the command may take.
         timeout: u64, default = Some(Literal::Number(60));
@@ -64,7 +66,7 @@ pub struct MagentoConsumers;
 /// The module as a program.
 pub const PROGRAM: oxistrano_core::Program = oxistrano_core::Program::of::<MagentoConsumers>();
 
-/// Between two looks at those that work.
+/// How often to check the working consumers.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Module for MagentoConsumers {
@@ -95,10 +97,10 @@ impl Module for MagentoConsumers {
         let told = if options.poison_pill { poison(&options) } else { Ok((false, None)) };
         let done = told.and_then(|told| Ok((told, shop.settle(options.wait)?)));
         let ((pill, warning), done) = done.inspect_err(|_| {
-            // Nobody may come who lets them go on; some were held by the run before.
+            // Release all, including those that an earlier run has held, because no later task may do it.
             release(&shop.consumers());
         })?;
-        let word = if options.state == State::Held { "held" } else { "ended, to start anew" };
+        let word = if options.state == State::Held { "held" } else { "ended, to be started again" };
         let left = done.warning(options.wait, pill, options.state);
         Ok(Outcome::new(!done.names.is_empty() || pill)
             .msg(format!("{} {word}", have_been(done.names.len())))
@@ -110,34 +112,38 @@ impl Module for MagentoConsumers {
     }
 }
 
-/// What was done with them.
+/// The result.
 #[derive(Debug, Default)]
 struct Done {
     names: Vec<String>,
-    /// Those that worked for longer than they were waited for.
+    /// Those that were still working at the end of the wait.
     left: Vec<String>,
-    /// Whether the kernel did not say of some what they do.
+    /// Whether the state of some could not be read.
     hidden: bool,
 }
 
 impl Done {
     fn warning(&self, waited: u64, pill: bool, state: State) -> Option<String> {
         let follows = match state {
-            State::Restarted if pill => "Those that Magento can stop end before their next message",
-            State::Restarted => "They go on with the code they have loaded",
-            State::Held | State::Released => "They go on",
+            State::Restarted if pill => {
+                "Those that Magento can stop will end before their next \
+                message"
+            }
+            State::Restarted => "They continue with the code that they have loaded",
+            State::Held | State::Released => "They continue to run",
         };
         let why = if self.hidden {
-            "of these consumers the kernel does not say whether they work (CAP_SYS_PTRACE is missing?)"
+            "the kernel does not say whether these consumers are working (is CAP_SYS_PTRACE \
+             missing?)"
                 .to_owned()
         } else {
-            format!("these consumers still worked on messages after {waited} s")
+            format!("these consumers were still working on messages after {waited} s")
         };
         (!self.left.is_empty()).then(|| format!("{why}: {}. {follows}.", self.left.join(", ")))
     }
 }
 
-/// The consumers of a shop on this host, and which of them are meant.
+/// The consumers of a shop on this host, and the selection among them.
 struct Shop<'a> {
     options: &'a Options,
     uid: u32,
@@ -158,7 +164,7 @@ impl<'a> Shop<'a> {
         jobs.into_iter().filter(|job| job.task == Task::Consumer).collect()
     }
 
-    /// Those that the state is about.
+    /// Those that the state applies to.
     fn chosen(&self) -> Vec<Job> {
         let mut consumers = self.consumers();
         consumers.retain(|job| match self.options.state {
@@ -169,8 +175,8 @@ impl<'a> Shop<'a> {
         consumers
     }
 
-    /// Whether it has the code of `path`. What was started by the path through `current` has the
-    /// code that was live then.
+    /// Whether it runs the code of `path`. If it was started by a path through `current`, it runs
+    /// the code that was live at that time.
     fn runs_live_code(&self, job: &Job) -> bool {
         let live = self.options.path.as_path();
         let same = |path: &Path| {
@@ -188,7 +194,7 @@ impl<'a> Shop<'a> {
         }
     }
 
-    /// Holds or ends each of them when it waits for a message.
+    /// Holds or ends each consumer once it waits for a message.
     fn settle(&self, wait: u64) -> Result<Done, Failure> {
         let deadline = Instant::now() + Duration::from_secs(wait);
         let mut done = Done::default();
@@ -222,7 +228,7 @@ impl<'a> Shop<'a> {
                 }
                 done.hidden = busy.is_empty() && !hidden.is_empty();
                 busy.append(&mut hidden);
-                // One that has not ended in spite of SIGTERM is among them.
+                // One that has not ended yet after SIGTERM is already in `names`.
                 busy.retain(|name| !done.names.contains(name));
                 done.left = named(busy);
                 return Ok(done);
@@ -232,13 +238,13 @@ impl<'a> Shop<'a> {
         }
     }
 
-    /// What was held and runs the code that is live goes on.
+    /// Continues the held consumers that run the live code.
     fn release_the_rest(&self) {
         release(&self.consumers().into_iter().filter(is_stopped).collect::<Vec<_>>());
     }
 }
 
-/// Has Magento tell its consumers. Returns whether it has, and why not.
+/// Sets Magento's poison pill. Returns whether it is set, and a warning if not.
 fn poison(options: &Options) -> Result<(bool, Option<String>), Failure> {
     const COMMAND: &str = "queue:consumers:restart";
     let magento = options.magento()?;
@@ -246,7 +252,7 @@ fn poison(options: &Options) -> Result<(bool, Option<String>), Failure> {
         Ok(answer) if answer.rc == 0 => return Ok((true, None)),
         Ok(answer) if is_unknown(&answer) => return Ok((false, None)),
         Ok(answer) => answer.reason(),
-        // Those of this host, which may be held, do not need it.
+        // The consumers of this host do not need it.
         Err(failure) => {
             interrupt::check()?;
             failure.to_string()
@@ -255,7 +261,8 @@ fn poison(options: &Options) -> Result<(bool, Option<String>), Failure> {
     Ok((
         false,
         Some(format!(
-            "`bin/magento {COMMAND}` failed ({reason}), so consumers on hosts that are not in this play go on with the code they have loaded",
+            "`bin/magento {COMMAND}` failed ({reason}), so consumers on hosts outside this play \
+             continue with the code that they have loaded",
         )),
     ))
 }
@@ -280,8 +287,7 @@ fn real(path: &Path) -> std::path::PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// The time, in seconds and nanoseconds since 1970, of so many ticks (a hundredth of a second, for
-/// whatever `/proc` tells) after the machine was started.
+/// Converts ticks after boot (1/100 s, the unit of `/proc`) to seconds and nanoseconds since 1970.
 fn started_at(ticks: u64) -> (i64, i64) {
     const SECOND: i64 = 1_000_000_000;
     let nanoseconds = |clock| {
@@ -295,12 +301,12 @@ fn started_at(ticks: u64) -> (i64, i64) {
 
 fn count(consumers: usize) -> String {
     match consumers {
-        0 => "no consumer of this shop".to_owned(),
+        0 => "no consumers of this shop".to_owned(),
         1 => "1 consumer".to_owned(),
         consumers => format!("{consumers} consumers"),
     }
 }
 
 fn have_been(consumers: usize) -> String {
-    format!("{} {}", count(consumers), if consumers > 1 { "were" } else { "was" })
+    format!("{} {}", count(consumers), if consumers == 1 { "was" } else { "were" })
 }

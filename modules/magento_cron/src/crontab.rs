@@ -17,15 +17,15 @@ use sha2::{Digest, Sha256};
 
 /// Bytes of a job that are shown, and characters of what `crontab` says.
 const SHOWN: usize = 1000;
-/// A crontab is a few kilobytes; the user whose it is can make it as large as a disk.
+/// The limit for a crontab, which normally has a few kilobytes.
 const LARGEST: usize = 1 << 20;
-/// What makes a comment of a line that is held back.
+/// The prefix of a disabled line.
 const HELD: &str = "#oxistrano-held# ";
 const START: &str = "#~ MAGENTO START";
 const END: &str = "#~ MAGENTO END";
 const COMMAND: &str = "bin/magento";
 
-/// A character for each byte: nobody says which encoding a crontab has, and all of it has to stay as it is.
+/// One character for each byte: the encoding of a crontab is not known, and no byte may change.
 pub fn characters(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
@@ -34,17 +34,17 @@ fn of_path(path: &Path) -> String {
     characters(path.as_os_str().as_bytes())
 }
 
-/// And back.
+/// The reverse.
 fn bytes(text: &str) -> Vec<u8> {
     text.chars().map(|character| u8::try_from(u32::from(character)).unwrap_or(b'?')).collect()
 }
 
-/// As people read it.
+/// The text for people.
 pub fn readable(text: &str) -> String {
     String::from_utf8_lossy(&bytes(text)).into_owned()
 }
 
-/// What a line names.
+/// The root that a line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Root {
     Release(String),
@@ -76,7 +76,7 @@ fn ends_name(c: char) -> bool {
     c.is_ascii_whitespace() || "/\"';&|<>()".contains(c)
 }
 
-/// Where a path begins in a line, not in the middle of a longer one.
+/// The offsets at which a path begins in a line, not within a longer path.
 fn places_of<'a>(line: &'a str, path: &'a str) -> impl Iterator<Item = usize> + 'a {
     line.match_indices(path).map(|(at, _)| at).filter(|at| {
         let before = line[..*at].chars().next_back();
@@ -84,8 +84,7 @@ fn places_of<'a>(line: &'a str, path: &'a str) -> impl Iterator<Item = usize> + 
     })
 }
 
-/// The line with another path wherever it names this root; a longer name that begins like it
-/// is another.
+/// The line with this root replaced by another path; longer names that begin with the root stay.
 fn led(line: &str, root: &str, path: &str) -> String {
     let mut led = String::new();
     let mut done = 0;
@@ -107,11 +106,11 @@ pub struct Crontab {
     pub text: String,
 }
 
-/// A crontab as it should be.
+/// The wanted crontab.
 pub struct Edited {
     /// Its text, a character for each byte.
     pub text: String,
-    /// The lines of the shop in it, as they run.
+    /// The lines of the shop in it, enabled.
     pub jobs: Vec<String>,
 }
 
@@ -123,14 +122,14 @@ impl Crontab {
     pub fn read(user: Option<User>) -> Result<Self, Failure> {
         let output = match program(user.as_ref(), "-l").run() {
             Ok(output) => output,
-            // Without the program there are no jobs.
+            // Without the program crontab, there are no jobs.
             Err(failure) if failure.is_missing_program() => {
                 return Ok(Self { user, text: String::new() });
             }
             Err(failure) => return Err(failure),
         };
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        // cron's own words, and those of BusyBox.
+        // The messages of cron and of BusyBox.
         let none = error.contains("no crontab for") || error.contains("No such file or directory");
         if !output.status.success() && !none {
             let cause = show::line(error.trim(), SHOWN);
@@ -138,22 +137,22 @@ impl Crontab {
         }
         if !output.complete {
             return Err(Failure::new("crontab", "cannot read the crontab")
-                .cause("it may not be all of it")
+                .cause("the output of crontab may be incomplete")
                 .state("Nothing was changed."));
         }
         if output.stdout.len() > LARGEST {
             return Err(Failure::new("crontab", "cannot read the crontab")
                 .cause(format!("it has more than {LARGEST} bytes"))
-                .remedy("look what is in it (crontab -l)")
+                .remedy("check its contents (crontab -l)")
                 .state("Nothing was changed."));
         }
         Ok(Self { user, text: characters(&output.stdout) })
     }
 
-    /// Puts another text in its place.
+    /// Replaces its text.
     ///
     /// # Errors
-    /// When `crontab` refuses it; the old one stays then.
+    /// When `crontab` refuses it; the old one stays.
     pub fn write(&self, text: &str) -> Result<(), Failure> {
         program(self.user.as_ref(), "-")
             .input(bytes(text))
@@ -162,12 +161,12 @@ impl Crontab {
             .map_err(|failure| failure.state("The crontab is as it was."))
     }
 
-    /// With every line of the shop as a comment.
+    /// Comments out all lines of the shop.
     pub fn held(&self, place: &Place) -> Edited {
         self.edit(place, |line, _| format!("{HELD}{line}"))
     }
 
-    /// With every line of the shop running, in `path` if that is given.
+    /// Enables all lines of the shop, with `path` if that is set.
     pub fn running(&self, place: &Place, path: Option<&Path>) -> Edited {
         let path = path.map(of_path);
         self.edit(place, |line, root| match (&path, root) {
@@ -176,14 +175,13 @@ impl Crontab {
         })
     }
 
-    /// Each line of the shop as `change` makes it of the line as it runs and the root that
-    /// it names. Whatever else is there stays to the byte.
+    /// Changes each line of the shop by `change`, which gets the enabled line and the root in it. All other bytes stay.
     fn edit(&self, place: &Place, change: impl Fn(&str, &Root) -> String) -> Edited {
         let mut jobs = Vec::new();
         let mut lines: Vec<String> = Vec::new();
-        // The start of Magento's part, and the root that its lines are led to.
+        // The start of Magento's block, and the new root of its lines.
         let mut part: Option<(usize, Option<String>)> = None;
-        // Without its end, nobody knows how far a part goes.
+        // Without an end mark, the extent of a block is not known.
         let last_end = self.text.split_inclusive('\n').enumerate();
         let last_end =
             last_end.filter(|(_, line)| line.strip_prefix(HELD).unwrap_or(line).starts_with(END));
@@ -204,7 +202,7 @@ impl Crontab {
                 continue;
             }
             let is_comment = running.trim_ascii_start().starts_with('#');
-            // Between its marks all is Magento's: update/cron.php, and jobs that modules have put there.
+            // All lines between the marks are Magento's: update/cron.php, and jobs of modules.
             let is_job = running.contains(COMMAND) || part.is_some() && lines.len() < last_end;
             match root_in(place, running).filter(|_| !is_comment && is_job) {
                 None => lines.push(whole.to_owned()),
@@ -230,7 +228,7 @@ fn digest(root: &str) -> String {
 }
 
 fn program(user: Option<&User>, argument: &str) -> Program {
-    // As that user, not with -u: that is root's alone, and not every cron has it.
+    // As that user, not with -u, which only root may use and some crons do not have.
     Program::new(["crontab", argument]).user(user.cloned()).timeout(Duration::from_secs(20))
 }
 

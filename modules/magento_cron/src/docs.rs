@@ -3,28 +3,31 @@
 use oxistrano_core::{Documentation, ReturnSpec};
 
 pub const DOCUMENTATION: Documentation = Documentation {
-    short: "Hold the cron jobs of a Magento shop back, and point them at the live release",
+    short: "Disable the cron jobs of a Magento shop during an upgrade, and point them to the live \
+        release",
     description: &[
-        "Makes comments of the lines of the crontab that run C(bin/magento) of a deploy root, ends its \
-         queue consumers and waits for its C(cron:run), so that nothing works on the database while it \
-         is upgraded; and puts the lines back.",
-        "C(bin/magento cron:install) writes the real path of its release into the crontab, where it \
-         stays when another release is live, and C(cron:remove) of the other release does not find it \
-         (measured on 2.4.7). O(state=running) points these lines at the release in O(path), with the \
-         comments around them, so that C(cron:remove) of that release finds them.",
+        "Comments out the lines of the crontab that run C(bin/magento) of a deploy root, ends its \
+         queue consumers and waits for its C(cron:run), so that nothing works on the database \
+         during the upgrade. Afterwards, it restores the lines.",
+        "C(bin/magento cron:install) writes the real path of its release into the crontab. The \
+         path stays there when another release becomes live, and C(cron:remove) of that release \
+         does not find the lines (measured on 2.4.7). O(state=running) changes these lines, and \
+         the comments around them, to the release in O(path), so that its C(cron:remove) finds \
+         them.",
     ],
     notes: &[
-        "Lines that name neither the releases nor the current directory of O(deploy_to) are left alone.",
+        "Lines that contain neither the path of a release nor that of O(current_dir) are not \
+         changed.",
     ],
     see_also: &["magento_upgrade"],
     examples: r"
-- name: Hold the cron jobs back
+- name: Disable the cron jobs
   oxistrano.deploy.magento_cron:
     deploy_to: /var/www/shop
     user: www-data
     state: held
 
-- name: Let them go on, with the new code
+- name: Enable the cron jobs, with the new code
   oxistrano.deploy.magento_cron:
     deploy_to: /var/www/shop
     path: /var/www/shop/releases/20260824101500Z
@@ -35,13 +38,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "jobs",
             kind: "list",
-            doc: "The lines of the shop, as they were.",
+            doc: "The crontab lines of the shop, as they were before.",
             returned: "success",
         },
         ReturnSpec {
             name: "left",
             kind: "list",
-            doc: "What was still running at the end of O(wait).",
+            doc: "The processes that were still running at the end of O(wait).",
             returned: "O(state=held)",
         },
     ],

@@ -1,4 +1,4 @@
-//! Waiting for what the cron jobs of a shop have started.
+//! Waits for processes that the cron jobs of a shop have started.
 
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 /// Asks the queue consumers to end.
 pub fn stop_consumers(uid: u32, roots: &[PathBuf]) {
     for job in running(uid, roots).iter().filter(|job| job.task == Task::Consumer) {
-        // It may have ended by itself; one that cannot be asked is told of as still running.
+        // It may have ended. One that cannot be signalled is reported as still running.
         let _ = job.process.signal(Signal::TERM);
     }
 }

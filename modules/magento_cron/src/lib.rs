@@ -1,9 +1,8 @@
-//! Holds the cron jobs and queue consumers of a shop back, and lets them go on with the
-//! release that is live.
+//! Disables the cron jobs of a shop and ends its queue consumers, and enables the jobs with the live release.
 //!
-//! Does: edits the lines of the crontab that belong to this deploy root, and waits for what
-//! they have started. Requires: the program `crontab`, where there are jobs. After a
-//! failure: the crontab is as it was, or as it was asked for.
+//! Does: edits the lines of the crontab that belong to this deploy root, and waits for what they
+//! have started. Requires: the program `crontab`, if there are jobs. After a failure: the crontab
+//! is unchanged, or changed as requested.
 
 mod crontab;
 mod docs;
@@ -20,11 +19,11 @@ use crontab::{Crontab, readable};
 use oxistrano_magento::Place;
 
 oxistrano_core::choices! {
-    /// What the jobs should do.
+    /// The wanted state of the jobs.
     pub enum State {
-        /// Not start.
+        /// Disabled.
         Held = "held",
-        /// Run the code of the release that is named.
+        /// Enabled, with the code of O(path).
         Running = "running",
     }
 }
@@ -32,25 +31,24 @@ oxistrano_core::choices! {
 oxistrano_core::options! {
     /// The options of `magento_cron`.
     pub struct Options {
-        /// V(held) comments the lines out and waits until what they have started has ended;
-        /// V(running) puts the lines back and points all of them at O(path).
+        /// V(held) comments the lines out and waits until the processes that they started have
+        /// ended. V(running) restores the lines and points all of them to O(path).
         state: State;
-        /// Root of the deployment, an absolute path. Only lines that name it are touched.
+        /// Root of the deployment, an absolute path. Only lines that contain it are changed.
         deploy_to: AbsPath;
-        /// With O(state=running), Magento's root directory that the lines are to name.
+        /// With O(state=running), the Magento root directory to write into the lines.
         path: Option<AbsPath>;
         /// The directory of the releases, relative to O(deploy_to).
         releases_dir: RelPath, default = Some(Literal::Text("releases"));
-        /// What leads to the live release, relative to O(deploy_to). A line that names it needs no
-        /// change of path.
+        /// The link to the live release, relative to O(deploy_to). Lines with this path keep it.
         current_dir: RelPath, default = Some(Literal::Text("current"));
-        /// Whose crontab and processes, by name or number; if it is not given, those of the user that the
-        /// module runs as. Only root can name another.
+        /// The user whose crontab and processes to manage, a name or a number. By default, the user
+        /// that the module runs as; only root can name another one.
         user: Option<String>;
-        /// With O(state=held), seconds to wait for a C(cron:run) that is running; V(0): not at all.
+        /// With O(state=held), seconds to wait for a running C(cron:run). V(0) does not wait.
         wait: u64, default = Some(Literal::Number(60));
-        /// With O(state=held), end the queue consumers of the shop (SIGTERM); the cron jobs, or the
-        /// supervisor that started them, start them again.
+        /// With O(state=held), whether to end the queue consumers of the shop (SIGTERM). The cron
+        /// jobs or the supervisor that started them will start them again.
         stop_consumers: bool, default = Some(Literal::Flag(true));
     }
 }
@@ -75,7 +73,7 @@ impl Module for MagentoCron {
         let edited = match options.state {
             State::Held => crontab.held(&place),
             State::Running => {
-                // Magento writes, and looks for, the path without links.
+                // Magento writes and searches the path without links.
                 let path = options.path.as_ref().map(AbsPath::as_path);
                 let real = path.and_then(|path| path.canonicalize().ok());
                 crontab.running(&place, real.as_deref().or(path))
@@ -97,10 +95,10 @@ impl Module for MagentoCron {
             crontab.write(&edited.text)?;
         }
         Ok(match options.state {
-            State::Running => outcome(format!("{} running", count(edited.jobs.len()))),
+            State::Running => outcome(format!("{} enabled", count(edited.jobs.len()))),
             State::Held => {
                 let left = settle(&options, user.as_ref(), &place)?;
-                outcome(format!("{} held back", count(edited.jobs.len())))
+                outcome(format!("{} disabled", count(edited.jobs.len())))
                     .value("left", left.clone())
                     .warnings((!left.is_empty()).then(|| {
                         format!("still running after {} s: {}", options.wait, left.join(", "))
@@ -112,13 +110,13 @@ impl Module for MagentoCron {
 
 fn count(jobs: usize) -> String {
     match jobs {
-        0 => "no cron job of this shop is".to_owned(),
+        0 => "no cron jobs of this shop are".to_owned(),
         1 => "1 cron job is".to_owned(),
         jobs => format!("{jobs} cron jobs are"),
     }
 }
 
-/// Waits for the jobs that run and ends the consumers. Returns what runs still.
+/// Waits for the running jobs and ends the consumers. Returns those that are still running.
 fn settle(options: &Options, user: Option<&User>, place: &Place) -> Result<Vec<String>, Failure> {
     let uid = user.map_or_else(users::current, |user| user.uid);
     let roots = place.roots();
@@ -127,7 +125,7 @@ fn settle(options: &Options, user: Option<&User>, place: &Place) -> Result<Vec<S
     }
     jobs::wait(uid, &roots, options.stop_consumers, Duration::from_secs(options.wait)).map_err(
         |failure| {
-            failure.state("The cron jobs are held back; what they had started may still run.")
+            failure.state("The cron jobs are disabled; processes that they started may still run.")
         },
     )
 }

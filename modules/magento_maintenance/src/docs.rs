@@ -5,17 +5,17 @@ use oxistrano_core::{Documentation, ReturnSpec};
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Close and open a Magento shop",
     description: &[
-        "Raises and lowers C(var/.maintenance.flag) in every place where running code looks for it: \
-         the shared C(var), or that of the old and that of the new release.",
-        "A flag that was up before, raised by C(bin/magento) or by hand, is never lowered unless \
-         O(force) says so. One that this module has raised is known by what it contains, also by a \
-         later run.",
+        "Raises and lowers C(var/.maintenance.flag) in every place where running code looks for \
+         it: in the shared C(var), or in the C(var) of both the old and the new release.",
+        "A flag that was raised by C(bin/magento) or by hand is lowered only with O(force). A \
+         flag that this module has raised contains a mark, so a later run recognises it.",
     ],
     notes: &[
-        "PHP is not started. With the database or Redis down, the flag file is the only reliable way in \
-         and out (measured on 2.4.7: C(maintenance:enable) answers 255, although it has raised the flag).",
-        "If one flag of several cannot be raised, none is.",
-        "Run as root, what it makes belongs to the owner of C(var).",
+        "PHP is not started. If the database or Redis is down, the flag file is the only reliable \
+         way to close and open the shop (measured on 2.4.7: C(maintenance:enable) exits with 255, \
+         although it has raised the flag).",
+        "If one of several flags cannot be raised, none is raised.",
+        "If the module runs as root, the files that it writes belong to the owner of C(var).",
     ],
     see_also: &["magento_status", "magento_upgrade"],
     examples: r"
@@ -35,25 +35,27 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "is_on",
             kind: "bool",
-            doc: "Whether running code finds a flag in every place.",
+            doc: "Whether the flag is up in every place.",
             returned: "success",
         },
         ReturnSpec {
             name: "was_on",
             kind: "bool",
-            doc: "Whether somebody else had closed the shop before.",
+            doc: "Whether the shop was already closed, but not by this module.",
             returned: "success",
         },
         ReturnSpec {
             name: "was_ours",
             kind: "bool",
-            doc: "Whether this module had closed it before, and not opened it again: a deploy that did not come to its end.",
+            doc: "Whether this module had closed the shop before and not opened it again: the \
+                trace of an interrupted deploy.",
             returned: "success",
         },
         ReturnSpec {
             name: "roots",
             kind: "list",
-            doc: "O(paths) without links (V(releases/1) for V(current)), to name the same code after a switch.",
+            doc: "O(paths) with links resolved (V(releases/1) for V(current)), so that they name \
+                the same code after a switch.",
             returned: "success",
         },
         ReturnSpec {

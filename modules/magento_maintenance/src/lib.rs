@@ -1,8 +1,8 @@
 //! Raises and lowers Magento's maintenance flag.
 //!
-//! Does: makes or removes `var/.maintenance.flag` wherever running code looks for it, without
-//! PHP. Requires: nothing. After a failure: a raise left every flag as it was, a lowering has
-//! lowered those that it could.
+//! Does: makes or removes `var/.maintenance.flag` wherever running code looks for it, without PHP.
+//! Requires: nothing. After a failure: a failed raise leaves all flags unchanged; a failed lowering
+//! has lowered all flags that it could.
 
 mod docs;
 
@@ -12,7 +12,7 @@ use oxistrano_core::{
 use oxistrano_magento::maintenance::{Addresses, Flag, Places};
 
 oxistrano_core::choices! {
-    /// What the flag should be.
+    /// The wanted state of the flag.
     pub enum State {
         /// The shop is closed.
         Raised = "raised",
@@ -20,7 +20,7 @@ oxistrano_core::choices! {
         Lowered = "lowered",
         /// Closed for all if it is closed for the first.
         Kept = "kept",
-        /// Only ask.
+        /// Report only.
         Reported = "reported",
     }
 }
@@ -28,24 +28,26 @@ oxistrano_core::choices! {
 oxistrano_core::options! {
     /// The options of `magento_maintenance`.
     pub struct Options {
-        /// Root of the deployment, an absolute path. No flag is made outside of it, except where a link leads
-        /// that root or the module's user has made.
+        /// Root of the deployment, an absolute path. No flag is written outside of it, except
+        /// through a symbolic link that belongs to root or to the user that the module runs as.
         deploy_to: AbsPath;
-        /// V(raised) closes the shop, V(lowered) opens it, V(reported) changes nothing. V(kept), before a
-        /// switch: if somebody else has closed the first of O(paths), the code that runs now, the others
-        /// are closed as well, so that the switch does not open the shop, and with the same allowed addresses; if
-        /// it is open, a flag that a failed deploy has left at the others is lowered.
+        /// V(raised) closes the shop, V(lowered) opens it, V(reported) changes nothing. V(kept) is
+        /// for the time before a switch. It makes the other O(paths) like the first one, which is
+        /// the code that runs now: if somebody else has closed that one, the others are closed too,
+        /// with the same allowed addresses, so that the switch does not open the shop; if it is
+        /// open, a flag that a failed deploy has left in the others is lowered.
         state: State;
-        /// Magento's root directories whose code runs, relative to O(deploy_to). While a release is
-        /// switched these are two, and with a C(var) of its own each looks for its own flag. What is not
-        /// there is left out.
+        /// The Magento root directories whose code serves visitors, relative to O(deploy_to).
+        /// During a switch these are two, and if each has its own C(var), each checks its own flag.
+        /// Directories that do not exist are ignored.
         paths: Vec<RelPath>;
-        /// With O(state=lowered), also lower a flag that this module has not raised.
+        /// With O(state=lowered), also lower a flag that this module did not raise.
         force: bool, default = Some(Literal::Flag(false));
-        /// With O(state=raised), the addresses (C(REMOTE_ADDR)) that get in all the same; an empty list
-        /// lets nobody in. If it is not given, those that are set stay. They stay when the flag is lowered.
+        /// With O(state=raised), the addresses (C(REMOTE_ADDR)) that may still use the shop. An
+        /// empty list allows none. By default, the addresses that are already set stay. They also
+        /// stay when the flag is lowered.
         allowed_ips: Option<Vec<String>>, default = None;
-        /// With O(state=raised), the reason; it is written into the flag.
+        /// With O(state=raised), the reason to write into the flag.
         reason: Option<String>;
     }
 }
@@ -90,7 +92,7 @@ impl Module for MagentoMaintenance {
             .diff(Diff { header: "maintenance".into(), before, after });
         let kept = matches!(options.state, State::Lowered | State::Kept) && places.foreign();
         Ok(outcome.warnings(kept.then(|| {
-            "maintenance was on before and is left on; to open the shop: bin/magento \
+            "maintenance was already on before, so it stays on; to open the shop, run bin/magento \
              maintenance:disable, or magento_maintenance with state=lowered and force=true"
                 .to_owned()
         })))
@@ -111,11 +113,11 @@ fn raise(options: &Options, context: &Context, places: &mut Places) -> Result<bo
         places.allow(addresses)?;
     }
     let raised = places.raise(options.reason.as_deref()).map_err(|failure| match differ {
-        true => failure.instead_of_state("No flag was raised; the addresses are those asked for."),
+        true => failure.instead_of_state("No flag was raised; the allowed addresses are set."),
         false => failure,
     })?;
     if let Some(addresses) = &addresses {
-        // Again for a `var` that was only made now.
+        // Again for a `var` that was just created.
         places.allow(addresses)?;
     }
     Ok(differ || raised)
@@ -127,10 +129,10 @@ fn message(options: &Options, context: &Context, places: &Places, changed: bool)
         (State::Raised, true) if context.check_mode => "would raise the maintenance flag".into(),
         (State::Lowered, true) if context.check_mode => "would lower the maintenance flag".into(),
         (State::Raised, true) => format!("maintenance is on: {}", list()),
-        (State::Raised, false) => format!("maintenance was on already: {}", list()),
+        (State::Raised, false) => format!("maintenance was already on: {}", list()),
         (State::Lowered, true) if !places.foreign() => "maintenance is off".into(),
         (State::Lowered | State::Kept | State::Reported, _) if places.foreign() => {
-            format!("maintenance is on, by somebody else: {}", list())
+            format!("maintenance is on, but this module did not switch it on: {}", list())
         }
         (_, _) if places.ours() => format!("maintenance is on: {}", list()),
         (_, _) => "maintenance is off".into(),

@@ -1,4 +1,4 @@
-//! Asks whether the database and the configuration are what a release needs.
+//! Checks whether database and configuration match a release.
 //!
 //! Does: runs `setup:db:status` and `app:config:status` of that release, at once. Requires:
 //! its `app/etc/env.php`. After a failure: nothing was changed, and nothing is known.
@@ -22,23 +22,24 @@ const MOST_MB: i64 = 1024;
 magento_options! {
     /// The options of `magento_status`.
     pub struct Options {
-        /// Root of the deployment, an absolute path. If it is given, an upgrade that was begun there and
-        /// still runs is waited for first: as long as it does, no answer holds.
+        /// Root of the deployment, an absolute path. If it is set, the module first waits until an
+        /// upgrade that still runs there has ended, because its answers would change.
         deploy_to: Option<AbsPath>;
-        /// Root of Magento in the release that serves visitors. If it is given, and something has to be done,
-        /// the module says what, and whether it can be done online: while that release goes on working
-        /// (RV(online)).
+        /// Root of Magento in the release that serves visitors. If it is set and an upgrade is
+        /// needed, the module also reports what the upgrade would do, and whether it can be done
+        /// online, that is while this release continues to work (RV(online)).
         live: Option<AbsPath>;
-        /// Classes of data patches, schema patches and recurring setup scripts that may run while the live
-        /// release works; V(*) is all. The others make RV(online) false.
+        /// Classes of data patches, schema patches and recurring setup scripts that may run while
+        /// the live release serves visitors; V(*) allows all. Any other one makes RV(online) false.
         allowed: Vec<String>;
-        /// Megabytes that a table may have in which something has to be built, an index for example; a larger one makes
-        /// RV(online) false. V(0) is no bound. What the server adds at once (C(ALGORITHM=INSTANT)) it adds to any table.
+        /// The largest size in megabytes of a table in which something has to be built, for example
+        /// an index; a larger table makes RV(online) false. V(0) sets no limit. Changes that the
+        /// server makes at once (C(ALGORITHM=INSTANT)) are not limited.
         most_mb: u64, default = Some(Literal::Number(MOST_MB));
-        /// Root of Magento in the release that is left for this one, which is an earlier one. If it is given, the
-        /// module says what of it stays in the database (RV(since)).
+        /// For a rollback, the root of Magento in the newer release that was live until now. If it
+        /// is set, the module reports what that release leaves in the database (RV(since)).
         left: Option<AbsPath>;
-        /// Seconds that each of the commands may take; then it and all that it started is ended.
+        /// Seconds that each command may take. After that, the command and all processes that it started are ended.
         timeout: u64, default = Some(Literal::Number(120));
     }
 }
@@ -57,29 +58,29 @@ impl Module for MagentoStatus {
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
         if context.check_mode && !options.path.as_path().exists() {
             let msg =
-                "whether an upgrade is needed can be told by the release alone, when it is there";
+                "the release does not exist yet, so it is not known whether an upgrade is needed";
             return Ok(Outcome::new(false).msg(msg));
         }
-        // This release is not live yet, or not any more.
+        // This release is not live.
         let (magento, apart) = options.magento()?.apart()?;
         let timeout = Duration::from_secs(options.timeout);
         if let Some(deploy_to) = &options.deploy_to {
             running::wait(deploy_to, timeout, context.check_mode)
                 .map_err(|failure| failure.state("Nothing was changed."))?;
         }
-        // Both only read, and each spends most of its time starting.
+        // In parallel: both only read, and spend most of their time starting PHP.
         let (database, configuration) = thread::scope(|scope| {
             let database =
                 thread::Builder::new().spawn_scoped(scope, || status::database(&magento, timeout));
             let configuration = status::configuration(&magento, timeout);
-            // Where no thread can be started, one after the other.
+            // If no thread can be started, one after the other.
             let database = match database {
                 Ok(database) => database.join(),
                 Err(_) => Ok(status::database(&magento, timeout)),
             };
             (database, configuration)
         });
-        let database = database.map_err(|_| Failure::new("panic", "the query was not finished"))?;
+        let database = database.map_err(|_| Failure::new("panic", "the query did not finish"))?;
         let needed = database.is_needed() || configuration.is_needed();
         let told = database.reason.is_none() && configuration.reason.is_none();
         let pending =
@@ -108,7 +109,7 @@ impl Module for MagentoStatus {
             _ => Vec::new(),
         };
         if options.live.is_some() && configuration.is_needed() {
-            // Its hash is one for all: the live release would answer 500.
+            // The database has one hash for all releases, so the live one would answer 500.
             obstacles.push(
                 "a changed configuration has to be imported, which stops the live release"
                     .to_owned(),
@@ -147,8 +148,7 @@ impl Module for MagentoStatus {
     }
 }
 
-/// What stays in the database of the release that is left, or the warning that it cannot be told: it may
-/// be left because it does not work.
+/// What the newer release leaves in the database, or a warning that this is not known: that release may be broken.
 fn ask_since(
     options: &Options,
     earlier: &Magento,
@@ -157,13 +157,13 @@ fn ask_since(
 ) -> Result<Since, String> {
     let ask = || {
         let earlier = Code::ask(earlier, timeout)?;
-        // In a container it is beside the other one, under its own name.
+        // In a container it is next to the other one, under its own name.
         let real = left.as_path().canonicalize().map_err(|error| error.to_string())?;
         let given = options.path_for_php.as_deref().filter(|path| !path.as_os_str().is_empty());
         let for_php = given.zip(real.file_name()).map(|(path, name)| path.with_file_name(name));
         let real = AbsPath::new(&real)?;
         let (user, environment) = (options.user.as_deref(), &options.environment);
-        // From here on the cache of its own is this one's.
+        // From here on, this one uses the separate cache.
         let left = Magento::new(&real, &options.php, for_php.as_deref(), user, environment)
             .and_then(Magento::apart);
         let (left, apart) = left.map_err(|failure| failure.to_string())?;
@@ -173,7 +173,7 @@ fn ask_since(
     };
     ask().map_err(|why: String| {
         format!(
-            "what of '{left}' stays in the database cannot be told: {}",
+            "it is not known what of '{left}' stays in the database: {}",
             why.trim_end_matches('.')
         )
     })

@@ -1,8 +1,8 @@
-//! An upgrade in the background, while the play does something else.
+//! An upgrade in the background, while the play continues.
 //!
-//! It is this program once more, in a session of its own, with a file in the state directory as its
-//! standard output. A lock on that file (`flock`, held by the process's own handle) tells whether
-//! it still runs, even if it was killed. What it prints at its end is its result.
+//! It is another process of this program, in its own session, with a file in the state directory as
+//! standard output. A lock on that file (`flock`, by the process's own handle) shows whether it is
+//! still running, even if it was killed. It prints its result at the end.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -17,12 +17,11 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::{Options, State};
 
-/// Begins an upgrade with these arguments and returns the name by which [`result`] knows it.
-/// Waits for the end of one that an earlier deploy has begun.
+/// Starts an upgrade with these arguments and returns its id for [`result`]. Waits first until an
+/// upgrade of an earlier deploy has ended.
 ///
 /// # Errors
-/// `still_running` when that takes longer than `patience`; an I/O error. Nothing was begun
-/// then.
+/// `still_running` when that takes longer than `patience`; an I/O error. In both cases nothing was started.
 pub fn begin(
     deploy_to: &AbsPath,
     arguments: &Map<String, Value>,
@@ -44,7 +43,7 @@ pub fn begin(
 }
 
 fn start(output: File, arguments: &Map<String, Value>) -> std::io::Result<()> {
-    // What it reads is in a file without a name, so that nobody waits for anybody.
+    // Its input is in an unnamed file, so that neither process waits for the other.
     let mut input =
         File::from(rustix::fs::memfd_create("arguments", rustix::fs::MemfdFlags::CLOEXEC)?);
     input.write_all(Value::Object(arguments.clone()).to_string().as_bytes())?;
@@ -52,7 +51,7 @@ fn start(output: File, arguments: &Map<String, Value>) -> std::io::Result<()> {
     start_detached(["-"], Stdio::from(input), Stdio::from(output))
 }
 
-/// Waits for the end of what [`begin`] began, and returns its result.
+/// Waits for the end of an upgrade that [`begin`] has started, and returns its result.
 ///
 /// # Errors
 /// `no_such_upgrade`, `upgrade_lost` when it has ended without one, `still_running`.
@@ -63,8 +62,11 @@ pub fn result(
 ) -> Result<Map<String, Value>, Failure> {
     let state = Dir::open(deploy_to.as_path())?.open_dir(STATE_DIRECTORY)?;
     let unknown = || {
-        Failure::new("no_such_upgrade", format!("there is no upgrade '{}'", id.escape_debug()))
-            .remedy("set begun to the id that state=begun returned")
+        Failure::new(
+            "no_such_upgrade",
+            format!("the upgrade '{}' does not exist", id.escape_debug()),
+        )
+        .remedy("set begun to the id that state=begun returned")
     };
     let name = RelPath::new(format!("{PREFIX}{id}{SUFFIX}"))
         .ok()
@@ -76,15 +78,15 @@ pub fn result(
     running::wait_for(&state, name.as_path(), patience)?;
     let text = state.read(&name)?.unwrap_or_default();
     let result = json::from_slice(&text).map_err(|_| {
-        Failure::new("upgrade_lost", "the upgrade has ended without a result")
+        Failure::new("upgrade_lost", "the upgrade ended without a result")
             .cause("its process was killed, or the disk is full")
     });
     state.remove_file(&name)?;
     result
 }
 
-/// The arguments with which this program does all of it, but for the flag: whether that is
-/// lowered is decided when everything else is done as well.
+/// The arguments of the background process: the whole upgrade without lowering the flag, which is
+/// decided after everything else is done.
 pub fn arguments(options: &Options) -> Map<String, Value> {
     let paths: Vec<_> = options.paths.iter().map(ToString::to_string).collect();
     let arguments = json!({
@@ -109,7 +111,7 @@ pub fn arguments(options: &Options) -> Map<String, Value> {
     }
 }
 
-/// What the process in the background has printed, as if it had been done here.
+/// Converts the result of the background process.
 pub fn from_background(mut result: Map<String, Value>) -> Result<Outcome, Failure> {
     let text = |value: Option<Value>| match value {
         Some(Value::String(text)) => text,

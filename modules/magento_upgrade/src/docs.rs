@@ -6,19 +6,22 @@ pub const DOCUMENTATION: Documentation = Documentation {
     short: "Upgrade the database of a Magento shop",
     description: &[
         "Runs C(setup:upgrade --keep-generated) of a release, or its parts, or only \
-         C(app:config:import). To be run on one host of those that share the database.",
-        "Refuses while the shop is open. A failure leaves maintenance on, says so, and says how to go on \
-         or back.",
+         C(app:config:import). Run it on one of the hosts that share the database.",
+        "Refuses to run while the shop is open. After a failure, maintenance stays on, and the \
+         message says how to continue or to go back.",
     ],
     notes: &[
-        "With O(state=begun) the commands run in a process that outlives the module and the connection. \
-         Its result waits in C(.oxistrano) of O(deploy_to); the next upgrade waits for its end.",
-        "Measured on Magento Open Source 2.4.7-p3: C(setup:upgrade) takes 4 to 11 s there without any \
-         product, answers 1 when the database is down or a data patch fails, and flushes the caches.",
-        "Online, C(bin/magento) is not run itself but what it runs, by C(php -r), in a process that has added \
-         C(SET SESSION lock_wait_timeout) to the C(initStatements) of C(env.php).",
+        "With O(state=begun) the commands run in a background process that does not depend on the \
+         module and the connection. Its result is kept in C(.oxistrano) of O(deploy_to). The next \
+         upgrade waits until it has ended.",
+        "Measured on Magento Open Source 2.4.7-p3 without any product: C(setup:upgrade) takes 4 \
+         to 11 s, exits with 1 if the database is down or a data patch fails, and flushes the \
+         caches.",
+        "With O(online), the module does not start C(bin/magento) but runs the same commands by \
+         C(php -r), in a process that adds C(SET SESSION lock_wait_timeout) to the \
+         C(initStatements) of C(env.php).",
         "C(app:config:import) deletes store views that are missing from C(app/etc/config.php).",
-        "Two upgrades at once: Magento ends one of them with exit code 1.",
+        "If two upgrades run at the same time, Magento ends one of them with exit code 1.",
     ],
     see_also: &["magento_status", "magento_maintenance"],
     examples: r"
@@ -34,26 +37,26 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "id",
             kind: "str",
-            doc: "The name by which O(begun) knows the upgrade.",
+            doc: "The id of the upgrade, for O(begun).",
             returned: "O(state=begun)",
         },
         ReturnSpec {
             name: "seconds",
             kind: "float",
-            doc: "How long the commands ran.",
+            doc: "Seconds that the commands ran.",
             returned: "success",
         },
         ReturnSpec {
             name: "lines",
             kind: "list",
-            doc: "The lines of the output that say something.",
-            returned: "when a command ran",
+            doc: "The essential lines of the output.",
+            returned: "if a command ran",
         },
         ReturnSpec {
             name: "answers",
             kind: "list",
             doc: "rc, stdout, stderr and seconds of each command.",
-            returned: "when a command ran",
+            returned: "if a command ran",
         },
         ReturnSpec {
             name: "lowered",
@@ -71,13 +74,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
             name: "maintenance_is_on",
             kind: "bool",
             doc: "Whether the shop is closed.",
-            returned: "failure of a command",
+            returned: "if a command failed",
         },
         ReturnSpec {
             name: "log",
             kind: "str",
-            doc: "The file on the host with all output, or null.",
-            returned: "when a command ran",
+            doc: "The path of the log on the host with all output, or null.",
+            returned: "if a command ran",
         },
     ],
     diff_mode: "none",

@@ -1,8 +1,8 @@
-//! Upgrades the database of a shop to what a release needs.
+//! Upgrades the database of a shop for a release.
 //!
-//! Does: `setup:upgrade --keep-generated`, or its parts, or only the import of the
-//! configuration; then lowers the maintenance flag, if it is told to. Requires: that the
-//! flag is up. After a failure: the flag stays up, and the failure says so.
+//! Does: `setup:upgrade --keep-generated`, or its parts, or only the import of the configuration;
+//! then lowers the maintenance flag, if requested. Requires: that the flag is up. After a failure:
+//! the flag stays up, and the failure says so.
 
 mod background;
 mod docs;
@@ -24,7 +24,7 @@ use tell::{closed, done, open, would};
 oxistrano_core::choices! {
     /// How far to go.
     pub enum State {
-        /// It runs.
+        /// It is running.
         Begun = "begun",
         /// It has succeeded.
         Finished = "finished",
@@ -46,41 +46,44 @@ oxistrano_core::choices! {
 magento_options! {
     /// The options of `magento_upgrade`.
     pub struct Options {
-        /// V(finished) does the whole upgrade, or with O(begun) waits for the end of the one that it names.
-        /// V(begun) starts the upgrade and returns, so that the play can bring php-fpm to the new release
-        /// meanwhile. By then the release must be live: if it is not and the deploy fails, the release is
-        /// removed while it upgrades.
+        /// V(finished) runs the whole upgrade or, with O(begun), waits for the end of that one.
+        /// V(begun) starts the upgrade and returns, so that the play can bring php-fpm to the new
+        /// release during the upgrade. Use V(begun) only if the release is already live: otherwise
+        /// a deploy that fails removes the release while the upgrade runs.
         state: State, default = Some(Literal::Text("finished"));
-        /// With O(state=finished), the RV(id) that O(state=begun) has returned.
+        /// With O(state=finished), the RV(id) that O(state=begun) returned.
         begun: Option<String>;
-        /// V(upgrade) runs C(setup:upgrade --keep-generated), which imports the configuration at its end;
-        /// V(parts) runs C(setup:db-schema:upgrade), C(setup:db-data:upgrade) and C(app:config:import);
-        /// V(import) only C(app:config:import).
+        /// V(upgrade) runs C(setup:upgrade --keep-generated), which also imports the configuration.
+        /// V(parts) runs C(setup:db-schema:upgrade), C(setup:db-data:upgrade) and
+        /// C(app:config:import). V(import) runs only C(app:config:import).
         how: How, default = Some(Literal::Text("upgrade"));
         /// Root of the deployment, an absolute path.
         deploy_to: AbsPath;
-        /// Magento's root directories whose code runs, relative to O(deploy_to), as for
-        /// M(oxistrano.deploy.magento_maintenance); if none is named, V(current).
+        /// The Magento root directories whose code serves visitors, relative to O(deploy_to), as
+        /// for M(oxistrano.deploy.magento_maintenance). By default, V(current).
         paths: Vec<RelPath>;
-        /// Fail when the maintenance flag is not up in every one of O(paths): visitors would meet code
-        /// and schema that do not fit each other.
+        /// Whether to fail if the maintenance flag is not up in all of O(paths). Otherwise visitors
+        /// could meet code and schema that do not match.
         require_maintenance: bool, default = Some(Literal::Flag(true));
-        /// Run the commands with a cache of their own, below C(var), which is removed afterwards: for a
-        /// release that is not live, so that the live one keeps its cache and reads nothing of theirs.
+        /// Whether to run the commands with a separate cache below C(var), which is removed
+        /// afterwards. Use it for a release that is not live, so that the live release keeps its
+        /// cache and does not read what these commands have cached.
         own_cache: bool, default = Some(Literal::Flag(false));
-        /// Upgrade beside the release that serves visitors, which M(oxistrano.deploy.magento_status) has said
-        /// can be done (RV(oxistrano.deploy.magento_status#module:online)). It has a cache of its own, needs
-        /// no maintenance flag, and waits for no lock of the database for longer than a second, because
-        /// visitors would wait behind it; then it tries again, ten times.
+        /// Whether to upgrade while the live release serves visitors, if
+        /// M(oxistrano.deploy.magento_status) has reported that this is possible
+        /// (RV(oxistrano.deploy.magento_status#module:online)). The upgrade then uses a separate
+        /// cache and needs no maintenance flag. It waits at most one second for a database lock,
+        /// because visitors would wait behind it, and then tries again, up to ten times.
         online: bool, default = Some(Literal::Flag(false));
-        /// Fail when no configuration was imported, because M(oxistrano.deploy.magento_status) has said
-        /// that this is needed.
+        /// Whether to fail if no configuration was imported. Set it if
+        /// M(oxistrano.deploy.magento_status) has reported that an import is needed.
         import_needed: bool, default = Some(Literal::Flag(false));
-        /// Lower the flag, if M(oxistrano.deploy.magento_maintenance) has raised it, the moment that
-        /// everything has succeeded.
+        /// Whether to lower the maintenance flag as soon as everything has succeeded, if
+        /// M(oxistrano.deploy.magento_maintenance) has raised it.
         lower: bool, default = Some(Literal::Flag(false));
-        /// Seconds that all commands together may take; then the one that runs and all that it started is
-        /// ended. Signals to the module and a lost connection do not end it.
+        /// Seconds that all commands together may take. After that, the running command and all
+        /// processes that it started are ended. Signals to the module and a lost connection do not
+        /// end it.
         timeout: u64, default = Some(Literal::Number(3600));
     }
 }
@@ -108,9 +111,15 @@ impl Module for MagentoUpgrade {
                 from_background(result)?
             }
             _ if options.online && options.how == How::Import => {
-                return Err(Failure::new("not_online", "a configuration is not imported online")
-                    .cause("the live release answers 500 as soon as the hash of another one is in the database")
-                    .state("Nothing was changed."))
+                return Err(Failure::new(
+                    "not_online",
+                    "a configuration cannot be imported online",
+                )
+                .cause(
+                    "the live release would answer 500 as soon as the database has the \
+                        hash of another configuration",
+                )
+                .state("Nothing was changed."));
             }
             _ => {
                 let magento = options.magento()?;
@@ -119,7 +128,7 @@ impl Module for MagentoUpgrade {
                 }
                 if options.state == State::Begun {
                     let id = background::begin(&options.deploy_to, &arguments(&options), patience)?;
-                    return Ok(Outcome::new(true).msg("the upgrade has begun").value("id", id));
+                    return Ok(Outcome::new(true).msg("the upgrade has started").value("id", id));
                 }
                 running::wait(&options.deploy_to, patience, false)?;
                 let held = running::hold(&options.deploy_to, &options.path, patience)?;

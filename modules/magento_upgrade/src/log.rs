@@ -1,5 +1,6 @@
-//! The output of the last upgrade, kept on the host as it comes: the connection may break,
-//! and what was printed says how far it got. Only for who deploys: nothing in it is masked.
+//! The log of the last upgrade on the host, written as the output comes: if the connection breaks,
+//! it shows how far the upgrade got. Only the deploying user may read it, because nothing in it is
+//! masked.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,15 +9,14 @@ use oxistrano_core::{AbsPath, Dir, Failure, STATE_DIRECTORY};
 
 const NAME: &str = "magento_upgrade.log";
 
-/// The log, where there is a place for it.
+/// The log, if it can be written.
 pub struct Log {
     file: Option<(File, String)>,
     warning: Option<String>,
 }
 
 impl Log {
-    /// Starts an empty log. Where it cannot be written, that is a warning: the upgrade is what
-    /// matters.
+    /// Starts an empty log. If it cannot be written, that is only a warning.
     ///
     /// # Errors
     /// When the deploy root cannot be opened.
@@ -37,16 +37,16 @@ impl Log {
         })
     }
 
-    /// Names the command whose output follows.
+    /// Writes the name of the next command.
     pub fn heading(&mut self, command: &str) {
         if let Some((file, path)) = &mut self.file
             && let Err(error) = writeln!(file, "# bin/magento {command}")
         {
-            self.warning = Some(format!("the output is not all in {path}: {error}"));
+            self.warning = Some(format!("the log {path} is incomplete: {error}"));
         }
     }
 
-    /// To write to; at the same place as this one.
+    /// A second handle with the same offset, for the command.
     pub fn handle(&self) -> Option<File> {
         self.file.as_ref().and_then(|(file, _)| file.try_clone().ok())
     }

@@ -1,4 +1,4 @@
-//! Owns the commands of Magento that upgrade, and whether they have done it.
+//! Runs Magento's upgrade commands and checks their output.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use crate::log::Log;
 use crate::tell::{WIDTH, closed, done, essential};
 use crate::{How, Options};
 
-/// What the server says to who has waited for a lock for too long.
+/// The server's error after a lock timeout.
 const LOCKED: &str = "Lock wait timeout exceeded";
-/// How often it is tried, and how long is waited in between.
+/// How often to try, and how long to wait in between.
 const ATTEMPTS: u32 = 10;
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -28,11 +28,11 @@ impl How {
     }
 }
 
-/// A command of Magento, and what it prints when it has done its work: exit code 0 from a
-/// program that is not Magento (`true`, a wrapper that loses the code) must not open a shop.
+/// A command of Magento, and its output on success: exit code 0 from a program that is not Magento
+/// (`true`, a wrapper that drops the code) must not open a shop.
 pub(crate) struct Command {
     pub(crate) words: &'static [&'static str],
-    /// One of them, in 2.4.7 and in its source since 2.3.
+    /// One of these, in 2.4.7 and in its source since 2.3.
     says: &'static [&'static str],
 }
 
@@ -47,7 +47,7 @@ const DATA: Command =
     Command { words: &["setup:db-data:upgrade"], says: &["Data install/update:"] };
 const IMPORT: Command = Command { words: &["app:config:import"], says: IMPORTED };
 
-/// Does all of it, but for the flag.
+/// Does the whole upgrade, except for the flag.
 pub fn finish(options: &Options, magento: &Magento, held: &Held) -> Result<Outcome, Failure> {
     let config = config(magento);
     let mut log = Log::open(&options.deploy_to)?;
@@ -67,14 +67,13 @@ pub fn finish(options: &Options, magento: &Magento, held: &Held) -> Result<Outco
         .warnings(held.warning.clone())
         .warnings(magento.warning())
         .warnings(rewritten.then(|| {
-            "setup:upgrade has rewritten app/etc/config.php of this release on this host only, \
-             because its modules were not in Magento's order; commit the file as it is now"
+            "setup:upgrade has rewritten app/etc/config.php of this release, on this host only, \
+             because its modules were not in Magento's order; commit the new file"
                 .to_owned()
         })))
 }
 
-/// `app/etc/config.php` of the release, which may be the web user's to exchange; `None` where it is
-/// no file of a size that Magento writes.
+/// `app/etc/config.php` of the release, which the web user may replace; `None` if it is not a file of a plausible size.
 fn config(magento: &Magento) -> Option<Vec<u8>> {
     let etc = RelPath::new("app/etc").ok()?;
     Dir::open(magento.path()).ok()?.open_inside(&etc).ok()?.read("config.php").ok()?
@@ -94,11 +93,14 @@ fn upgrade(
         log.heading(&command);
         let started = Instant::now();
         let answer = attempts(options, magento, words, left, log, held).map_err(|failure| {
-            // Else it did not start, and says itself what to do.
+            // Otherwise it did not start, and the failure already says what to do.
             if started.elapsed() < left {
                 return failure;
             }
-            failure.remedy("find out what it waited for, and run it again with a longer timeout")
+            failure.remedy(
+                "find out what it was waiting for, and run it again with a longer \
+                timeout",
+            )
         })?;
         left = left.saturating_sub(started.elapsed());
         let contradicts =
@@ -108,7 +110,7 @@ fn upgrade(
         if !done {
             let cause = match answer.rc {
                 0 if contradicts.is_some() => show::line(contradicts.unwrap_or_default(), WIDTH),
-                0 => format!("{}, which are not Magento's words", answer.reason()),
+                0 => format!("{}, which is not what Magento prints", answer.reason()),
                 _ => answer.reason(),
             };
             return Err(Failure::new("upgrade_failed", format!("`bin/magento {command}` failed"))
@@ -122,14 +124,17 @@ fn upgrade(
         }
         answers.push(answer);
     }
-    // What was wanted has not happened, and no status will say so any more: a module's recurring data
-    // has refreshed the hash that it goes by.
+    // The import has not happened, and the status will not report it again: a module's recurring
+    // data script has updated the hash.
     if options.import_needed && !answers.iter().any(|answer| answer.says(IMPORTS)) {
         return Err(Failure::new("not_imported", "the configuration was not imported")
-            .cause("app:config:status said that it has to be, and then there was nothing to import")
+            .cause(
+                "app:config:status reported a pending import, but Magento then found nothing \
+                to import",
+            )
             .remedy(
-                "DELETE FROM flag WHERE flag_code = 'config_hash' (with the prefix of your tables), so \
-                 that Magento imports it, and deploy again",
+                "to have Magento import it, run DELETE FROM flag WHERE flag_code = 'config_hash' \
+                 (with your table prefix), and deploy again",
             )
             .value("answers", answers.iter().map(Answer::to_json).collect::<Vec<_>>())
             .path(magento.path()));
@@ -137,7 +142,7 @@ fn upgrade(
     Ok(answers)
 }
 
-/// Runs a command; online again, as long as all that it met was a lock.
+/// Runs a command; with `online`, tries again after a lock timeout.
 fn attempts(
     options: &Options,
     magento: &Magento,
@@ -149,7 +154,7 @@ fn attempts(
     let started = Instant::now();
     let mut attempt = 1;
     loop {
-        // The first one has all of it, to the second: its message says how long that was.
+        // The first attempt gets the whole time, because its message says how long it was.
         let left = if attempt == 1 { left } else { left.saturating_sub(started.elapsed()) };
         let answer =
             magento.change(words, left, log.handle(), held.file.clone(), options.online)?;

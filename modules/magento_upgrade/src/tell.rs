@@ -1,4 +1,4 @@
-//! Owns what is said of an upgrade: what was done, what state a failure leaves.
+//! The messages of an upgrade: what was done, and the state after a failure.
 
 use oxistrano_core::{Failure, Outcome};
 use oxistrano_magento::Answer;
@@ -6,9 +6,9 @@ use oxistrano_magento::maintenance::{Flag, Places};
 
 use crate::{How, Options};
 
-/// More lines than these nobody reads; the log has them.
+/// The limit of lines in the result; the log has all.
 const LINES: usize = 200;
-/// And of a line not more characters than these.
+/// The limit of characters of a line.
 pub const WIDTH: usize = 1000;
 
 pub fn would(options: &Options) -> Outcome {
@@ -16,11 +16,11 @@ pub fn would(options: &Options) -> Outcome {
     Outcome::new(true).msg(format!("would run {}", words.join(", ")))
 }
 
-/// The shop is open, and is not to be upgraded under its visitors.
+/// The failure if the shop is open.
 pub fn open(options: &Options, places: &Places) -> Failure {
     let up = places.lines(Flag::word);
     let cause = match up.is_empty() {
-        true => format!("nothing is at {} to be closed", places.missing()),
+        true => format!("there is no shop to close at {}", places.missing()),
         false => format!("the shop is open ({})", up.join(", ")),
     };
     Failure::new(
@@ -29,24 +29,25 @@ pub fn open(options: &Options, places: &Places) -> Failure {
     )
     .cause(cause)
     .remedy(
-        "raise the maintenance flag first (magento_maintenance), or say require_maintenance=false",
+        "raise the maintenance flag first (magento_maintenance), or set require_maintenance=false",
     )
     .state("Nothing was changed.")
 }
 
-/// What a failed upgrade leaves, and how to go on or back.
+/// Adds the state after a failed upgrade, and how to continue or go back.
 pub fn closed(failure: Failure, options: &Options, log: Option<String>) -> Failure {
     let closed =
         Places::find(&options.deploy_to, &options.paths).is_ok_and(|places| places.is_closed());
     let state = if options.online {
-        "The live release goes on serving. Its database may be added to in part, which it does not mind. Mend \
-         the cause and deploy again"
+        "The live release still serves visitors. Part of the additions may be in its database, \
+         which does not affect it. Fix the cause and deploy again"
     } else if closed {
-        "Maintenance is on and stays on: the shop is closed, and its database may be upgraded in \
-         part. To go on, mend the cause and deploy again: the next deploy upgrades, then opens the \
-         shop. To go back, restore the database from its backup and roll back"
+        "Maintenance stays on: the shop is closed, and its database may be partly upgraded. To \
+         continue, fix the cause and deploy again: the next deploy upgrades, then opens the shop. \
+         To go back, restore the database from its backup and roll back"
     } else {
-        "The shop is open, and its database may be upgraded in part. Mend the cause and run it again"
+        "The shop is open, and its database may be partly upgraded. Fix the cause and run the \
+         upgrade again"
     };
     failure
         .state(match &log {
@@ -65,8 +66,7 @@ pub fn done(how: How, changed: bool) -> &'static str {
     }
 }
 
-/// What a person wants to see of hundreds of lines: not which modules had nothing to do, no
-/// progress bars, nothing twice.
+/// The essential lines of the output: without modules that had nothing to do, progress bars and repeated lines.
 pub fn essential(answers: &[Answer]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let text = answers.iter().flat_map(|answer| answer.stdout.lines().chain(answer.stderr.lines()));
@@ -81,7 +81,7 @@ pub fn essential(answers: &[Answer]) -> Vec<String> {
         }
     }
     if lines.len() > LINES {
-        // How it began, and how it ended.
+        // Keep the beginning and the end.
         let left_out = lines.len() - LINES;
         let rest = lines.split_off(LINES / 2).split_off(left_out);
         lines.push(format!("[{left_out} lines left out]"));

@@ -1,5 +1,5 @@
-//! All modules in one program, as it is shipped: each by itself carries the same 1.1 MB of
-//! Rust's and C's run time. `docs/ARCHITECTURE.md` has the figures.
+//! The shipped program, which contains all modules: separate programs would each contain the same
+//! 1.1 MB of Rust's and C's runtime. `docs/ARCHITECTURE.md` has the figures.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! What can be done to a pool so that it forgets old code: reset, reload, restart; each
-//! one verified.
+//! The methods to drop old code from a pool: reset, reload, restart. Each is verified.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -46,27 +45,27 @@ fn reset(pool: &Pool, php: &Php, before: &Answer) -> Result<(), Failure> {
         Opcache::Disabled => {
             return Err(failed()
                 .cause("opcache is switched off in this pool")
-                .remedy("there is no old code in it; leave the task out")
+                .remedy("no old code is cached; remove the task")
                 .state(NOTHING));
         }
         Opcache::Absent => {
             return Err(failed()
                 .cause("the extension opcache is not loaded in this pool")
-                .remedy("there is no old code in it; leave the task out")
+                .remedy("no old code is cached; remove the task")
                 .state(NOTHING));
         }
     }
     let restarts = "/statistics/manual_restarts";
-    // A restart that is pending already, asked for by somebody else, is as good as ours.
+    // A pending restart that somebody else has requested is enough.
     if !before.is_pending() {
         let answer = php.ask("reset", oxistrano_core::json::json!({}))?;
         if !answer.flag("/reset") && !answer.is_pending() {
-            return Err(failed().cause("opcache_reset() says no").state(NOTHING));
+            return Err(failed().cause("opcache_reset() returned false").state(NOTHING));
         }
     }
     let done = pool.wait(|| {
         let now = php.ask("status", oxistrano_core::json::json!({})).map_err(|failure| {
-            failure.state("opcache_reset() was called; whether it has taken effect is not known.")
+            failure.state("opcache_reset() was called. Whether it has taken effect is not known.")
         })?;
         let happened = now.number(restarts) > before.number(restarts)
             || now.number("/statistics/last_restart_time")
@@ -77,11 +76,11 @@ fn reset(pool: &Pool, php: &Php, before: &Answer) -> Result<(), Failure> {
         return Ok(());
     }
     Err(failed()
-        .cause("a request that began before it is still running, and opcache waits for that")
+        .cause("a request that began before the reset is still running, and opcache waits for it")
         .remedy("raise timeout, or end that request")
         .state(
             "The reset is pending: until the last such request has ended, PHP runs without \
-             opcache, and then it begins with an empty one.",
+             opcache, then with an empty one.",
         ))
 }
 
@@ -89,9 +88,9 @@ fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Fail
     let master = the_master(pool, "reload")?;
     test_configuration(master, pool.deadline)?;
     let started = php.map_or(0, |(_, answer)| started(answer));
-    // Else a start in the same second looks like none.
+    // Otherwise a restart within the same second would not be detected.
     past(started, pool.deadline)?;
-    // What is in flight would be cut: it ends first, and what comes meanwhile waits.
+    // The reload would cut off requests in flight, so they are finished first, and new ones wait.
     let pause = match pool.process_control_timeout() {
         Some(0) => hold::pause(pool)?,
         _ => None,
@@ -107,7 +106,7 @@ fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Fail
     });
     let before = master.workers();
     master.reload()?;
-    let sent = "The reload was asked for.";
+    let sent = "The reload was requested.";
     let mut trouble = None;
     let done = pool.wait(|| {
         let workers = master.workers();
@@ -119,11 +118,11 @@ fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Fail
             None => pool.answers().map(|()| None),
         };
         match answer {
-            // Old workers may be hidden from us, so the new ones have to be known.
+            // We may not see the old workers, so the new ones have to be recognised.
             Ok(Some(answer)) => Ok(self::started(&answer) > started || started == 0),
             Ok(None) => Ok(true),
             Err(failure) if failure.code() == "interrupted" => Err(failure.state(sent)),
-            // Between the old workers and the new ones that is as it should be.
+            // Expected in the time between the old workers and the new ones.
             Err(failure) => {
                 trouble = Some(failure);
                 Ok(false)
@@ -133,16 +132,16 @@ fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Fail
     if done {
         return Ok(warnings.into_iter().collect());
     }
-    let failure = Failure::new("reload_failed", "php-fpm has not reloaded in time").state(sent);
+    let failure = Failure::new("reload_failed", "php-fpm did not reload in time").state(sent);
     Err(match trouble {
-        Some(trouble) => failure.cause(trouble).remedy("look into php-fpm's log"),
+        Some(trouble) => failure.cause(trouble).remedy("check php-fpm's log"),
         None => failure
-            .cause("old workers still work on requests")
+            .cause("old workers are still working on requests")
             .remedy("raise timeout above process_control_timeout, or end those requests"),
     })
 }
 
-/// When the cache began, and with it the workers; 0 without opcache.
+/// The start time of the cache, and so of the workers; 0 without opcache.
 fn started(answer: &Answer) -> u64 {
     answer.number("/statistics/start_time")
 }
@@ -156,13 +155,15 @@ fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
         (None, _) => {
             let why = pool.found.why().unwrap_or_else(|| "systemd does not run here".to_owned());
             return Err(failed()
-                .cause(format!("which service it belongs to is not known: {why}"))
-                .remedy("name it with service, php8.2-fpm for example"));
+                .cause(format!("its service is not known: {why}"))
+                .remedy("set service, for example to php8.2-fpm"));
         }
     };
     let odd = |c: char| !c.is_ascii_alphanumeric() && !"@._:-\\".contains(c);
     if name.is_empty() || name.starts_with('-') || name.contains(odd) {
-        return Err(failed().cause(format!("'{}' is no name of a service", name.escape_debug())));
+        return Err(
+            failed().cause(format!("'{}' is not a valid service name", name.escape_debug()))
+        );
     }
     let mut warnings = Vec::new();
     match pool.found.master() {
@@ -179,12 +180,12 @@ fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
     Program::new(argv).timeout(pool.deadline.left()).run_ok().map_err(|failure| {
         failure
             .while_trying("cannot restart php-fpm")
-            .remedy("run as root (become), and look what the service's log says")
+            .remedy("run as root (become), and check the service's log")
             .state("Whether php-fpm runs is not known.")
     })?;
     let mut trouble = None;
     let done = pool.wait(|| {
-        // Without a master that we knew, an answer is all that can be asked for.
+        // If the master was not known, only an answer can be checked.
         let new = match pool.found.master() {
             Some(old) => Master::behind(&pool.address, pool.deadline.left())
                 .is_ok_and(|found| found.master().is_some_and(|new| !new.is(old))),
@@ -202,12 +203,18 @@ fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
     if done {
         return Ok(warnings);
     }
-    let failure = Failure::new("restart_failed", format!("php-fpm was not restarted by '{name}'"));
+    let failure = Failure::new(
+        "restart_failed",
+        format!(
+            "restarting the service '{name}' did not \
+        restart php-fpm"
+        ),
+    );
     Err(match trouble {
-        Some(trouble) => failure.cause(trouble).remedy("look into php-fpm's log"),
+        Some(trouble) => failure.cause(trouble).remedy("check php-fpm's log"),
         None => failure
             .cause("the pool is still served by the same master process")
-            .remedy("name the service that this pool belongs to with service"),
+            .remedy("set service to the service of this pool"),
     }
     .state("The service was restarted."))
 }
@@ -222,24 +229,24 @@ pub fn the_master<'a>(pool: &'a Pool, verb: &str) -> Result<&'a Master, Failure>
                 Failure::new("not_permitted", what).cause(cause).remedy("run as root (become)")
             } else {
                 Failure::new("untrusted_master", what).cause(cause).remedy(
-                    "run as the user whose php-fpm it is (become_user), use method=reset, or find \
+                    "run as the user who runs php-fpm (become_user), use method=reset, or find \
                      out who started that process",
                 )
             }
         }
         Found::Nothing => Failure::new("no_master", what)
             .cause(format!(
-                "the system does not tell which master process made the socket '{}'; it may run \
-                 in a container or on another host",
+                "the master process of the socket '{}' is not known; it may run in a container or \
+                 on another host",
                 pool.address
             ))
-            .remedy("run where php-fpm runs, as root (become), or use method=reset"),
+            .remedy("run the module where php-fpm runs, as root (become), or use method=reset"),
     };
     Err(failure.state(NOTHING))
 }
 
-/// `php-fpm -t`: with a broken configuration a reload ends in no php-fpm at all. The program is
-/// executed by the handle by which it was proved, and the configuration is only root's to write.
+/// `php-fpm -t`: a reload with a broken configuration ends php-fpm. The program is executed by the
+/// handle that was proved, and only root can write the configuration.
 fn test_configuration(master: &Master, deadline: Deadline) -> Result<(), Failure> {
     let Some(config) = master.config.as_ref() else { return Ok(()) };
     if !master.shares_root() {
@@ -247,14 +254,14 @@ fn test_configuration(master: &Master, deadline: Deadline) -> Result<(), Failure
     }
     let real = prove::configuration(config)?;
     let (program, called) = master.program();
-    // -R: whether root may be the pool's user is not what is asked.
+    // -R: the test must accept pools that run as root.
     let argv = ["-t", "-R", "-y"].map(OsString::from);
     let argv = [called.into()].into_iter().chain(argv).chain([real.into()]);
     let test = Program::new(argv).executable(program).timeout(TEST.min(deadline.left()));
     if !master.is_unchanged() {
         return Err(Failure::new("no_master", "cannot test php-fpm's configuration")
-            .cause(format!("the master process {} has ended meanwhile", master.pid()))
-            .remedy("look whether php-fpm runs, and try again")
+            .cause(format!("the master process {} has ended", master.pid()))
+            .remedy("check whether php-fpm runs, and try again")
             .state(NOTHING));
     }
     let said = match test.run_ok() {
@@ -262,7 +269,7 @@ fn test_configuration(master: &Master, deadline: Deadline) -> Result<(), Failure
         Err(failure) if failure.code() == "interrupted" => return Err(failure),
         Err(failure) => failure.to_string(),
     };
-    // Whatever else may be wrong with the test itself is no reason not to reload.
+    // Any other failure of the test does not prevent a reload.
     if !said.contains("FPM initialization failed") {
         return Ok(());
     }
@@ -270,7 +277,7 @@ fn test_configuration(master: &Master, deadline: Deadline) -> Result<(), Failure
     let errors: Vec<_> = errors.map(|line| line.trim_end_matches(['.', ' '])).collect();
     Err(Failure::new("broken_configuration", "php-fpm's configuration is broken")
         .cause(errors.join("; ").replace("\\n", " "))
-        .remedy("mend it; with it php-fpm would not come back")
+        .remedy("fix it; php-fpm would not start with it")
         .path(config)
-        .state("Nothing was changed: php-fpm runs on with the configuration that it has read."))
+        .state("Nothing was changed: php-fpm still runs with the configuration that it has read."))
 }

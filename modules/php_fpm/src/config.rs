@@ -1,5 +1,5 @@
-//! What php-fpm's configuration says of a reload: `process_control_timeout`. Only files are
-//! believed that nobody but root (or who runs the module) can have written.
+//! Reads php-fpm's configuration, for `process_control_timeout` and the pools. It reads only files
+//! that no user but root (or the module's user) can have written.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
@@ -8,35 +8,35 @@ use std::time::{Duration, Instant, SystemTime};
 use oxistrano_core::{interrupt, trusted};
 use rustix::fs::{Dir, Mode, OFlags, open};
 
-/// A configuration is a few kilobytes; more is something else.
+/// The limit for one file; a configuration has a few kilobytes.
 const LARGEST: u64 = 1 << 20;
-/// All of its files together.
+/// The limit for all files together.
 const ALL: u64 = 8 << 20;
 const MOST_FILES: usize = 1000;
-/// Names in the directories that a pattern leads to.
+/// The limit for names in the directories of include patterns.
 const MOST_NAMES: usize = 50_000;
-/// Files that include files; php-fpm itself stops at 4.
+/// The deepest nesting of includes; php-fpm itself allows 4.
 const DEEPEST: usize = 8;
 
-/// What was found in it.
+/// The relevant settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// How long workers may go on with their requests when the master reloads; 0: not at all.
+    /// How long workers may finish their requests during a reload; 0: not at all.
     pub process_control_timeout: Duration,
-    /// When the youngest of its files was changed.
+    /// The newest modification time of its files.
     pub changed: SystemTime,
     /// Its pools.
     pub pools: Vec<PoolConfig>,
 }
 
-/// What it says of a pool.
+/// The configuration of a pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolConfig {
     /// Its name.
     pub name: String,
     /// Where it listens.
     pub listen: String,
-    /// The root directory that its workers see; empty: that of the system.
+    /// The root directory of its workers (chroot); empty if there is none.
     pub chroot: String,
 }
 
@@ -63,7 +63,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn file(&mut self, path: &Path, depth: usize) -> Result<(), String> {
         if depth > DEEPEST {
-            return Err(format!("'{}' is included too deeply", path.display()));
+            return Err(format!("'{}' is nested too deeply in includes", path.display()));
         }
         self.files += 1;
         if self.files > MOST_FILES {
@@ -77,7 +77,7 @@ impl Reader<'_> {
             .map_err(|doubt| format!("'{}' {doubt}", path.display()))?;
         self.bytes += text.len() as u64;
         if self.bytes > ALL {
-            return Err(format!("its files have more than {ALL} bytes"));
+            return Err(format!("its files have more than {ALL} bytes in total"));
         }
         let changed = u64::try_from(stat.st_mtime).unwrap_or(0);
         let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(changed));
@@ -85,7 +85,7 @@ impl Reader<'_> {
         for line in String::from_utf8_lossy(&text).lines() {
             if let Some(pattern) = self.found.line(line) {
                 let pattern = Path::new(&pattern);
-                // php-fpm's own prefix; it is not in the title.
+                // php-fpm's compiled-in prefix, which the process title does not contain.
                 let pattern = Path::new("/usr").join(pattern);
                 for file in self.glob(&pattern)? {
                     self.file(&file, depth + 1)?;
@@ -95,7 +95,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The files that a pattern with `*` and `?` means, sorted, as the process has them.
+    /// The files that match a pattern with `*` and `?`, sorted, as the process sees them.
     fn glob(&mut self, pattern: &Path) -> Result<Vec<PathBuf>, String> {
         let mut found = vec![PathBuf::from("/")];
         for component in pattern.components() {
@@ -138,7 +138,7 @@ impl Reader<'_> {
         for entry in entries.flatten() {
             self.names += 1;
             if self.names > MOST_NAMES {
-                return Err(format!("its patterns lead to more than {MOST_NAMES} names"));
+                return Err(format!("its include patterns match more than {MOST_NAMES} names"));
             }
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
@@ -149,7 +149,7 @@ impl Reader<'_> {
         interrupt::check().map_err(|failure| failure.to_string())?;
         match Instant::now() < self.deadline {
             true => Ok(()),
-            false => Err("there was no time to read all of it".to_owned()),
+            false => Err("the time limit was reached before all of it was read".to_owned()),
         }
     }
 }
@@ -229,7 +229,7 @@ fn seconds(value: &str) -> Option<Duration> {
     number.trim().parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * unit))
 }
 
-/// In linear space and bounded time: the last star is all that has to be tried again.
+/// In linear space and bounded time: only the last star has to be tried again.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(config.pools, [PoolConfig { name, listen, chroot }]);
         // One that includes itself comes to an end.
         fs::write(at("pool.d/b.conf"), "include = /pool.d/b.conf\n").unwrap();
-        assert!(read().unwrap_err().contains("b.conf' is included too deeply"));
+        assert!(read().unwrap_err().contains("b.conf' is nested too deeply in includes"));
     }
 
     #[test]

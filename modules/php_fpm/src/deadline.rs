@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 
 use oxistrano_core::{Failure, interrupt};
 
-/// When the module has to have ended.
+/// When the module has to end.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     end: Instant,
 }
 
 impl Deadline {
-    /// So many seconds from now.
+    /// A deadline in `seconds` from now.
     pub fn after(seconds: u64) -> Self {
-        // A year is for ever, and never overflows.
+        // At most a year, so that it never overflows.
         Self { end: Instant::now() + Duration::from_secs(seconds.min(31_536_000)) }
     }
 
-    /// What is left; not less than a moment, so that what is asked last still is.
+    /// The time left, at least a moment, so that the last request is still sent.
     pub fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now()).max(Duration::from_millis(50))
     }
 
-    /// When that is.
+    /// The end.
     pub fn end(&self) -> Instant {
         self.end
     }

@@ -1,4 +1,4 @@
-//! The php-fpm sockets of this host, when the play has named none.
+//! Finds the php-fpm sockets of this host, if the play does not set one.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use oxistrano_fastcgi::{Address, holds, listening, listens};
 
 use crate::master::{Found, Master};
 
-/// For looking who holds what: anybody may have millions of descriptors.
+/// The time limit for searching open descriptors: a user may have millions of them.
 const LOOK: Duration = Duration::from_secs(5);
-/// For asking a socket who made it.
+/// The time limit for asking a socket for its creator.
 const QUICK: Duration = Duration::from_secs(2);
 
-/// The one socket that there is.
+/// The only socket.
 ///
 /// # Errors
 /// `no_socket` when there is none, `several_sockets` with all of them.
@@ -29,27 +29,27 @@ fn only(mut found: Vec<Address>, doubtful: Option<String>) -> Result<Address, Fa
         None => Err(Failure::new("no_socket", "cannot find a php-fpm pool on this host")
             .cause(match doubtful {
                 None => "no process called 'php-fpm: master process' of root or of this user \
-                         listens"
+                    listens"
                     .to_owned(),
-                Some(why) => format!("{why}, so that it is not taken for php-fpm's master"),
+                Some(why) => format!("{why}, so it is not accepted as php-fpm's master"),
             })
             .remedy(
-                "start php-fpm, run as root (become), or name the pool with socket (role: \
-                 magento2_php_fpm_socket, or magento2_php_fpm: none where there is no php-fpm)",
+                "start php-fpm, run as root (become), or set socket (role: \
+                 magento2_php_fpm_socket; magento2_php_fpm: none if the host has no php-fpm)",
             )
             .state("Nothing was changed.")),
         Some(address) if found.is_empty() => Ok(address),
         Some(_) => {
             Err(Failure::new("several_sockets", "there are several php-fpm pools on this host")
                 .cause(listed.join(", "))
-                .remedy("name the one of this site with socket (role: magento2_php_fpm_socket)")
+                .remedy("set socket to the one of this site (role: magento2_php_fpm_socket)")
                 .value("sockets", listed)
                 .state("Nothing was changed."))
         }
     }
 }
 
-/// Those that php-fpm listens on, and why something that says it is php-fpm is not among them.
+/// The sockets of php-fpm, and why a process that claims to be php-fpm was not accepted.
 fn sockets() -> (Vec<Address>, Option<String>) {
     let all = listening();
     let held = holds(|inode| all.iter().any(|one| one.inode == inode), Instant::now() + LOOK);
@@ -67,8 +67,8 @@ fn sockets() -> (Vec<Address>, Option<String>) {
         let mut holders = held.iter().filter(|holder| holder.1 == one.inode).peekable();
         match (&one.address, holders.peek().is_some()) {
             (_, true) => holders.any(|holder| is_master(holder.0) && listens(holder.0, one)),
-            // Who is not root does not see what root's processes hold; but the socket tells.
-            // Only those are asked whose name says that they are PHP's.
+            // Only root sees the sockets of root's processes; other users have to connect and ask
+            // for the peer. Only sockets with PHP in their names are asked.
             (Address::Unix(path), false) => {
                 let path = path.to_string_lossy();
                 (path.contains("php") || path.contains("fpm"))

@@ -1,11 +1,9 @@
-//! Whether old code would go on being served after the switch, and whether the next
-//! release still has room.
+//! Whether php-fpm would serve old code after the switch, and whether opcache has room for the next release.
 //!
-//! opcache knows a script by its real path and, once it was asked for by a path with a link
-//! in it, by that path as well; then it does not look again where the link leads
-//! (`validate_timestamps=0`). So `…/current/pub/index.php` is among its keys exactly when a
-//! web server passes unresolved paths, and what stands there was found before the switch
-//! exactly when opcache was not restarted since.
+//! opcache has a key for a script's real path and, if it was requested by a path with a link, a key
+//! for that path, too; with `validate_timestamps=0` it does not resolve that link again. So
+//! `…/current/pub/index.php` is a key if and only if a web server passes unresolved paths, and the
+//! script of that key is the old one if and only if opcache was not restarted since the switch.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,20 +15,20 @@ use oxistrano_core::{AbsPath, Failure, IoContext, RelPath};
 use crate::Method;
 use crate::php::{Answer, Php, in_json};
 
-/// What helps against a full cache.
+/// The advice for a full cache.
 pub const ADVICE: &str = "Raise opcache.memory_consumption and opcache.max_accelerated_files, or \
                           let this module empty the cache (when_full).";
 
-/// What leads to the live release.
+/// The live release, and the paths to it.
 #[derive(Debug)]
 pub struct Live {
-    /// `current` as web servers may name it.
+    /// The paths by which web servers may name `current`.
     pub currents: Vec<PathBuf>,
-    /// Where it leads.
+    /// Its real path.
     pub real: PathBuf,
     /// The real path of the directory of the releases.
     pub releases: PathBuf,
-    /// A directory whose files are replaced in place.
+    /// Whether `current` is a directory whose files are replaced in place.
     pub directory: bool,
     /// When the link was made, in seconds since the epoch.
     pub switched: u64,
@@ -40,7 +38,7 @@ impl Live {
     /// Looks.
     ///
     /// # Errors
-    /// `nothing_live` when `current` leads nowhere.
+    /// `nothing_live` if `current` does not exist.
     pub fn look(
         deploy_to: &AbsPath,
         current_dir: &RelPath,
@@ -49,19 +47,20 @@ impl Live {
     ) -> Result<Self, Failure> {
         let current = deploy_to.as_path().join(current_dir);
         let nothing = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Failure::new("nothing_live", format!("'{}' leads to no release", current.display()))
-                    .remedy("deploy first, or set deploy_to and current_dir")
-                    .path(&current)
-                    .state("Nothing was changed.")
-            }
+            std::io::ErrorKind::NotFound => Failure::new(
+                "nothing_live",
+                format!("'{}' does not point to a release", current.display()),
+            )
+            .remedy("deploy first, or set deploy_to and current_dir")
+            .path(&current)
+            .state("Nothing was changed."),
             _ => Failure::io("follow", &current, error),
         };
         let real = fs::canonicalize(&current).map_err(nothing)?;
         let link = fs::symlink_metadata(&current).or_fail("examine", &current)?;
         let releases = deploy_to.as_path().join(releases_dir);
         let releases = fs::canonicalize(&releases).unwrap_or(releases);
-        // The root may be spelled in two ways itself.
+        // The path of the deploy root may contain links, too.
         let spelled = fs::canonicalize(deploy_to.as_path()).map(|root| root.join(current_dir));
         let mut currents = vec![current];
         currents.extend(spelled.ok());
@@ -77,7 +76,7 @@ impl Live {
         })
     }
 
-    /// The name of the live release; `None` if it is none of the releases.
+    /// The name of the live release; `None` if it is not in the directory of the releases.
     pub fn release(&self) -> Option<String> {
         let below = self.real.strip_prefix(&self.releases).ok()?;
         below.components().next().map(|name| name.as_os_str().to_string_lossy().into_owned())
@@ -108,36 +107,36 @@ impl Live {
 pub struct Verdict {
     /// Whether old code would be served.
     pub needed: bool,
-    /// In a sentence without its final stop.
+    /// The reason, without a full stop.
     pub why: String,
 }
 
-/// Judges what opcache says; `now` in seconds since the epoch.
+/// Decides by opcache's answer; `now` in seconds since the epoch.
 pub fn judge(live: &Live, answer: &Answer, now: u64) -> Verdict {
     let verdict = |needed, why: String| Verdict { needed, why };
-    // The same second is not good enough to tell what was first.
+    // Within the same second, the order is not known.
     let restarted = answer.cached_since() > live.switched;
     let checks = answer.flag("/validate_timestamps");
     let frequency = answer.number("/revalidate_freq");
     if live.directory {
         let scripts = answer.number("/inplace/scripts");
         if scripts == 0 {
-            return verdict(false, "nothing of what is live is in opcache".to_owned());
+            return verdict(false, "opcache holds no script of the live release".to_owned());
         }
         if checks {
             let why = format!("opcache sees changed files by itself within {frequency} s");
             return verdict(false, why);
         }
         return if answer.number("/inplace/changed") < answer.cached_since() {
-            verdict(false, "no cached file was replaced since opcache began".to_owned())
+            verdict(false, "no cached file was replaced since opcache was started".to_owned())
         } else {
             let why = "current is a directory whose files were replaced, and opcache does not \
-                       look at their times (validate_timestamps=0)";
+                check their times (validate_timestamps=0)";
             verdict(true, why.to_owned())
         };
     }
     let ttl = answer.number("/realpath_cache_ttl");
-    // With times checked, the workers' own caches of paths are all that is old, and they end.
+    // If times are checked, only the workers' caches of paths are old, and these expire.
     let expired = checks && now.saturating_sub(live.switched) > ttl.max(frequency);
     let how = |paths: &[&str]| {
         let first = paths.first().copied().unwrap_or_default().escape_debug();
@@ -153,36 +152,36 @@ pub fn judge(live: &Live, answer: &Answer, now: u64) -> Verdict {
     let seen = if keys.is_empty() { &resolved } else { &keys };
     if seen.is_empty() && !answer.flag("/full") {
         let why =
-            "no request has come by a path through current since opcache began ($realpath_root)";
+            "no request has used a path through current since opcache was started ($realpath_root)";
         return verdict(false, why.to_owned());
     }
     if restarted {
         return verdict(false, "opcache was restarted after the switch".to_owned());
     }
     if expired {
-        return verdict(false, "what was cached of the old paths has expired".to_owned());
+        return verdict(false, "the cached old paths have expired".to_owned());
     }
     if seen.is_empty() {
-        let why = "opcache is full: it neither keeps new scripts nor notes by which path they are \
-                   asked for, so that old code cannot be excluded";
+        let why = "opcache is full: it neither keeps new scripts nor records the paths they were \
+            requested by, so it may still serve old code";
         return verdict(true, why.to_owned());
     }
     let why = match (keys.is_empty(), checks) {
-        (false, false) => "opcache keeps the script that they led to before the switch",
-        _ => "workers remember for a while where they led before the switch",
+        (false, false) => "opcache keeps the scripts that these paths led to before the switch",
+        _ => "workers remember for a while where these paths led before the switch",
     };
     verdict(true, format!("{}, and {why}", how(seen)))
 }
 
-/// What a reset does not reach: preloaded code is part of the master process.
+/// A reset does not affect preloaded code, which is part of the master process.
 pub fn preloaded(live: &Live, answer: &Answer, method: Option<Method>) -> Option<String> {
     let script = answer.text("/preload");
     let began = answer.number("/statistics/start_time");
     let replaced = matches!(method, Some(Method::Reload | Method::Restart));
     (!script.is_empty() && began <= live.switched && !replaced).then(|| {
         format!(
-            "opcache.preload ('{}') was read before the switch, and what it has loaded stays until \
-             php-fpm is reloaded: use state=reloaded.",
+            "opcache.preload ('{}') ran before the switch, and the code that it loaded stays \
+             until php-fpm is reloaded: use state=reloaded.",
             script.escape_debug()
         )
     })
@@ -191,7 +190,7 @@ pub fn preloaded(live: &Live, answer: &Answer, method: Option<Method>) -> Option
 /// How much of the cache is left for the next release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
-    /// Whether another release like the largest one does not fit.
+    /// Whether another release as large as the largest one does not fit.
     pub nearly_full: bool,
     /// As the result shows it.
     pub figures: Value,
@@ -216,11 +215,11 @@ impl Room {
             }
         }
         let (free, keys_free) = (answer.number("/memory/free_memory"), answer.keys_free());
-        // A script takes a key for each path that it was asked for by.
+        // A script takes a key for each path by which it was requested.
         let all = answer.number("/statistics/num_cached_scripts").max(1);
         let keys = scripts * answer.number("/statistics/num_cached_keys").max(all) / all;
         let full = answer.flag("/full");
-        // A directory in place needs no room for a second release.
+        // A directory whose files are replaced needs no room for a second release.
         let nearly_full = full || (!live.directory && (memory > free || keys > keys_free));
         let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1_048_576.0);
         let mut warning = match full {
@@ -228,13 +227,13 @@ impl Room {
             false => "opcache has no room for another release like this one".to_owned(),
         };
         warning += &format!(
-            ": free are {} and {keys_free} keys, a release takes {} and {keys} keys",
+            ": {} and {keys_free} keys are free, a release takes {} and {keys} keys",
             mb(free),
             mb(memory)
         );
         if dead > 0 {
             warning += &format!(
-                ", {dead} releases that are not live hold {} in {dead_scripts} scripts",
+                ", {dead} releases that are not live take {} with {dead_scripts} scripts",
                 mb(dead_memory)
             );
         }
@@ -263,7 +262,7 @@ impl Room {
 pub fn directories(live: &Live, answer: &Answer) -> Vec<PathBuf> {
     let releases = answer.value("/releases").as_object();
     let names = releases.into_iter().flatten().map(|(name, _)| Path::new(name));
-    // One name each: nothing above, nothing below.
+    // Each must be a single name.
     let names = names.filter(|name| RelPath::new(name).is_ok_and(|name| name.depth() == 1));
     let mut directories: Vec<_> = names.map(|name| live.releases.join(name)).collect();
     directories.push(live.real.clone());
@@ -305,7 +304,7 @@ mod tests {
         let path = &["/srv/shop/current/pub/index.php"][..];
         for (restarted, checks, paths, resolved, now, needed, why) in [
             // $realpath_root
-            (0, false, &[][..], &[][..], 1001, false, "no request has come"),
+            (0, false, &[][..], &[][..], 1001, false, "no request has used"),
             // $document_root
             (0, false, path, path, 1001, true, "opcache keeps the script"),
             (0, false, path, path, 9999, true, "opcache keeps the script"),
@@ -316,7 +315,7 @@ mod tests {
             // Times are checked, but where a link leads is remembered.
             (0, true, &[], path, 1001, true, "workers remember for a while"),
             (0, true, path, path, 1120, true, "workers remember for a while"),
-            (0, true, path, path, 1121, false, "has expired"),
+            (0, true, path, path, 1121, false, "have expired"),
             // revalidate_path=1 has no such keys.
             (0, false, &[], path, 1001, true, "workers remember for a while"),
         ] {
@@ -391,7 +390,7 @@ mod tests {
         assert_eq!(room.figures["keys_per_release"], 200);
         let room = Room::of(&live(false), &answer(4_999_999, 400));
         let warning = room.warning().unwrap();
-        assert!(warning.contains("1 releases that are not live hold 4.8 MB"), "{warning}");
+        assert!(warning.contains("1 releases that are not live take 4.8 MB"), "{warning}");
         assert!(Room::of(&live(false), &answer(6_000_000, 900)).nearly_full);
         assert!(!Room::of(&live(true), &answer(4_999_999, 400)).nearly_full);
     }

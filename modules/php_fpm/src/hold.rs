@@ -1,5 +1,5 @@
-//! Requests wait at the pool's socket, and are answered later: what `state=held` and
-//! `state=released` do, and what every state does about a hold that was left. docs/hold.md.
+//! Holds requests at the pool's socket and releases them (`state=held` and `state=released`), and
+//! repairs the socket after a killed hold (every state). See docs/hold.md.
 
 mod holder;
 mod line;
@@ -25,64 +25,66 @@ pub use place::door;
 use place::{Place, Seen};
 
 const NOTHING: &str = "Nothing was changed.";
-/// What to do about a directory.
-const ELSEWHERE: &str = "let the pool listen in a directory of root's (listen = /run/shop/php-fpm.sock, made by \
-    RuntimeDirectory= or tmpfiles.d), or use the maintenance page (magento2_upgrade_mode: maintenance)";
-/// For a holder to begin.
+/// The remedy for an unsuitable directory.
+const ELSEWHERE: &str = "let the pool listen in a directory that belongs to root (listen = \
+    /run/shop/php-fpm.sock, with RuntimeDirectory= or tmpfiles.d), or use the maintenance page \
+    (magento2_upgrade_mode: maintenance)";
+/// The time limit for starting a holder.
 const BEGIN: Duration = Duration::from_secs(5);
-/// For the requests in flight to end; a third of the hold if that is less.
+/// The time limit for requests in flight; at most a third of the hold.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// For a reload.
+/// The limits of the hold during a reload.
 const PAUSE: Limits = Limits { seconds: 15, most: 500, except: Vec::new(), current: None };
 
-/// What is said where requests cannot be held.
+/// The failure if requests cannot be held.
 fn cannot(code: &'static str, cause: impl std::fmt::Display) -> Failure {
     Failure::new(code, "cannot hold the pool's requests").cause(cause).state(NOTHING)
 }
 
-/// Puts php-fpm's socket back where a hold was left whose processes are gone. Returns what is to be
-/// said of it.
+/// Restores php-fpm's socket after a hold whose processes were killed. Returns a warning about it.
 ///
 /// # Errors
-/// When it cannot be put back.
+/// When it cannot be restored.
 pub fn repair(address: &Address, context: &Context) -> Result<Option<String>, Failure> {
     let Address::Unix(path) = address else { return Ok(None) };
-    // In a directory that is not trusted there never was one.
+    // In an untrusted directory, nothing is ever held.
     let Ok(place) = Place::of(path) else { return Ok(None) };
     let seen = place.look()?;
     if seen.is_clean() || seen.is_held() && place.answers() {
         return Ok(None);
     }
-    let left = format!("A hold that was killed had left its socket as '{}'", path.display());
+    let left = format!("A hold that was killed left its own socket at '{}'", path.display());
     if context.check_mode {
-        return Ok(Some(format!("{left}; the next run that is no check puts php-fpm's back.")));
+        return Ok(Some(format!(
+            "{left}; the next run outside check mode restores php-fpm's socket."
+        )));
     }
     let was_held = place.put_right()?;
-    Ok(was_held.then(|| format!("{left}; php-fpm's is there again.")))
+    Ok(was_held.then(|| format!("{left}; php-fpm's socket was restored.")))
 }
 
 /// `state=held`.
 ///
 /// # Errors
-/// Where requests cannot be held.
+/// When requests cannot be held.
 pub fn held(pool: &Pool, limits: &Limits, context: &Context) -> Result<Outcome, Failure> {
     let Address::Unix(path) = &pool.address else {
-        return Err(cannot("not_holdable", "the pool listens on a port, which has no name to take over")
+        return Err(cannot("not_holdable", "the pool listens on a port, and only a unix socket can \
+            be taken over")
             .remedy("let it listen on a unix socket, or use the maintenance page (magento2_upgrade_mode: maintenance)"));
     };
     let place = Place::of(path).map_err(|why| {
-        cannot(
-            "untrusted_directory",
-            format!("{why}: others could put a socket in the place of php-fpm's"),
-        )
-        .path(path)
-        .remedy(ELSEWHERE)
+        cannot("untrusted_directory", format!("{why}, so others could replace php-fpm's socket"))
+            .path(path)
+            .remedy(ELSEWHERE)
     })?;
     let seen = place.look()?;
     if seen.is_held() {
-        let outcome =
-            Outcome::new(false).msg("requests are held already; that hold's time goes on");
+        let outcome = Outcome::new(false).msg(
+            "requests are already held; that hold continues, and its time \
+                is not extended",
+        );
         return Ok(described(outcome, &pool.address));
     }
     let bound = check(pool, &place)?;
@@ -104,15 +106,15 @@ pub fn held(pool: &Pool, limits: &Limits, context: &Context) -> Result<Outcome, 
     Ok(match in_flight {
         0 => outcome,
         some => outcome.warning(format!(
-            "{some} connections to php-fpm are still in use, or kept open (fastcgi_keep_conn): what comes \
-             through them is not held."
+            "{some} connections to php-fpm are still in use, or are kept open \
+             (fastcgi_keep_conn): requests on them are not held."
         )),
     })
 }
 
-/// Waits until nothing is in flight, and returns how much still is.
+/// Waits until no request is in flight, and returns the number of those that still are.
 fn drain(pool: &Pool, bound: &Path, limits: &Limits) -> Result<usize, Failure> {
-    // No answer of php-fpm's must come too late for the hold.
+    // Leave enough time for the work during the hold.
     let end = Instant::now() + DRAIN.min(Duration::from_secs(limits.seconds) / 3);
     let bound = Address::Unix(bound.to_owned());
     loop {
@@ -124,25 +126,25 @@ fn drain(pool: &Pool, bound: &Path, limits: &Limits) -> Result<usize, Failure> {
     }
 }
 
-/// Requests wait as long as this is there.
+/// Requests are held while this exists.
 pub struct Pause {
     place: Place,
-    /// The holder's socket: once its time is over, there may be another's hold.
+    /// The holder's socket. After its time, another hold may have taken its place.
     holder: Option<Info>,
-    /// Whether those that came before have their answers.
+    /// Whether all earlier requests have been answered.
     pub is_quiet: bool,
 }
 
 impl Drop for Pause {
     fn drop(&mut self) {
-        // Where that fails, it is over by its time.
+        // If that fails, the hold ends by its time limit.
         if let Some(holder) = &self.holder {
             let _ = self.place.put_back(Some(holder));
         }
     }
 }
 
-/// Holds the requests for something short; `None` where they cannot be held, or are already.
+/// Holds the requests for a short time; `None` if they cannot be held, or already are.
 ///
 /// # Errors
 /// `interrupted`.
@@ -164,7 +166,7 @@ pub fn pause(pool: &Pool) -> Result<Option<Pause>, Failure> {
     Ok(Some(pause))
 }
 
-/// What must be so before anything is changed. Returns the name that php-fpm has given its socket.
+/// Checks the conditions before anything is changed. Returns the path that php-fpm has bound.
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
 fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
     let master = act::the_master(pool, "hold the requests of")?;
@@ -172,16 +174,28 @@ fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
     if let (Some(owner), Some(socket)) = (&place.owner, &socket)
         && (socket.uid(), socket.gid()) != (owner.uid, owner.gid)
     {
-        return Err(cannot("not_holdable", format!(
-                "'{}' belongs to user id {} (group {}), who cannot make a socket of user id {} (group {})",
-                place.dir.path().display(), owner.uid, owner.gid, socket.uid(), socket.gid(),
-            )).remedy(ELSEWHERE));
+        return Err(cannot(
+            "not_holdable",
+            format!(
+                "'{}' belongs to user id {} (group {}), who cannot create a socket of user id {} \
+                 (group {})",
+                place.dir.path().display(),
+                owner.uid,
+                owner.gid,
+                socket.uid(),
+                socket.gid(),
+            ),
+        )
+        .remedy(ELSEWHERE));
     }
     if !place.is_short() {
-        return Err(cannot("not_holdable", "the path of its socket is too long for a second name")
-            .remedy("use one with at most 92 bytes"));
+        return Err(cannot(
+            "not_holdable",
+            "the path of its socket is too long to add a second name",
+        )
+        .remedy("use a path of at most 92 bytes"));
     }
-    // There only processes of php-fpm's own domain may be connected to by the web server.
+    // With SELinux, the web server may connect only to processes of php-fpm's domain.
     if std::fs::read("/sys/fs/selinux/enforce").is_ok_and(|text| text.starts_with(b"1")) {
         return Err(cannot(
             "not_holdable",
@@ -202,11 +216,16 @@ fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
         .as_deref()
         .and_then(|bound| all.iter().find(|one| one.address == Address::Unix(bound.to_owned())));
     let (Some(bound), Some(one)) = (&bound, one) else {
-        return Err(cannot("not_holdable", "the kernel does not list its socket here, so that nobody can tell when no request is in flight")
-            .remedy("run where php-fpm runs"));
+        return Err(cannot(
+            "not_holdable",
+            "the kernel does not list its socket here, so it is not \
+            known when no request is in flight",
+        )
+        .remedy("run the module where php-fpm runs"));
     };
     if let Some(pid) = master.parent().filter(|pid| has(*pid, one.inode)) {
-        return Err(cannot("not_holdable", format!("its socket is systemd's, or of whoever started php-fpm (process {pid} has it as well)"))
+        return Err(cannot("not_holdable", format!("its socket was made by systemd or by the \
+            process that started php-fpm (process {pid} has it open, too)"))
             .remedy("let php-fpm make its own socket (no .socket unit), or use the maintenance page (magento2_upgrade_mode: maintenance)"));
     }
     Ok(bound.clone())
@@ -217,7 +236,7 @@ fn begin(place: &Place, limits: &Limits, bound: &Path) -> Result<(), Failure> {
     let failed = |cause: &str| {
         Failure::new("not_held", "cannot hold the pool's requests")
             .cause(cause.trim())
-            .state("The socket leads to php-fpm, or does so again within a second.")
+            .state("The socket leads to php-fpm, or will again within a second.")
     };
     let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .or_fail("start a holder for", place.dir.path())?;
@@ -241,7 +260,7 @@ fn begin(place: &Place, limits: &Limits, bound: &Path) -> Result<(), Failure> {
     }
     match String::from_utf8_lossy(&said).trim() {
         holder::READY => Ok(()),
-        "" => Err(failed("the holder has ended without saying why")),
+        "" => Err(failed("the holder ended without a message")),
         why => Err(failed(why)),
     }
 }
@@ -251,7 +270,7 @@ fn begin(place: &Place, limits: &Limits, bound: &Path) -> Result<(), Failure> {
 /// # Errors
 /// When the names cannot be changed.
 pub fn released(address: &Address, context: &Context) -> Result<Outcome, Failure> {
-    let nothing = || Ok(Outcome::new(false).msg("no request is held").value("held", false));
+    let nothing = || Ok(Outcome::new(false).msg("no requests are held").value("held", false));
     let Address::Unix(path) = address else { return nothing() };
     let Ok(place) = Place::of(path) else { return nothing() };
     let seen = place.look()?;
@@ -265,10 +284,12 @@ pub fn released(address: &Address, context: &Context) -> Result<Outcome, Failure
         after: vec!["leads to php-fpm".to_owned()],
     });
     if context.check_mode {
-        return Ok(outcome.msg("would let the held requests go on").value("held", seen.is_held()));
+        return Ok(outcome
+            .msg("would pass the held requests on to php-fpm")
+            .value("held", seen.is_held()));
     }
     place.put_back(None)?;
-    Ok(outcome.msg(format!("{waiting} held requests go on to php-fpm")).value("held", false))
+    Ok(outcome.msg(format!("passed {waiting} held requests on to php-fpm")).value("held", false))
 }
 
 /// For `state=status`, too: whether requests are held, and how many.
@@ -283,7 +304,7 @@ pub fn described(outcome: Outcome, address: &Address) -> Outcome {
     outcome.value("held", waiting.is_some()).value("waiting", waiting.unwrap_or_default())
 }
 
-/// The smallest number of a short while: whoever looked whether the holder lives has been there, too.
+/// The smallest number within a short time: checks whether the holder is alive also connect.
 fn waiting(place: &Place, seen: &Seen) -> usize {
     if !seen.is_held() {
         return 0;

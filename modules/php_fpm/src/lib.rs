@@ -1,9 +1,8 @@
-//! Asks and tends a php-fpm pool around a deploy: what opcache holds, compiling the new
-//! release before the switch, forgetting the old one after it, graceful reloads.
+//! Manages a php-fpm pool during a deploy: reports opcache's state, compiles the new release before
+//! the switch, drops the old one after it, and reloads gracefully.
 //!
-//! Does: sends FastCGI requests for a script of its own, a signal to php-fpm's master, or
-//! restarts its service. Requires: the pool's socket. Leaves behind: nothing; the script
-//! is removed whatever happens.
+//! Does: sends FastCGI requests for a script of its own, a signal to php-fpm's master, or restarts its
+//! service. Requires: the pool's socket. Leaves behind: nothing; the script is always removed.
 
 mod act;
 mod config;

@@ -1,6 +1,6 @@
-//! php-fpm's master process: proved before anything that it says of itself is believed, run or
-//! read. A web user can give a process of their own any title, have php-fpm's listening socket
-//! (`exec()` hands it on), start setuid programs, and wait until a number is free again.
+//! php-fpm's master process. It must be proved before its data is trusted or its program is run: a
+//! web user can give a process any title, inherit php-fpm's listening socket (through `exec()`),
+//! start setuid programs, and wait for a process id to be reused.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,47 +16,47 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 const TITLE: &str = "php-fpm: master process";
-/// A part of the name that php-fpm's program has on every system (`php-fpm8.2`).
+/// A part of the name of php-fpm's program on every system (`php-fpm8.2`).
 const NAME: &str = "php-fpm";
-/// What the kernel adds to the path of a program that was removed, by an upgrade for example.
+/// The kernel's suffix for a program that was removed, for example by an upgrade.
 const DELETED: &str = " (deleted)";
 
-/// A process that is php-fpm's master beyond doubt: root's, or of the user who runs the module,
-/// with all of its user ids, and its program is php-fpm's, which only root can have put there.
+/// A process that is proved to be php-fpm's master: all of its user ids are root's or the module
+/// user's, and its program is php-fpm, which only root can have installed.
 #[derive(Debug)]
 pub struct Master {
     process: Process,
-    /// When it was started, as the kernel counts.
+    /// Its start time in kernel ticks.
     started: u64,
     program: Arc<OwnedFd>,
     program_path: PathBuf,
-    /// Its configuration as its title names it, made absolute; in its own file system.
+    /// The absolute path of its configuration, from its title, in its own file system.
     pub config: Option<PathBuf>,
-    /// Its root directory: it may live in a container.
+    /// Its root directory, because it may run in a container.
     root: OwnedFd,
-    /// As it was when it was proved: after a restart it is not there to be asked.
+    /// Read when it was proved, because the process does not exist any more after a restart.
     control_group: Option<String>,
 }
 
-/// A process that says it is a master, and may be anything.
+/// A process that claims to be a master, but is not proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubtful {
     /// Its number.
     pub pid: u32,
-    /// Why it is not believed, with a verb.
+    /// Why it is not accepted, with a verb.
     pub why: String,
-    /// It is root's, and this process may not look closely enough.
+    /// It belongs to root, and this process may not examine it.
     pub is_roots: bool,
 }
 
-/// What became of the question who serves a pool.
+/// The result of the search for a pool's master.
 #[derive(Debug)]
 pub enum Found {
     /// Its master.
     Master(Box<Master>),
-    /// None that could be proved.
+    /// It could not be proved.
     Doubtful(Doubtful),
-    /// None that the system tells of.
+    /// No process was found.
     Nothing,
 }
 
@@ -69,7 +69,7 @@ impl Found {
         }
     }
 
-    /// Its number; also of root's, for one who may not look closer. Nothing follows from it.
+    /// Its process id, also of an unproved one of root. Only for messages.
     pub fn pid(&self) -> Option<u32> {
         match self {
             Self::Master(master) => Some(master.pid()),
@@ -85,33 +85,31 @@ impl Found {
             Self::Doubtful(doubtful) => {
                 Some(format!("the process {} {}", doubtful.pid, doubtful.why))
             }
-            Self::Nothing => {
-                Some("the system does not tell which process made the socket".to_owned())
-            }
+            Self::Nothing => Some("the process that made the socket is not known".to_owned()),
         }
     }
 
-    /// Where it is php-fpm that listens, as far as this process may see.
+    /// Whether php-fpm listens there, as far as this process may see.
     pub fn is_likely(&self) -> bool {
         self.pid().is_some()
     }
 }
 
 impl Master {
-    /// The process with this number: `None` if it does not say that it is a master.
+    /// Examines the process with this id: `None` if its title does not claim to be a master.
     pub fn of(pid: u32) -> Option<Result<Self, Doubtful>> {
         let process = Process::open(pid).ok()?;
         let doubtful = |why: String, is_roots| Some(Err(Doubtful { pid, why, is_roots }));
-        // First, and from the kernel's memory: the title is in the process's own, and its word only
-        // (kernels before 4.17 even wait for whatever it has put there).
+        // First, because the kernel reports the user ids, while the title is in the process's own
+        // memory (with kernels before 4.17, reading it may even block).
         let ids = process.users().ok()?;
         let me = users::current();
         if !ids.iter().all(|id| *id == me) && ids != [0; 4] {
             let name = process.read("comm").ok()?;
             let [real, effective, saved, files] = ids;
             let why = format!(
-                "has the user ids {real} (real), {effective} (effective), {saved} (saved) and {files} \
-                 (for files), and not {me} as all of them"
+                "has the user ids {real} (real), {effective} (effective), {saved} (saved) and \
+                 {files} (for files), not {me} for all of them"
             );
             return if name.starts_with(NAME.as_bytes()) { doubtful(why, false) } else { None };
         }
@@ -119,10 +117,10 @@ impl Master {
         let title = String::from_utf8_lossy(&title);
         let rest = title.trim_end_matches(['\0', ' ']).strip_prefix(TITLE)?;
         if ids != [me; 4] {
-            let why = format!("is root's, and this module runs as user id {me}");
+            let why = format!("belongs to root, and this module runs as user id {me}");
             return doubtful(why, true);
         }
-        // A title that did not fit is cut off.
+        // A long title is truncated.
         let config = rest.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
         let config = config.filter(|path| !path.is_empty()).map(PathBuf::from);
         match Self::proved(process, config) {
@@ -133,13 +131,13 @@ impl Master {
 
     fn proved(process: Process, config: Option<PathBuf>) -> Result<Self, String> {
         let hidden = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => "has ended meanwhile".to_owned(),
-            _ => format!("cannot be looked at: {error}"),
+            std::io::ErrorKind::NotFound => "has ended".to_owned(),
+            _ => format!("cannot be examined: {error}"),
         };
         if process.link("ns/user").map_err(hidden)?
             != std::fs::read_link("/proc/self/ns/user").map_err(hidden)?
         {
-            return Err("lives in a user namespace of its own".to_owned());
+            return Err("runs in a separate user namespace".to_owned());
         }
         let root = process.follow("root").map_err(hidden)?;
         let program = process.follow("exe").map_err(hidden)?;
@@ -157,18 +155,18 @@ impl Master {
             .and_then(|text| control_group(&String::from_utf8_lossy(&text)));
         let program = Arc::new(program);
         let master = Self { process, started, program, program_path, config, root, control_group };
-        master.is_unchanged().then_some(master).ok_or_else(|| "has ended meanwhile".to_owned())
+        master.is_unchanged().then_some(master).ok_or_else(|| "has ended".to_owned())
     }
 
     /// The master whose pool listens there.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// When no process listens there.
     pub fn behind(address: &Address, timeout: Duration) -> Result<Found, Failure> {
         let deadline = Instant::now() + timeout;
         let peers = peers(&hold::door(address), timeout)?;
         let here: Vec<_> = listening().into_iter().filter(|one| one.address == *address).collect();
-        // Who has made it and has it still needs not be looked for among all processes.
+        // If the creator of the socket still has it, no search is needed.
         for pid in &peers {
             if here.iter().any(|one| has(*pid, one.inode) && listens(*pid, one))
                 && let Some(Ok(master)) = Self::of(*pid)
@@ -176,9 +174,8 @@ impl Master {
                 return Ok(Found::Master(Box::new(master)));
             }
         }
-        // Who made the socket is asked of it, and may be gone: php-fpm that makes a daemon of
-        // itself is another process after a reload, and who calls listen() is its maker. Who
-        // holds it does so now.
+        // The creator of the socket may have ended: after a reload, a daemonised php-fpm is another
+        // process. So search for the processes that have it open now.
         let held = holds(|inode| here.iter().any(|one| one.inode == inode), deadline);
         interrupt::check()?;
         let mut doubtful: Option<Doubtful> = None;
@@ -203,18 +200,18 @@ impl Master {
         self.process.pid()
     }
 
-    /// Who has started it, as far as that process still is.
+    /// Its parent process, if that still exists.
     pub fn parent(&self) -> Option<u32> {
         process::parent(&self.process.read("stat").ok()?)
     }
 
-    /// Whether that is the same process.
+    /// Whether it is the same process.
     pub fn is(&self, other: &Self) -> bool {
         (self.pid(), self.started) == (other.pid(), other.started)
     }
 
-    /// Whether it still is what was proved: it lives, belongs to whom it did, and runs the program
-    /// that it ran. To be asked right before anything is done with it.
+    /// Whether it is still the proved process: it is alive, and has the same users and program.
+    /// Check this right before using it.
     pub fn is_unchanged(&self) -> bool {
         let id = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
         let program = self.process.follow("exe").ok();
@@ -223,7 +220,7 @@ impl Master {
         runs_it && is_ours && self.process.is_alive()
     }
 
-    /// Its program: the handle to execute, and what it is called.
+    /// Its program: a handle to execute, and its name.
     pub fn program(&self) -> (Arc<OwnedFd>, &Path) {
         (Arc::clone(&self.program), &self.program_path)
     }
@@ -233,7 +230,7 @@ impl Master {
         &self.root
     }
 
-    /// Whether its file system is ours.
+    /// Whether it has our root directory.
     pub fn shares_root(&self) -> bool {
         trusted::is_our_root(self.root.as_fd())
     }
@@ -253,12 +250,12 @@ impl Master {
         workers
     }
 
-    /// The control group that it is in, as systemd names it.
+    /// Its control group, as systemd names it.
     pub fn control_group(&self) -> Option<&str> {
         self.control_group.as_deref()
     }
 
-    /// The system service that it is in.
+    /// Its system service.
     pub fn unit(&self) -> Option<String> {
         unit(below(self.control_group()?, &manager())).map(str::to_owned)
     }
@@ -266,13 +263,13 @@ impl Master {
     /// Sends SIGUSR2: a graceful reload.
     ///
     /// # Errors
-    /// `not_permitted`; `no_master` when it has ended meanwhile.
+    /// `not_permitted`; `no_master` when it has ended.
     pub fn reload(&self) -> Result<(), Failure> {
         let what = format!("cannot reload php-fpm (master process {})", self.pid());
         let gone = || {
             Failure::new("no_master", what.clone())
-                .cause("it has ended meanwhile")
-                .remedy("look whether php-fpm runs, and try again")
+                .cause("it has ended")
+                .remedy("check whether php-fpm runs, and try again")
                 .state("Nothing was changed.")
         };
         if !self.is_unchanged() {
@@ -285,9 +282,9 @@ impl Master {
             }
             let failure = Failure::new("not_permitted", what.clone()).state("Nothing was changed.");
             if number == Some(Errno::NOSYS.raw_os_error()) {
-                // By its number, a signal could reach another process.
+                // By its process id, a signal could reach another process.
                 return failure
-                    .cause("this kernel, or container, has no handles of processes (pidfd)")
+                    .cause("this kernel or container does not support process handles (pidfd)")
                     .remedy("use method=reset, or method=restart");
             }
             failure.cause(error.kind()).remedy("run as root (become)")
@@ -295,12 +292,11 @@ impl Master {
     }
 }
 
-/// The path of a process's program, if only root (or we) can have put that there, and if it is
-/// called as php-fpm is.
+/// The path of a process's program, if only root (or we) can have installed it, and if its name is that of php-fpm.
 #[expect(clippy::disallowed_methods, reason = "the root directory")]
 fn program_path(process: &Process, root: &OwnedFd, program: &OwnedFd) -> Result<PathBuf, String> {
-    let stat = fstat(program).map_err(|error| format!("cannot be looked at: {error}"))?;
-    let path = process.link("exe").map_err(|error| format!("cannot be looked at: {error}"))?;
+    let stat = fstat(program).map_err(|error| format!("cannot be examined: {error}"))?;
+    let path = process.link("exe").map_err(|error| format!("cannot be examined: {error}"))?;
     let path = match path.to_str().and_then(|text| text.strip_suffix(DELETED)) {
         Some(before) if stat.st_nlink == 0 => PathBuf::from(before),
         _ => path,
@@ -313,15 +309,15 @@ fn program_path(process: &Process, root: &OwnedFd, program: &OwnedFd) -> Result<
     if !path.is_absolute() || !called.is_some_and(|name| name.contains(NAME)) {
         return Err(format!("runs the program '{shown}', which is not called {NAME}"));
     }
-    // A link of anybody's to another program of root's has such a name as well. The path is that
-    // in its own file system, or, where it has another root directory in ours, the one in ours.
+    // Any user can hard-link another program of root under such a name, so the path is checked,
+    // too. It is a path in the process's own root directory, or in ours.
     let ours = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())
-        .map_err(|error| format!("cannot be looked at: {error}"))?;
+        .map_err(|error| format!("cannot be examined: {error}"))?;
     let mut problem = String::new();
     for root in [root, &ours] {
         match trusted::chain(root.as_fd(), &path) {
             Ok(None) if stat.st_nlink == 0 => return Ok(path),
-            // Another one by now: an upgrade has put it there.
+            // An upgrade has installed another one.
             Ok(Some(_)) if stat.st_nlink == 0 => return Ok(path),
             Ok(Some(there)) => {
                 let is_it = fstat(&there)
@@ -329,9 +325,9 @@ fn program_path(process: &Process, root: &OwnedFd, program: &OwnedFd) -> Result<
                 if is_it {
                     return Ok(path);
                 }
-                problem = "which is another file than the one that runs".to_owned();
+                problem = "which is not the file that runs".to_owned();
             }
-            Ok(None) => problem = "which is not there".to_owned(),
+            Ok(None) => problem = "which does not exist".to_owned(),
             Err(why) => problem = format!("which others may have put there: {why}"),
         }
     }
@@ -353,22 +349,21 @@ fn control_group(text: &str) -> Option<String> {
     named.or(unified)
 }
 
-/// The control group below which systemd has its slices: that of process 1 without `init.scope`. Not
-/// always the topmost: containers may share the name space of their host's groups.
+/// The control group that contains systemd's slices: that of process 1 without `init.scope`. It is
+/// not always the topmost one: containers may share the control groups of their host.
 fn manager() -> String {
     let first = Process::open(1).and_then(|first| first.read("cgroup")).unwrap_or_default();
     let group = control_group(&String::from_utf8_lossy(&first)).unwrap_or_default();
     group.strip_suffix("/init.scope").unwrap_or_default().to_owned()
 }
 
-/// A control group as systemd names it, whose own is `manager`.
+/// The name of a control group relative to systemd's own, `manager`.
 fn below<'a>(group: &'a str, manager: &str) -> &'a str {
     group.strip_prefix(manager).filter(|rest| rest.starts_with('/')).unwrap_or(group)
 }
 
-/// The system service that a control group belongs to: below slices only, and never below one
-/// of users, who name services of their own as they like. What a service has below itself is
-/// the service's.
+/// The system service of a control group: directly below slices, but not below those of users, who
+/// may give their services any name. Groups below a service belong to it.
 fn unit(group: &str) -> Option<&str> {
     let mut names = group.strip_prefix('/')?.split('/');
     let mut slices = 0;

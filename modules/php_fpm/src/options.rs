@@ -1,4 +1,4 @@
-//! The options, each by itself and looked at together.
+//! The options and their checks.
 
 use oxistrano_core::json::{Map, Value};
 use oxistrano_core::{AbsPath, Failure, Literal, RelPath};
@@ -8,14 +8,14 @@ use crate::fresh::Live;
 use crate::hold;
 use crate::requests::Url;
 
-/// Magento's, and those of most others.
+/// Those of Magento and most other applications.
 const ENTRY_POINTS: [&str; 5] =
     ["pub/index.php", "pub/static.php", "pub/get.php", "pub/health_check.php", "index.php"];
 
 oxistrano_core::choices! {
-    /// What is wanted.
+    /// The wanted state.
     pub enum State {
-        /// Only ask.
+        /// Report only.
         Status = "status",
         /// The new release is compiled.
         Warmed = "warmed",
@@ -23,19 +23,19 @@ oxistrano_core::choices! {
         Fresh = "fresh",
         /// The cache is emptied.
         Reset = "reset",
-        /// The workers are new.
+        /// The workers are replaced.
         Reloaded = "reloaded",
         /// The service is restarted.
         Restarted = "restarted",
         /// New requests wait.
         Held = "held",
-        /// What waits goes on.
+        /// Held requests go on.
         Released = "released",
     }
 }
 
 oxistrano_core::choices! {
-    /// How old code is got rid of.
+    /// How to drop old code.
     pub enum Method {
         /// `opcache_reset()`
         Reset = "reset",
@@ -49,7 +49,7 @@ oxistrano_core::choices! {
 oxistrano_core::choices! {
     /// What to do when the cache is nearly full.
     pub enum WhenFull {
-        /// Say so.
+        /// Warn.
         Warn = "warn",
         /// Empty it.
         Reset = "reset",
@@ -61,77 +61,80 @@ oxistrano_core::choices! {
 oxistrano_core::options! {
     /// The options of `php_fpm`.
     pub struct Options {
-        /// V(status) asks and changes nothing.
+        /// V(status) reports the state of the pool and changes nothing.
         ///
-        /// V(warmed), before the switch: compiles for O(release_path) the scripts that opcache holds
-        /// of the live release, the most used first, a few at a time.
+        /// V(warmed) is for the time before the switch. It compiles the scripts of O(release_path)
+        /// that opcache holds of the live release, the most used first, a few at a time.
         ///
-        /// V(fresh), after the switch: finds out whether old code would be served, and only then
-        /// does what O(method) says.
+        /// V(fresh) is for the time after the switch. It finds out whether php-fpm would serve old
+        /// code, and only then does what O(method) says.
         ///
         /// V(reset) empties opcache, V(reloaded) replaces the workers gracefully, V(restarted)
-        /// restarts the service. With O(deploy_to) the first two then compile for the live release what
-        /// opcache held.
+        /// restarts the service. With O(deploy_to), V(reset) and V(reloaded) then compile the
+        /// scripts of the live release that opcache held before.
         ///
-        /// V(held): new requests wait at the pool's socket until V(released), for O(hold) seconds at
-        /// most, and then go on to php-fpm; those in flight are waited for. For code and schema that
-        /// must change together, without anybody being refused. With O(deploy_to), what was asked of the
-        /// release that was live at the beginning (C($realpath_root)) is then asked of the one that is.
+        /// V(held) is for code and schema that must change together, without refusing visitors. The
+        /// module waits for the requests in flight. New requests wait at the pool's socket until
+        /// V(released), at most O(hold) seconds, and then go on to php-fpm. With O(deploy_to),
+        /// requests for the release that was live at the beginning (C($realpath_root)) are then
+        /// passed on to the new live release.
         state: State, default = Some(Literal::Text("fresh"));
-        /// The pool's socket, C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000). By default the only
-        /// one on the host; if there are several, the module fails and lists them.
+        /// The pool's socket or port, for example C(/run/php/php8.2-fpm.sock) or C(127.0.0.1:9000).
+        /// By default, the only pool on the host; if there are several, the module fails and lists
+        /// them.
         socket: Option<Address>;
         /// Root of the deployment, an absolute path. Needed for O(state=warmed) and O(state=fresh).
         deploy_to: Option<AbsPath>, aliases = &["path"];
-        /// The name in O(deploy_to) that leads to the active release.
+        /// The name of the link (or directory) of the live release, relative to O(deploy_to).
         current_dir: RelPath, default = Some(Literal::Text("current"));
         /// The directory of the releases, relative to O(deploy_to).
         releases_dir: RelPath, default = Some(Literal::Text("releases"));
         /// With O(state=warmed), the new release, an absolute path.
         release_path: Option<AbsPath>;
-        /// The scripts that the web server asks for, relative to a release. By default
+        /// The scripts that the web server requests, relative to a release. By default
         /// V(pub/index.php), V(pub/static.php), V(pub/get.php), V(pub/health_check.php),
         /// V(index.php). O(state=fresh) also looks at all cached scripts in a release's root and in
         /// its C(pub/).
         entry_points: Vec<RelPath>;
-        /// Other paths by which a web server names O(current_dir), a root that leads through another
-        /// link for example.
+        /// Other paths by which a web server passes O(current_dir), for example a document root
+        /// that leads through another link.
         served_as: Vec<AbsPath>;
-        /// With O(state=warmed), URLs that the new release is then asked for, as the web server would
-        /// with C($realpath_root), so that classes are linked and caches filled. The new code runs:
-        /// mind a database that has not been upgraded yet.
+        /// With O(state=warmed), URLs to request from the new release after compiling, as the web
+        /// server would with C($realpath_root), so that classes are linked and caches filled. This
+        /// runs the new code, maybe against a database that is not upgraded yet.
         requests: Vec<String>;
-        /// FastCGI parameters to add to O(requests), C(MAGE_RUN_CODE) for example.
+        /// FastCGI parameters to add to O(requests), for example C(MAGE_RUN_CODE).
         request_params: Map<String, Value>, default = Some(Literal::EmptyDict);
-        /// With O(state=warmed), how many scripts at most.
+        /// With O(state=warmed), the maximum number of scripts to compile.
         max_files: u32, default = Some(Literal::Number(20_000));
-        /// With O(state=fresh), what is done when old code would be served. V(reset) takes effect when
-        /// no request that uses opcache is running; after it, what was cached is compiled again for
-        /// the live release.
+        /// With O(state=fresh), what to do if old code would be served. V(reset) takes effect when
+        /// no request that uses opcache is running. Afterwards, the scripts that were cached are
+        /// compiled again for the live release.
         method: Method, default = Some(Literal::Text("reset"));
-        /// With O(state=fresh), what is done when opcache has no room for another release.
+        /// With O(state=fresh), what to do if opcache has no room for another release.
         when_full: WhenFull, default = Some(Literal::Text("warn"));
         /// The service to restart. By default the systemd unit of the master process.
         service: Option<String>;
-        /// A directory for the script that asks. The pool's user must be able to read in it, the web
-        /// must not serve it. By default C(.oxistrano) in O(deploy_to), else C(/dev/shm), else
-        /// C(/tmp).
+        /// A directory for the module's PHP script. The pool's user must be able to read files in
+        /// it, and the web server must not serve it. By default C(.oxistrano) in O(deploy_to), else
+        /// C(/dev/shm), else C(/tmp).
         script_dir: Option<AbsPath>;
-        /// With O(state=held), for how many seconds at most. Mind the web server's own limit
-        /// (C(fastcgi_read_timeout), 60 s).
+        /// With O(state=held), the maximum number of seconds that requests wait. Stay below the web
+        /// server's own limit (C(fastcgi_read_timeout), by default 60 s).
         hold: u64, default = Some(Literal::Number(25));
-        /// With O(state=held), how many requests wait at most. What comes beyond is answered 503 with
-        /// C(Retry-After).
+        /// With O(state=held), the maximum number of requests that wait. Further requests are
+        /// answered with 503 and C(Retry-After).
         hold_most: u32, default = Some(Literal::Number(500));
-        /// With O(state=held), the requests that php-fpm goes on answering, by their C(SCRIPT_NAME): those by which
-        /// a balancer sees whether the host is well. On a connection that the web server keeps open they wait, too.
+        /// With O(state=held), requests that php-fpm still answers, by their C(SCRIPT_NAME), for
+        /// example a load balancer's health check. On a connection that the web server keeps open,
+        /// they also wait.
         hold_except: Vec<String>, default = Some(Literal::EmptyList);
-        /// Seconds for all of it.
+        /// Seconds that the module may take altogether.
         timeout: u64, default = Some(Literal::Number(60));
     }
 }
 
-/// The options, looked at together.
+/// The checked options.
 pub struct Plan {
     pub options: Options,
     pub entry_points: Vec<RelPath>,
@@ -143,10 +146,10 @@ impl Plan {
         let mut problems = Vec::new();
         let needs_root = matches!(options.state, State::Warmed | State::Fresh);
         if needs_root && options.deploy_to.is_none() {
-            problems.push(format!("with state={}, deploy_to is required", options.state.word()));
+            problems.push(format!("deploy_to is required with state={}", options.state.word()));
         }
         if options.state == State::Warmed && options.release_path.is_none() {
-            problems.push("with state=warmed, release_path is required".to_owned());
+            problems.push("release_path is required with state=warmed".to_owned());
         }
         if options.timeout == 0 {
             problems.push("timeout: must be at least 1".to_owned());
@@ -165,7 +168,7 @@ impl Plan {
             }
         }
         if !problems.is_empty() {
-            return Err(Failure::new("invalid_arguments", "php_fpm was called wrongly")
+            return Err(Failure::new("invalid_arguments", "php_fpm got invalid arguments")
                 .cause(problems.join("; "))
                 .value("problems", problems)
                 .state("Nothing was changed."));
@@ -191,7 +194,7 @@ impl Plan {
     }
 
     pub fn live(&self) -> Result<Live, Failure> {
-        // Looked at in `new`.
+        // Checked in `new`.
         let deploy_to = self
             .options
             .deploy_to
@@ -201,8 +204,7 @@ impl Plan {
         Live::look(deploy_to, &options.current_dir, &options.releases_dir, &options.served_as)
     }
 
-    /// The real path of the new release: opcache knows scripts by it. `None` if it is not
-    /// there.
+    /// The real path of the new release, as in opcache's keys. `None` if it does not exist.
     pub fn release(&self) -> Result<Option<std::path::PathBuf>, Failure> {
         let Some(path) = &self.options.release_path else { return Ok(None) };
         match std::fs::canonicalize(path.as_path()) {

@@ -1,4 +1,4 @@
-//! Asking the pool's PHP with the script, and what it answers.
+//! Queries the pool's PHP through the script.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use oxistrano_fastcgi::{Address, Request, Response, ask};
 use crate::deadline::Deadline;
 use crate::script::{Place, Script};
 
-/// The code of the failure when no place is seen by the pool.
+/// The code of the failure if the pool can run the script in no directory.
 pub const NOT_RUN: &str = "script_not_run";
 
-/// A Magento has a few ten thousand scripts, each named with less than 200 bytes.
+/// The limit for an answer. Magento has some ten thousand scripts with names below 200 bytes.
 const ANSWER: usize = 32 << 20;
 const NOTHING: &str = "Nothing was changed.";
 
-/// An open line to a pool's PHP.
+/// A connection to a pool's PHP.
 #[derive(Debug)]
 pub struct Php {
     address: Address,
@@ -24,20 +24,20 @@ pub struct Php {
     deadline: Deadline,
 }
 
-/// Why a script did not say anything.
+/// Why a script did not answer.
 enum Refusal {
-    /// From another place it may.
+    /// It may answer from another directory.
     Place(String),
-    /// It never will.
+    /// It will not answer from any.
     Pool(Failure),
 }
 
 impl Php {
-    /// Puts the script where the pool runs it; the first answer is the pool's status.
-    /// `chroot` is the root of a pool that is known to have another one.
+    /// Writes the script to a directory where the pool runs it; the first answer is the pool's
+    /// status. `chroot` is the pool's root directory, if it is known to have one.
     ///
     /// # Errors
-    /// When there is no such place, or the pool does not answer.
+    /// When there is no such directory, or the pool does not answer.
     pub fn open(
         address: &Address,
         script_dir: Option<&AbsPath>,
@@ -52,7 +52,7 @@ impl Php {
             let here = here.display();
             let script = match Script::put(&place) {
                 Ok(script) => script,
-                // Nobody promised that a deploy root has such a directory.
+                // A deploy root need not have such a directory.
                 Err(_) if matches!(&place, Place::State(_)) && !place.path().exists() => continue,
                 Err(failure) if failure.code() == "interrupted" => return Err(failure),
                 Err(failure) => {
@@ -68,18 +68,24 @@ impl Php {
                 Err(Refusal::Place(why)) => tried.push(format!("in '{here}' {why}")),
             }
         }
-        let failure =
-            Failure::new(NOT_RUN, format!("the pool at '{address}' does not run a script of ours"));
+        let failure = Failure::new(
+            NOT_RUN,
+            format!(
+                "the pool at '{address}' does not run the module's PHP \
+                script"
+            ),
+        );
         let failure = match chroot {
             Some(root) => failure
                 .cause(format!("it has another root directory, '{root}' (chroot)"))
                 .remedy("this module cannot work with such a pool, except for state=reloaded or restarted"),
             None if written => failure.cause(tried.join(", ")).remedy(
-                "set script_dir (role: magento2_php_fpm_script_dir) to a directory that the pool's user may read (mind open_basedir, \
-                 PrivateTmp, containers)",
+                "set script_dir (role: magento2_php_fpm_script_dir) to a directory that the \
+                 pool's user may read (consider open_basedir, PrivateTmp, containers)",
             ),
             None => failure.cause(tried.join(", ")).remedy(
-                "set script_dir (role: magento2_php_fpm_script_dir) to a directory in which this user may write and the pool's may read",
+                "set script_dir (role: magento2_php_fpm_script_dir) to a directory that this user \
+                 may write and the pool's user may read",
             ),
         };
         Err(failure.state(NOTHING))
@@ -94,7 +100,7 @@ impl Php {
             Ok(answer) => Ok(answer),
             Err(Refusal::Pool(failure)) => Err(failure),
             Err(Refusal::Place(why)) => {
-                Err(Failure::new(NOT_RUN, "the pool no longer runs our script")
+                Err(Failure::new(NOT_RUN, "the pool no longer runs the module's PHP script")
                     .cause(why)
                     .path(self.script.path()))
             }
@@ -116,7 +122,7 @@ impl Php {
         Ok(self.read(&response))
     }
 
-    /// What the answer of a pool means. Nothing of it is believed further than its form.
+    /// Parses the answer of a pool. Only its form is trusted.
     fn read(&self, response: &Response) -> Result<Answer, Refusal> {
         let body = String::from_utf8_lossy(&response.body);
         if let Some(between) = body.split(self.script.mark()).nth(1) {
@@ -124,13 +130,13 @@ impl Php {
                 Ok(Value::Object(map)) => {
                     Answer::checked(Value::Object(map)).map_err(Refusal::Pool)
                 }
-                _ => Err(Refusal::Pool(unexpected("its answer is no JSON object", response))),
+                _ => Err(Refusal::Pool(unexpected("its answer is not a JSON object", response))),
             };
         }
         let all = format!("{body} {}", response.stderr);
         if all.contains("security.limit_extensions") {
-            let failure = Failure::new(NOT_RUN, "the pool runs no file with the ending .php")
-                .cause("security.limit_extensions in its configuration")
+            let failure = Failure::new(NOT_RUN, "the pool does not run files that end in .php")
+                .cause("security.limit_extensions in its configuration does not allow it")
                 .remedy("allow .php there")
                 .state(NOTHING);
             return Err(Refusal::Pool(failure));
@@ -143,9 +149,12 @@ impl Php {
             return Err(Refusal::Place(format!("open_basedir forbids it (allowed: {shown})")));
         }
         match response.status {
-            404 => Err(Refusal::Place("the pool does not see it".to_owned())),
+            404 => Err(Refusal::Place("the pool does not find it".to_owned())),
             403 => Err(Refusal::Place("the pool's user may not read it".to_owned())),
-            _ => Err(Refusal::Pool(unexpected("it has not run our script to its end", response))),
+            _ => Err(Refusal::Pool(unexpected(
+                "it did not run the module's PHP script to its end",
+                response,
+            ))),
         }
     }
 }
@@ -171,7 +180,7 @@ fn unexpected(cause: &str, response: &Response) -> Failure {
     let clip = |text: &str| text.trim().chars().take(300).collect::<String>();
     let body = clip(&String::from_utf8_lossy(&response.body));
     let said = if response.stderr.is_empty() { body } else { clip(&response.stderr) };
-    Failure::new("unexpected_answer", "the pool's PHP has not answered as it should")
+    Failure::new("unexpected_answer", "the pool's PHP gave an unexpected answer")
         .cause(format!("{cause} (status {}): {}", response.status, said.escape_debug()))
         .remedy("php-fpm's log may say more")
 }
@@ -187,12 +196,12 @@ pub enum Opcache {
     Absent,
 }
 
-/// What the script says: any JSON object, read with care.
+/// The script's answer: any JSON object, which is not trusted.
 #[derive(Debug, Clone)]
 pub struct Answer(Value);
 
 impl Answer {
-    /// Fails when opcache may not be asked.
+    /// Fails if the script may not query opcache.
     fn checked(value: Value) -> Result<Self, Failure> {
         let answer = Self(value);
         let failed = || Failure::new("opcache_unavailable", "cannot ask opcache").state(NOTHING);
@@ -203,13 +212,14 @@ impl Answer {
                     answer.text("/restrict_api").escape_debug()
                 ))
                 .remedy(
-                    "set script_dir (role: magento2_php_fpm_script_dir) to a directory below that, one that the web does not serve",
+                    "set script_dir (role: magento2_php_fpm_script_dir) to a directory below \
+                     that, which the web server does not serve",
                 )),
             "forbidden" => Err(failed()
                 .cause(format!("disable_functions has {}", answer.texts("/missing").join(", ")))
                 .remedy("allow them for this pool, or use state=reloaded or restarted")),
             "" => Err(failed().cause(match answer.text("/error") {
-                "" => "the script said nothing about it".to_owned(),
+                "" => "the script did not report it".to_owned(),
                 error => error.escape_debug().to_string(),
             })),
             _ => Ok(answer),
@@ -236,7 +246,7 @@ impl Answer {
             Some(Value::Number(number)) => number
                 .as_u64()
                 .unwrap_or_else(|| number.as_f64().map_or(0, |float| float as u64))
-                // What no pool has; sums stay numbers.
+                // More than any pool has, so that sums do not overflow.
                 .min(1 << 53),
             _ => 0,
         }
@@ -258,23 +268,23 @@ impl Answer {
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Whatever is there.
+    /// Any value.
     pub fn value(&self, pointer: &str) -> &Value {
         self.0.pointer(pointer).unwrap_or(&Value::Null)
     }
 
-    /// When what is cached now began to be: the start, or the last restart of the cache.
+    /// When the current cache began: its start, or its last restart.
     pub fn cached_since(&self) -> u64 {
         self.number("/statistics/start_time").max(self.number("/statistics/last_restart_time"))
     }
 
-    /// Keys that are free.
+    /// The number of free keys.
     pub fn keys_free(&self) -> u64 {
         let keys = self.number("/statistics/num_cached_keys");
         self.number("/statistics/max_cached_keys").saturating_sub(keys)
     }
 
-    /// Whether a restart that was asked for waits for requests to end.
+    /// Whether a requested restart waits for requests to end.
     pub fn is_pending(&self) -> bool {
         self.flag("/pending")
     }
@@ -322,7 +332,7 @@ impl Answer {
 /// `not_utf8`: it is part of a JSON text.
 pub fn in_json(path: &Path) -> Result<Value, Failure> {
     path.to_str().map(Value::from).ok_or_else(|| {
-        Failure::new("not_utf8", "cannot tell PHP a path that is not UTF-8")
+        Failure::new("not_utf8", "cannot pass a path that is not UTF-8 to PHP")
             .path(PathBuf::from(path))
     })
 }
@@ -355,6 +365,6 @@ mod tests {
         let text = why(json!({"opcache": "forbidden", "missing": ["opcache_reset"]}));
         assert!(text.contains("disable_functions has opcache_reset"), "{text}");
         assert!(why(json!({"error": "oh\n"})).contains("oh\\n"));
-        assert!(why(json!({})).contains("said nothing"));
+        assert!(why(json!({})).contains("did not report it"));
     }
 }

@@ -1,4 +1,4 @@
-//! The pool that a run is about: where it listens, its master, its PHP.
+//! The pool of a run: its address, its master, its PHP.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,9 +15,9 @@ use crate::php::{Answer, Php, params};
 /// A pool.
 #[derive(Debug)]
 pub struct Pool {
-    /// Where it listens.
+    /// Its address.
     pub address: Address,
-    /// Who serves it.
+    /// Its master process.
     pub found: Found,
     /// Its configuration, or why it cannot be read.
     pub config: Result<Config, String>,
@@ -28,10 +28,10 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Looks who listens there.
+    /// Finds the pool at an address.
     ///
     /// # Errors
-    /// When nobody does.
+    /// When no process listens there.
     pub fn at(
         address: Address,
         deadline: Deadline,
@@ -44,7 +44,7 @@ impl Pool {
         Ok(Self { address, found, config, deadline, script_dir, deploy_to })
     }
 
-    /// Opens a line to its PHP.
+    /// Connects to its PHP.
     ///
     /// # Errors
     /// When the pool does not run our script.
@@ -58,7 +58,7 @@ impl Pool {
         )
     }
 
-    /// What the configuration says of it.
+    /// Its section of the configuration.
     pub fn configured(&self) -> Option<&PoolConfig> {
         let listens = |pool: &&PoolConfig| {
             Address::new(&pool.listen).is_ok_and(|address| address == self.address)
@@ -66,7 +66,7 @@ impl Pool {
         self.config.as_ref().ok()?.pools.iter().find(listens)
     }
 
-    /// Seconds that a reload leaves to requests in flight; `None` if that is not known.
+    /// Seconds that a reload gives requests in flight to finish; `None` if not known.
     pub fn process_control_timeout(&self) -> Option<u64> {
         self.config.as_ref().ok().map(|config| config.process_control_timeout.as_secs())
     }
@@ -77,15 +77,15 @@ impl Pool {
         ask(&hold::door(&self.address), &request.limit(1 << 20), self.deadline.left()).map(|_| ())
     }
 
-    /// Requests at work and in the queue. What we have asked ourselves is over, but its worker
-    /// may not have noticed yet, hence the smallest number of a short while.
+    /// Requests in progress and in the queue. The smallest number within a short time, because our
+    /// own finished requests may still be counted.
     pub fn busy(&self) -> Connections {
         let mut least = connections(&self.address);
         for _ in 0..5 {
             if least.accepted == 0 {
                 break;
             }
-            // What is shown is not worth a failure; the next wait notices a signal.
+            // The number is only shown, so this is not a failure; the next wait handles a signal.
             if self.deadline.sleep(Duration::from_millis(10)).is_err() {
                 break;
             }
@@ -96,37 +96,37 @@ impl Pool {
         least
     }
 
-    /// What must be said about requests that a reload would cut. `since` is when the master
-    /// read its configuration, in seconds since the epoch; 0: not known.
+    /// The warning about requests that a reload would cut off. `since` is when the master read its
+    /// configuration, in seconds since the epoch; 0 if not known.
     pub fn cut_off(&self, since: u64) -> Option<String> {
         let busy = match self.busy().accepted {
             0 => String::new(),
-            active => format!(" ({active} at the moment)"),
+            active => format!(" ({active} now)"),
         };
-        let advice = "set it in the [global] section of php-fpm.conf, to 10s for example";
+        let advice = "set it in the [global] section of php-fpm.conf, for example to 10s";
         match &self.config {
             Err(why) => Some(format!(
-                "Whether the reload cuts requests in flight{busy} is not known: \
+                "Whether the reload cuts off requests in flight{busy} is not known, because \
                  process_control_timeout cannot be read ({why})."
             )),
             Ok(config) if config.process_control_timeout.is_zero() => Some(format!(
-                "The reload cuts requests in flight{busy}, their clients get 502: \
+                "The reload cuts off requests in flight{busy}, and their clients get 502, because \
                  process_control_timeout is 0; {advice}."
             )),
             Ok(config) => {
                 let changed = config.changed.duration_since(UNIX_EPOCH).unwrap_or_default();
                 (since > 0 && changed.as_secs() > since).then(|| {
                     format!(
-                        "php-fpm's configuration was changed after php-fpm has read it: whether \
-                         this reload cuts requests in flight{busy} depends on the \
-                         process_control_timeout that it had before."
+                        "php-fpm's configuration was changed after php-fpm read it: whether this \
+                         reload cuts off requests in flight{busy} depends on the old \
+                         process_control_timeout."
                     )
                 })
             }
         }
     }
 
-    /// Waits until `ready` says so; `true` if it did in time.
+    /// Waits until `ready` returns true; `false` after the deadline.
     ///
     /// # Errors
     /// What `ready` fails with, and `interrupted`.
@@ -147,7 +147,7 @@ impl Pool {
 
 fn read_config(found: &Found, deadline: Deadline) -> Result<Config, String> {
     let Some(master) = found.master() else { return Err(found.why().unwrap_or_default()) };
-    let path = master.config.as_ref().ok_or("the master process does not name it")?;
+    let path = master.config.as_ref().ok_or("the master process does not show its path")?;
     config::read(path, master.root().as_fd(), deadline.end())
 }
 

@@ -1,5 +1,4 @@
-//! What has to be proved of a master before something is run for it: that nobody else can write
-//! its configuration, and that a service is its own.
+//! Proofs before a command is run for a master: no other user can write its configuration, and a service is its own.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use crate::master::Master;
 const ASK: Duration = Duration::from_secs(20);
 const NOTHING: &str = "Nothing was changed.";
 
-/// The path without links of a configuration that nobody else can write or exchange.
+/// The path without links of a configuration that no other user can write or replace.
 ///
 /// # Errors
 /// `untrusted_configuration`, `broken_configuration` when there is none.
@@ -28,8 +27,8 @@ pub fn configuration(path: &Path) -> Result<PathBuf, Failure> {
         Failure::new("untrusted_configuration", what.clone())
             .cause(why)
             .remedy(
-                "whoever can write it decides what php-fpm does as its master's user: give the \
-                 file, and the directories above it, to that user, and to nobody else to write",
+                "anyone who can write it controls what php-fpm does as its master's user: let \
+                 only that user write to the file and to the directories above it",
             )
             .path(path)
             .state(NOTHING)
@@ -37,12 +36,12 @@ pub fn configuration(path: &Path) -> Result<PathBuf, Failure> {
     let missing = |error| {
         Failure::new("broken_configuration", what.clone())
             .cause(std::io::Error::from(error))
-            .remedy("put it back; without it php-fpm would not come back")
+            .remedy("restore it; php-fpm would not start without it")
             .path(path)
             .state(NOTHING)
     };
     let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(missing)?;
-    // Whoever made a link on the way could have it lead elsewhere in a moment.
+    // The owner of a link in the path could change its target at any time.
     let file = trusted::chain_with_links(root.as_fd(), path).map_err(&untrusted)?;
     let file = file.ok_or(Errno::NOENT).map_err(missing)?;
     let stat = fstat(&file).map_err(missing)?;
@@ -52,8 +51,8 @@ pub fn configuration(path: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The service whose main process this master is, by systemd's own word: the name of a control
-/// group alone says nothing, since users make those, too.
+/// The service whose main process this master is, confirmed by systemd: the name of a control group
+/// alone proves nothing, because users can create those, too.
 ///
 /// # Errors
 /// `no_service`.
@@ -61,7 +60,7 @@ pub fn service(master: &Master, deadline: Deadline) -> Result<String, Failure> {
     let failed = |cause: String| {
         Failure::new("no_service", "cannot restart php-fpm")
             .cause(cause)
-            .remedy("name its service with service, php8.2-fpm for example")
+            .remedy("set service, for example to php8.2-fpm")
             .state(NOTHING)
     };
     let group = master.control_group().unwrap_or_default();
@@ -132,7 +131,7 @@ mod tests {
         fs::set_permissions(&at, Permissions::from_mode(0o644)).unwrap();
         fs::set_permissions(scratch.path(), Permissions::from_mode(0o777)).unwrap();
         let error = configuration(&link).unwrap_err().to_string();
-        assert!(error.contains("can be written by others (mode 0777)"), "{error}");
+        assert!(error.contains("is writable by others (mode 0777)"), "{error}");
         fs::set_permissions(scratch.path(), Permissions::from_mode(0o700)).unwrap();
         if oxistrano_core::users::is_root() {
             // What it leads to is root's, and its owner can lead it to another such file.

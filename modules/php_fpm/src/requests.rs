@@ -1,4 +1,4 @@
-//! Asking the new release for pages before the switch, as a web server would.
+//! Requests pages of the new release before the switch, as a web server would.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,10 +10,10 @@ use oxistrano_fastcgi::{Address, ask};
 use crate::deadline::Deadline;
 use crate::php::params;
 
-/// A page is smaller; a download is no warm-up.
+/// The limit for a page.
 const PAGE: usize = 64 << 20;
 
-/// A URL as far as a FastCGI request has to know it.
+/// The parts of a URL that a FastCGI request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     text: String,
@@ -30,7 +30,7 @@ impl Url {
     /// Reads `https://shop.example/path?query`.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why it is not valid.
     pub fn new(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("requests: '{}' {why}", text.escape_debug()));
         let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
@@ -40,7 +40,7 @@ impl Url {
             _ => return wrong("does not begin with http:// or https://"),
         };
         if text.chars().any(|c| c.is_ascii_control() || c == ' ') {
-            return wrong("contains a blank or a control character");
+            return wrong("contains a space or a control character");
         }
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -51,12 +51,12 @@ impl Url {
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => match port.parse() {
                 Ok(port) => (host, port),
-                Err(_) => return wrong("has a port that is no number"),
+                Err(_) => return wrong("has a port that is not a number"),
             },
             _ => (authority, if https { 443 } else { 80 }),
         };
         if host.is_empty() {
-            return wrong("names no host");
+            return wrong("has no host name");
         }
         let uri = if uri.starts_with('/') { uri.to_owned() } else { format!("/{uri}") };
         Ok(Self {
@@ -69,8 +69,7 @@ impl Url {
         })
     }
 
-    /// The entry point that answers it: the one that the path names, else the first
-    /// `index.php`.
+    /// The entry point for it: the one in its path, else the first `index.php`.
     fn entry<'a>(&self, entry_points: &'a [RelPath]) -> Option<&'a RelPath> {
         let path = self.uri.split('?').next().unwrap_or_default();
         let index = entry_points.iter().find(|entry| entry.name() == "index.php")?;
@@ -83,10 +82,10 @@ impl Url {
     }
 }
 
-/// Asks `release` for all of them; each result is a dictionary.
+/// Requests all of them from `release`; each result is a dictionary.
 ///
 /// # Errors
-/// `interrupted` only: what a page answers is for the play to judge.
+/// Only `interrupted`: the play decides what to do with the answers.
 pub fn ask_all(
     address: &Address,
     urls: &[Url],
@@ -144,7 +143,7 @@ pub fn ask_all(
     Ok(results)
 }
 
-/// The warning about those that went wrong.
+/// The warning about those that failed.
 pub fn warning(results: &[Value]) -> Option<String> {
     let wrong: Vec<String> = results
         .iter()
@@ -158,7 +157,7 @@ pub fn warning(results: &[Value]) -> Option<String> {
         })
         .collect();
     (!wrong.is_empty())
-        .then(|| format!("The new release does not answer as it should: {}.", wrong.join(", ")))
+        .then(|| format!("The new release does not answer as expected: {}.", wrong.join(", ")))
 }
 
 #[cfg(test)]
@@ -181,10 +180,10 @@ mod tests {
         for (text, why) in [
             ("/a", "does not begin"),
             ("ftp://a", "does not begin"),
-            ("http://", "names no host"),
+            ("http://", "has no host name"),
             ("http://a:b/", "port"),
             ("http://a@b/", "user name"),
-            ("http://a/b c", "blank"),
+            ("http://a/b c", "a space"),
         ] {
             let error = Url::new(text).unwrap_err();
             assert!(error.contains(why), "{error}");

@@ -1,5 +1,4 @@
-//! The PHP file that asks: put where the pool sees it and the web does not, and taken
-//! away again, whatever happens.
+//! The PHP script: written where the pool can read it and the web server does not serve it, and always removed.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -20,19 +19,19 @@ const NAME: &str = "ask.php";
 /// seconds; this one is younger than any.
 const FUTURE: Duration = Duration::from_secs(366 * 86_400);
 
-/// A directory in which the script may be put.
+/// A directory for the script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// `script_dir`: the administrator says so.
+    /// `script_dir`, set by the administrator.
     Given(AbsPath),
-    /// Oxistrano's own directory in a deploy root.
+    /// Oxistrano's directory in a deploy root.
     State(AbsPath),
-    /// For everybody's temporary files.
+    /// A directory for temporary files.
     Temporary(&'static str),
 }
 
 impl Place {
-    /// Where to try, in this order.
+    /// The directories to try, in this order.
     pub fn all(script_dir: Option<&AbsPath>, deploy_to: Option<&AbsPath>) -> Vec<Self> {
         if let Some(given) = script_dir {
             return vec![Self::Given(given.clone())];
@@ -60,7 +59,7 @@ impl Place {
                 let mode = dir.info()?.mode();
                 if mode & 0o022 != 0 && mode & 0o1000 == 0 {
                     return Err(Failure::new("untrusted_directory", format!("not using '{path}'"))
-                        .cause("others may replace what is in it (it has no sticky bit)"));
+                        .cause("others may replace files in it (it has no sticky bit)"));
                 }
                 Ok(dir)
             }
@@ -68,7 +67,7 @@ impl Place {
     }
 }
 
-/// The script in its place. Dropping it removes it.
+/// The written script. Dropping it removes it.
 #[derive(Debug)]
 pub struct Script {
     parent: Dir,
@@ -77,7 +76,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Puts it there, after removing what killed runs have left.
+    /// Writes it, after removing those that killed runs have left.
     ///
     /// # Errors
     /// When it cannot.
@@ -86,14 +85,14 @@ impl Script {
         sweep(&parent);
         let directory = format!("{PREFIX}{}.{}", std::process::id(), random()?);
         let directory = OsString::from(directory);
-        // From here on it is removed whatever happens.
+        // From here on, it is always removed.
         let script = Self { parent, directory, mark: random()? };
         let dir = script.parent.make_dir(&script.directory, 0o700)?;
-        // A user who may write to the parent may have exchanged it.
+        // A user who may write to the parent may have replaced it.
         let info = dir.info()?;
         if info.uid() != users::current() || !dir.names()?.is_empty() {
             return Err(Failure::new("untrusted_directory", "not using a directory just made")
-                .cause("somebody has put another one in its place")
+                .cause("another directory has replaced it")
                 .path(script.path()));
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
@@ -103,10 +102,10 @@ impl Script {
         let mut file = File::from(file);
         file.write_all(SOURCE.as_bytes())
             .and_then(|()| file.set_modified(SystemTime::now() + FUTURE))
-            // The pool's user reads it. There is no secret in it; whatever the umask says.
+            // The pool's user must be able to read it, whatever the umask is. It contains no secret.
             .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
             .or_fail("write", &path)?;
-        // To be passed through, not to be listed.
+        // Others may enter it, but not list it.
         dir.set_mode(0o711)?;
         Ok(script)
     }
@@ -116,7 +115,7 @@ impl Script {
         self.parent.at(&self.directory).join(NAME)
     }
 
-    /// What the answer stands between; known only to the PHP that is asked.
+    /// The random mark around the answer.
     pub fn mark(&self) -> &str {
         &self.mark
     }
@@ -128,8 +127,7 @@ impl Drop for Script {
     }
 }
 
-/// Removes a directory of ours. Not by `remove_tree`, which stops at a signal; and there is
-/// nothing else in it.
+/// Removes our directory, which contains only the script. Not by `remove_tree`, which stops at a signal.
 fn remove(parent: &Dir, name: &OsStr) {
     if let Ok(dir) = parent.open_dir(name) {
         let _ = dir.remove_file(NAME);
@@ -137,7 +135,7 @@ fn remove(parent: &Dir, name: &OsStr) {
     let _ = unlinkat(parent, name, AtFlags::REMOVEDIR);
 }
 
-/// Removes the directories of runs whose process is no more.
+/// Removes the directories of runs whose process has ended.
 fn sweep(parent: &Dir) {
     for name in parent.names().unwrap_or_default() {
         let text = name.to_string_lossy();

@@ -1,4 +1,4 @@
-//! What each state does with a pool, and what it tells.
+//! The implementation of each state.
 
 use std::path::Path;
 
@@ -26,14 +26,14 @@ impl Plan {
         if context.check_mode {
             return Ok(Outcome::new(true).msg(format!("would have {done}")));
         }
-        // To reset, PHP must be asked; to reload it is better; a restart is for pools that hang.
+        // A reset needs PHP's answer, a reload works better with it, and a restart must work for a pool that hangs.
         let (php, mut warnings) = match method {
             Method::Restart => (None, Vec::new()),
             Method::Reset => (Some(pool.php()?), Vec::new()),
             Method::Reload => match pool.php() {
                 Ok(php) => (Some(php), Vec::new()),
                 Err(failure) if is_only_unseen(&failure) => {
-                    let warning = "The reload is verified by the process list only";
+                    let warning = "The reload could be verified only by the process list";
                     (None, vec![format!("{warning}: {failure}")])
                 }
                 Err(failure) => return Err(failure.state("Nothing was changed.")),
@@ -52,7 +52,7 @@ impl Plan {
         }
     }
 
-    /// The live release, and what opcache holds of it and of those before; `None` where that is not known.
+    /// The live release, and the scripts in opcache of it and of earlier ones; `None` if that is not known.
     fn known(&self, php: &Php) -> Option<(Live, warm::Cached)> {
         self.options.deploy_to.as_ref()?;
         let live = self.live().ok()?;
@@ -73,7 +73,7 @@ impl Plan {
         let outcome = |changed| described(Outcome::new(changed), pool);
         if before.opcache() != Opcache::Enabled {
             let why = format!(
-                "opcache is not enabled in this pool; paths may be remembered for {} s \
+                "opcache is not enabled in this pool; workers may remember old paths for {} s \
                  (realpath_cache_ttl)",
                 before.number("/realpath_cache_ttl")
             );
@@ -100,7 +100,7 @@ impl Plan {
         let Some(method) = method else {
             return Ok(outcome(false).msg(verdict.why.as_str()).warnings(room.warning()));
         };
-        // A full cache is why it is done, or is gone with it.
+        // A full cache is either the reason, or is solved by this.
         let reason =
             if verdict.needed { verdict.why.clone() } else { room.warning().unwrap_or_default() };
         let outcome = |changed| outcome(changed).value("method", method.word());
@@ -122,8 +122,8 @@ impl Plan {
         }
         let Some(release) = release else {
             return Err(Failure::new("no_release", "cannot warm opcache")
-                .cause(format!("'{}' is not there", self.shown_release()))
-                .remedy("make the release first")
+                .cause(format!("'{}' does not exist", self.shown_release()))
+                .remedy("make the release first (release_unpack or release_copy)")
                 .state("Nothing was changed."));
         };
         // The first deploy has no live release.
@@ -136,8 +136,8 @@ impl Plan {
             Ok(described(Outcome::new(false), pool).msg(why).value("fits", true))
         };
         if live.as_ref().is_some_and(|live| live.directory) {
-            let why = "current is a directory: its files are what is served, not the release's, and \
-                       they cannot be compiled before they are replaced";
+            let why = "current is a directory: php-fpm serves its files, not the release's, and \
+                they cannot be compiled before they are replaced";
             return unchanged(pool, why);
         }
         let (php, before) = pool.php()?;
@@ -148,7 +148,7 @@ impl Plan {
             );
         }
         let known = match &live {
-            // The release that is live already is compiled as far as it was used.
+            // The used scripts of the live release.
             Some(live) => warm::cached(&php, &[&live.real], self.options.max_files)?,
             None => warm::Cached { names: Vec::new(), scripts: 0, memory: 0 },
         };
@@ -156,12 +156,12 @@ impl Plan {
         let mut names = known.names;
         if names.is_empty() {
             notes.push(
-                "opcache holds nothing of a live release that tells what is used: only the entry \
-                 points were compiled."
+                "opcache holds no scripts of a live release, so it is not known which are used: \
+                 only the entry points were compiled."
                     .to_owned(),
             );
         }
-        // In front: they are asked for first.
+        // First, because they are requested first.
         for entry in self.entry_points.iter().rev() {
             let entry = entry.to_string();
             if !names.contains(&entry) && release.join(&entry).is_file() {
@@ -179,7 +179,7 @@ impl Plan {
         )?;
         let figures = warmed.opcache().map_or(Value::Null, Answer::figures);
         let msg = format!(
-            "compiled {} scripts of '{}', {} were cached already",
+            "compiled {} scripts of '{}', {} were already cached",
             warmed.compiled,
             release.display(),
             warmed.cached
@@ -198,12 +198,12 @@ impl Plan {
     }
 }
 
-/// The pool lives, only our script does not run in it.
+/// The pool works, but does not run our script.
 fn is_only_unseen(failure: &Failure) -> bool {
     [php::NOT_RUN, "opcache_unavailable", "unexpected_answer"].contains(&failure.code())
 }
 
-/// What was there before, for the release that is live now; not worth a failure.
+/// Compiles the scripts that were cached before for the live release. If that fails, it is only a warning.
 fn warmed_again(
     outcome: Outcome,
     php: &Php,
@@ -214,10 +214,11 @@ fn warmed_again(
 ) -> Result<Outcome, Failure> {
     match warm::compile(php, &live.real, known.names, pool.deadline) {
         Ok(warmed) => Ok(outcome.value("warmed", warmed.figures()).warnings(warmed.warnings())),
-        Err(failure) if failure.code() == "interrupted" => {
-            Err(failure.instead_of_state(format!("php-fpm is {}, and not warm.", done(method))))
+        Err(failure) if failure.code() == "interrupted" => Err(failure
+            .instead_of_state(format!("The module has {}; opcache is not warmed.", done(method)))),
+        Err(failure) => {
+            Ok(outcome.warning(format!("opcache could not be warmed again: {failure}")))
         }
-        Err(failure) => Ok(outcome.warning(format!("It could not be warmed again: {failure}"))),
     }
 }
 
@@ -235,7 +236,7 @@ pub(super) fn status(pool: &Pool) -> Result<Outcome, Failure> {
     let figures = answer.figures();
     let msg = match answer.opcache() {
         Opcache::Enabled => format!(
-            "PHP {}, opcache uses {} % of its memory for {} scripts, {} % are hits",
+            "PHP {}, opcache uses {} % of its memory for {} scripts, hit rate {} %",
             answer.text("/php"),
             figures["used_percent"],
             figures["scripts"],
@@ -253,7 +254,7 @@ pub(super) fn status(pool: &Pool) -> Result<Outcome, Failure> {
         .value("pool", pool.configured().map(|pool| pool.name.as_str())))
 }
 
-/// With what is known of the pool's master.
+/// Adds what is known of the pool's master.
 fn described(outcome: Outcome, pool: &Pool) -> Outcome {
     let master = pool.found.master();
     outcome

@@ -1,4 +1,4 @@
-//! Compiling scripts into opcache before somebody asks for them.
+//! Compiles scripts into opcache before they are requested.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,52 +9,52 @@ use oxistrano_core::{Failure, RelPath};
 use crate::deadline::Deadline;
 use crate::php::{Answer, Php, in_json};
 
-/// Scripts in one request, and seconds that it may take: a pool may have one worker only.
+/// The number of scripts per request, which is kept short because a pool may have only one worker.
 const BATCH: usize = 400;
 const SECONDS: f64 = 0.4;
-/// How many that could not be compiled are named.
+/// How many failed scripts a warning names.
 const NAMED: usize = 5;
 
-/// What has become of the scripts.
+/// The result.
 #[derive(Debug, Default)]
 pub struct Warmed {
-    /// Compiled now.
+    /// Scripts that were compiled.
     pub compiled: u64,
-    /// Were there already.
+    /// Scripts that were already cached.
     pub cached: u64,
-    /// Are not in this release.
+    /// Scripts that this release does not have.
     pub missing: u64,
-    /// opcache does not want them: a blacklist, a limit of size, a time in the future.
+    /// Scripts that opcache does not keep: a blacklist, a size limit, a time in the future.
     pub left_out: u64,
-    /// Could not be compiled: name and why.
+    /// Scripts that could not be compiled: name and reason.
     pub failed: Vec<(String, String)>,
-    /// There was no room for all.
+    /// opcache had no room for all.
     pub no_room: bool,
-    /// There was no time for all.
+    /// The time limit was reached.
     pub no_time: bool,
     /// The last answer.
     last: Option<Answer>,
 }
 
-/// What is cached below `directories`, names relative to them, the most used first.
+/// The cached scripts below `directories`, with names relative to them, the most used first.
 #[derive(Debug)]
 pub struct Cached {
     /// The names.
     pub names: Vec<String>,
-    /// How many scripts.
+    /// The number of scripts.
     pub scripts: u64,
-    /// What they take, in bytes.
+    /// Their size in opcache, in bytes.
     pub memory: u64,
 }
 
-/// Asks what is cached.
+/// Asks for the cached scripts.
 ///
 /// # Errors
-/// When the pool does not say.
+/// When the pool does not answer.
 pub fn cached(php: &Php, directories: &[&Path], most: u32) -> Result<Cached, Failure> {
     let below = directories.iter().map(|path| in_json(path)).collect::<Result<Vec<_>, _>>()?;
     let answer = php.ask("scripts", json!({"below": below, "most": most}))?;
-    // A name that leads out of the release is none.
+    // Names that lead out of the release are ignored.
     let names = answer.texts("/names").into_iter().filter(|name| RelPath::new(name).is_ok());
     Ok(Cached {
         names: names.map(str::to_owned).collect(),
@@ -79,7 +79,7 @@ pub fn compile(
     if young.is_empty() {
         return Ok(warmed);
     }
-    // opcache does not keep what was written in the last seconds.
+    // opcache does not keep files that were written within the last seconds.
     let protection =
         warmed.last.as_ref().map_or(0, |answer| answer.number("/file_update_protection"));
     deadline.sleep(Duration::from_secs(protection.min(10) + 1))?;
@@ -89,7 +89,7 @@ pub fn compile(
 }
 
 impl Warmed {
-    /// Returns those that are too young to be kept.
+    /// Returns those that are too new to be kept.
     fn batches(
         &mut self,
         php: &Php,
@@ -107,7 +107,7 @@ impl Warmed {
             let batch = &names[at..names.len().min(at + BATCH)];
             let arguments = json!({"base": base, "names": batch, "seconds": SECONDS});
             let answer = php.ask("compile", arguments).map_err(|failure| {
-                failure.state(format!("{} scripts were compiled until then.", self.compiled))
+                failure.state(format!("{} scripts were compiled before that.", self.compiled))
             })?;
             self.compiled += answer.number("/compiled");
             self.cached += answer.number("/cached");
@@ -118,7 +118,7 @@ impl Warmed {
                 let text = |index: usize| pair[index].as_str().unwrap_or_default().to_owned();
                 self.failed.push((text(0), text(1)));
             }
-            // The script that has ended the request.
+            // The script that ended the request.
             if !answer.text("/fatal").is_empty() {
                 let name = answer.text("/at").to_owned();
                 self.failed.push((name, answer.text("/fatal").chars().take(300).collect()));
@@ -132,16 +132,19 @@ impl Warmed {
                 break;
             }
             if next == 0 {
-                return Err(Failure::new("unexpected_answer", "the pool compiles nothing")
-                    .cause(error.escape_debug().to_string())
-                    .state(format!("{} scripts were compiled until then.", self.compiled)));
+                return Err(Failure::new(
+                    "unexpected_answer",
+                    "the pool does not compile anything",
+                )
+                .cause(error.escape_debug().to_string())
+                .state(format!("{} scripts were compiled before that.", self.compiled)));
             }
             at = at.saturating_add(next);
         }
         Ok(young)
     }
 
-    /// What a person should know.
+    /// The warnings.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.failed.is_empty() {
@@ -159,25 +162,25 @@ impl Warmed {
         }
         if self.no_room {
             warnings.push(format!(
-                "opcache has no room for the whole release beside what it holds; the most used \
-                 scripts came first. {}",
+                "opcache has no room for the whole release in addition to what it holds; the most \
+                 used scripts were compiled first. {}",
                 crate::fresh::ADVICE
             ));
         }
         if self.no_time {
             warnings.push(
-                "The time was over before the whole release was compiled: raise timeout."
+                "The timeout was reached before the whole release was compiled: raise timeout."
                     .to_owned(),
             );
         }
         if self.left_out > 0 {
             warnings.push(format!(
-                "opcache does not keep {} of the release's scripts: their times lie in the future, \
-                 or opcache.blacklist_filename or max_file_size exclude them.",
+                "opcache does not keep {} of the release's scripts: their times are in the \
+                 future, or opcache.blacklist_filename or max_file_size excludes them.",
                 self.left_out
             ));
         }
-        // Seldom, and it stops no one: PHP keeps the strings elsewhere then.
+        // Rare and harmless: PHP then keeps the strings elsewhere.
         let last = self.last.as_ref();
         let strings = last.map_or((0, 1), |a| {
             (a.number("/strings/buffer_size"), a.number("/strings/free_memory"))

@@ -3,17 +3,18 @@
 use oxistrano_core::{Documentation, ReturnSpec};
 
 pub const DOCUMENTATION: Documentation = Documentation {
-    short: "Make a release the live one",
+    short: "Switch to a release: make it live",
     description: &[
-        "Points O(current_dir) at a release. A symbolic link is replaced by one rename, so that \
-         a reader finds the old release or the new one, never nothing.",
-        "A directory that O(current_via=rsync) left is turned into a link, and back, by exchanging the \
-         two names (C(renameat2)); on a file system that cannot do that, a warning says that \
-         O(current_dir) was missing for a moment.",
+        "Points O(current_dir) to a release. The symbolic link is replaced by one rename, so a \
+         process that reads it finds either the old or the new release, never a missing link.",
+        "To change from a directory (O(current_via=rsync)) to a link or back, the module \
+         exchanges the two names in one step (C(renameat2)). If the file system does not support \
+         that, O(current_dir) is missing for a moment, and a warning says so.",
     ],
     notes: &[
-        "The link holds C(./releases/VERSION), as that of the upstream role.",
-        "A directory at O(current_dir) that no deploy has made is refused, not removed.",
+        "The target of the link is C(./releases/VERSION), as with the role C(ansistrano.deploy).",
+        "If O(current_dir) is a directory that no deploy has made, the module fails and does not \
+         remove it.",
     ],
     see_also: &["release_link", "release_rollback"],
     examples: r"
@@ -23,28 +24,23 @@ pub const DOCUMENTATION: Documentation = Documentation {
     version: 20260824101500Z
 ",
     returns: &[
-        ReturnSpec {
-            name: "version",
-            kind: "str",
-            doc: "The release that is live.",
-            returned: "success",
-        },
+        ReturnSpec { name: "version", kind: "str", doc: "The live release.", returned: "success" },
         ReturnSpec {
             name: "previous",
             kind: "str",
-            doc: "The release that was live before.",
+            doc: "The release that was live before the switch.",
             returned: "success",
         },
         ReturnSpec {
             name: "previous_revision",
             kind: "str",
-            doc: "What C(REVISION) of that says.",
+            doc: "The content of that release's file C(REVISION).",
             returned: "check mode",
         },
         ReturnSpec {
             name: "current_path",
             kind: "str",
-            doc: "What leads to it.",
+            doc: "The link or directory that makes it live.",
             returned: "success",
         },
     ],

@@ -1,7 +1,7 @@
 //! Makes a release the live one.
 //!
-//! Does: leads `current` to the release, with one rename. Requires: the release. After a
-//! failure: the message says which release is live; mostly the one that was.
+//! Does: leads `current` to the release, with one rename. Requires: the release. After a failure:
+//! the message says which release is live, in most cases the old one.
 
 mod docs;
 
@@ -22,8 +22,9 @@ release_options! {
         shared_paths: Vec<RelPath>;
         /// With O(current_via=rsync), files that stay links to O(shared_dir).
         shared_files: Vec<RelPath>;
-        /// Switch only when the release is on the disk, so that a power failure leaves the old release or
-        /// the new one. M(oxistrano.deploy.release_link) has waited for nearly all of it before.
+        /// Whether to wait before the switch until the release is on the disk, so that a power
+        /// failure leaves either the old or the new release. This is short, because
+        /// M(oxistrano.deploy.release_link) has already waited for most of it.
         durable: bool, default = Some(Literal::Flag(true));
     }
 }
@@ -61,7 +62,7 @@ impl Module for ReleaseActivate {
                 .value("previous", previous.as_ref().map(Version::as_str))
         };
         if context.check_mode {
-            // The release itself has not been made in check mode.
+            // In check mode, the release does not exist yet.
             let via = options.current_via;
             let plan = match switch::plan(&root, &options.version, via, &shared) {
                 Err(failure) if failure.code() == switch::NO_RELEASE => {
@@ -77,7 +78,7 @@ impl Module for ReleaseActivate {
         let diff = plan.diff(&root);
         let switched = plan.apply(&root, options.durable)?;
         let later = trash::empty_later(&root.releases()?, &switched.trash);
-        let msg = if switched.changed { "is live now" } else { "is live already" };
+        let msg = if switched.changed { "is live now" } else { "is already live" };
         Ok(result(Outcome::new(switched.changed))
             .msg(format!("{} {msg}", options.version))
             .diff(diff)

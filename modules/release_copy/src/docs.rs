@@ -3,25 +3,25 @@
 use oxistrano_core::{Documentation, ReturnSpec};
 
 pub const DOCUMENTATION: Documentation = Documentation {
-    short: "Make a release out of a tree on the host",
+    short: "Make a release from a directory on the host",
     description: &[
-        "Copies a tree that is on the host (the staging copy of an rsync, a Git work tree) into a new \
-         release, in parallel, with reflinks where the file system has them. Like C(cp -a): modes, \
-         owners, times, links and extended attributes are kept.",
-        "Without O(src) it completes the staging directory of M(oxistrano.deploy.release_setup), into \
-         which another module has fetched, by a rename.",
-        "The release is made beside its final place and renamed when it is whole.",
+        "Copies a directory on the host (for example the target of an rsync, or a Git work tree) \
+         to a new release, in parallel, with reflinks if the file system supports them. Like C(cp \
+         -a), it keeps modes, owners, times, links and extended attributes.",
+        "Without O(src), it takes the staging directory of M(oxistrano.deploy.release_setup), \
+         into which another module has fetched the files, and renames it.",
+        "The release is made under a temporary name and renamed when it is complete.",
     ],
-    notes: &["With O(git_tracked) the program C(git) is needed on the host."],
+    notes: &["O(git_tracked) needs the program C(git) on the host."],
     see_also: &["release_setup", "release_unpack", "release_link"],
     examples: r"
-- name: Release what rsync has brought
+- name: Make a release from what rsync has transferred
   oxistrano.deploy.release_copy:
     deploy_to: /var/www/shop
     version: 20260824101500Z
     src: /var/www/shop/shared/.shared-copy
 
-- name: Release one directory of a Git work tree
+- name: Make a release from one directory of a Git work tree
   oxistrano.deploy.release_copy:
     deploy_to: /var/www/shop
     version: 20260824101500Z
@@ -31,49 +31,59 @@ pub const DOCUMENTATION: Documentation = Documentation {
     revision: 6536d650137a868e7872d60d993dcc3188e933b3
 ",
     returns: &[
-        ReturnSpec { name: "release_path", kind: "str", doc: "The release.", returned: "success" },
-        ReturnSpec { name: "version", kind: "str", doc: "Its version.", returned: "success" },
+        ReturnSpec {
+            name: "release_path",
+            kind: "str",
+            doc: "The directory of the release.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "version",
+            kind: "str",
+            doc: "The version of the release.",
+            returned: "success",
+        },
         ReturnSpec {
             name: "revision",
             kind: "str",
-            doc: "What C(REVISION) says.",
+            doc: "The content of the file C(REVISION).",
             returned: "success",
         },
         ReturnSpec {
             name: "files",
             kind: "int",
             doc: "Regular files in the release.",
-            returned: "when a tree was copied",
+            returned: "if a directory was copied",
         },
         ReturnSpec {
             name: "directories",
             kind: "int",
-            doc: "Directories made.",
-            returned: "when a tree was copied",
+            doc: "Directories of the release.",
+            returned: "if a directory was copied",
         },
         ReturnSpec {
             name: "links",
             kind: "int",
-            doc: "Symbolic links made.",
-            returned: "when a tree was copied",
+            doc: "Symbolic links of the release.",
+            returned: "if a directory was copied",
         },
         ReturnSpec {
             name: "bytes",
             kind: "int",
-            doc: "Bytes of the files.",
-            returned: "when a tree was copied",
+            doc: "Size of all files in bytes.",
+            returned: "if a directory was copied",
         },
         ReturnSpec {
             name: "reflinked",
             kind: "int",
-            doc: "Files that share their blocks with the source.",
-            returned: "when a tree was copied",
+            doc: "Files that share their blocks with O(src) (reflinks).",
+            returned: "if a directory was copied",
         },
         ReturnSpec {
             name: "hardlinked",
             kind: "int",
-            doc: "Files that are the source's own.",
-            returned: "when a tree was copied",
+            doc: "Files that are hard links to those of O(src).",
+            returned: "if a directory was copied",
         },
     ],
     diff_mode: "full",

@@ -1,8 +1,8 @@
-//! Makes a release out of a tree that is on the host already.
+//! Makes a release from a directory on the host.
 //!
-//! Does: copies (or takes) the tree beside the final place, writes `REVISION`, renames.
-//! Requires: the directories that `release_setup` makes. After a failure: the release is
-//! absent and nothing else has changed, the source included.
+//! Does: copies (or takes) the tree under a temporary name, writes `REVISION`, renames it.
+//! Requires: the directories that `release_setup` makes. After a failure: the release is absent and
+//! nothing else has changed, the source included.
 
 mod docs;
 mod tracked;
@@ -19,9 +19,9 @@ use oxistrano_releases::{
 use oxistrano_tree::{CopyOptions, Method, copy_tree};
 
 oxistrano_core::choices! {
-    /// How a file gets from there to here.
+    /// How to copy a file.
     pub enum How {
-        /// A reflink where the file system has them, else a copy.
+        /// A reflink if the file system supports it, else a copy.
         Auto = "auto",
         /// Always a copy of the bytes.
         Copy = "copy",
@@ -35,28 +35,29 @@ release_options! {
     pub struct Options {
         /// The release to make, the name of its directory.
         version: Version;
-        /// The tree on the host that becomes the release. If it is not given, the staging directory
-        /// of M(oxistrano.deploy.release_setup), which is not copied but renamed.
+        /// The directory on the host to copy. By default, the staging directory of
+        /// M(oxistrano.deploy.release_setup), which is renamed instead of copied.
         src: Option<AbsPath>;
-        /// How files are copied. With V(hardlink) a file that is later written in place changes in
-        /// both trees.
+        /// How files are copied. With V(hardlink), a file that is later written in place changes in
+        /// O(src) and in the release.
         method: How, default = Some(Literal::Text("auto"));
-        /// Paths to leave out, relative to O(src), with what is below them.
+        /// Paths to leave out, relative to O(src), with everything below them.
         exclude: Vec<RelPath>;
-        /// O(src) is a Git work tree: take the files that Git tracks, those of its submodules
-        /// included, and nothing else.
+        /// Whether O(src) is a Git work tree of which to copy only the files that Git tracks,
+        /// including those of submodules.
         git_tracked: bool, default = Some(Literal::Flag(false));
-        /// The program that is asked what Git tracks.
+        /// The C(git) program that lists the tracked files.
         git_executable: PathBuf, default = Some(Literal::Text("git"));
-        /// Take only what is below this directory of O(src).
+        /// Copy only what is below this directory of O(src).
         subtree: Option<RelPath>;
-        /// What the file C(REVISION) in the release says. The version, if it is not given.
+        /// The content of the file C(REVISION) in the release. By default, O(version).
         revision: Option<String>;
-        /// Replace a release of this version even if it is live or no deploy has made it. What was
-        /// live is kept until the switch; a deploy that fails before it puts it back.
+        /// Replace a release of this version even if it is live, or if no deploy has made it. The
+        /// replaced release is kept until the switch; if the deploy fails before that, it is
+        /// restored.
         force: bool, default = Some(Literal::Flag(false));
-        /// Directories that releases share. Only for O(force): a release that takes the place of the
-        /// live one is linked to them before it does.
+        /// Directories that releases share. Only needed with O(force): a release that replaces the
+        /// live one needs its links before it does.
         shared_paths: Vec<RelPath>;
         /// Files that releases share; otherwise as O(shared_paths).
         shared_files: Vec<RelPath>;
@@ -121,7 +122,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         shared: &shared,
     };
     placement.decide()?;
-    // In check mode nothing was fetched, so there may be nothing to copy yet.
+    // In check mode nothing was fetched, so the source may not exist yet.
     if context.check_mode {
         return Ok(would());
     }
@@ -131,7 +132,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         None => {
             let staging = Staging::adopt(&releases).map_err(|failure| {
                 failure
-                    .while_trying("nothing has been fetched")
+                    .while_trying("no files have been fetched")
                     .remedy("run release_setup first, and fetch into its staging_path")
             })?;
             (staging, result(true, format!("made {path} from what was fetched")))
@@ -141,7 +142,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
             let copy_options = copy_options(options, &source)?;
             let staging = Staging::create(&releases)?;
             let copied = copy_tree(&source, staging.dir(), &copy_options).map_err(|failure| {
-                failure.state("The unfinished release was removed; what was live is untouched.")
+                failure.state("The unfinished release was removed; the live release is unchanged.")
             })?;
             let outcome = result(true, format!("copied {} files into {path}", copied.files))
                 .value("files", copied.files)
@@ -169,7 +170,7 @@ fn copy_options(options: &Options, source: &Dir) -> Result<CopyOptions, Failure>
             How::Hardlink => Method::Hardlink,
         },
         exclude: options.exclude.clone(),
-        // Git does not track directories: the release's own is made as by mkdir.
+        // Git does not track directories, so the release's own has default permissions.
         root_metadata: only.is_none(),
         only,
         subtree: options.subtree.clone(),
@@ -181,15 +182,15 @@ fn copy_options(options: &Options, source: &Dir) -> Result<CopyOptions, Failure>
 fn open_source(root: &Root, src: &AbsPath) -> Result<Dir, Failure> {
     match src.as_path().metadata() {
         Ok(metadata) if !metadata.is_dir() => {
-            let remedy =
-                "name the directory that becomes the release; for an archive use release_unpack";
+            let remedy = "set src to the directory that is to become the release; for an archive use \
+                 release_unpack";
             Err(Failure::new("no_source", format!("cannot copy '{src}'"))
                 .cause("it is not a directory")
                 .remedy(remedy)
                 .path(src.as_path()))
         }
         Err(error) => Err(Failure::io("copy", src.as_path(), error)),
-        // Where others may write, no link of theirs is followed.
+        // In the deploy root, where others may write, their links are not followed.
         Ok(_) if src.as_path().starts_with(&root.layout().deploy_to) => {
             let (parent, name) = root.locate(src.as_path())?;
             parent.open_trusted_dir(name)

@@ -1,4 +1,4 @@
-//! What Git tracks in a work tree.
+//! The files that Git tracks in a work tree.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// relative to `subtree` if there is one.
 ///
 /// # Errors
-/// When Git fails, or when nothing is tracked there.
+/// When Git fails, or when it tracks no file there.
 pub fn files(git: &Path, tree: &Dir, subtree: Option<&RelPath>) -> Result<Vec<RelPath>, Failure> {
     require_trusted(tree)?;
     let words = ["-c", "core.fsmonitor=false", "ls-files", "-z", "--recurse-submodules"];
@@ -54,10 +54,10 @@ pub fn files(git: &Path, tree: &Dir, subtree: Option<&RelPath>) -> Result<Vec<Re
     }
 }
 
-/// Git runs programs that a repository's configuration names. Since 2.35.2 it refuses that of
-/// somebody else by itself; Debian 11's does not.
+/// Git runs programs that a repository's configuration names. From 2.35.2 on, it refuses
+/// repositories of other users by itself; Debian 11's does not.
 fn require_trusted(tree: &Dir) -> Result<(), Failure> {
-    // As Git has it: who became root by sudo may use what is theirs.
+    // As in Git: a user who became root by sudo may use their own repository.
     let by_sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
     let by_sudo = by_sudo.filter(|_| users::is_root());
     let trusted = |uid: u32| uid == 0 || uid == users::current() || Some(uid) == by_sudo;
@@ -67,8 +67,15 @@ fn require_trusted(tree: &Dir) -> Result<(), Failure> {
                 "untrusted_repository",
                 format!("refusing to run git in '{}'", tree.path().display()),
             )
-            .cause(format!("it belongs to user id {}, whose programs git would run", info.uid()))
-            .remedy("deploy as that user, or give the repository to the one who deploys")
+            .cause(format!(
+                "it belongs to user id {}, and git would run programs that this user \
+                has configured there",
+                info.uid()
+            ))
+            .remedy(
+                "deploy as that user, or change the owner of the repository to the user who \
+                deploys",
+            )
             .path(tree.path()));
         }
     }

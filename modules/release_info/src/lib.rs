@@ -1,6 +1,6 @@
-//! Tells what is deployed.
+//! Reports what is deployed.
 //!
-//! Does: reads. Requires: nothing. Never changes anything.
+//! Does: only reads. Requires: nothing.
 
 mod docs;
 
@@ -11,7 +11,7 @@ use oxistrano_releases::{Root, release_options, spare};
 release_options! {
     /// The options of `release_info`.
     pub struct Options {
-        /// How many deploys of the history to return, the newest first; V(0): all.
+        /// How many deploys of the history to return, the newest first. V(0) returns all.
         history: u32, default = Some(Literal::Number(20));
     }
 }

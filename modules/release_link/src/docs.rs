@@ -3,15 +3,15 @@
 use oxistrano_core::{Documentation, ReturnSpec};
 
 pub const DOCUMENTATION: Documentation = Documentation {
-    short: "Link a release to the files that releases share",
+    short: "Link the shared files and directories into a release",
     description: &[
-        "Puts a relative symbolic link to the shared directory at each shared path of a release. \
-         What the artifact has there, a directory with content included, is replaced. Nothing in the \
-         shared directory is touched.",
+        "Makes a relative symbolic link into the shared directory for each shared path of a \
+         release. If the artifact has a file or directory at that path, even a directory with \
+         content, the link replaces it. Nothing in the shared directory is changed.",
     ],
     notes: &[
-        "A link is made even if its target does not exist yet; a warning says so.",
-        "A path inside another shared path needs no link of its own and gets none.",
+        "A link is made even if its target does not exist yet; in this case the module warns.",
+        "A path inside another shared path needs no link, and gets none.",
     ],
     see_also: &["release_setup", "release_activate"],
     examples: r"

@@ -1,8 +1,8 @@
-//! Links a release to what releases share.
+//! Links the shared files and directories into a release.
 //!
-//! Does: puts a relative link to `shared` at each shared path of the release, in place
-//! of whatever the artifact has there. Requires: the release. After a failure: the
-//! release is not live yet and can be linked again; nothing in `shared` is ever touched.
+//! Does: puts a relative link to `shared` at each shared path of the release, replacing what the
+//! artifact has there. Requires: the release. After a failure: the release is not live, and the
+//! module can be run again; nothing in `shared` is ever changed.
 
 mod docs;
 
@@ -21,11 +21,13 @@ release_options! {
         shared_paths: Vec<RelPath>;
         /// Files that releases share, relative to O(shared_dir).
         shared_files: Vec<RelPath>;
-        /// How O(current_dir) leads to the release. With V(rsync) the release also gets a
-        /// C(.rsync-filter) that names the shared paths, as the upstream role makes it.
+        /// Whether O(current_dir) is a symbolic link to the live release or a copy of it. With
+        /// V(rsync) the module also writes a file C(.rsync-filter) with the shared paths into the
+        /// release, as the role C(ansistrano.deploy) does.
         current_via: Via, default = Some(Literal::Text("symlink"));
-        /// Wait until the release is on the disk, which takes as long as the disk needs for what was
-        /// unpacked. Here, while the site is open, and not in M(oxistrano.deploy.release_activate).
+        /// Wait until all files of the release are written to disk. This is done here, while the
+        /// old release still serves visitors, so that M(oxistrano.deploy.release_activate) does not
+        /// have to wait.
         durable: bool, default = Some(Literal::Flag(true));
     }
 }
@@ -63,7 +65,7 @@ impl Module for ReleaseLink {
         let warnings: Vec<_> = missing
             .map(|path| {
                 format!(
-                    "'{path}' is linked, but it is not in '{}' yet",
+                    "the link '{path}' was made, but its target does not exist in '{}' yet",
                     layout.shared_path().display()
                 )
             })
@@ -76,10 +78,11 @@ impl Module for ReleaseLink {
                 release.write(FILTER, text.as_bytes(), 0o666)?;
             }
         }
-        // Also what was linked already: an earlier try may have died here.
+        // Even if all links exist: an earlier try may have died here.
         if options.durable && !context.check_mode {
-            durable::secure(&root, &release)
-                .map_err(|failure| failure.state("The release is linked, and not live."))?;
+            durable::secure(&root, &release).map_err(|failure| {
+                failure.state("The links were made; the release is not live.")
+            })?;
         }
         Ok(Outcome::new(changed)
             .msg(format!(
@@ -99,7 +102,7 @@ fn verb(context: &Context) -> &'static str {
     if context.check_mode { "would be linked" } else { "linked" }
 }
 
-/// In check mode the release has not been made; otherwise it is an error.
+/// In check mode the release does not exist yet; otherwise this is an error.
 fn absent(options: &Options, context: &Context, paths: &[RelPath]) -> Result<Outcome, Failure> {
     let layout = options.layout();
     let path = layout.release_path(&options.version);
@@ -123,14 +126,14 @@ fn absent(options: &Options, context: &Context, paths: &[RelPath]) -> Result<Out
         .path(path))
 }
 
-/// The text of the filter file, if it has to be written.
+/// The content of the filter file, if it has to be written.
 fn filter(options: &Options, release: &Dir, paths: &[RelPath]) -> Result<Option<String>, Failure> {
     if options.current_via != Via::Rsync {
         return Ok(None);
     }
     let text = paths.iter().fold(String::new(), |text, path| text + &format!("- /{path}\n"));
     let now = release.read(FILTER).map_err(|failure| failure.state("Nothing was changed."))?;
-    // With nothing to share, upstream leaves no file.
+    // Without shared paths, the upstream role writes no file.
     if now.as_deref() == Some(text.as_bytes()) || (now.is_none() && text.is_empty()) {
         return Ok(None);
     }

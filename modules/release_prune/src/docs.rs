@@ -4,18 +4,19 @@ use oxistrano_core::{Documentation, ReturnSpec};
 use oxistrano_releases::returns::{FILES, MATCHED};
 
 pub const DOCUMENTATION: Documentation = Documentation {
-    short: "Remove releases that are too old, broken or rolled back from",
+    short: "Remove old, broken and rolled back releases",
     description: &[
         "Keeps the newest complete releases and removes the others. Releases whose deploy did not \
-         reach the switch, and those that a rollback has left, are neither counted nor kept. The live \
-         release, the one before it and one in progress are never removed.",
-        "A release is first renamed out of the way, then removed in parallel by a detached process of \
-         low priority, so that the play does not wait.",
-        "With O(spare) one of them is kept for the next deploy instead, as C(.oxistrano-spare) beside the releases.",
+         reach the switch, and those that were rolled back, are neither counted nor kept. The \
+         live release, the one before it and the one that is being deployed are never removed.",
+        "A release is first renamed, then deleted by a background process of low priority, so the \
+         play does not wait.",
+        "With O(spare), the module keeps one of them for the next deploy instead, as \
+         C(.oxistrano-spare) in the directory of the releases.",
     ],
     notes: &[
-        "Directories that no deploy is known to have made are reported, not removed.",
-        "No symbolic link is followed and no mount point crossed.",
+        "Directories that no known deploy has made are reported, not removed.",
+        "No symbolic link is followed, and no other file system is entered.",
     ],
     see_also: &["release_info", "release_rollback"],
     examples: r"
@@ -42,13 +43,14 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "unrecognised",
             kind: "list",
-            doc: "Directories that no deploy is known to have made.",
+            doc: "Directories that no known deploy has made.",
             returned: "success",
         },
         ReturnSpec {
             name: "spare",
             kind: "dict",
-            doc: "The release that is kept as raw material (C(path)); null if there is none.",
+            doc: "The spare, a former release that is kept as raw material for the next one \
+                (C(path)); null if there is none.",
             returned: "success",
         },
         ReturnSpec {

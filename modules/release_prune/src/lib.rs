@@ -1,8 +1,8 @@
-//! Deletes releases that are too old, broken or rolled back from.
+//! Deletes old, broken and rolled back releases.
 //!
-//! Does: renames them out of the way, then removes them, by default in a process that
-//! the play does not wait for. Requires: nothing. After a failure: what was renamed is
-//! out of the way and is removed by the next deploy; the others are whole.
+//! Does: renames them out of the way, then removes them, by default in a process that the play does
+//! not wait for. Requires: nothing. After a failure: the next deploy removes those that were
+//! renamed; the others are complete.
 
 mod docs;
 
@@ -15,24 +15,25 @@ use oxistrano_releases::{
 release_options! {
     /// The options of `release_prune`.
     pub struct Options {
-        /// How many complete releases to keep, the live one included; V(0): all. Broken releases and
-        /// those that were rolled back from are never counted and, unless this is V(0), never kept.
+        /// How many complete releases to keep, including the live one. With V(0) no release is
+        /// removed because of its age or state. Broken and rolled back releases do not count, and
+        /// are removed unless this is V(0).
         keep: u32, default = Some(Literal::Number(0));
-        /// Keep the release before the live one, the target of a rollback, even with O(keep=1).
+        /// Keep the release that a rollback would go to, even with O(keep=1).
         keep_previous: bool, default = Some(Literal::Flag(true));
-        /// Delete these as well. The live one and the one in progress are refused.
+        /// Releases to remove in addition. The live release and the one that is being deployed are refused.
         versions: Vec<Version>;
-        /// In check mode, the release that the deploy would have made live.
+        /// In check mode, the release that the deploy would make live.
         version: Option<Version>;
-        /// Wait for the removal. Otherwise the releases are renamed out of the way, and a detached
-        /// process of low priority removes them.
+        /// Wait until the releases are deleted. Otherwise they are only renamed, and a background
+        /// process of low priority deletes them.
         wait: bool, default = Some(Literal::Flag(false));
-        /// V(true): keep the newest of the releases that O(keep) removes as raw material for the
-        /// next one, hidden among the releases, so that M(oxistrano.deploy.release_unpack) only
-        /// writes what has changed. There is at most one. It is kept only if a quarter of the file
-        /// system is free, in bytes and in inodes, or 20 GB and 2,000,000 inodes are; otherwise,
-        /// and with V(false), an existing one is removed. If this is not given, none is made and an
-        /// existing one stays.
+        /// With V(true), the newest of the releases that O(keep) removes is kept as the spare: a
+        /// hidden directory from which M(oxistrano.deploy.release_unpack) builds the next release,
+        /// so that it writes only what has changed. There is at most one spare. It is kept only if
+        /// a quarter of the file system is free, in bytes and in inodes, or 20 GB and 2,000,000
+        /// inodes are free; otherwise, and with V(false), an existing spare is removed. By default
+        /// no spare is made, and an existing one stays.
         spare: Option<bool>;
     }
 }
@@ -50,7 +51,7 @@ impl Module for ReleasePrune {
 
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
         let Some(root) = Root::open_if_there(&options.layout())? else {
-            return Ok(Outcome::new(false).msg("there is no deploy root"));
+            return Ok(Outcome::new(false).msg("the deploy root does not exist"));
         };
         let (root, _) = root.changing(&options.deployer, context.check_mode)?;
         let releases = root.all_releases()?;
@@ -59,7 +60,7 @@ impl Module for ReleasePrune {
         for version in std::mem::take(&mut doomed) {
             match root.is_busy(&version)? {
                 true if options.versions.contains(&version) => {
-                    return Err(refused(&version, "a command runs in it"));
+                    return Err(refused(&version, "a command is running in it"));
                 }
                 true => busy.push(root.busy(&version)),
                 false => doomed.push(version),
@@ -92,7 +93,7 @@ impl Module for ReleasePrune {
             .diff(diff(&root, &releases, &doomed));
         if !unrecognised.is_empty() && options.keep > 0 {
             outcome = outcome.warning(format!(
-                "not removed from '{}', because no deploy is known to have made them: {}",
+                "these directories in '{}' were not removed, because no known deploy made them: {}",
                 root.layout().releases_path().display(),
                 unrecognised.join(", ")
             ));
@@ -112,7 +113,7 @@ impl Module for ReleasePrune {
         let (trash, stays) = set_aside(&root, &dir, &doomed, &kept);
         outcome = outcome.value("spare", json!(spare::find(&dir)?));
         if options.wait {
-            let state = "They are renamed; the next deploy removes what is left.";
+            let state = "The releases are renamed; the next deploy removes what is left of them.";
             let removed = trash::empty(&dir, trash).map_err(|failure| failure.state(state));
             stays.map_or(Ok(()), Err)?;
             let removed = removed?;
@@ -127,32 +128,31 @@ impl Module for ReleasePrune {
     }
 }
 
-/// What becomes of the spare.
+/// What to do with the spare.
 enum Kept {
-    /// This release is to be it.
+    /// This release becomes the spare.
     Newest(Version),
-    /// Nothing.
+    /// Keep it.
     AsItIs,
-    /// There is to be none.
+    /// Remove it.
     None,
 }
 
-/// Takes one release out of the way: as the spare, or as trash. Comes back with what is trash now.
+/// Makes one release the spare, or trash. Returns the new trash.
 fn out_of_the_way(dir: &Dir, version: &Version, kept: &Kept) -> Result<Vec<trash::Item>, Failure> {
     if !matches!(kept, Kept::Newest(newest) if newest == version) {
         return Ok(vec![trash::discard(dir, version)?]);
     }
     let mut trash: Vec<_> = spare::discard(dir)?.into_iter().collect();
-    // What cannot be renamed cannot be it.
+    // A release that cannot be renamed cannot be the spare.
     if !spare::keep(dir, version).unwrap_or(false) {
         trash.push(trash::discard(dir, version)?);
     }
     Ok(trash)
 }
 
-/// Takes releases out of the way. One that stays (somebody has mounted something there, or made it
-/// immutable) does not keep the others; the first of those is the failure, which says of each what
-/// has become of it.
+/// Renames releases for removal. If one cannot be renamed (a mount, an immutable file), the others
+/// still are. The first such error is the failure, and its message has the state of each release.
 fn set_aside(
     root: &Root,
     dir: &Dir,
@@ -192,10 +192,10 @@ fn set_aside(
         }
     }
     let told: [(&str, Vec<&str>); 4] = [
-        ("Out of the way", gone),
-        ("Renamed, but not recorded in the history", unnoted),
-        ("Removed in part, the rest by the next deploy", parts),
-        ("Still there", left),
+        ("Removed", gone),
+        ("Removed, but the history does not record it", unnoted),
+        ("Partly removed (the next deploy removes the rest)", parts),
+        ("Not removed", left),
     ];
     let told = told.iter().filter(|(_, versions)| !versions.is_empty());
     let told: Vec<_> =
@@ -203,12 +203,11 @@ fn set_aside(
     (trash, stays.map(|failure| failure.instead_of_state(told.join(" "))))
 }
 
-/// Chooses; the live release, the one in progress and (unless told) the previous one are
-/// never among them.
+/// Chooses the releases to remove; never the live one, the one in progress and (by default) the previous one.
 fn plan(options: &Options, releases: &Releases) -> Result<Vec<Version>, Failure> {
     let mut doomed = Vec::new();
     if options.keep > 0 {
-        // In check mode the new release is missing; what is live would only be complete.
+        // In check mode the new release does not exist; after the deploy, the live one would only be complete.
         let upcoming = options.version.as_ref().filter(|version| releases.get(version).is_none());
         let before = releases.active().filter(|_| upcoming.is_some());
         let previous = before.or(releases.previous()).map(|release| &release.version);
@@ -218,7 +217,7 @@ fn plan(options: &Options, releases: &Releases) -> Result<Vec<Version>, Failure>
                 && (Some(version) == previous || Some(version) == previously_active)
         };
         let is_live = |release: &Release| release.state == State::Active && upcoming.is_none();
-        // Those that stay in any case have their places before those that are merely newer.
+        // Those that stay in any case count first.
         let mut kept = u32::from(upcoming.is_some());
         for release in releases.iter() {
             kept += u32::from(is_live(release) || protected(&release.version));
@@ -226,7 +225,7 @@ fn plan(options: &Options, releases: &Releases) -> Result<Vec<Version>, Failure>
         for release in releases.iter() {
             match release.state {
                 State::InProgress | State::Unrecognised => {}
-                // For what the rest of the history says, nothing is removed that it may be wrong of.
+                // Never remove a release that an unreadable line of the history may be about.
                 State::Broken | State::RolledBack if release.doubtful => {}
                 State::Broken | State::RolledBack => doomed.push(release.version.clone()),
                 State::Active | State::Complete

@@ -6,20 +6,21 @@ use oxistrano_releases::returns::{CHANGES, CHANGES_UNKNOWN, COMPARED_WITH, FILES
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Go back to an earlier release",
     description: &[
-        "Points O(current_dir) at the newest complete release before the live one that has not \
-         been rolled back from, or at the named one. The release that is left is remembered as bad: a \
-         later rollback does not go there by itself, and M(oxistrano.deploy.release_prune) removes it.",
-        "Works whether O(current_dir) is a symbolic link or a copy.",
+        "Points O(current_dir) to the named release, or to the newest complete release before the \
+         live one that has not been rolled back. The history marks the release that was live as \
+         rolled back: a later rollback goes there only if it is named, and \
+         M(oxistrano.deploy.release_prune) removes it.",
+        "O(current_dir) may be a symbolic link or a copy.",
     ],
     notes: &["A release whose deploy was interrupted is never chosen."],
     see_also: &["release_activate", "release_info"],
     examples: r"
-- name: Back to where we were
+- name: Go back to the previous release
   oxistrano.deploy.release_rollback:
     deploy_to: /var/www/shop
     reason: checkout answers 500
 
-- name: Back to a certain release
+- name: Go back to a certain release
   oxistrano.deploy.release_rollback:
     deploy_to: /var/www/shop
     version: 20260820090000Z
@@ -33,32 +34,37 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "from",
             kind: "str",
-            doc: "The release that was live.",
+            doc: "The release that was live before.",
             returned: "success",
         },
         ReturnSpec {
             name: "from_revision",
             kind: "str",
-            doc: "What C(REVISION) of that says.",
+            doc: "The content of that release's file C(REVISION).",
             returned: "check mode",
         },
         ReturnSpec {
             name: "to_revision",
             kind: "str",
-            doc: "What C(REVISION) of the release to go to says.",
+            doc: "The content of the file C(REVISION) of the release to go back to.",
             returned: "check mode",
         },
-        ReturnSpec { name: "to", kind: "str", doc: "The release to go to.", returned: "success" },
+        ReturnSpec {
+            name: "to",
+            kind: "str",
+            doc: "The release to go back to.",
+            returned: "success",
+        },
         ReturnSpec {
             name: "previous",
             kind: "str",
-            doc: "The release that is chosen if none is named.",
+            doc: "The release that a rollback goes to if none is named.",
             returned: "success",
         },
         ReturnSpec {
             name: "release_path",
             kind: "str",
-            doc: "The release to go to.",
+            doc: "The release to go back to.",
             returned: "success",
         },
         ReturnSpec {

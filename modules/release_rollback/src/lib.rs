@@ -1,8 +1,7 @@
 //! Goes back to an earlier release.
 //!
-//! Does: chooses the release, takes the lock, switches, remembers why the bad one was
-//! left. Requires: a complete release to go to. After a failure: `current` leads where it
-//! led before.
+//! Does: chooses the release, takes the lock, switches, records why. Requires: a complete release
+//! to go to. After a failure: `current` leads where it led before.
 
 mod docs;
 
@@ -26,25 +25,27 @@ oxistrano_core::choices! {
 release_options! {
     /// The options of `release_rollback`.
     pub struct Options {
-        /// V(active) switches. V(chosen) only chooses the release and takes the deploy lock, for a play
-        /// that does something before the switch; M(oxistrano.deploy.release_setup) with C(state=finished)
-        /// frees the lock.
+        /// V(active) switches to the earlier release. V(chosen) only chooses the release and takes
+        /// the deploy lock, for a play that does something before the switch;
+        /// M(oxistrano.deploy.release_setup) with C(state=finished) frees the lock.
         state: Step, default = Some(Literal::Text("active"));
-        /// The release to go to. If it is not given or empty, the newest complete release before the
-        /// live one that has not been rolled back from.
+        /// The release to go back to. By default, or if this is empty, the newest complete release
+        /// before the live one that has not been rolled back.
         version: Option<String>;
-        /// The reason; kept in the history with the release that is left.
+        /// Why you roll back. The history records it with the release that was live.
         reason: Option<String>;
-        /// How O(current_dir) leads to the release. If it is not given, the way it does now.
+        /// Whether O(current_dir) becomes a symbolic link to the release or a copy of it. By
+        /// default it stays what it is.
         current_via: Option<Via>;
-        /// If O(current_dir) is a directory, directories that stay links to O(shared_dir).
+        /// Directories that releases share, relative to O(shared_dir). Only needed if
+        /// O(current_dir) is a directory, where they stay links.
         shared_paths: Vec<RelPath>;
-        /// If O(current_dir) is a directory, files that stay links to O(shared_dir).
+        /// Files that releases share; otherwise as O(shared_paths).
         shared_files: Vec<RelPath>;
-        /// First free the lock, whoever holds it. Only if you know that nobody deploys.
+        /// Free the lock first, no matter which deploy holds it. Use this only if you know that no deploy is running.
         unlock: bool, default = Some(Literal::Flag(false));
-        /// Take the lock from the holder who took it at this time. The action plugin sets it when
-        /// it has found that the controlling process of that deploy has died.
+        /// Take over the lock that was taken at this time. The action plugin sets it when it has
+        /// found that the controlling process of that deploy has died.
         take_over: Option<String>, internal = true;
     }
 }
@@ -69,7 +70,7 @@ impl Module for ReleaseRollback {
         let root = Root::open(options.layout())?;
         let since = root.lock().ok().flatten().map(|lock| lock.since);
         let taking_over = options.take_over.is_some() && options.take_over == since;
-        // In check mode the lock that would be freed is still there.
+        // In check mode the lock that would be freed still exists.
         if !taking_over && !options.unlock {
             root.require_unlocked(&options.deployer)?;
         }
@@ -95,7 +96,7 @@ impl Module for ReleaseRollback {
                 true => compare(&root, &releases, target, &shared)?,
                 false => None,
             };
-            // The switch is shown by the step that does it.
+            // Only the step that switches shows the switch.
             let diff = match options.state {
                 Step::Active => plan.diff(&root),
                 Step::Chosen => Diff {
@@ -129,7 +130,7 @@ impl Module for ReleaseRollback {
     }
 }
 
-/// For check mode: what visitors would get in place of what they get.
+/// For check mode: compares the target with the live release.
 fn compare(
     root: &Root,
     releases: &Releases,
@@ -140,9 +141,8 @@ fn compare(
     Comparison::with_live(root, releases, files, shared)
 }
 
-/// Takes the lock, unless the caller holds it already: for the rollback that this is a
-/// step of, or for a deploy that goes back in a hook and goes on after it. Returns whether
-/// it has to be freed again.
+/// Takes the lock, unless the caller already holds it, for a rollback in several steps or a deploy
+/// with a rollback in a hook. Returns whether it has to be freed.
 fn take_lock(
     options: &Options,
     root: &Root,
@@ -168,12 +168,11 @@ fn switch_back(
     let Some(from) = from.filter(|from| **from != to.version) else {
         return plan.apply(root, false);
     };
-    // Noted first: who is killed in between has judged the release all the same, and it must
-    // not be gone back to.
+    // Recorded before the switch: if this process is killed in between, the release must still count as rolled back.
     let user = oxistrano_releases::local_user();
     let (target, reason) = (to.version.to_string(), options.reason.as_deref().map(Root::reason));
     root.record(from, EventKind::RolledBack { to: target, reason, user })?;
-    // A release that was live is on the disk; and a rollback must not wait for a slow one.
+    // A release that was live is already on the disk, and a rollback must not wait for a slow disk.
     plan.apply(root, false).inspect_err(|_| {
         let still_live =
             root.all_releases().is_ok_and(|all| all.active().is_some_and(|r| r.version == *from));
@@ -184,7 +183,7 @@ fn switch_back(
     })
 }
 
-/// The release to go to.
+/// Chooses the target.
 fn choose<'a>(
     root: &Root,
     releases: &'a Releases,
@@ -207,11 +206,11 @@ fn choose<'a>(
     };
     let Some(name) = named else {
         return releases.previous().ok_or_else(|| {
-            let failure = cannot("there is no complete release before the live one".to_owned());
+            let failure = cannot("there is no earlier complete release".to_owned());
             match candidates() {
                 names if names.is_empty() => failure,
                 names => failure.remedy(format!(
-                    "name the one to go to (ansistrano_rollback_to_release): {}",
+                    "name the release to go back to (ansistrano_rollback_to_release): {}",
                     names.join(", ")
                 )),
             }
@@ -220,23 +219,25 @@ fn choose<'a>(
     let version =
         Version::new(name).map_err(|why| cannot(why).path(root.layout().releases_path()))?;
     match releases.get(&version) {
-        None => Err(cannot(format!("there is no release {version}")).remedy(match candidates() {
-            names if names.is_empty() => "deploy it".to_owned(),
-            names => format!("there are: {}", names.join(", ")),
-        })),
+        None => {
+            Err(cannot(format!("release {version} does not exist")).remedy(match candidates() {
+                names if names.is_empty() => "deploy it first".to_owned(),
+                names => format!("these exist: {}", names.join(", ")),
+            }))
+        }
         Some(release) => match release.state {
             State::Active | State::Complete | State::RolledBack => Ok(release),
             _ if release.doubtful => {
                 let failure =
-                    cannot(format!("it cannot be told whether release {version} was live"));
+                    cannot(format!("it is not known whether release {version} was ever live"));
                 Err(releases.warnings(root).into_iter().fold(failure, Failure::remedy))
             }
             State::Unrecognised => Err(cannot(format!(
-                "release {version} is unrecognised: no deploy that is known of has made it, and it has \
-                 no file {REVISION}, so it cannot be told whether it is whole"
+                "release {version} is unrecognised: no known deploy has made it, and it has no \
+                 file {REVISION}, so it is not known whether it is complete"
             ))
             .remedy(format!(
-                "if it was live once, make that file (touch {}) and try again",
+                "if it has been live before, create that file (touch {}) and try again",
                 root.layout().release_path(&version).join(REVISION).display()
             ))),
             state => Err(cannot(format!(
@@ -247,7 +248,7 @@ fn choose<'a>(
     }
 }
 
-/// What every result says.
+/// The values of every result.
 fn facts<'a>(
     root: &'a Root,
     releases: &'a Releases,

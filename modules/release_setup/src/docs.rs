@@ -3,18 +3,20 @@
 use oxistrano_core::{Documentation, ReturnSpec};
 
 pub const DOCUMENTATION: Documentation = Documentation {
-    short: "Open and close a deploy: directories, lock, leftovers",
+    short: "Start and end a deploy: create directories, take and free the lock, clean up",
     description: &[
-        "First and last step of a deploy in the Capistrano way. Makes the deploy root with its \
-         directories for releases and shared data, takes the deploy lock, and clears away what an \
-         interrupted deploy left; at the end, frees the lock and notes the outcome.",
-        "The lock says who deploys which release, since when and from where. A second deploy is \
-         refused with that information. When the holder was started from the same controller and \
-         its process has died, the lock is taken over.",
+        "The first and the last step of a Capistrano-style deploy. At the start, the module \
+         creates the deploy root with its directories for releases and shared data, takes the \
+         deploy lock, and removes what an interrupted deploy left behind. At the end, it frees \
+         the lock and records the outcome.",
+        "The lock records who deploys which release, since when and from where. A second deploy \
+         is refused with that information. If the deploy that holds the lock was started from the \
+         same controller and its process has died, the module takes over the lock.",
     ],
     notes: &[
-        "Keeps its state in C(.oxistrano) in the deploy root.",
-        "A symbolic link in the deploy root is followed only if root or the executing user owns it.",
+        "The module keeps its state in the directory C(.oxistrano) of the deploy root.",
+        "A symbolic link in the deploy root is followed only if it belongs to root or to the user \
+         that the module runs as.",
     ],
     see_also: &["release_unpack", "release_activate", "release_info"],
     examples: r"
@@ -28,7 +30,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
     shared_files:
       - app/etc/env.php
 
-- name: Finish it
+- name: Finish the deploy
   oxistrano.deploy.release_setup:
     deploy_to: /var/www/shop
     version: 20260824101500Z
@@ -49,7 +51,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "release_path",
             kind: "str",
-            doc: "Where the release will be.",
+            doc: "The directory that the release will have.",
             returned: "O(state=started)",
         },
         ReturnSpec {
@@ -67,19 +69,20 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "current_path",
             kind: "str",
-            doc: "What leads to the active release.",
+            doc: "The link (or directory) of the live release.",
             returned: "O(state=started)",
         },
         ReturnSpec {
             name: "staging_path",
             kind: "str",
-            doc: "The directory to fetch into; M(oxistrano.deploy.release_copy) completes it.",
+            doc: "The directory to fetch files into; M(oxistrano.deploy.release_copy) makes it \
+                the release.",
             returned: "O(state=started)",
         },
         ReturnSpec {
             name: "removed_broken",
             kind: "list",
-            doc: "Releases of interrupted deploys that were removed.",
+            doc: "Unfinished releases of interrupted deploys that were removed.",
             returned: "O(state=started)",
         },
         ReturnSpec {
@@ -91,32 +94,32 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "put_back",
             kind: "str",
-            doc: "The live release that the failed deploy had replaced and that is back as it was.",
+            doc: "The release that the failed deploy had replaced and that was restored.",
             returned: "O(state=failed)",
         },
         ReturnSpec {
             name: "switched",
             kind: "bool",
-            doc: "Whether the failed deploy's release is live.",
+            doc: "Whether the release of the failed deploy is live.",
             returned: "O(state=failed)",
         },
         ReturnSpec {
             name: "reason",
             kind: "str",
-            doc: "The option of that name, without the secrets that were in it.",
-            returned: "when it was given",
+            doc: "The option O(reason), with secrets masked.",
+            returned: "if O(reason) is set",
         },
         ReturnSpec {
             name: "live",
             kind: "str",
-            doc: "The release that is live.",
+            doc: "The live release.",
             returned: "O(state=failed)",
         },
         ReturnSpec {
             name: "lock",
             kind: "dict",
             doc: "The lock: kind, version, since, user, deployer.",
-            returned: "when the lock is held by another, and with O(state=unlocked)",
+            returned: "if another deploy holds the lock, and with O(state=unlocked)",
         },
     ],
     diff_mode: "full",

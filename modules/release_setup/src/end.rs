@@ -1,4 +1,4 @@
-//! `state=finished`, `failed` and `unlocked`: closes a deploy.
+//! `state=finished`, `failed` and `unlocked`: ends a deploy.
 
 use oxistrano_core::json::json;
 use oxistrano_core::{Context, Diff, Failure, Outcome, clock, remove};
@@ -9,10 +9,10 @@ use oxistrano_releases::{
 
 use crate::Options;
 
-/// The good end.
+/// Ends a deploy that succeeded.
 pub fn finish(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let Some(root) = Root::open_if_there(&options.layout())? else {
-        return Ok(Outcome::new(false).msg("there is no deploy root"));
+        return Ok(Outcome::new(false).msg("the deploy root does not exist"));
     };
     // The action plugin has found that the holder has ended, on the same controller.
     let held = root.lock().ok().flatten();
@@ -20,12 +20,12 @@ pub fn finish(options: &Options, context: &Context) -> Result<Outcome, Failure> 
     let deployer = ended.map_or_else(|| options.deployer.clone(), |lock| lock.deployer);
     let (root, lock) = root.changing(&deployer, context.check_mode)?;
     let Some(lock) = lock else {
-        return Ok(Outcome::new(false).msg("nobody deploys here"));
+        return Ok(Outcome::new(false).msg("no deploy is in progress"));
     };
     if context.check_mode {
         return Ok(Outcome::new(true).msg("would free the lock").diff(freed(&root, &lock)));
     }
-    // Whatever goes wrong, the deploy is over.
+    // The lock is freed even if a step fails.
     let closed = close_well(options, &root, &lock);
     root.free_lock()?;
     let outcome = Outcome::new(true).msg("the lock is free").diff(freed(&root, &lock));
@@ -52,16 +52,19 @@ fn close_well(options: &Options, root: &Root, lock: &Lock) -> Result<Vec<String>
     switch::note_what_is_live(root, &releases)?;
     let (trash, _) = replaced::settle(root, &releases)?;
     let mut warnings: Vec<_> = trash::empty_later(&releases, &trash).into_iter().collect();
-    // A rollback is noted when it switches.
+    // A rollback was recorded by its switch.
     let version = version_of(options, lock).filter(|_| lock.kind == LockKind::Deploy);
     if let Some(version) = version {
         let history = root.history()?;
         let (outcome, reason) = match history.latest(&version) {
             Some(record) if record.activated.is_some() => (Ending::Success, None),
-            _ => (Ending::Failed, Some("it was ended without a switch".to_owned())),
+            _ => (Ending::Failed, Some("the deploy ended before the switch".to_owned())),
         };
         if outcome == Ending::Failed {
-            warnings.push(format!("{version} was not activated; it does not count as deployed"));
+            warnings.push(format!(
+                "release {version} was never made live, so the history records \
+                this deploy as failed"
+            ));
         }
         root.record(&version, EventKind::Ended { outcome, reason })?;
     }
@@ -73,7 +76,7 @@ fn version_of(options: &Options, lock: &Lock) -> Option<Version> {
     options.version.clone().or_else(|| Version::new(lock.version.clone()?).ok())
 }
 
-/// What a failed deploy has left.
+/// What remains of a failed deploy.
 #[derive(Default)]
 struct Left {
     removed: Option<String>,
@@ -83,13 +86,13 @@ struct Left {
     warnings: Vec<String>,
 }
 
-/// The bad end.
+/// Ends a deploy that failed.
 pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
-    // What is no deploy root has been complained of before.
+    // An invalid deploy root was reported by an earlier step.
     let Ok(Some(root)) = Root::open_if_there(&options.layout()) else {
-        return Ok(Outcome::new(false).msg("Nothing was deployed: there is no deploy root."));
+        return Ok(Outcome::new(false).msg("Nothing was deployed: the deploy root does not exist."));
     };
-    // If the lock is not ours, nothing else is: neither what is in progress nor the lock.
+    // Without the lock, the release in progress is not ours either.
     let Ok(Some(held)) = root.require_unlocked(&options.deployer) else {
         return Ok(Outcome::new(false).msg(what_is_live(&root)?).value("live", live(&root)?));
     };
@@ -104,7 +107,7 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         return Ok(Outcome::new(false).msg(what_is_live(&root)?).value("live", live(&root)?));
     };
     let version = version_of(options, &lock).filter(|_| lock.kind == LockKind::Deploy);
-    // Whatever goes wrong, the deploy is over.
+    // The lock is freed even if a step fails.
     let cleared = clear_away(options, &root, version.as_ref());
     root.free_lock()?;
     let left = cleared?;
@@ -112,9 +115,9 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let record = version.as_ref().and_then(|version| releases.history().latest(version));
     let is_live =
         releases.active().is_some_and(|release| Some(&release.version) == version.as_ref());
-    // The version may have been live before, and this deploy may not have got that far.
+    // The version may have been live before this deploy.
     let switched = is_live && record.is_some_and(|record| record.activated.is_some());
-    // A hook may have gone back already.
+    // A hook may already have rolled back.
     let went_back = record.is_some_and(|record| record.rolled_back.is_some());
     let mut text = match &version {
         Some(_) => format!("{} ", when_it_failed(switched, went_back, &left)),
@@ -123,7 +126,8 @@ pub fn fail(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     text.push_str(&what_is_live(&root)?);
     if let (true, Some(previous)) = (switched, releases.previous()) {
         text.push_str(&format!(
-            " The release before it, {}, is still there: the playbook oxistrano.deploy.rollback goes back to it.",
+            " The previous release, {}, still exists: to go back to it, run the playbook \
+             oxistrano.deploy.rollback.",
             previous.version
         ));
     }
@@ -147,10 +151,11 @@ fn when_it_failed(switched: bool, went_back: bool, left: &Left) -> String {
     }
     match left {
         Left { put_back: Some(version), .. } => {
-            format!("The deploy failed before the switch; {version} is back as it was.")
+            format!("The deploy failed before the switch; release {version} is restored.")
         }
         Left { is_spare: true, .. } => {
-            "The deploy failed before the switch; the next release is built from the unfinished one."
+            "The deploy failed before the switch; the unfinished release is kept as the spare for \
+             the next deploy."
                 .to_owned()
         }
         Left { removed: Some(_), .. } => {
@@ -207,16 +212,16 @@ fn what_is_live(root: &Root) -> Result<String, Failure> {
             let activated = release.record.as_ref().and_then(|record| record.activated);
             let since =
                 activated.map(|at| format!(", since {}", clock::iso(at))).unwrap_or_default();
-            format!("Live is {} ('{}'{since}).", release.version, current.display())
+            format!("Release {} is live ('{}'{since}).", release.version, current.display())
         }
-        None => format!("Nothing is live: '{}' leads to no release.", current.display()),
+        None => format!("No release is live: '{}' does not point to one.", current.display()),
     })
 }
 
-/// Nobody deploys, whatever the lock says.
+/// Frees the lock, whichever deploy holds it.
 pub fn unlock(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let Some(root) = Root::open_if_there(&options.layout())? else {
-        return Ok(Outcome::new(false).msg("there is no deploy root"));
+        return Ok(Outcome::new(false).msg("the deploy root does not exist"));
     };
     let header = root.layout().deploy_to.to_string();
     let diff = |held: &str| Diff {

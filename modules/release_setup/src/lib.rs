@@ -1,8 +1,8 @@
-//! Opens and closes a deploy.
+//! Starts and ends a deploy.
 //!
-//! Does: makes the directories, takes the lock, clears away what an interrupted deploy
-//! left, frees the lock at the end. Requires: the right to write in the deploy root.
-//! After a failure: the lock is not taken, and no release has been touched.
+//! Does: creates the directories, takes the lock, removes the leftovers of an interrupted deploy,
+//! frees the lock at the end. Requires: the right to write in the deploy root. After a failure: the
+//! lock is free, and no release was changed.
 
 mod docs;
 mod end;
@@ -12,15 +12,15 @@ use oxistrano_core::{Context, Documentation, Failure, Literal, Module, Outcome, 
 use oxistrano_releases::{Version, release_options};
 
 oxistrano_core::choices! {
-    /// The moment of a deploy.
+    /// The phase of a deploy.
     pub enum Moment {
         /// Its beginning.
         Started = "started",
-        /// Its good end.
+        /// The deploy succeeded.
         Finished = "finished",
-        /// Its bad end.
+        /// The deploy failed.
         Failed = "failed",
-        /// Nobody deploys, whatever the lock says.
+        /// No deploy is running, whatever the lock says.
         Unlocked = "unlocked",
     }
 }
@@ -28,41 +28,43 @@ oxistrano_core::choices! {
 release_options! {
     /// The options of `release_setup`.
     pub struct Options {
-        /// V(started) makes the directories, takes the lock and removes what an interrupted
-        /// deploy left. V(finished) notes the good end in the history and frees the lock.
-        /// V(failed) removes the unfinished release unless it is live, notes O(reason), frees
-        /// the lock and says what is live. V(unlocked) frees the lock whoever holds it.
+        /// V(started) creates the directories, takes the lock and removes what an interrupted
+        /// deploy left behind. V(finished) records the success in the history and frees the lock.
+        /// V(failed) removes the unfinished release unless it is live, records O(reason), frees the
+        /// lock and reports which release is live. V(unlocked) frees the lock, no matter which
+        /// deploy holds it.
         state: Moment, default = Some(Literal::Text("started"));
-        /// The release that is being deployed. If it is not given to O(state=started), the UTC time
-        /// as C(20260824101500Z).
+        /// The release that is being deployed. By default, O(state=started) names it by the UTC
+        /// time, for example C(20260824101500Z).
         version: Option<Version>;
-        /// Directories that releases share, relative to O(shared_dir); made if missing.
+        /// Directories that releases share, relative to O(shared_dir). Missing ones are created.
         shared_paths: Vec<RelPath>;
-        /// Files that releases share, relative to O(shared_dir); their directories are made if
-        /// missing, the files themselves are not.
+        /// Files that releases share, relative to O(shared_dir). Missing parent directories are
+        /// created, missing files are not.
         shared_files: Vec<RelPath>;
-        /// Owner of the shared directories that are made, by name or number; if it is not given, the user
-        /// that the module runs as.
+        /// Owner of the shared directories that are created, a name or a number. By default, the
+        /// user that the module runs as.
         shared_owner: Option<String>;
-        /// Group of the shared directories that are made, by name or number.
+        /// Group of the shared directories that are created, a name or a number.
         shared_group: Option<String>;
-        /// Whether to make missing O(shared_paths).
+        /// Whether to create missing O(shared_paths).
         ensure_shared_paths: bool, default = Some(Literal::Flag(true));
-        /// Whether to make missing directories of O(shared_files).
+        /// Whether to create missing parent directories of O(shared_files).
         ensure_shared_file_dirs: bool, default = Some(Literal::Flag(true));
-        /// Make an empty staging directory (RV(staging_path)) for those who fetch into it.
+        /// Whether to create an empty staging directory (RV(staging_path)), for modules that fetch files into it.
         staging: bool, default = Some(Literal::Flag(false));
-        /// With O(state=started): first free the lock, whoever holds it. Only if you know that nobody
-        /// deploys.
+        /// With O(state=started): free the lock first, no matter which deploy holds it. Use this
+        /// only if you know that no deploy is running.
         unlock: bool, default = Some(Literal::Flag(false));
-        /// Whether M(oxistrano.deploy.release_unpack) makes the next release of one that was whole when its
-        /// deploy failed (O(state=failed)) or died (O(state=started)), where there is room for it. It is no
-        /// release any more in either case; with V(false) it is removed.
+        /// What happens to the release of a deploy that failed (O(state=failed)) or died
+        /// (O(state=started)) before the switch. With V(true), if it was complete and the file
+        /// system has room, it is kept as raw material: M(oxistrano.deploy.release_unpack) builds
+        /// the next release from it. With V(false) it is removed.
         spare: bool, default = Some(Literal::Flag(false));
         /// Why the deploy failed, for the history.
         reason: Option<String>;
-        /// Take the lock from the holder who took it at this time. The action plugin sets it when
-        /// it has found that the controlling process of that deploy has died.
+        /// Take over the lock that was taken at this time. The action plugin sets it when it has
+        /// found that the controlling process of that deploy has died.
         take_over: Option<String>, internal = true;
     }
 }
@@ -85,7 +87,7 @@ impl Module for ReleaseSetup {
             Moment::Failed => end::fail(&options, context),
             Moment::Unlocked => end::unlock(&options, context),
         };
-        // For the role to repeat; the protocol takes the secrets out.
+        // The role shows it again; the protocol masks secrets.
         match (options.reason.filter(|reason| !reason.is_empty()), done) {
             (None, done) => done,
             (Some(reason), Ok(outcome)) => Ok(outcome.value("reason", reason)),

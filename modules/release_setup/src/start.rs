@@ -1,4 +1,4 @@
-//! `state=started`: opens a deploy.
+//! `state=started`: starts a deploy.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::Options;
 /// What `state=started` has to do.
 struct Plan {
     version: Version,
-    /// Directories to make, relative to the deploy root; the root itself is empty.
+    /// Directories to create, relative to the deploy root; the root itself is empty.
     directories: Vec<PathBuf>,
     /// Releases whose deploy did not reach the switch.
     broken: Vec<Version>,
@@ -45,7 +45,7 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
     }
     let mut planned: HashSet<RelPath> = HashSet::new();
     for path in wanted {
-        // Through links that lead to directories, as a user would see it.
+        // Links to directories are followed.
         let there = layout.deploy_to.as_path().join(&path);
         match there.metadata() {
             Ok(metadata) if metadata.is_dir() => {}
@@ -55,7 +55,10 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
                     format!("cannot create the directory '{}'", there.display()),
                 )
                 .cause("a file has that name")
-                .remedy("move it away; a shared file belongs into shared_files")
+                .remedy(
+                    "remove it or move it away; if it is a shared file, list it in \
+                    shared_files",
+                )
                 .state("Nothing was changed.")
                 .path(there));
             }
@@ -72,7 +75,7 @@ fn plan(options: &Options, root: Option<&Root>) -> Result<Plan, Failure> {
     Ok(Plan { version, directories, broken, warnings })
 }
 
-/// Opens a deploy, or in check mode says how.
+/// Starts a deploy, or in check mode reports what it would do.
 pub fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     start(options, context).map_err(|failure| failure.state("Nothing was deployed."))
 }
@@ -85,7 +88,7 @@ fn start(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         freed = root.map_or(Ok(None), |root| root.unlock(context.check_mode))?;
     }
     let existing = Root::open_if_there(&layout)?;
-    // In check mode the lock that would be freed is still there.
+    // In check mode the lock that would be freed still exists.
     if let Some(root) = existing.as_ref().filter(|_| !options.unlock) {
         require_free(options, root)?;
     }
@@ -118,7 +121,7 @@ fn start(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let root = Root::open(layout.clone())?.exclusively()?;
     let lock = Lock::new(LockKind::Deploy, Some(&plan.version), &options.deployer);
     let held = root.take_lock(&lock, options.take_over.as_deref())?;
-    // From here on the lock is ours: whatever goes wrong frees it.
+    // From here on the lock is ours, and any failure frees it.
     match prepare(options, &plan, &root, held) {
         Ok((removed, warnings)) => {
             let removed: Vec<_> = removed.iter().map(Version::as_str).collect();
@@ -129,13 +132,13 @@ fn start(options: &Options, context: &Context) -> Result<Outcome, Failure> {
         }
         Err(failure) => {
             let _ = root.free_lock();
-            Err(failure.state("The lock is free again; no release that was live was touched."))
+            Err(failure.state("The lock is free again; the live release is unchanged."))
         }
     }
 }
 
-/// Releases whose deploy did not reach the switch. Nobody else holds the lock, so what is
-/// in progress is what died under ours. And what a person should know of the history.
+/// Releases whose deploy did not reach the switch, and warnings about the history. No other deploy
+/// holds the lock, so a release in progress belongs to a deploy of ours that died.
 fn left_behind(root: &Root) -> Result<(Vec<Version>, Vec<String>), Failure> {
     let left = |release: &&Release| {
         matches!(release.state, State::Broken | State::InProgress) && !release.doubtful
@@ -152,7 +155,7 @@ fn left_behind(root: &Root) -> Result<(Vec<Version>, Vec<String>), Failure> {
     Ok((versions, warnings))
 }
 
-/// Fails early, before anything is made, when somebody else deploys.
+/// Fails before anything is created if another deploy is running.
 fn require_free(options: &Options, root: &Root) -> Result<(), Failure> {
     match root.require_unlocked(&options.deployer) {
         Err(failure) => {
@@ -164,7 +167,7 @@ fn require_free(options: &Options, root: &Root) -> Result<(), Failure> {
     }
 }
 
-/// Makes what is missing and clears away what is left. Returns the releases that went.
+/// Creates what is missing and removes leftovers. Returns the removed releases.
 fn prepare(
     options: &Options,
     plan: &Plan,
@@ -182,7 +185,7 @@ fn prepare(
     trash::finish_in_place(&releases)?;
     trash::forget(&releases)?;
     let mut dirs = vec![root.dir().duplicate()?, root.state()?, releases.duplicate()?];
-    // It may not be there yet.
+    // It may not exist yet.
     dirs.extend(root.current_parent().ok());
     for dir in dirs {
         for name in dir.names()?.into_iter().filter(|name| Dir::is_temporary(name)) {
@@ -191,10 +194,13 @@ fn prepare(
     }
     let mut warnings = root.bury(held, &options.deployer)?;
     for version in replaced::settle(root, &releases)?.1 {
-        warnings.push(format!("put release {version} back as it was before an interrupted deploy"));
+        warnings.push(format!(
+            "restored release {version}, which an interrupted deploy had \
+            replaced"
+        ));
     }
     switch::note_what_is_live(root, &releases)?;
-    // Not those of the plan: that was made before the lock was ours.
+    // Read again: the plan was made before the lock was taken.
     let (broken, _) = left_behind(root)?;
     let all = root.all_releases()?;
     let is_whole = |version: &&Version| all.get(version).is_some_and(Release::is_whole);
@@ -216,7 +222,7 @@ fn prepare(
     Ok((broken, warnings))
 }
 
-/// Who gets the shared directories that are made.
+/// The owner of created shared directories.
 struct Owner {
     uid: Option<u32>,
     gid: Option<u32>,
@@ -235,7 +241,7 @@ impl Owner {
         })
     }
 
-    /// Makes a directory with all that is missing above it.
+    /// Creates a directory and missing parents.
     fn make(&self, root: &Dir, path: &RelPath, shared: &RelPath) -> Result<(), Failure> {
         let mut dir = root.duplicate()?;
         let mut here = std::path::PathBuf::new();

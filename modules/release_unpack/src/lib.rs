@@ -257,7 +257,7 @@ fn unpack(
     let confirm = |unpacked: &archive::Summary| archive.confirm(unpacked.sha256.as_deref());
     let Built { staging, unpacked, mut trash, warning } =
         build::build(site, confirm).map_err(|failure| {
-            failure.state("The unfinished release was removed; what was live is untouched.")
+            failure.state("The unfinished release was removed; the live release is unchanged.")
         })?;
     top::give_owner(staging.dir(), unpack_options)?;
     let alone = top::warning_if_alone(staging.dir(), src)?;

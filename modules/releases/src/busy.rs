@@ -1,5 +1,5 @@
-//! The release in which a command of an upgrade runs, perhaps without a play that knows of it: it is
-//! neither removed nor replaced. `oxistrano_magento::running` says so in the state directory.
+//! A release in which an upgrade's command is running, perhaps after its play has ended, is neither
+//! removed nor replaced. `oxistrano_magento::running` records such commands in the state directory.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const LOCK: &str = "magento_upgrade.lock";
 const RELEASE: &str = "magento_upgrade.release";
 
 impl Root {
-    /// Whether a command runs in this release.
+    /// Whether a command is running in this release.
     ///
     /// # Errors
     /// An I/O error.
@@ -32,10 +32,11 @@ impl Root {
         Ok(held == Err(Errno::WOULDBLOCK))
     }
 
-    /// The warning to give of a release that stays for that.
+    /// The warning for a release that is kept for this reason.
     pub fn busy(&self, version: &Version) -> String {
         format!(
-            "left '{}' alone, because a command runs in it (`fuser -v {}` names it); a later deploy removes it",
+            "'{}' was not removed, because a command is running in it (`fuser -v {}` shows \
+             which); a later deploy removes it",
             self.layout().release_path(version).display(),
             self.state_path().join(LOCK).display()
         )

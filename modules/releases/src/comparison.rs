@@ -1,5 +1,4 @@
-//! What a release that is not live yet would change for visitors, for check mode: its files against
-//! those of the live one.
+//! For check mode: compares the files of a new release with those of the live one.
 
 use oxistrano_core::{Diff, Failure, Outcome, RelPath};
 use oxistrano_tree::{Difference, Files, compare};
@@ -17,11 +16,11 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Compares with the live release, if there is one. Shared paths and what the modules write are left out. A live
-    /// release that cannot be read is no reason to fail.
+    /// Compares with the live release, if there is one. Shared paths and files that the modules
+    /// write are excluded. If the live release cannot be read, that is not a failure.
     ///
     /// # Errors
-    /// When the process is to end.
+    /// When a signal ends the process.
     pub fn with_live(
         root: &Root,
         releases: &Releases,
@@ -40,19 +39,19 @@ impl Comparison {
         Ok(Some(Self { live: active.version.clone(), found }))
     }
 
-    /// One that is not possible.
+    /// A comparison that is not possible.
     pub fn impossible(releases: &Releases, why: &str) -> Option<Self> {
         let live = releases.active()?.version.clone();
         Some(Self { live, found: Err(why.to_owned()) })
     }
 
-    /// Adds it to a result, and to the diff that it is to have.
+    /// Adds it to a result and its diff.
     pub fn tell(self, outcome: Outcome, mut diff: Diff) -> Outcome {
         let Self { live, found } = self;
         let outcome = outcome.value("compared_with", live.as_str());
         match found {
             Ok(found) => {
-                let line = format!("against {live}, which is live: {}", found.summary());
+                let line = format!("compared with {live}, the live release: {}", found.summary());
                 let [before, after] = found.sides();
                 for (side, lines) in [(&mut diff.before, before), (&mut diff.after, after)] {
                     side.push(line.clone());
@@ -61,7 +60,10 @@ impl Comparison {
                 outcome.value("changes", found.to_json()).diff(diff)
             }
             Err(why) => {
-                diff.after.push(format!("against {live}, which is live: cannot be told, {why}"));
+                diff.after.push(format!(
+                    "compared with {live}, the live release: not known, \
+                    because {why}"
+                ));
                 outcome.value("changes_unknown", why).diff(diff)
             }
         }

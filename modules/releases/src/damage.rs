@@ -1,7 +1,7 @@
 //! Lines of the history that cannot be read.
 
-/// The lines that are no event: damaged, cut off, or written by a newer Oxistrano. What they have
-/// said is not known, so nothing is removed because it seems not to have happened.
+/// The unreadable lines: damaged, truncated, or written by a newer Oxistrano. Each may have been
+/// any event, so nothing is removed because an event is missing.
 #[derive(Debug, Default, Clone)]
 pub struct Damage {
     pub(crate) count: usize,
@@ -10,7 +10,7 @@ pub struct Damage {
     pub(crate) last: usize,
 }
 
-/// So many numbers of damaged lines are named.
+/// How many line numbers a message names.
 const NAMED: usize = 5;
 
 impl Damage {

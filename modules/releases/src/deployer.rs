@@ -1,4 +1,4 @@
-//! Owns who deploys: the process on the controller.
+//! The deployer: the process on the controller.
 
 use oxistrano_core::json::{self, Value};
 use oxistrano_core::{FromValue, Kind, Literal, OptionSpec};
@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deployer {
-    /// What the play calls this host: one process deploys to many, and two of them may
-    /// turn out to be the same directory.
+    /// The host's name in the play: one process deploys to many hosts, and two of them may share a deploy root.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub inventory_hostname: String,
     /// Host name of the controller.
@@ -25,7 +24,7 @@ pub struct Deployer {
     pub boot_id: String,
     /// The process id name space.
     pub pid_namespace: String,
-    /// What the deploys of one queue have in common; one of them is at work at a time.
+    /// The queue of the deploy. Only one deploy of a queue runs at a time.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub queue: String,
 }

@@ -1,17 +1,15 @@
-//! What is on the disk, and not only in the kernel's memory, before a release goes live: a
-//! power failure must not leave a `current` that leads to files without contents.
-//! `docs/trust.md` says what is promised.
+//! Makes sure that a release is on the disk before it goes live: a power failure must not leave a
+//! `current` that leads to empty files. `docs/trust.md` says what is promised.
 
 use oxistrano_core::{Dir, Failure};
 
 use crate::root::Root;
 
-/// Waits until a release and everything that is noted of it are on the disk. What others have
-/// written to that file system goes with it, so that it may take as long as the disk is slow;
-/// a second time soon after takes milliseconds.
+/// Waits until a release and its events are on the disk. Writes of other processes to the same file
+/// system are flushed, too, so this may take long on a slow disk. A second call takes milliseconds.
 ///
 /// # Errors
-/// When the disk could not take what was written.
+/// When the disk reports a write error.
 pub fn secure(root: &Root, release: &Dir) -> Result<(), Failure> {
     let state = root.state()?;
     let together = state.info()?.device() == release.info()?.device();
@@ -19,7 +17,8 @@ pub fn secure(root: &Root, release: &Dir) -> Result<(), Failure> {
     for dir in [release].into_iter().chain(others) {
         dir.sync_file_system().map_err(|failure| {
             failure.remedy(
-                "look at the disk (dmesg), then deploy again; durable=false does not wait for it",
+                "check the disk (dmesg), then deploy again; durable=false does not wait for the \
+                 disk",
             )
         })?;
     }

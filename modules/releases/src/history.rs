@@ -15,9 +15,9 @@ use crate::deployer::Deployer;
 use crate::root::{Root, local_user};
 
 pub(crate) const FILE: &str = "history.jsonl";
-/// A kilobyte for each deploy: a quarter of a million of them.
+/// About 1 KB for each deploy: enough for 250,000.
 const LARGEST: u64 = 256 << 20;
-/// So many characters of a reason are kept.
+/// The number of characters of a reason that are kept.
 const REASON: usize = 1000;
 
 /// One line.
@@ -26,7 +26,7 @@ pub struct Event {
     /// Seconds since the epoch; in the file, UTC for people.
     #[serde(with = "time")]
     pub at: i64,
-    /// Which release.
+    /// The release.
     pub version: String,
     /// What happened.
     #[serde(flatten)]
@@ -58,10 +58,9 @@ pub enum EventKind {
         /// The user and host of the controller.
         by: String,
     },
-    /// Its directory is whole.
+    /// Its directory is complete.
     Placed {
-        /// What it was made from, where that can be told again: an archive's checksum and how
-        /// it was unpacked.
+        /// What it was made from, if that can be recognised: an archive's checksum and how it was unpacked.
         source: Option<String>,
     },
     /// `current` leads to it.
@@ -74,22 +73,21 @@ pub enum EventKind {
     },
     /// Its deploy ended.
     Ended {
-        /// How.
+        /// The outcome.
         outcome: Outcome,
         /// Why, if it failed.
         reason: Option<String>,
     },
-    /// It was left for another one.
+    /// It was rolled back.
     RolledBack {
-        /// Where to.
+        /// The release that is live instead.
         to: String,
         /// Why.
         reason: Option<String>,
         /// The user on this host.
         user: String,
     },
-    /// What its latest deploy had put there was taken away again, and what was there
-    /// before is back.
+    /// The directory that its latest deploy made was removed, and the earlier one restored.
     Restored,
     /// It was deleted.
     Removed,
@@ -99,9 +97,9 @@ pub enum EventKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Well.
+    /// It succeeded.
     Success,
-    /// Not.
+    /// It failed.
     Failed,
 }
 
@@ -119,32 +117,32 @@ pub struct Record {
     /// Seconds since the epoch.
     #[serde(serialize_with = "as_time")]
     pub started: Option<i64>,
-    /// When `current` came to lead to it.
+    /// When it became live.
     #[serde(serialize_with = "as_time")]
     pub activated: Option<i64>,
     /// When its deploy ended.
     #[serde(serialize_with = "as_time")]
     pub ended: Option<i64>,
-    /// How its deploy ended; none: it still runs, or died.
+    /// How its deploy ended; none if it is still running, or died.
     pub outcome: Option<Outcome>,
-    /// Why it failed, or was rolled back from.
+    /// Why it failed, or was rolled back.
     pub reason: Option<String>,
-    /// When it was rolled back from.
+    /// When it was rolled back.
     #[serde(serialize_with = "as_time")]
     pub rolled_back: Option<i64>,
-    /// Whether this deploy put the directory there.
+    /// Whether this deploy made the directory.
     pub placed: bool,
     /// Whether it was deleted.
     pub removed: bool,
-    /// What its directory was made from, where that can be told again.
+    /// What its directory was made from, if that can be recognised.
     pub source: Option<String>,
     /// The shared paths that it was activated with.
     #[serde(skip)]
     pub shared: Vec<String>,
-    /// The line with which it begins.
+    /// The number of its first line.
     #[serde(skip)]
     line: usize,
-    /// The line that says that it was rolled back from.
+    /// The number of the line of its rollback.
     #[serde(skip)]
     left: usize,
 }
@@ -158,19 +156,19 @@ fn as_time<S: serde::Serializer>(time: &Option<i64>, serializer: S) -> Result<S:
 #[derive(Debug, Default)]
 pub struct History {
     records: Vec<Record>,
-    /// The deploys of a version, by their places in `records`.
+    /// The deploys of each version, as indexes into `records`.
     of: HashMap<String, Vec<usize>>,
-    /// What `current` was led to, one after the other.
+    /// The versions that were activated, in order.
     activations: Vec<String>,
     /// The time of the latest event so far.
     now: i64,
-    /// The line that is being read, from 1 on.
+    /// The number of the current line, from 1 on.
     line: usize,
     damage: Damage,
 }
 
 impl History {
-    /// Puts the lines together; those that are no event are counted.
+    /// Parses the lines; unreadable ones are counted.
     pub fn parse(text: &[u8]) -> Self {
         let mut history = Self::default();
         for line in text.split(|byte| *byte == b'\n') {
@@ -185,7 +183,7 @@ impl History {
     }
 
     fn apply(&mut self, event: Event) {
-        // Events are in order even if the clock was put back.
+        // Keeps events in order even if the clock was set back.
         self.now = self.now.max(event.at);
         let at = Some(self.now);
         if let EventKind::RolledBack { to, .. } = &event.kind {
@@ -211,7 +209,7 @@ impl History {
             }
             EventKind::Activated { revision, shared } => {
                 (record.activated, record.revision, record.rolled_back) = (at, revision, None);
-                // Somebody has put it back.
+                // It exists again: somebody has restored it.
                 (record.shared, record.removed) = (shared, false);
             }
             EventKind::Ended { outcome, reason } => {
@@ -229,7 +227,7 @@ impl History {
         let order = self.records.len();
         let line = self.line;
         let mut record = Record { version: version.to_owned(), line, ..Record::default() };
-        // Until a new deploy has put a directory there, the old one is what it was.
+        // Until a new deploy has made the directory, the old one stays.
         if let Some(before) = self.newest(version).map(|index| &self.records[index]) {
             (record.rolled_back, record.left) = (before.rolled_back, before.left);
             record.source.clone_from(&before.source);
@@ -259,8 +257,7 @@ impl History {
         self.newest(version.as_str()).map(|index| &self.records[index])
     }
 
-    /// The deploy that made what the directory of a version holds: the latest that got as
-    /// far as putting it there. With its place in the order of deploys.
+    /// The deploy that made the directory of a version (the latest one that got that far), and its index.
     pub fn maker(&self, version: &Version) -> Option<(usize, &Record)> {
         let deploys = self.of.get(version.as_str())?.iter().rev();
         deploys
@@ -268,18 +265,18 @@ impl History {
             .find(|(_, record)| record.placed || record.activated.is_some())
     }
 
-    /// Whether the directory of a version holds what was live once.
+    /// Whether the directory of a version was ever live.
     pub fn was_active(&self, version: &Version) -> bool {
         self.maker(version).is_some_and(|(_, record)| record.activated.is_some())
     }
 
-    /// What `current` was led to before it was led to `active`, the latest first.
+    /// The versions that were live before `active`, the latest first.
     pub fn before<'a>(&'a self, active: &'a str) -> impl Iterator<Item = &'a str> {
         self.activations.iter().rev().map(String::as_str).filter(move |version| *version != active)
     }
 
-    /// Whether all is known of the deploy that made what the directory of a version holds: no
-    /// line that cannot be read comes after its beginning.
+    /// Whether everything is known of the deploy that made the directory of a version: no
+    /// unreadable line follows its beginning.
     pub fn knows(&self, version: &Version) -> bool {
         let known = |(_, record): (usize, &Record)| {
             record.started.is_some() && record.line > self.damage.last
@@ -287,23 +284,23 @@ impl History {
         !self.damage.any() || self.maker(version).is_some_and(known)
     }
 
-    /// Whether all is known of a deploy since its beginning.
+    /// Whether no unreadable line follows the beginning of a deploy.
     pub fn knows_since(&self, record: Option<&Record>) -> bool {
         !self.damage.any() || record.is_some_and(|record| record.line > self.damage.last)
     }
 
-    /// Whether a version that was rolled back from has not been gone back to since, in a line that
-    /// cannot be read.
+    /// Whether it is known that a rolled back version has not been activated again: no unreadable
+    /// line follows the rollback.
     pub fn knows_as_left(&self, record: &Record) -> bool {
         !self.damage.any() || record.left > self.damage.last
     }
 
-    /// The lines that are no event.
+    /// The unreadable lines.
     pub fn damage(&self) -> &Damage {
         &self.damage
     }
 
-    /// The release that `current` was led to last.
+    /// The release that was activated last.
     pub fn last_activated(&self) -> Option<&str> {
         self.activations.last().map(String::as_str)
     }
@@ -320,40 +317,39 @@ impl Root {
         let text = state.read_up_to(FILE, LARGEST).map_err(|failure| match there {
             Some(info) if !info.is_file() => failure
                 .cause(format!("it is {}", info.noun()))
-                .remedy("move it away, and put the history back in its place if you have it"),
+                .remedy("move it away, and restore the history file if you have it"),
             Some(info) if info.size() > LARGEST => failure.remedy(
-                "move it away and keep its last lines, as many as there are of releases that are \
-                 still there (tail -n 1000)",
+                "move it away, and write its last lines, those of the releases that still exist, \
+                 to a new file (tail -n 1000)",
             ),
             _ => failure,
         })?;
         Ok(History::parse(&text.unwrap_or_default()))
     }
 
-    /// What a person should know and do when lines of the history cannot be read; `kept` are the
-    /// releases that stay for that reason.
+    /// The warning about unreadable lines; `kept` are the releases that are not removed because of them.
     pub fn damage_warning(&self, damage: &Damage, kept: &[String]) -> Option<String> {
         if !damage.any() {
             return None;
         }
         let stay = match kept {
             [] => String::new(),
-            kept => format!(", which now holds for {}", kept.join(", ")),
+            kept => format!(" (now: {})", kept.join(", ")),
         };
         Some(format!(
-            "{} of '{}' cannot be read: damaged, cut off, or written by a newer Oxistrano. Nothing \
-             that began before is removed for what may have stood there{stay}. Write the event in its \
-             place again (for a release that was live: {{\"at\":\"{}\",\"version\":\"NAME\",\
-             \"event\":\"activated\",\"revision\":null}}), or delete the line; then releases that \
-             the history does not call activated count as unfinished and are removed",
+            "{} of '{}' cannot be read: damaged, truncated, or written by a newer Oxistrano. It may \
+             have said that a release was live, so no release of an earlier deploy is removed{stay}. \
+             Write the event again (for a release that was live: {{\"at\":\"{}\",\"version\":\"NAME\",\
+             \"event\":\"activated\",\"revision\":null}}), or delete the line; after that, releases \
+             that the history does not call activated count as unfinished and are removed",
             damage.lines(),
             self.state_path().join(FILE).display(),
             clock::iso(clock::now()),
         ))
     }
-    /// Appends an event. What later modules could not find out for themselves is on the disk
-    /// when this returns: without the beginning of its deploy, what a power failure leaves of a
-    /// release would look like a whole one.
+    /// Appends an event. Events that later modules cannot infer are on the disk when this returns:
+    /// without the start of its deploy, the part of a release that is left after a power failure
+    /// would look complete.
     ///
     /// # Errors
     /// An I/O error.
@@ -361,7 +357,7 @@ impl Root {
         self.record_at(clock::now(), version, kind)
     }
 
-    /// The same for what happened at an earlier time.
+    /// The same for an event at an earlier time.
     pub(crate) fn record_at(
         &self,
         at: i64,
@@ -374,7 +370,7 @@ impl Root {
         let path = state.at(FILE);
         let mut file = state.open_for_team(FILE, OFlags::APPEND, 0o640)?;
         let mut line = Vec::new();
-        // A line that was cut off must not swallow this one.
+        // If the last line is truncated, this one must not become part of it.
         let length = file.metadata().or_fail("examine", &path)?.len();
         let mut last = [b'\n'];
         if length > 0 {
@@ -385,8 +381,8 @@ impl Root {
         }
         line.extend(json::to_vec(&event).unwrap_or_default());
         line.push(b'\n');
-        // In one write, so that no other line comes between. One that finds no room must not leave
-        // a part of itself: it would count as damage from then on.
+        // In one write, so that lines do not mix. On a full disk, no part of the line may stay,
+        // because it would count as damage.
         if let Err(error) = file.write_all(&line) {
             let _ = file.set_len(length);
             return Err(Failure::io("write", &path, error));
@@ -395,17 +391,16 @@ impl Root {
             file.sync_data().or_fail("sync", &path)?;
         }
         if length == 0 {
-            // The name of a new file, and that of its directory.
+            // The name of a new file, and of its directory.
             state.sync()?;
             self.dir().sync()?;
         }
         Ok(())
     }
 
-    /// A reason as the history keeps it: without secrets, and so short that a line is read in no
-    /// time.
+    /// A reason as the history keeps it: without secrets, and short.
     pub fn reason(text: &str) -> String {
-        // A secret that is cut in two may not be known as one: the end of a longer beginning goes.
+        // A secret that is cut in two might not be recognised, so mask a longer text, then cut it.
         let beginning: String = text.chars().take(4 * REASON).collect();
         let mut reason: String = secrets::hide(&beginning).chars().take(REASON).collect();
         if text.chars().nth(REASON).is_some() {
@@ -414,7 +409,7 @@ impl Root {
         reason
     }
 
-    /// The event that a deploy began, as this process and this deployer.
+    /// The event that a deploy was started by this process and this deployer.
     pub fn started_event(deployer: &Deployer) -> EventKind {
         let by = if deployer.host.is_empty() {
             String::new()

@@ -1,16 +1,16 @@
-//! What a deploy root is and what may be done to it: everything that more than two of
-//! the `release_*` modules need. `docs/ARCHITECTURE.md` has the picture.
+//! What a deploy root is, and the operations on it that several `release_*` modules need.
+//! `docs/ARCHITECTURE.md` has the picture.
 //!
 //! * [`Root`]: the open directories, the lock and the mutex.
 //! * [`History`]: what happened, one line per event.
-//! * [`Releases`]: the releases that are there and what each of them is.
+//! * [`Releases`]: the existing releases and their states.
 //! * [`Staging`]: a release that is being made.
-//! * [`spare`]: a release that is not needed any more, as raw material for the next.
+//! * [`spare`]: a former release, kept as raw material for the next one.
 //! * [`trash`]: a release that is being deleted.
 //! * [`Artifacts`]: the archives that controllers have sent.
-//! * [`durable`]: what is on the disk before that.
+//! * [`durable`]: waits until a release is on the disk.
 //! * [`Comparison`]: what a release would change, for check mode.
-//! * [`switch`]: the one way in which `current` comes to lead somewhere else.
+//! * [`switch`]: the only way to change what `current` leads to.
 
 mod artifacts;
 mod busy;
@@ -52,8 +52,7 @@ pub use oxistrano_core as core;
 
 use oxistrano_core::{Module, Program};
 
-/// The program of a `release_*` module: the module itself, or, when this process was
-/// started to do so, the deletion of what stands in the trash.
+/// The program of a `release_*` module: the module, or the deletion of the trash if this process was started for that.
 pub const fn program<M: Module>() -> Program {
     Program::of::<M>().with_job(trash::reap)
 }

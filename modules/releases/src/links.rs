@@ -11,22 +11,21 @@ use crate::root::Layout;
 /// One link that is missing or wrong.
 #[derive(Debug)]
 pub struct Link {
-    /// Where in the release.
+    /// Its path in the release.
     pub path: RelPath,
-    /// What it will hold.
+    /// Its new target.
     pub target: PathBuf,
-    /// What is there now, in words; `None`: nothing.
+    /// What exists there now, in words; `None` if nothing.
     pub instead_of: Option<String>,
 }
 
 impl Layout {
-    /// `../../shared/var`: what a release's link to a shared path holds, as the upstream
-    /// role writes it.
+    /// `../../shared/var`: the target of a release's link to a shared path, as the upstream role writes it.
     pub fn shared_target(&self, path: &RelPath) -> PathBuf {
         self.shared_from(path.depth() + self.releases_dir.depth(), path)
     }
 
-    /// `../shared/var`: what that link holds in a `current` that is a copy.
+    /// `../shared/var`: the same in a `current` that is a copy.
     pub fn shared_target_of_copy(&self, path: &RelPath) -> PathBuf {
         self.shared_from(path.depth() - 1 + self.current_dir.depth(), path)
     }
@@ -38,11 +37,10 @@ impl Layout {
     }
 }
 
-/// Finds out which links a tree lacks; `target` says what each holds.
+/// Finds the links that are missing in a tree; `target` returns the target of each.
 ///
 /// # Errors
-/// `blocked_path` when a file or link of the artifact stands where a directory above a
-/// link has to be.
+/// `blocked_path` if the artifact has a file or link where a directory above a link is needed.
 pub fn missing(
     release: &Dir,
     paths: &[RelPath],
@@ -59,7 +57,7 @@ pub fn missing(
             None => None,
             Some((dir, info)) if info.is_symlink() => {
                 let now = dir.read_link(path.name())?.unwrap_or_default();
-                // Byte by byte: to a `Path`, "file/" is the same as "file".
+                // Compared as bytes, because a `Path` treats "file/" and "file" as equal.
                 if now.as_os_str() == target.as_os_str() {
                     continue;
                 }
@@ -72,7 +70,7 @@ pub fn missing(
     Ok(links)
 }
 
-/// The directory in the release that will hold the link, if it is there.
+/// The directory in the release for the link, if it exists.
 fn parent(release: &Dir, path: &RelPath) -> Result<Option<Dir>, Failure> {
     let mut dir = release.duplicate()?;
     let Some(parent) = path.parent() else { return Ok(Some(dir)) };
@@ -91,7 +89,7 @@ fn parent(release: &Dir, path: &RelPath) -> Result<Option<Dir>, Failure> {
                     at.display(),
                     info.noun()
                 ))
-                .remedy("share that one, or leave it out of the artifact")
+                .remedy("share that path instead, or leave it out of the artifact")
                 .state("Nothing was changed.")
                 .path(at));
             }
@@ -101,7 +99,7 @@ fn parent(release: &Dir, path: &RelPath) -> Result<Option<Dir>, Failure> {
 }
 
 impl Link {
-    /// Makes it, in place of what is there.
+    /// Makes the link and replaces what exists there.
     ///
     /// # Errors
     /// An I/O error.
@@ -114,12 +112,11 @@ impl Link {
         if !dir.lookup(name)?.is_some_and(|info| info.is_dir()) {
             return dir.replace_with_symlink(name, &self.target);
         }
-        // A directory of the artifact: exchanged with the link, so that a release which
-        // is live already never lacks it.
+        // A directory of the artifact is exchanged with the link, so that it is never missing in a live release.
         let link = dir.temporary(name);
         dir.make_symlink(&link, &self.target)?;
         match dir.put_in_place(&link, name) {
-            // A lower layer of an overlayfs: it can go, but not be renamed.
+            // On a lower layer of an overlayfs it can be removed, but not renamed.
             Err(failure) if failure.is(Errno::XDEV) => {
                 remove::remove_tree(&dir, name)?;
                 return dir.rename(&link, name);
@@ -130,8 +127,8 @@ impl Link {
     }
 }
 
-/// Makes the directories above a link, following no link of the artifact. What root makes
-/// belongs to the owner of what it is made in, as if the artifact had it.
+/// Makes the directories above a link, following no link of the artifact. If root makes one, it
+/// belongs to the owner of its parent, as if it came from the artifact.
 fn make_dirs(release: &Dir, path: &RelPath) -> Result<Dir, Failure> {
     path.names().try_fold(release.duplicate()?, |dir, name| {
         let info = dir.info()?;

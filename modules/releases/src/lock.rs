@@ -69,13 +69,13 @@ impl Lock {
         )
     }
 
-    /// The failure of whoever comes second.
+    /// The failure for another deployer.
     fn refusal(&self, root: &Root) -> Failure {
         Failure::new(LOCK_CODE, format!("{} is locked", root.describe()))
             .cause(self.describe())
             .remedy(
-                "wait for its end or, if you know that it has died, release the lock with \
-                 -e oxistrano_unlock=true (module: release_setup state=unlocked)",
+                "wait until it has ended or, if you know that it has died, free the lock with -e \
+                 oxistrano_unlock=true (module: release_setup state=unlocked)",
             )
             .state("Nothing was changed.")
             .value("lock", json::to_value(self).unwrap_or_default())
@@ -87,15 +87,15 @@ impl Root {
     /// The lock, if anybody holds it.
     ///
     /// # Errors
-    /// When it cannot be read. A lock that makes no sense is somebody's all the same.
+    /// When it cannot be read. An invalid lock counts as held.
     pub fn lock(&self) -> Result<Option<Lock>, Failure> {
         let Some(state) = self.state_if_there()? else { return Ok(None) };
         let senseless = |why: String| {
             Failure::new(LOCK_CODE, format!("{} is locked", self.describe()))
-                .cause(format!("the lock cannot be understood ({why})"))
+                .cause(format!("the lock is invalid ({why})"))
                 .remedy(
-                    "if nobody deploys, release it with -e oxistrano_unlock=true \
-                     (module: release_setup state=unlocked)",
+                    "if no deploy is running, free it with -e oxistrano_unlock=true (module: \
+                     release_setup state=unlocked)",
                 )
                 .state("Nothing was changed.")
                 .path(self.state_path().join(FILE))
@@ -104,7 +104,7 @@ impl Root {
         let contents = match state.read_up_to(FILE, LARGEST) {
             Ok(Some(contents)) => contents,
             Ok(None) => return Ok(None),
-            // A directory, a FIFO, a link, a file that nobody writes like this.
+            // A directory, a FIFO, a link, or a file that is too large.
             Err(failure) => match there {
                 Some(info) if !info.is_file() => {
                     return Err(senseless(format!("it is {}", info.noun())));
@@ -143,13 +143,13 @@ impl Root {
         if check_mode {
             return Ok((self, lock));
         }
-        // Once more, because there was time for another one while waiting for the mutex.
+        // Checked again: another deployer may have taken the lock during the wait for the mutex.
         let root = self.exclusively()?;
         let lock = root.require_unlocked(deployer)?;
         Ok((root, lock))
     }
 
-    /// Notes that the deploy which held the lock before has died, and says so.
+    /// Records that the deploy which held the lock has died, and warns.
     ///
     /// # Errors
     /// An I/O error.
@@ -166,7 +166,7 @@ impl Root {
         if held.deployer == *heir {
             return Ok(Vec::new());
         }
-        Ok(vec![format!("took over the lock of a deploy that has died: {}", held.describe())])
+        Ok(vec![format!("took over the lock of a deploy that died: {}", held.describe())])
     }
 
     /// Takes the lock. What the same deployer still holds from an earlier try is
@@ -181,7 +181,7 @@ impl Root {
         if state.write_new(FILE, &contents, 0o644)? {
             return Ok(None);
         }
-        // The mutex is held, so nobody changes it between this look and the write.
+        // The mutex is held, so the lock does not change between this check and the write.
         match self.lock()? {
             Some(held) if held.deployer != lock.deployer && take_over != Some(&held.since) => {
                 Err(held.refusal(self))
@@ -205,9 +205,9 @@ impl Root {
         self.state()?.write(FILE, &json::to_vec(&lock).unwrap_or_default(), 0o644)
     }
 
-    /// Frees the lock, whoever holds it, but not under the hands of a module that is at work.
-    /// Returns who held it, for people, and the lock if it could be understood; `None` if it
-    /// was free. In check mode it stays.
+    /// Frees the lock, whichever deploy holds it, but not while a module is running. Returns who
+    /// held it, for people, and the lock if it was valid; `None` if it was free. In check mode it
+    /// is only read.
     ///
     /// # Errors
     /// `busy`; an I/O error.
@@ -219,7 +219,7 @@ impl Root {
         let held = match root.lock() {
             Ok(None) => return Ok(None),
             Ok(Some(lock)) => (lock.describe(), Some(lock)),
-            Err(_) => ("a lock that cannot be understood".to_owned(), None),
+            Err(_) => ("an invalid lock".to_owned(), None),
         };
         if !check_mode {
             root.free_lock()?;
@@ -227,7 +227,7 @@ impl Root {
         Ok(Some(held))
     }
 
-    /// Frees the lock, whoever holds it. `false` if nobody did.
+    /// Frees the lock, whichever deploy holds it. `false` if it was free.
     ///
     /// # Errors
     /// An I/O error.

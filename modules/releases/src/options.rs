@@ -10,11 +10,11 @@ oxistrano_core::choices! {
     }
 }
 
-/// The `code` of the failure that says who holds the lock; the action plugin knows it.
+/// The `code` of the failure that says who holds the lock; the action plugin looks for it.
 pub const LOCK_CODE: &str = "locked";
 
-/// Declares the options of a `release_*` module: those that all of them have, then its
-/// own. Otherwise as `oxistrano_core::options!`.
+/// Declares the options of a `release_*` module: the common ones, then its own. Otherwise as
+/// `oxistrano_core::options!`.
 #[macro_export]
 macro_rules! release_options {
     (
@@ -31,14 +31,14 @@ macro_rules! release_options {
                 /// The directory of the releases, relative to O(deploy_to).
                 releases_dir: $crate::core::RelPath,
                     default = Some($crate::core::Literal::Text("releases"));
-                /// The directory of what releases share, relative to O(deploy_to).
+                /// The directory of the files that releases share, relative to O(deploy_to).
                 shared_dir: $crate::core::RelPath,
                     default = Some($crate::core::Literal::Text("shared"));
-                /// The name in O(deploy_to) that leads to the active release.
+                /// The name of the link (or directory) of the live release, relative to O(deploy_to).
                 current_dir: $crate::core::RelPath,
                     default = Some($crate::core::Literal::Text("current"));
-                /// Who deploys. The action plugin fills it in with the controlling process, by
-                /// which the lock knows its holder again; there is no need to set it.
+                /// Who deploys. The action plugin fills it in with the controlling process, so that
+                /// the lock recognises its holder.
                 deployer: $crate::Deployer, internal = true;
             }
             $($rest)*

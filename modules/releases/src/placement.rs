@@ -1,5 +1,4 @@
-//! Putting a release in its place: what `release_unpack` and `release_copy` have in
-//! common.
+//! Gives a new release its final name: the common part of `release_unpack` and `release_copy`.
 
 use oxistrano_core::{Dir, Failure, RelPath};
 
@@ -12,35 +11,33 @@ use crate::{EventKind, Version, durable, links, replaced, trash};
 /// Whether there is anything to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The release is there, from the same archive.
+    /// The release exists, from the same archive.
     Unchanged,
     /// It has to be made.
     Make,
-    /// It has to be made and takes the place of one that is there.
+    /// It has to be made, and replaces an existing one.
     Replace,
 }
 
-/// A release that is to be put in its place.
+/// A release to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct Placement<'a> {
     /// The deploy root.
     pub root: &'a Root,
     /// The release.
     pub version: &'a Version,
-    /// What its `REVISION` will say.
+    /// The content of its `REVISION`.
     pub revision: &'a str,
-    /// What it is made from, where that can be told again: an archive's checksum and how it
-    /// is unpacked.
+    /// What it is made from, if that can be recognised: an archive's checksum and how it is unpacked.
     pub source: Option<&'a str>,
-    /// Replace even the active release and what no deploy has made.
+    /// Replace even the active release, or one that no deploy has made.
     pub force: bool,
-    /// The shared paths. A release that takes the place of the active one is linked to
-    /// them before it does.
+    /// The shared paths. A release that replaces the active one needs its links before it does.
     pub shared: &'a [RelPath],
 }
 
 impl Placement<'_> {
-    /// Looks at what is there.
+    /// Decides by what exists.
     ///
     /// # Errors
     /// `release_exists` when replacing it needs `force`; `release_in_use`.
@@ -52,9 +49,13 @@ impl Placement<'_> {
                 format!("cannot make release {}", self.version),
             )
             .cause(
-                "an interrupted deploy has made one of that name, and a command still runs in it",
+                "an interrupted deploy made a release with this name, and a command is still \
+                 running in it",
             )
-            .remedy("deploy again when it has ended, or choose another ansistrano_release_version")
+            .remedy(
+                "deploy again when the command has ended, or choose another \
+                ansistrano_release_version",
+            )
             .state("Nothing was changed.")
             .path(path));
         }
@@ -64,7 +65,7 @@ impl Placement<'_> {
                 Some(dir) => dir.lookup(self.version)?.is_some(),
                 None => false,
             };
-            // A file or a link: no release.
+            // A file or a link is not a release.
             return if exists {
                 Err(self.exists("it is not a directory"))
             } else {
@@ -77,9 +78,7 @@ impl Placement<'_> {
         }
         match there.state {
             State::Active if !self.force => Err(self.exists("it is live")),
-            State::Unrecognised if !self.force => {
-                Err(self.exists("no deploy is known to have made it"))
-            }
+            State::Unrecognised if !self.force => Err(self.exists("no known deploy made it")),
             _ => Ok(Decision::Replace),
         }
     }
@@ -90,17 +89,17 @@ impl Placement<'_> {
     }
 
     fn exists(&self, why: &str) -> Failure {
-        Failure::new("release_exists", format!("there is a release {} already", self.version))
+        Failure::new("release_exists", format!("release {} already exists", self.version))
             .cause(why)
             .remedy(
-                "choose another ansistrano_release_version, or replace it with force \
-                 (the role: oxistrano_replace_release: true)",
+                "choose another ansistrano_release_version, or replace it with force (in the \
+                 role, oxistrano_replace_release: true)",
             )
             .state("Nothing was changed.")
             .path(self.root.layout().release_path(self.version))
     }
 
-    /// Says in lock and history that this is the release in progress.
+    /// Records in lock and history that this is the release in progress.
     ///
     /// # Errors
     /// `locked`, or an I/O error.
@@ -118,14 +117,14 @@ impl Placement<'_> {
         Ok(())
     }
 
-    /// Writes `REVISION`, gives the staged tree its final name and says so in the
-    /// history. Returns what was replaced, as trash.
+    /// Writes `REVISION`, gives the staged tree its final name and records that in the history.
+    /// Returns the replaced release, as trash.
     ///
     /// # Errors
     /// An I/O error; nothing is left behind then.
     pub fn finish(&self, staging: Staging<'_>) -> Result<Option<trash::Item>, Failure> {
         let nothing_left = |failure: Failure| {
-            failure.state("The unfinished release was removed; what was live is untouched.")
+            failure.state("The unfinished release was removed; the live release is unchanged.")
         };
         write_revision(staging.dir(), self.revision).map_err(nothing_left)?;
         let layout = self.root.layout();
@@ -137,17 +136,19 @@ impl Placement<'_> {
             for link in missing.map_err(nothing_left)? {
                 link.make(staging.dir()).map_err(nothing_left)?;
             }
-            // It is live as soon as it has its name.
+            // It is live as soon as it has its final name.
             durable::secure(self.root, staging.dir()).map_err(nothing_left)?;
         }
         let releases = self.root.releases().map_err(nothing_left)?;
         let was_live = matches!(state, Some(State::Active | State::Complete | State::RolledBack));
-        // One that is kept already is the one to go back to.
+        // If one is already kept, that is the one to restore.
         let keep = was_live && !replaced::is_kept(&releases, self.version)?;
         let replaced = staging.commit(self.version, keep).map_err(nothing_left)?;
         let in_place = |failure: Failure| {
-            failure
-                .state(format!("Release {} is in its place, but not noted as such.", self.version))
+            failure.state(format!(
+                "The release {} was made, but the history does not record it.",
+                self.version
+            ))
         };
         let source = self.source.map(str::to_owned);
         self.root.record(self.version, EventKind::Placed { source }).map_err(in_place)?;

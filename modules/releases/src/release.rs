@@ -1,4 +1,4 @@
-//! The releases that are there, and what each of them is.
+//! The existing releases and their states.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,21 +20,21 @@ use crate::{Version, trash};
 /// The file that names what was deployed.
 pub const REVISION: &str = "REVISION";
 
-/// What a release is. `docs/ARCHITECTURE.md` has the table of what follows from it.
+/// The state of a release. `docs/ARCHITECTURE.md` has the table of the consequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// `current` leads to it.
     Active,
-    /// Its deploy runs.
+    /// It is being deployed.
     InProgress,
     /// It was active once, or it is older than the history and has a `REVISION`.
     Complete,
-    /// It was left by a rollback.
+    /// It was rolled back.
     RolledBack,
     /// Its deploy ended before the switch.
     Broken,
-    /// Nothing is known of it, and it has no `REVISION`; or a line of the history that cannot be
-    /// read may have said that it was active.
+    /// Nothing is known of it, and it has no `REVISION`; or an unreadable line of the history may
+    /// have been its activation.
     Unrecognised,
 }
 
@@ -59,20 +59,19 @@ pub struct Release {
     pub version: Version,
     /// What it is.
     pub state: State,
-    /// What the history says of it.
+    /// Its record in the history.
     pub record: Option<Record>,
     /// Its directory.
     info: Info,
-    /// Its place among the others: when the deploy that made it began, or it was live first, else
-    /// when its directory was last changed. Within a second the one without a record is older.
+    /// For sorting: the start of the deploy that made it, or when it was first live, else the mtime
+    /// of its directory. Within the same second, one without a record is older.
     order: (i64, Option<usize>),
-    /// Lines of the history that cannot be read may have said more of it: it is not to be removed
-    /// for what the others say.
+    /// Unreadable lines of the history may be about it, so it must not be removed because of the others.
     pub doubtful: bool,
 }
 
 impl Release {
-    /// As it stands in a module's result.
+    /// As a module returns it.
     pub fn to_json(&self) -> Value {
         let mut value = json!({
             "version": self.version.as_str(),
@@ -91,7 +90,7 @@ impl Release {
         value
     }
 
-    /// Whether its deploy had put all of it there before it failed or died.
+    /// Whether it was complete when its deploy failed or died.
     pub fn is_whole(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.placed)
     }
@@ -119,21 +118,20 @@ pub struct Releases {
     previously_active: Option<Version>,
     /// What was read to find them.
     history: History,
-    /// Those that cannot be looked at.
+    /// Warnings about those that cannot be read.
     hidden: Vec<String>,
-    /// What is in the trash.
+    /// The trash.
     trash: Vec<trash::Left>,
 }
 
 impl Root {
-    /// Looks at every release.
+    /// Reads all releases.
     ///
     /// # Errors
     /// An I/O error.
     pub fn all_releases(&self) -> Result<Releases, Failure> {
         let history = self.history()?;
-        // A lock that cannot be read protects nothing here: those who change something
-        // have been refused before.
+        // An unreadable lock protects no release here: modules that change something have refused before.
         let lock = self.lock().unwrap_or(None);
         let (mut releases, mut hidden) = (Vec::new(), Vec::new());
         let mut trash = Vec::new();
@@ -145,9 +143,10 @@ impl Root {
                     continue;
                 };
                 let info = match dir.lookup(&version) {
-                    // A user may keep root from one release, not from all of them.
+                    // If a user has made one release inaccessible to root (FUSE), the others must still work.
                     Err(failure) if mounted_at(&dir.at(&version)).is_some() => {
-                        hidden.push(format!("{failure} Until then that release stays as it is."));
+                        hidden
+                            .push(format!("{failure} Until then, that release is left unchanged."));
                         continue;
                     }
                     looked_at => looked_at?,
@@ -200,8 +199,7 @@ impl Root {
         if !current.is_dir() {
             return Ok((None, None));
         }
-        // A copy does not say what it is a copy of. The history does; without one, the
-        // release that has the same REVISION.
+        // Which release it is a copy of, the history says; without a history, it is the release with the same REVISION.
         let active = match history.last_activated().and_then(known) {
             Some(release) => Some(release),
             None => {
@@ -219,9 +217,9 @@ impl Root {
         Ok((Some(Via::Rsync), active.map(|release| release.version.clone())))
     }
 
-    /// The release that the link `current` leads to, however it is written, by way of other links
-    /// or to a directory in the release. By handles, because a path may be too long. Not to know
-    /// is an error: what is live must not be taken for what may be deleted.
+    /// The release that the link `current` leads to, also through other links or to a directory in
+    /// the release. It works by handles, because a path may be too long. If it cannot be
+    /// determined, that is an error: the live release must never count as removable.
     fn led_to(&self, releases: &[Release]) -> Result<Option<Version>, Failure> {
         let current = self.layout().current_path();
         let target = self.dir().read_link(&self.layout().current_dir)?.unwrap_or_default();
@@ -264,11 +262,11 @@ fn state_of(
     lock: Option<&Lock>,
     releases: &Dir,
 ) -> Result<State, Failure> {
-    // A rollback goes to a release that is there, it makes none.
+    // A rollback does not make a release.
     let locked = lock.is_some_and(|lock| {
         lock.kind == LockKind::Deploy && lock.version.as_deref() == Some(version.as_str())
     });
-    // It is being removed, and the one who did so was killed.
+    // It was being removed by a process that was killed.
     if trash::is_going(releases, version)? {
         return Ok(State::Broken);
     }
@@ -296,8 +294,7 @@ impl Releases {
         self.releases.iter()
     }
 
-    /// What a person should know and do: lines of the history that cannot be read, releases that
-    /// cannot be looked at, or could not be deleted.
+    /// Warnings: unreadable lines of the history, and releases that cannot be read or deleted.
     pub fn warnings(&self, root: &Root) -> Vec<String> {
         let stays = |release: &&Release| {
             let safe = matches!(release.state, State::Active | State::Complete);
@@ -309,17 +306,17 @@ impl Releases {
         damage.into_iter().chain(hidden).chain(trash::Left::warning(&self.trash)).collect()
     }
 
-    /// The history as it was when they were looked at.
+    /// The history that was read with them.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// Releases that were removed and take room still.
+    /// Removed releases that are not deleted yet.
     pub fn trash(&self) -> &[trash::Left] {
         &self.trash
     }
 
-    /// The one with this name.
+    /// The release with this name.
     pub fn get(&self, version: &Version) -> Option<&Release> {
         self.releases.iter().find(|release| release.version == *version)
     }
@@ -329,7 +326,7 @@ impl Releases {
         self.releases.iter().find(|release| release.state == State::Active)
     }
 
-    /// How `current` leads to the active one; `None`: there is no `current`.
+    /// How `current` leads to the active one; `None` if there is no `current`.
     pub fn via(&self) -> Option<Via> {
         self.via
     }
@@ -339,8 +336,7 @@ impl Releases {
         self.previously_active.as_ref()
     }
 
-    /// Where a rollback goes: the newest complete release that is older than the active
-    /// one.
+    /// The target of a rollback: the newest complete release that is older than the active one.
     pub fn previous(&self) -> Option<&Release> {
         let mut older = self.releases.iter();
         if self.active().is_some() {

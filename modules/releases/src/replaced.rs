@@ -1,6 +1,5 @@
-//! A release that a deploy of the same version has replaced, after it had been live. Its tree is kept beside
-//! the new one until the deploy has reached its switch; if it never does, the two are
-//! exchanged again.
+//! A release that was live and that a deploy of the same version has replaced. Its tree is kept
+//! until the deploy has reached its switch; if it does not, the two are exchanged again.
 
 use rustix::io::Errno;
 
@@ -12,12 +11,12 @@ use crate::{Version, trash};
 
 const PREFIX: &str = ".oxistrano-replaced-";
 
-/// The name under which a tree is kept holds its inode number. Two trees change places
-/// under this name, and whoever comes later has to know whether they have.
+/// The name of a kept tree contains its inode number, because two trees are exchanged under this
+/// name, and a later process has to know whether that has happened.
 struct Kept {
     name: String,
     version: Version,
-    /// Whether the former tree is under this name, and not the new one.
+    /// Whether this name has the old tree, not the new one.
     is_former: bool,
 }
 
@@ -28,11 +27,10 @@ struct Kept {
 pub fn exchange(releases: &Dir, made: &str, version: &Version) -> Result<(), Failure> {
     let former = releases.lookup(version)?.map_or(0, |info| info.inode());
     let name = format!("{PREFIX}{former}-{version}");
-    // First the name, then the exchange: at no moment is the former tree called something
-    // that is swept away.
+    // First the name, then the exchange: the old tree never has a name that is removed as a leftover.
     releases.rename(made, &name)?;
     releases.put_in_place(&name, version).map(drop).inspect_err(|failure| {
-        // Nothing was exchanged and never can be.
+        // They cannot be exchanged.
         if failure.is(Errno::XDEV) {
             let _ = releases.rename(&name, made);
         }
@@ -61,9 +59,9 @@ fn kept(releases: &Dir) -> Result<Vec<Kept>, Failure> {
     Ok(all)
 }
 
-/// Decides about what was kept: where the new tree has been switched to, the old one is
-/// trash; where it has not, the old one takes its place again. Can be interrupted anywhere
-/// and done again. Returns the trash and the versions that are back.
+/// Settles kept trees: after a switch to the new tree, the old one is trash; without a switch, the
+/// old one is restored. It can be interrupted at any point and repeated. Returns the trash and the
+/// restored versions.
 ///
 /// # Errors
 /// An I/O error.
@@ -73,7 +71,7 @@ pub fn settle(root: &Root, releases: &Dir) -> Result<(Vec<trash::Item>, Vec<Vers
         let history = root.history()?;
         let record = history.latest(&kept.version);
         let activated = record.is_some_and(|record| record.activated.is_some());
-        // A line that cannot be read may have said so: then both trees stay as they are.
+        // An unreadable line may have been the activation: then both trees stay.
         if !activated && !history.knows_since(record) {
             continue;
         }
@@ -84,7 +82,7 @@ pub fn settle(root: &Root, releases: &Dir) -> Result<(Vec<trash::Item>, Vec<Vers
                 releases.rename(&kept.name, &kept.version)?;
             }
         }
-        // Also where the exchange was made but could not be noted.
+        // Also if the exchange was made but not recorded.
         let unnoted = record.is_some_and(|record| record.placed);
         if !activated && (kept.is_former || unnoted) {
             root.record(&kept.version, EventKind::Restored)?;

@@ -2,39 +2,45 @@
 
 use oxistrano_core::ReturnSpec;
 
-/// The releases before, as `files`.
+/// The earlier releases, as `files`.
 pub const FILES: ReturnSpec = ReturnSpec {
     name: "files",
     kind: "list",
-    doc: "The releases before, the newest first, as M(ansible.builtin.find) returns directories.",
+    doc: "The releases that existed before, the newest first, in the form that \
+        M(ansible.builtin.find) returns.",
     returned: "success",
 };
 
 /// Their number, as `matched`.
-pub const MATCHED: ReturnSpec =
-    ReturnSpec { name: "matched", kind: "int", doc: "How many they are.", returned: "success" };
+pub const MATCHED: ReturnSpec = ReturnSpec {
+    name: "matched",
+    kind: "int",
+    doc: "The number of RV(files).",
+    returned: "success",
+};
 
-/// The release that was compared with.
+/// The live release.
 pub const COMPARED_WITH: ReturnSpec = ReturnSpec {
     name: "compared_with",
     kind: "str",
-    doc: "The release that is live, with which the files of this one were compared.",
+    doc: "The live release, with which the files of this one were compared.",
     returned: "check mode with diff, if a release is live",
 };
 
-/// What is different.
+/// The differences.
 pub const CHANGES: ReturnSpec = ReturnSpec {
     name: "changes",
     kind: "dict",
-    doc: "How many files and links, by contents, are C(added), C(changed), C(removed) and the C(same), and the C(first) \
-          twenty of each kind. Shared paths, owners, permissions and times are not compared.",
+    doc: "How many files and links are C(added), C(changed), C(removed) and the C(same), by \
+        content, and the C(first) twenty of each kind. Shared paths, owners, permissions and \
+        times are not compared.",
     returned: "check mode with diff, if a release is live",
 };
 
-/// Why it cannot be told.
+/// Why it is not known.
 pub const CHANGES_UNKNOWN: ReturnSpec = ReturnSpec {
     name: "changes_unknown",
     kind: "str",
-    doc: "Why RV(changes) cannot be told.",
-    returned: "check mode with diff, if it cannot be told",
+    doc: "Why RV(changes) is not known.",
+    returned: "check mode with diff, if it is not known",
 };

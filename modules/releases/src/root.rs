@@ -19,21 +19,21 @@ const MUTEX: &str = "mutex";
 /// How long a module waits for another one in the same root.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where things are in a deploy root.
+/// The paths in a deploy root.
 #[derive(Debug, Clone)]
 pub struct Layout {
     /// The root.
     pub deploy_to: AbsPath,
     /// The releases, below it.
     pub releases_dir: RelPath,
-    /// What they share, below it.
+    /// The shared directory, below it.
     pub shared_dir: RelPath,
-    /// What leads to the active one.
+    /// The link or directory of the active one.
     pub current_dir: RelPath,
 }
 
 impl Layout {
-    /// Fails if one of its directories lies inside another.
+    /// Fails if one of its directories is inside another.
     fn check(&self) -> Result<(), Failure> {
         let state = RelPath::new(STATE_DIRECTORY).map_err(|why| Failure::new("bad_layout", why))?;
         let named = [
@@ -49,8 +49,8 @@ impl Layout {
                         "bad_layout",
                         format!("cannot use '{}' as a deploy root", self.deploy_to),
                     )
-                    .cause(format!("{what} '{path}' lies inside {other_what} '{other}'"))
-                    .remedy("give each a directory of its own")
+                    .cause(format!("{what} '{path}' is inside {other_what} '{other}'"))
+                    .remedy("use separate directories")
                     .state("Nothing was changed."));
                 }
             }
@@ -63,12 +63,12 @@ impl Layout {
         self.deploy_to.as_path().join(&self.releases_dir)
     }
 
-    /// The absolute path of what they share.
+    /// The absolute path of the shared directory.
     pub fn shared_path(&self) -> PathBuf {
         self.deploy_to.as_path().join(&self.shared_dir)
     }
 
-    /// The absolute path of what leads to the active release.
+    /// The absolute path of `current`.
     pub fn current_path(&self) -> PathBuf {
         self.deploy_to.as_path().join(&self.current_dir)
     }
@@ -78,8 +78,8 @@ impl Layout {
         self.releases_path().join(version)
     }
 
-    /// What the link `current` holds: `./releases/7`, the form of the upstream role, with
-    /// as many `..` as `current` is deep.
+    /// The target of the link `current`: `./releases/7`, the form of the upstream role, with as
+    /// many `..` as `current` is deep.
     pub fn link_target(&self, version: &Version) -> PathBuf {
         let up = self.current_dir.depth() - 1;
         let mut target = PathBuf::from(".");
@@ -93,12 +93,12 @@ impl Layout {
 pub struct Root {
     layout: Layout,
     dir: Dir,
-    /// Locked while a module that changes something runs.
+    /// Locked while a module that changes something is running.
     _mutex: Option<File>,
 }
 
 impl Root {
-    /// Opens a root that must be there.
+    /// Opens a root that must exist.
     ///
     /// # Errors
     /// `no_deploy_root` with what to do.
@@ -106,7 +106,7 @@ impl Root {
         Self::open_if_there(&layout)?.ok_or_else(|| {
             Failure::new(
                 "no_deploy_root",
-                format!("there is no deploy root '{}'", layout.deploy_to),
+                format!("the deploy root '{}' does not exist", layout.deploy_to),
             )
             .remedy("run release_setup first, or correct deploy_to")
             .state("Nothing was changed.")
@@ -114,10 +114,10 @@ impl Root {
         })
     }
 
-    /// Opens a root; `None` if it is not there.
+    /// Opens a root; `None` if it does not exist.
     ///
     /// # Errors
-    /// When it is something else than a directory.
+    /// When it is not a directory.
     pub fn open_if_there(layout: &Layout) -> Result<Option<Self>, Failure> {
         let path = layout.deploy_to.as_path();
         if path.parent().is_none() {
@@ -125,7 +125,7 @@ impl Root {
                 "bad_deploy_root",
                 "the file system's root cannot be a deploy root",
             )
-            .remedy("name a directory of its own in deploy_to")
+            .remedy("set deploy_to to a separate directory")
             .state("Nothing was changed."));
         }
         layout.check()?;
@@ -137,7 +137,7 @@ impl Root {
                     format!("'{path}' cannot be a deploy root", path = layout.deploy_to),
                 )
                 .cause("it is a file, not a directory")
-                .remedy("move it away or name another deploy_to")
+                .remedy("move it away, or set another deploy_to")
                 .state("Nothing was changed.")
                 .path(path));
             }
@@ -149,7 +149,7 @@ impl Root {
         Ok(Some(Self { layout: layout.clone(), dir: Dir::open(path)?, _mutex: None }))
     }
 
-    /// Where things are.
+    /// The paths.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -159,7 +159,7 @@ impl Root {
         &self.dir
     }
 
-    /// Room where it is, as df(1) counts it; null if the file system does not tell.
+    /// Space on its file system, as df(1) counts it; null if that is not known.
     pub fn disk(&self) -> Value {
         let Ok(disk) = fs::fstatvfs(&self.dir) else { return Value::Null };
         json!({
@@ -183,10 +183,10 @@ impl Root {
         self.dir.open_below(&self.layout.releases_dir)
     }
 
-    /// The directory of the releases; `None` if it is not there yet.
+    /// The directory of the releases; `None` if it does not exist.
     ///
     /// # Errors
-    /// When something else is there.
+    /// When it is not a directory.
     pub fn releases_if_there(&self) -> Result<Option<Dir>, Failure> {
         match self.dir.lookup(&self.layout.releases_dir)? {
             None => Ok(None),
@@ -194,7 +194,7 @@ impl Root {
         }
     }
 
-    /// The directory in which `current` stands.
+    /// The directory that contains `current`.
     ///
     /// # Errors
     /// When it is missing.
@@ -205,9 +205,9 @@ impl Root {
         }
     }
 
-    /// A path as a handle on its directory and the name in it. Below the deploy root, where
-    /// others may write, none of their links is followed on the way; elsewhere the path is
-    /// the administrator's.
+    /// Opens the directory of a path; returns it and the name in it. Below the deploy root, where
+    /// others may write, their links are not followed; elsewhere, the administrator's path is
+    /// trusted.
     ///
     /// # Errors
     /// When the directory cannot be opened.
@@ -217,7 +217,7 @@ impl Root {
         let dir = match parent.strip_prefix(self.layout.deploy_to.as_path()) {
             Ok(below) => match RelPath::new(below) {
                 Ok(below) => self.dir.open_below(&below)?,
-                // The root itself.
+                // The deploy root itself.
                 Err(_) => self.dir.duplicate()?,
             },
             Err(_) => Dir::open(parent)?,
@@ -225,12 +225,12 @@ impl Root {
         Ok((dir, name))
     }
 
-    /// Where the state is kept.
+    /// The path of the state directory.
     pub fn state_path(&self) -> PathBuf {
         self.layout.deploy_to.as_path().join(STATE_DIRECTORY)
     }
 
-    /// The state directory, made if it is missing.
+    /// The state directory; created if it is missing.
     ///
     /// # Errors
     /// An I/O error.
@@ -244,16 +244,16 @@ impl Root {
         self.dir.open_dir(STATE_DIRECTORY).map_err(|failure| match there {
             Some(info) if !info.is_dir() => failure
                 .also(&format!("it is {}", info.noun()))
-                .remedy("Oxistrano's own directory belongs there: move it away")
+                .remedy("Oxistrano keeps its own directory there: move it away")
                 .state("Nothing was changed."),
             _ => failure,
         })
     }
 
-    /// The state directory; `None` if nothing was deployed by Oxistrano yet.
+    /// The state directory; `None` if Oxistrano has deployed nothing yet.
     ///
     /// # Errors
-    /// When something else is there.
+    /// When it is not a directory.
     pub fn state_if_there(&self) -> Result<Option<Dir>, Failure> {
         match self.dir.lookup(STATE_DIRECTORY)? {
             None => Ok(None),
@@ -268,13 +268,13 @@ impl Root {
     pub fn exclusively(mut self) -> Result<Self, Failure> {
         let state = self.state()?;
         let path = state.at(MUTEX);
-        // A user who can open it can hold it: its owner, and those who can remove it as well.
+        // A user who can open it can lock it: only its owner and users who could also remove it.
         let there = state.lookup(MUTEX)?;
         let opened = state.open_for_team(MUTEX, OFlags::empty(), 0o600);
         let mut file = opened.map_err(|failure| match there {
             Some(info) if !info.is_file() => failure
                 .also(&format!("it is {}", info.noun()))
-                .remedy("only Oxistrano needs a file of this name: remove what is there")
+                .remedy("Oxistrano needs a file with this name: remove it")
                 .state("Nothing was changed."),
             _ => failure,
         })?;
@@ -291,7 +291,7 @@ impl Root {
                 let _ = file.take(20).read_to_string(&mut holder);
                 return Err(Failure::new("busy", format!("{} is busy", self.describe()))
                     .cause(format!(
-                        "another module of Oxistrano is at work there (process {})",
+                        "another Oxistrano module is running there (process {})",
                         holder.trim()
                     ))
                     .remedy("try again when it has ended")
@@ -300,7 +300,7 @@ impl Root {
             }
             sleep(Duration::from_millis(50));
         }
-        // For the message above; of no other use.
+        // Only for the message above.
         let _ = file
             .set_len(0)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
@@ -310,10 +310,10 @@ impl Root {
     }
 }
 
-/// The name of this process' user, for the lock and the history.
+/// The name of this process's user, for the lock and the history.
 pub fn local_user() -> String {
     let uid = users::current();
-    // A directory server that does not answer holds up nothing for a name that is only shown.
+    // The name is only shown, so a directory server that does not answer is not a failure.
     users::by_id(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 

@@ -5,18 +5,17 @@ use std::path::Path;
 
 use oxistrano_core::RelPath;
 
-/// The paths to link, and what was left out.
+/// The paths to link, and warnings about those that are left out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SharedLinks {
-    /// Each once, none inside another.
+    /// Each path once, and none inside another.
     pub paths: Vec<RelPath>,
-    /// What a person should know.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
-/// Puts shared paths and files together. A path inside another one is shared already,
-/// by the link above it; linking it again would delete the shared data (as the upstream
-/// role does).
+/// Joins shared paths and files. A path inside another one is already shared by the link above it;
+/// linking it again would delete the shared data (which the upstream role does).
 pub fn shared_links(paths: &[RelPath], files: &[RelPath]) -> SharedLinks {
     let mut links = SharedLinks::default();
     let given: HashSet<&Path> = paths.iter().chain(files).map(RelPath::as_path).collect();
@@ -24,7 +23,7 @@ pub fn shared_links(paths: &[RelPath], files: &[RelPath]) -> SharedLinks {
     for path in paths.iter().chain(files) {
         match path.as_path().ancestors().skip(1).find(|above| given.contains(above)) {
             Some(above) => links.warnings.push(format!(
-                "shared path '{path}' lies inside the shared path '{}' and needs no link of its own",
+                "shared path '{path}' is inside the shared path '{}' and needs no link",
                 above.display()
             )),
             None if !linked.insert(path) => {}

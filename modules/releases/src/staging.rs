@@ -1,5 +1,4 @@
-//! A release that is being made: a directory beside the releases that takes its final
-//! name when it is whole.
+//! A release that is being made: a directory next to the releases that gets its final name when it is complete.
 
 use rustix::io::Errno;
 
@@ -7,35 +6,34 @@ use oxistrano_core::{Dir, Failure, remove};
 
 use crate::{Version, replaced, spare, trash};
 
-/// The name of the staging directory. One is enough: the lock lets one deploy in.
+/// The name of the staging directory. One is enough, because the lock allows one deploy.
 pub const NAME: &str = ".oxistrano-staging";
 
-/// The staging directory. Dropped without [`Staging::commit`], it goes with all that is
-/// in it.
+/// The staging directory. If it is dropped without [`Staging::commit`], it is removed.
 #[derive(Debug)]
 pub struct Staging<'a> {
     releases: &'a Dir,
     dir: Dir,
     committed: bool,
-    /// It was the spare, and is it again if it does not become a release.
+    /// It was the spare, and becomes the spare again if it does not become a release.
     spare: bool,
 }
 
 impl<'a> Staging<'a> {
-    /// An empty one; what an earlier try left is removed.
+    /// Creates an empty one and removes that of an earlier try.
     ///
     /// # Errors
     /// An I/O error.
     pub fn create(releases: &'a Dir) -> Result<Self, Failure> {
         remove::remove_tree(releases, NAME)?;
         let dir = releases.make_dir(NAME, 0o777).inspect_err(|_| {
-            // It may have been made all the same, and only could not be opened.
+            // It may have been created, but could not be opened.
             let _ = remove::remove_tree(releases, NAME);
         })?;
         Ok(Self { releases, dir, committed: false, spare: false })
     }
 
-    /// The one that another program has filled.
+    /// Opens the one that another program has filled.
     ///
     /// # Errors
     /// When there is none.
@@ -44,7 +42,7 @@ impl<'a> Staging<'a> {
         Ok(Self { releases, dir, committed: false, spare: false })
     }
 
-    /// Notes that it was the spare.
+    /// Remembers that it was the spare.
     pub(crate) fn was_spare(&mut self) {
         self.spare = true;
     }
@@ -64,8 +62,8 @@ impl<'a> Staging<'a> {
         &self.dir
     }
 
-    /// Gives it its final name. A release of that name is exchanged with it, without a
-    /// moment in which there is none, and kept ([`replaced`]) or returned as trash.
+    /// Gives it its final name. An existing release of that name is exchanged with it in one step,
+    /// and kept ([`replaced`]) or returned as trash.
     ///
     /// # Errors
     /// An I/O error; nothing is left behind then.
@@ -79,7 +77,7 @@ impl<'a> Staging<'a> {
             replaced::exchange(self.releases, NAME, version).map_err(|failure| {
                 match failure.is(Errno::XDEV) {
                     true => failure.remedy(
-                        "it came with the image of a container (a lower layer of an overlayfs) and \
+                        "it is part of a container image (a lower layer of an overlayfs) and \
                          cannot be replaced in one step: choose another version",
                     ),
                     false => failure,
@@ -109,9 +107,9 @@ impl Drop for Staging<'_> {
         if !self.committed && self.spare && spare::put_back(self.releases) {
             return;
         }
-        // After a signal nothing is removed in this process any more; another one does it.
+        // After a signal, this process removes nothing any more; another process does it.
         if !self.committed && remove::remove_tree(self.releases, NAME).is_err() {
-            // The next release_setup would do it as well.
+            // Otherwise the next release_setup removes it.
             let _ = trash::discard(self.releases, NAME)
                 .map(|item| trash::empty_later(self.releases, &[item]));
         }

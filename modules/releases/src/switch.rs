@@ -1,6 +1,6 @@
-//! The switch: the one way in which `current` comes to lead to another release, for
-//! deploys and rollbacks alike. A reader always finds `current`; only where a directory and a
-//! link change places on a file system that cannot exchange two names, it is missing for a moment.
+//! The switch: the only code that changes which release `current` leads to, for deploys and
+//! rollbacks. A reader always finds `current`, with one exception: a change between directory and
+//! link on a file system that cannot exchange two names.
 
 use std::path::{Path, PathBuf};
 
@@ -12,22 +12,22 @@ use crate::release::REVISION;
 use crate::root::{Layout, Root};
 use crate::{EventKind, Version, durable, links, replaced, shared_links, trash};
 
-/// Names the shared paths of a release for an `rsync` into `current`: what the upstream
-/// role writes, and what we keep for those who call rsync in hooks of their own.
+/// The file with the shared paths of a release for an `rsync` into `current`. The upstream role
+/// writes it, and hooks that call rsync may use it.
 pub const FILTER: &str = ".rsync-filter";
 
-/// The `code` of the failure that the release is missing.
+/// The `code` of the failure for a missing release.
 pub const NO_RELEASE: &str = "no_release";
 
-/// What has to be done, found out without changing anything.
+/// What has to be done; making the plan changes nothing.
 #[derive(Debug)]
 pub struct Plan {
     version: Version,
     via: Via,
     now: Now,
-    /// What a link would hold.
+    /// The target of the link.
     target: PathBuf,
-    /// The paths that stay as links to `shared` in a copy.
+    /// The paths that stay links to `shared` in a copy.
     shared: Vec<RelPath>,
 }
 
@@ -42,27 +42,25 @@ enum Now {
 /// What was done.
 #[derive(Debug, Default)]
 pub struct Switched {
-    /// Whether `current` is different now.
+    /// Whether `current` has changed.
     pub changed: bool,
-    /// What stood in the way and has been moved into the trash of the releases'
-    /// directory.
+    /// What was replaced and is now in the trash.
     pub trash: Vec<trash::Item>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
 
-/// Looks at `current` and plans its switch to a release.
+/// Examines `current` and plans the switch to a release.
 ///
 /// # Errors
-/// When the release is missing, or when something stands at `current` that no deploy
-/// has put there.
+/// When the release is missing, or when no deploy has made what is at `current`.
 pub fn plan(root: &Root, version: &Version, via: Via, shared: &[RelPath]) -> Result<Plan, Failure> {
     let layout = root.layout();
     let release = root.releases_if_there()?.map(|dir| dir.lookup(version)).transpose()?.flatten();
     if !release.is_some_and(|info| info.is_dir()) {
         let path = layout.release_path(version);
         return Err(Failure::new(NO_RELEASE, format!("cannot activate {version}"))
-            .cause(format!("there is no release '{}'", path.display()))
+            .cause(format!("the release '{}' does not exist", path.display()))
             .remedy("deploy it first (release_unpack or release_copy)")
             .state("Nothing was changed.")
             .path(path));
@@ -71,10 +69,10 @@ pub fn plan(root: &Root, version: &Version, via: Via, shared: &[RelPath]) -> Res
     Ok(Plan { shared, ..plan_ahead(root, version, via)? })
 }
 
-/// The same for a release that is still to be made, in check mode.
+/// The same for a release that does not exist yet, in check mode.
 ///
 /// # Errors
-/// When something stands at `current` that no deploy has put there.
+/// When no deploy has made what is at `current`.
 pub fn plan_ahead(root: &Root, version: &Version, via: Via) -> Result<Plan, Failure> {
     let layout = root.layout();
     let cannot = |code, cause: String| {
@@ -89,7 +87,7 @@ pub fn plan_ahead(root: &Root, version: &Version, via: Via) -> Result<Plan, Fail
             Now::Link(root.dir().read_link(&layout.current_dir)?.unwrap_or_default())
         }
         Some(info) if info.is_dir() => {
-            // A copy of a release has its REVISION. Anything else is somebody's data.
+            // A copy of a release has its REVISION. Any other directory may be somebody's data.
             let dir = root.dir().open_below(&layout.current_dir)?;
             if dir.lookup(REVISION)?.is_none() && !dir.names()?.is_empty() {
                 return Err(cannot(
@@ -104,11 +102,7 @@ pub fn plan_ahead(root: &Root, version: &Version, via: Via) -> Result<Plan, Fail
         Some(info) => {
             return Err(cannot(
                 "blocked_path",
-                format!(
-                    "'{}' is {}, neither a link nor a directory",
-                    current.display(),
-                    info.noun()
-                ),
+                format!("'{}' is {}, not a link or a directory", current.display(), info.noun()),
             )
             .remedy("move it away, then deploy again")
             .path(current));
@@ -123,8 +117,8 @@ pub fn plan_ahead(root: &Root, version: &Version, via: Via) -> Result<Plan, Fail
     })
 }
 
-/// The shared paths that a release was deployed with: what the history says, and what its
-/// filter file names, if the upstream role made it.
+/// The shared paths that a release was deployed with, from the history, and from its filter file if
+/// the upstream role made it.
 fn known_shared(root: &Root, version: &Version) -> Result<Vec<RelPath>, Failure> {
     let history = root.history()?;
     let noted = history.maker(version).map(|(_, record)| record.shared.clone()).unwrap_or_default();
@@ -140,9 +134,9 @@ fn known_shared(root: &Root, version: &Version) -> Result<Vec<RelPath>, Failure>
     Ok(shared_links(&paths, &[]).paths)
 }
 
-/// Notes in the history that what is live was switched to, where that is missing: the
-/// module that switched was killed, or could not write, before it had noted it; or somebody else
-/// has made that release, and a rollback may still go to it.
+/// Adds the activation of the live release to the history if it is missing: the module that
+/// switched was killed or could not write, or the release was made without Oxistrano, and a
+/// rollback may go to it.
 ///
 /// # Errors
 /// An I/O error.
@@ -156,7 +150,7 @@ pub fn note_what_is_live(root: &Root, releases: &Dir) -> Result<(), Failure> {
     if unnoted && all.via() == Some(Via::Symlink) && !replaced::is_kept(releases, &active.version)?
     {
         let (revision, shared) = (revision_of(releases, &active.version)?, Vec::new());
-        // Live since the link was made.
+        // It is live since the link was made.
         let link = root.dir().lookup(&root.layout().current_dir)?;
         let since = link.map_or(i64::MAX, |link| link.mtime());
         root.record_at(since, &active.version, EventKind::Activated { revision, shared })?;
@@ -164,7 +158,7 @@ pub fn note_what_is_live(root: &Root, releases: &Dir) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The first line of a release's `REVISION`, if it has one that can be read.
+/// The first line of a release's `REVISION`, if it can be read.
 pub fn revision(root: &Root, version: &Version) -> Option<String> {
     let releases = root.releases_if_there().ok()??;
     revision_of(&releases, version).ok()?
@@ -178,7 +172,7 @@ fn revision_of(releases: &Dir, version: &Version) -> Result<Option<String>, Fail
     }))
 }
 
-/// For `--diff`, where there is no deploy root yet.
+/// For `--diff`, if there is no deploy root yet.
 pub fn first_diff(layout: &Layout, version: &Version, via: Via) -> Diff {
     diff(layout, &Now::Nothing, via, &layout.link_target(version))
 }
@@ -211,8 +205,8 @@ impl Plan {
         diff(root.layout(), &self.now, self.via, &self.target)
     }
 
-    /// Does it and writes it into the history. With `durable`, only once the release is on the
-    /// disk; one that was live before has been since then.
+    /// Switches and records it in the history. With `durable`, waits first until the release is on
+    /// the disk; one that was live before is already there.
     ///
     /// # Errors
     /// An I/O error, with what `current` leads to then.
@@ -225,14 +219,14 @@ impl Plan {
         let releases = root.releases()?;
         if durable && self.via == Via::Symlink && self.is_needed() {
             durable::secure(root, &releases.open_dir(&self.version)?)
-                .map_err(|failure| failure.state("'current' is as it was."))?;
+                .map_err(|failure| failure.state("'current' was not changed."))?;
         }
         let switched = match self.via {
             Via::Symlink => self.to_link(&parent, name, &releases),
             Via::Rsync => self.to_copy(&parent, name, &releases, root, durable),
         }?;
         let history = root.history()?;
-        // A live release that was deployed again is not switched to, but it is live again.
+        // A live release that was deployed again needs no switch, but its activation must be recorded.
         let noted = history.last_activated() == Some(self.version.as_str())
             && history.latest(&self.version).is_some_and(|record| record.activated.is_some());
         if switched.changed || !noted {
@@ -256,7 +250,7 @@ impl Plan {
             Now::Link(ref target) if *target == self.target => switched.changed = false,
             Now::Nothing | Now::Link(_) => parent
                 .replace_with_symlink(name, &self.target)
-                .map_err(|failure| failure.state("'current' is as it was."))?,
+                .map_err(|failure| failure.state("'current' was not changed."))?,
             Now::Directory => {
                 let link = parent.temporary(name);
                 parent.make_symlink(&link, &self.target)?;
@@ -264,7 +258,7 @@ impl Plan {
             }
         }
         parent.sync().map_err(|failure| {
-            failure.state(format!("{} is live, but not noted as such.", self.version))
+            failure.state(format!("{} is live, but the history does not record it.", self.version))
         })?;
         Ok(switched)
     }
@@ -305,10 +299,10 @@ impl Plan {
             .and_then(|_| self.link_shared(&copy, root))
             .and_then(|_| if durable { durable::secure(root, &copy) } else { Ok(()) });
         if let Err(failure) = made {
-            // Not here: after a signal nothing is removed in this process any more.
+            // By another process: after a signal, this one removes nothing any more.
             let _ = trash::adopt(parent, temporary.as_ref(), releases)
                 .map(|item| trash::empty_later(releases, &[item]));
-            return Err(failure.state("'current' is as it was."));
+            return Err(failure.state("'current' was not changed."));
         }
         if self.now == Now::Nothing {
             parent.rename(&temporary, name)?;
@@ -319,8 +313,7 @@ impl Plan {
         Ok(switched)
     }
 
-    /// Makes a live copy the copy of another release. If that fails half way, the live one
-    /// is made again what it was.
+    /// Updates a live copy to another release. If that fails half way, restores it.
     fn bring_up_to_date(
         &self,
         live: &Dir,
@@ -340,9 +333,10 @@ impl Plan {
             Err(failure) => {
                 let back = before.map(|before| sync_tree(&before, live, &options));
                 Err(failure.instead_of_state(match back {
-                    Some(Ok(_)) => "'current' is again what it was before.".to_owned(),
+                    Some(Ok(_)) => "'current' was restored.".to_owned(),
                     _ => format!(
-                        "'current' is a mixture of what it was and of {}: deploy or roll back again.",
+                        "'current' has files of both the old release and {}: deploy or roll back \
+                         again.",
                         self.version
                     ),
                 }))
@@ -350,7 +344,7 @@ impl Plan {
         }
     }
 
-    /// The links to what is shared, in a copy of a release: one by one, each by a rename.
+    /// Makes the links to shared paths in a copy of a release, each by a rename.
     fn link_shared(&self, live: &Dir, root: &Root) -> Result<bool, Failure> {
         let target = |path: &RelPath| root.layout().shared_target_of_copy(path);
         let missing = links::missing(live, &self.shared, target)?;
@@ -361,7 +355,7 @@ impl Plan {
     }
 }
 
-/// Puts what has been made in the place of what is there, and discards that.
+/// Replaces what exists by what was made, and discards the old.
 fn put_in_place(
     parent: &Dir,
     made: &Path,
@@ -371,10 +365,10 @@ fn put_in_place(
 ) -> Result<(), Failure> {
     let in_one_step = parent
         .put_in_place(made, name)
-        .map_err(|failure| failure.state("'current' is as it was."))?;
+        .map_err(|failure| failure.state("'current' was not changed."))?;
     if !in_one_step {
         switched.warnings.push(format!(
-            "this file system cannot exchange two names: '{}' was missing for a moment",
+            "'{}' was missing for a moment, because this file system cannot exchange two names",
             parent.at(name).display()
         ));
     }

@@ -1,5 +1,5 @@
-//! Deletion in two steps: a rename, which takes a release out of everybody's sight, and
-//! the removal of what has been renamed, which may take its time in another process.
+//! Deletion in two steps: a rename, after which it is not a release any more, and the removal,
+//! which another process may do in the background.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -15,17 +15,16 @@ use oxistrano_core::remove::{self, Removed};
 use oxistrano_core::{Dir, Failure, IoContext, interrupt};
 
 const PREFIX: &str = ".oxistrano-trash-";
-/// Before the name of something that is removed where it is. The file of this name is there for as
-/// long as that takes, so that a part of a release is never taken for one.
+/// The prefix for something that is removed without a rename. A file of this name exists during the
+/// removal, so that the rest of a release never counts as a release.
 const IN_PLACE: &str = ".oxistrano-removing-";
-/// Before the name of something in the trash that could not be removed. The file of this name says
-/// why.
+/// The prefix for something in the trash that could not be removed. The file of this name says why.
 const STAYS: &str = ".oxistrano-stays-";
-/// How the process that removes is told to.
+/// The argument of the process that removes.
 const REAPER: &str = "--oxistrano-empty-trash";
-/// As many names as are sure to find room on one command line, which may have 128 KiB.
+/// The number of names that always fit on one command line, which may have 128 KiB.
 const TOGETHER: usize = 400;
-/// A reason has two paths at most.
+/// A reason contains at most two paths.
 const LONGEST_REASON: u64 = 16 << 10;
 
 /// Something in the trash, by its name in the directory of the releases.
@@ -39,8 +38,8 @@ impl Item {
     }
 }
 
-/// Renames what stands under `name` out of the way. A directory that cannot be renamed, because it
-/// came with a lower layer of an overlayfs, is removed at once where it is.
+/// Moves `name` to the trash by a rename. A directory that cannot be renamed, because it is on a
+/// lower layer of an overlayfs, is removed at once.
 ///
 /// # Errors
 /// An I/O error.
@@ -55,7 +54,7 @@ pub fn discard(dir: &Dir, name: impl AsRef<Path>) -> Result<Item, Failure> {
                 let mark = mark(name);
                 dir.write(&mark, b"", 0o600)?;
                 finish(dir, name, &mark)?;
-                // Nothing has this name; removing it is no error.
+                // The name does not exist; removing it is not an error.
                 return Ok(Item(trash));
             }
             Err(failure) => return Err(failure),
@@ -63,7 +62,7 @@ pub fn discard(dir: &Dir, name: impl AsRef<Path>) -> Result<Item, Failure> {
     }
 }
 
-/// An empty directory in the trash, for what will belong there.
+/// Creates an empty directory in the trash.
 ///
 /// # Errors
 /// An I/O error.
@@ -83,13 +82,13 @@ fn finish(dir: &Dir, name: &Path, mark: &OsStr) -> Result<(), Failure> {
     let removed = remove::remove_tree(dir, name).and_then(|_| remove::remove_tree(dir, mark));
     removed.map(drop).map_err(|failure| {
         failure.state(format!(
-            "'{}' is removed in part and no release any more; the next deploy removes the rest.",
+            "'{}' is partly removed and is no longer a release; the next deploy removes the rest.",
             dir.at(name).display()
         ))
     })
 }
 
-/// Whether something is being removed where it is, or was to be.
+/// Whether a name is being removed without a rename, also if that was interrupted.
 ///
 /// # Errors
 /// An I/O error.
@@ -97,7 +96,7 @@ pub fn is_going(dir: &Dir, name: impl AsRef<Path>) -> Result<bool, Failure> {
     Ok(dir.lookup(mark(name.as_ref()))?.is_some())
 }
 
-/// Removes the rest of one thing of the kind: before something new gets its name.
+/// Removes the rest of such a name, before something new gets it.
 ///
 /// # Errors
 /// An I/O error.
@@ -109,8 +108,7 @@ pub fn make_way(dir: &Dir, name: impl AsRef<Path>) -> Result<(), Failure> {
     }
 }
 
-/// Removes what could not be renamed and was not removed to the end: at once, because a new release
-/// may get its name.
+/// Removes all such rests, at once, because a new release may get the name.
 ///
 /// # Errors
 /// An I/O error.
@@ -133,13 +131,13 @@ pub fn adopt(from: &Dir, name: &Path, releases: &Dir) -> Result<Item, Failure> {
         Ok(()) => Ok(Item(trash)),
         Err(_) => {
             remove::remove_tree(from, name)?;
-            // Nothing has this name; removing it is no error.
+            // The name does not exist; removing it is not an error.
             Ok(Item(trash))
         }
     }
 }
 
-/// What somebody left in the trash.
+/// What earlier processes have left in the trash.
 ///
 /// # Errors
 /// An I/O error.
@@ -147,24 +145,24 @@ pub fn leftovers(dir: &Dir) -> Result<Vec<Item>, Failure> {
     Ok(dir.names()?.into_iter().filter(is_trash).map(Item).collect())
 }
 
-/// Something in the trash as it stands in a result.
+/// Something in the trash, as a module returns it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Left {
-    /// Where it is.
+    /// Its path.
     path: String,
-    /// Why it could not be removed; `None`: it is being removed, or will be.
+    /// Why it could not be deleted; `None` if it is being removed, or will be.
     reason: Option<String>,
 }
 
 impl Left {
-    /// What there is among these names of `dir`.
+    /// Those among these names of `dir`.
     pub(crate) fn among(dir: &Dir, names: &[OsString]) -> Vec<Self> {
         let trash = names.iter().filter(|name| is_trash(name));
         trash
             .map(|name| {
                 let note = note(name);
                 let there = names.contains(&note).then(|| dir.read_up_to(&note, LONGEST_REASON));
-                let unread = || "it could not be removed".to_owned();
+                let unread = || "it could not be deleted".to_owned();
                 let reason = there.map(|text| match text {
                     Ok(Some(text)) => String::from_utf8_lossy(&text).into_owned(),
                     _ => unread(),
@@ -174,17 +172,17 @@ impl Left {
             .collect()
     }
 
-    /// What a person should know and do.
+    /// The warning, if any.
     pub(crate) fn warning(all: &[Self]) -> Option<String> {
         let mut stay = all.iter().filter_map(|left| Some((&left.path, left.reason.as_ref()?)));
         let (path, reason) = stay.next()?;
         let more = match stay.count() {
             0 => String::new(),
-            more => format!(" ({more} more of the kind are beside it)"),
+            more => format!(" (there are {more} more such directories next to it)"),
         };
         Some(format!(
-            "a removed release still takes room: {reason} Delete '{path}' as root or as the owner of \
-             what is in it{more}."
+            "a removed release still takes up disk space: {reason} Delete '{path}' as root or as \
+             the owner of its contents{more}."
         ))
     }
 }
@@ -197,7 +195,7 @@ fn note(trash: &OsStr) -> OsString {
     note
 }
 
-/// Removes the notes on what is not in the trash any more.
+/// Removes the notes about names that are no longer in the trash.
 ///
 /// # Errors
 /// An I/O error.
@@ -220,7 +218,7 @@ fn is_trash(name: &OsString) -> bool {
 /// Removes it now.
 ///
 /// # Errors
-/// The first thing that could not be removed, after all was tried.
+/// The first one that could not be removed; all are tried.
 pub fn empty(dir: &Dir, items: Vec<Item>) -> Result<Removed, Failure> {
     let mut removed = Removed::default();
     let mut failure = None;
@@ -238,28 +236,27 @@ pub fn empty(dir: &Dir, items: Vec<Item>) -> Result<Removed, Failure> {
     failure.map_or(Ok(removed), Err)
 }
 
-/// Leaves the removal to a process of low priority that outlives this one. What it does
-/// not get done, the next deploy's setup does; so that no process could be started is a
-/// warning, not a failure.
+/// Starts a process of low priority for the removal, which outlives this one. If it cannot be
+/// started, this is a warning, not a failure, because the next deploy's setup removes the rest.
 pub fn empty_later(dir: &Dir, items: &[Item]) -> Option<String> {
     items
         .chunks(TOGETHER)
         .try_for_each(|items| start_reaper(dir, items))
         .err()
-        .map(|failure| format!("{failure} The next deploy removes what is in the trash there."))
+        .map(|failure| format!("{failure} The next deploy deletes the removed releases there."))
 }
 
 fn start_reaper(dir: &Dir, items: &[Item]) -> Result<(), Failure> {
-    // The directory goes as a handle, not as a path that may be somebody else's by then.
+    // It gets the directory as a handle, because the path may lead elsewhere by then.
     let handle = dir.as_fd().try_clone_to_owned().or_fail("reopen", dir.path())?;
     let names = items.iter().map(|item| item.name().as_os_str());
     let arguments = [OsStr::new(REAPER)].into_iter().chain(names);
-    // In a session of its own: the end of the connection must not end it.
+    // In its own session, so that the end of the connection does not end it.
     start_detached(arguments, Stdio::from(handle), Stdio::null())
         .or_fail("start a process that removes old releases in", dir.path())
 }
 
-/// Removes what is named, if this is a process that [`empty_later`] has started.
+/// Does the removal, if this process was started by [`empty_later`].
 pub(crate) fn reap(arguments: &[OsString]) -> Option<ExitCode> {
     let names = arguments.split_first().filter(|(job, _)| *job == REAPER)?.1;
     remove::be_nice();
@@ -271,7 +268,7 @@ pub(crate) fn reap(arguments: &[OsString]) -> Option<ExitCode> {
             Ok(_) => {
                 let _ = dir.remove_file(&note);
             }
-            // Who ends this process knows why the rest is there.
+            // After a signal, the rest needs no note.
             Err(failure) if interrupt::check().is_ok() => {
                 let _ = dir.write(&note, failure.to_string().as_bytes(), 0o644);
                 all = false;

@@ -16,14 +16,14 @@ impl Version {
     /// Checks a name.
     ///
     /// # Errors
-    /// Why it cannot be a release's.
+    /// Why it is not valid.
     pub fn new(name: impl Into<String>) -> Result<Self, String> {
         let name = name.into();
         let wrong = |why: &str| Err(format!("'{}' {why}", name.escape_debug()));
         match RelPath::new(&name) {
             Err(why) => Err(why),
             Ok(path) if path.depth() != 1 || name.contains('/') => {
-                wrong("is not one directory's name")
+                wrong("is not the name of a directory")
             }
             Ok(_) if name.starts_with('.') => wrong("begins with a dot"),
             Ok(_) if name.len() > 200 => wrong("is longer than 200 bytes"),

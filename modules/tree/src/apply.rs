@@ -1,4 +1,4 @@
-//! Doing to a live directory what was planned.
+//! Applies a plan to a live directory.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ use crate::pool::{Pool, Room};
 use crate::sync_options::SyncOptions;
 use crate::walk::{below, open_below, open_below_ours};
 
-/// Does all of it.
+/// Applies all steps.
 pub fn apply(plan: &Plan, from: &Dir, to: &Dir, options: &SyncOptions) -> Result<(), Failure> {
     let work = Work {
         from,
@@ -30,12 +30,12 @@ pub fn apply(plan: &Plan, from: &Dir, to: &Dir, options: &SyncOptions) -> Result
         done: AtomicU64::new(0),
     };
     let result = work.steps(plan);
-    // What was exchanged for something new stands under a temporary name.
+    // What was exchanged has a temporary name now, and is removed.
     let emptied = work.empty_trash();
     result.and(emptied).map_err(|failure| {
         failure.state(format!(
-            "{} of {} steps to bring '{}' up to date were done; every file there is either the \
-             old or the new one. A second run does the rest.",
+            "{} of {} changes to '{}' were made; every file there is either the old or the new \
+             one. Run it again for the rest.",
             work.done.load(Ordering::Relaxed),
             plan.steps.len(),
             to.path().display()
@@ -70,7 +70,7 @@ impl Work<'_> {
             if *step == Step::Delete {
                 self.empty_trash()?;
             }
-            // Directories' own modes: from below, or a directory may be closed too early.
+            // Modes of directories from below, because a parent may become inaccessible.
             match step {
                 Step::SettleDirectory => groups.rev().try_for_each(|group| self.group(group))?,
                 _ => groups.into_iter().try_for_each(|group| self.group(group))?,
@@ -86,7 +86,7 @@ impl Work<'_> {
             Some((Step::Settle, _)) => open_below_ours(self.to, parent)?,
             _ => (open_below(self.to, parent)?, false),
         };
-        // A directory that only the live side has.
+        // A directory that exists only on the live side.
         let from = match group.first() {
             Some((Step::Delete, _)) => None,
             _ => Some(open_below(self.from, parent)?),
@@ -98,7 +98,7 @@ impl Work<'_> {
                 None => {
                     remove_tree(&to, name)?;
                 }
-                // What others may have put there is not given away: it is replaced.
+                // A file that others may have put there is replaced, not given to another owner.
                 Some(from) if ours && self.settle((from, &to), name)? => {}
                 Some(from) => self.step(*step, rel, (from, &to), name)?,
             }
@@ -148,7 +148,7 @@ impl Work<'_> {
         from.lookup(name)?.ok_or_else(|| vanished(&from.at(name)))
     }
 
-    /// Makes the new thing under a temporary name, complete.
+    /// Makes the new entry under a temporary name.
     fn build(
         &self,
         rel: &Path,
@@ -180,7 +180,7 @@ impl Work<'_> {
         copy_tree(&source, &to.make_dir(temporary, 0o700)?, &options).map(|_| ())
     }
 
-    /// Gives it its name.
+    /// Gives it its final name.
     fn put(
         &self,
         step: Step,
@@ -198,7 +198,7 @@ impl Work<'_> {
                 }
                 let aside = to.temporary(name);
                 match to.rename(name, &aside) {
-                    // A lower layer of an overlayfs: it can go, but not be renamed.
+                    // On a lower layer of an overlayfs it can be removed, but not renamed.
                     Err(failure) if failure.is(Errno::XDEV) => {
                         remove_tree(to, name)?;
                         return to.rename(temporary, name);

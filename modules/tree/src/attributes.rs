@@ -11,16 +11,15 @@ use rustix::io::Errno;
 const ACCESS: &CStr = c"system.posix_acl_access";
 const DEFAULT: &CStr = c"system.posix_acl_default";
 
-/// No attribute and no list of them is longer (`XATTR_SIZE_MAX`).
+/// The maximum size of an attribute and of a list of them (`XATTR_SIZE_MAX`).
 const LONGEST: usize = 65536;
 
-/// The attributes of one file. Without `security.*`: labels and capabilities are the
-/// business of the system that the copy is on.
+/// The attributes of one file. Without `security.*`: labels and capabilities are set by the target's system.
 #[derive(Debug, Default)]
 pub struct Attributes(Vec<(CString, Vec<u8>)>);
 
 impl Attributes {
-    /// Reads them; none where the file system has none or does not let us.
+    /// Reads them; none if the file system does not support or allow it.
     pub fn read(fd: impl AsFd) -> Self {
         let Some(list) = sized(|buffer| flistxattr(&fd, buffer)) else {
             return Self::default();
@@ -38,8 +37,7 @@ impl Attributes {
 
     /// Sets them, as far as the file system and our permissions allow.
     ///
-    /// `strip_acls`: the file may have got an ACL from its directory; what the source
-    /// does not have goes.
+    /// `strip_acls`: removes an ACL that the file has inherited from its directory and that the source does not have.
     pub fn write(&self, fd: impl AsFd, strip_acls: bool, path: &Path) -> Result<(), Failure> {
         for acl in [ACCESS, DEFAULT] {
             if strip_acls && !self.0.iter().any(|(name, _)| name.as_c_str() == acl) {
@@ -47,7 +45,7 @@ impl Attributes {
             }
         }
         for (name, value) in &self.0 {
-            // Another file system knows other attributes, and some are root's.
+            // The target's file system may not support an attribute, and some need root.
             let set = fsetxattr(&fd, name.as_c_str(), value, XattrFlags::empty());
             if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::ROFS)) = set {
                 return Err(Failure::io("set an attribute of", path, error));
@@ -57,7 +55,7 @@ impl Attributes {
     }
 }
 
-/// Whether what is made in this directory gets an ACL from it.
+/// Whether new files in this directory inherit an ACL.
 pub fn passes_acl_on(fd: impl AsFd) -> bool {
     sized(|buffer| fgetxattr(&fd, DEFAULT, buffer)).is_some_and(|acl| !acl.is_empty())
 }

@@ -1,15 +1,15 @@
-//! What bringing a live directory up to date has changed.
+//! The changes that an update of a live directory has made.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// So many paths of each kind are listed.
+/// How many paths of each kind are listed.
 pub const LISTED: usize = 100;
 
 /// Changes of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// How many.
+    /// Their number.
     pub count: u64,
     first: BTreeSet<PathBuf>,
 }
@@ -32,14 +32,13 @@ impl Changes {
 /// What was changed, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Synced {
-    /// Files, links and directories that were not there.
+    /// New files, links and directories.
     pub created: Changes,
-    /// Those that had other contents, or are something else than before, or belong to
-    /// somebody else, or have another mode.
+    /// Those whose contents, type, owner or mode has changed.
     pub updated: Changes,
     /// Those that the source does not have.
     pub deleted: Changes,
-    /// How many were right already.
+    /// The number of unchanged ones.
     pub unchanged: u64,
 }
 

@@ -1,5 +1,4 @@
-//! What becomes different when one tree takes the place of another, by contents. Nothing is
-//! written, and no link is followed.
+//! Compares two trees by contents, for a rehearsal. Nothing is written, and no link is followed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,10 +15,10 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
-/// Of more, and of names with more bytes together, the list would take more memory than a comparison is worth.
+/// The limit for the number of files, because of the memory that the list needs.
 const MOST: usize = 250_000;
 const MOST_BYTES: usize = 32 << 20;
-/// As deep as an archive may be.
+/// The same depth as for archives.
 const DEEPEST: usize = 256;
 /// Names that are shown of each kind of change, and characters of each.
 const SHOWN: usize = 20;
@@ -27,7 +26,7 @@ const LONGEST: usize = 200;
 /// Of a path, in an encoded list.
 const LONGEST_PATH: usize = 4095;
 
-/// The beginning of a SHA-256: enough to tell what was changed without intent.
+/// The beginning of a SHA-256, which is enough to detect unintended changes.
 type Sum = [u8; 16];
 
 /// A file, or a symbolic link whose contents are its target.
@@ -47,7 +46,7 @@ pub struct Files {
     too_many: bool,
 }
 
-/// The contents of a file, as they come.
+/// The digest of a file's contents.
 #[derive(Debug, Default)]
 pub struct Contents {
     size: u64,
@@ -55,13 +54,13 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// What comes next.
+    /// Adds the next bytes.
     pub fn add(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;
         self.hash.update(bytes);
     }
 
-    /// As many zeros.
+    /// Adds `count` zeros.
     pub fn add_zeros(&mut self, mut count: u64) {
         let zeros = [0; 4096];
         while count > 0 {
@@ -79,7 +78,7 @@ impl Contents {
 }
 
 impl Files {
-    /// A file. What had its name before is forgotten.
+    /// Adds a file; replaces an earlier entry of that name.
     pub fn add_file(&mut self, path: &Path, contents: Contents) {
         self.add(path.as_os_str().as_bytes().to_vec(), contents.end(false));
     }
@@ -91,14 +90,14 @@ impl Files {
         self.add(path.as_os_str().as_bytes().to_vec(), contents.end(true));
     }
 
-    /// One more name of what is there as `target`.
+    /// Adds another name of the entry `target`.
     pub fn add_name(&mut self, path: &Path, target: &Path) {
         if let Some(entry) = self.entries.get(target.as_os_str().as_bytes()).copied() {
             self.add(path.as_os_str().as_bytes().to_vec(), entry);
         }
     }
 
-    /// A directory takes the place of what had its name.
+    /// Removes an entry, because a directory replaces it.
     pub fn forget(&mut self, path: &Path) {
         self.entries.remove(path.as_os_str().as_bytes());
     }
@@ -112,17 +111,17 @@ impl Files {
         self.entries.insert(path, entry);
     }
 
-    /// How many there are.
+    /// The number of entries.
     pub fn count(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many of them are no links.
+    /// The number of regular files.
     pub fn regular(&self) -> usize {
         self.entries.values().filter(|entry| !entry.link).count()
     }
 
-    /// Those of a tree, but for what is below the paths `leave`, and what is mounted in it.
+    /// Reads those of a tree, except below the paths `leave` and mount points.
     ///
     /// # Errors
     /// When something in it cannot be read.
@@ -137,24 +136,24 @@ impl Files {
         Ok(files)
     }
 
-    /// For another process, which has [`Self::decode`].
+    /// Encodes it for another process, see [`Self::decode`].
     pub fn encode(&self) -> Vec<u8> {
         let mut text = vec![u8::from(self.too_many)];
         for (path, entry) in &self.entries {
             text.push(u8::from(entry.link));
             text.extend(entry.size.to_le_bytes());
             text.extend(entry.sum);
-            // Paths in an archive are no longer than the kernel takes.
+            // Paths in an archive are not longer than the kernel allows.
             text.extend(u16::try_from(path.len()).unwrap_or(u16::MAX).to_le_bytes());
             text.extend(path);
         }
         text
     }
 
-    /// Reads what [`Self::encode`] has made, to its end.
+    /// Decodes the output of [`Self::encode`].
     ///
     /// # Errors
-    /// An I/O error; if it is something else.
+    /// An I/O error, or invalid data.
     pub fn decode(mut input: impl Read) -> io::Result<Self> {
         let mut files = Self { too_many: read::<1>(&mut input)? != [0], ..Self::default() };
         let mut link = [0];
@@ -177,7 +176,7 @@ fn read<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
     input.read_exact(&mut bytes).map(|()| bytes)
 }
 
-/// Files of one kind of change: how many, and the first of them.
+/// Files with one kind of change: their number, and the first ones.
 #[derive(Debug, Default)]
 struct Some {
     count: u64,
@@ -198,7 +197,7 @@ impl Some {
     }
 }
 
-/// How two trees differ. Directories, owners, permissions and times are not looked at.
+/// The differences of two trees. Directories, owners, permissions and times are not compared.
 #[derive(Debug, Default)]
 pub struct Difference {
     added: Some,
@@ -207,7 +206,7 @@ pub struct Difference {
     same: u64,
 }
 
-/// How `live` would differ if it were `wanted`. What is below the paths `leave`, or mounted in it, is not looked at.
+/// Compares `live` with `wanted`, except below the paths `leave` and mount points.
 ///
 /// # Errors
 /// When something in `live` cannot be read; `too_many` files.
@@ -223,7 +222,7 @@ pub fn compare(live: &Dir, wanted: Files, leave: &[RelPath]) -> Result<Differenc
             found.removed.note(name, info.size(), 0);
             return Ok(());
         };
-        // What is of another size need not be read.
+        // Files of different sizes need not be read.
         let same = info.size() == new.size && entry(dir, path, info)? == Some(new);
         if same {
             found.same += 1;
@@ -246,7 +245,7 @@ impl Difference {
     pub fn summary(&self) -> String {
         let Self { added, changed, removed, same } = self;
         let (added, changed, removed) = (added.count, changed.count, removed.count);
-        format!("{added} added, {changed} changed, {removed} removed, {same} as they are")
+        format!("{added} added, {changed} changed, {removed} removed, {same} unchanged")
     }
 
     /// For programs.
@@ -266,7 +265,7 @@ impl Difference {
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for (path, old, new) in &self.changed.first {
             before.push(format!("{path}: {old} bytes"));
-            let other = if old == new { ", other contents" } else { "" };
+            let other = if old == new { ", different content" } else { "" };
             after.push(format!("{path}: {new} bytes{other}"));
         }
         before
@@ -276,7 +275,7 @@ impl Difference {
             for (some, word) in kinds {
                 let more = some.count - some.first.len() as u64;
                 if more > 0 {
-                    side.push(format!("and {more} more that are {word}"));
+                    side.push(format!("and {more} more {word}"));
                 }
             }
         };
@@ -290,7 +289,7 @@ fn is_left(path: &Path, leave: &[RelPath]) -> bool {
     leave.iter().any(|left| path.starts_with(left.as_path()))
 }
 
-/// What a name stands for, if it is a file or a link. By the time that it is read, it may be gone.
+/// Reads the entry of a name, if it is a file or a link. It may be removed at the same time.
 fn entry(dir: &Dir, path: &Path, info: &Info) -> Result<Option<Entry>, Failure> {
     let name = path.file_name().unwrap_or_default();
     let mut contents = Contents::default();
@@ -305,7 +304,7 @@ fn entry(dir: &Dir, path: &Path, info: &Info) -> Result<Option<Entry>, Failure> 
     Ok(Some(contents.end(info.is_symlink())))
 }
 
-/// To look at it, whosever it is: no link is followed, no FIFO waited for, and it was not read for its owner.
+/// Opens a file for reading without following a link, blocking on a FIFO or changing its access time.
 fn open(dir: &Dir, name: &OsStr) -> Result<File, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = match fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
@@ -355,7 +354,7 @@ fn below(
             } else if info.device() == device {
                 if rel.iter().count() > DEEPEST {
                     return Err(Failure::new("too_deep", "the files were not compared")
-                        .cause(format!("'{}' lies too deep", dir.at(&name).display())));
+                        .cause(format!("'{}' is nested too deeply", dir.at(&name).display())));
                 }
                 below(&dir.open_dir(&name)?, rel, device, leave, each)?;
             }
@@ -418,13 +417,13 @@ mod tests {
         wanted.add_link(Path::new("link"), b"same");
         wanted.add_link(Path::new("was_file"), b"x");
         let found = compare(&live, wanted, &paths(&["shared"])).unwrap();
-        assert_eq!(found.summary(), "1 added, 4 changed, 1 removed, 2 as they are");
+        assert_eq!(found.summary(), "1 added, 4 changed, 1 removed, 2 unchanged");
         let first = &found.to_json()["first"];
         assert_eq!(first["changed"], json!(["a/longer", "a/other", "was_file", "was_link"]));
         assert_eq!((&first["added"], &first["removed"]), (&json!(["new/one"]), &json!(["a/gone"])));
         let [before, after] = found.sides();
         assert_eq!(before[..2], ["a/longer: 2 bytes", "a/other: 2 bytes"]);
-        assert_eq!(after[..2], ["a/longer: 4 bytes", "a/other: 2 bytes, other contents"]);
+        assert_eq!(after[..2], ["a/longer: 4 bytes", "a/other: 2 bytes, different content"]);
         assert_eq!((&*before[4], &*after[4]), ("a/gone: 1 bytes", "new/one: 1 bytes"));
     }
 
@@ -432,7 +431,7 @@ mod tests {
     fn a_tree_does_not_differ_from_itself_and_what_was_sent_is_the_same() {
         let (place, live) = tree(&[("a", "1"), ("b/c", "22"), ("b/d/e", "")]);
         std::os::unix::fs::symlink("nowhere", place.path().join("b/link")).unwrap();
-        let same = "0 added, 0 changed, 0 removed, 4 as they are";
+        let same = "0 added, 0 changed, 0 removed, 4 unchanged";
         let own = Files::of(&live, &[]).unwrap();
         assert_eq!(own.count(), 4);
         let sent = Files::decode(&*own.encode()).unwrap();
@@ -449,7 +448,7 @@ mod tests {
         wanted.forget(Path::new("c"));
         wanted.add_name(Path::new("c/d"), Path::new("a"));
         let found = compare(&live, wanted, &[]).unwrap();
-        assert_eq!(found.summary(), "0 added, 0 changed, 0 removed, 3 as they are");
+        assert_eq!(found.summary(), "0 added, 0 changed, 0 removed, 3 unchanged");
     }
 
     #[test]
@@ -472,7 +471,7 @@ mod tests {
         assert_eq!(found.removed.count, 100);
         let [before, after] = found.sides();
         assert_eq!((before.len(), after.len()), (21, 0));
-        assert_eq!(before[20], "and 80 more that are removed");
+        assert_eq!(before[20], "and 80 more removed");
         assert!(!before.concat().contains('\u{1b}'), "{before:?}");
     }
 
@@ -496,7 +495,7 @@ mod tests {
         let wanted = files(&[("a", ""), ("b", "")]);
         assert_eq!(
             compare(&live, wanted, &[]).unwrap().summary(),
-            "0 added, 1 changed, 0 removed, 1 as they are"
+            "0 added, 1 changed, 0 removed, 1 unchanged"
         );
         assert_eq!(Files::of(&live, &[]).unwrap().count(), 1);
     }

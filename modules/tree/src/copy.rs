@@ -1,4 +1,4 @@
-//! Filling an empty directory with a tree.
+//! Copies a tree into an empty directory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,15 +7,13 @@ use oxistrano_core::{Dir, Failure, RelPath};
 use crate::fill;
 use crate::walk::open_below;
 
-/// How the contents of files get there.
+/// How to copy the contents of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
-    /// Clones share their blocks until one is changed; copies where that is not
-    /// possible.
+    /// Clones (reflinks), which share blocks until one file is changed; copies if that is not possible.
     #[default]
     Reflink,
-    /// Second names for the source's files; copies where that is not possible, or where
-    /// the file has to get another owner.
+    /// Hard links to the source's files; copies if that is not possible, or if the file needs another owner.
     Hardlink,
     /// Copies.
     Copy,
@@ -24,29 +22,27 @@ pub enum Method {
 /// What to copy, and how. Paths are relative to the directory that is copied.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
-    /// How the contents of files get there.
+    /// How to copy the contents of files.
     pub method: Method,
     /// Copy what is below this directory of the source, which becomes the root; no part
     /// of the path may be a link.
     pub subtree: Option<RelPath>,
-    /// Leave these out, and what is below them.
+    /// Exclude these paths, and everything below them.
     pub exclude: Vec<RelPath>,
-    /// Copy only these and the directories above them. A listed directory is made, what
-    /// is in it is not copied.
+    /// Copy only these and the directories above them. A listed directory is created, but its contents are not copied.
     pub only: Option<Vec<RelPath>>,
     /// The owner, instead of the source's.
     pub owner: Option<u32>,
     /// The group, instead of the source's.
     pub group: Option<u32>,
-    /// The target directory itself gets mode, owner and times too.
+    /// Whether the target directory itself gets mode, owner and times, too.
     pub root_metadata: bool,
     /// Keep the times.
     pub times: bool,
     /// Keep extended attributes and ACLs.
     pub attributes: bool,
-    /// What the target passes on to all that is made in it stays: setgid with its group, where the
-    /// source has just the group that everything of this user has; and an ACL, where the source
-    /// has none.
+    /// Keep what new files inherit from the target: setgid with its group, if the source only has
+    /// the user's default group; and an ACL, if the source has none.
     pub inherit: bool,
 }
 
@@ -71,7 +67,7 @@ impl Default for CopyOptions {
 /// What was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Copied {
-    /// Regular files, however they got there; every name counts.
+    /// Regular files, by any method; each name counts.
     pub files: u64,
     /// Directories below the root.
     pub directories: u64,
@@ -88,8 +84,8 @@ pub struct Copied {
 /// Copies what is in `from` into the empty directory `to`.
 ///
 /// # Errors
-/// The first thing that could not be copied, whole path and all. `to` then holds a part
-/// of the tree, with provisional permissions, and is best removed.
+/// The first entry that could not be copied, with its full path. `to` then contains a part of the
+/// tree, with temporary permissions, and should be removed.
 pub fn copy_tree(from: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, Failure> {
     if !to.names()?.is_empty() {
         return Err(Failure::new(
@@ -107,7 +103,7 @@ pub fn copy_tree(from: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, 
     fill::run(&source, to, options)
 }
 
-/// [`Copied`] while several threads count.
+/// [`Copied`], counted by several threads.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub files: AtomicU64,

@@ -1,4 +1,4 @@
-//! One file or link: its contents, cloned or copied with its holes, and its metadata.
+//! Copies one file or link: its contents, cloned or copied with holes, and its metadata.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -17,14 +17,14 @@ use crate::metadata::Rules;
 
 /// A file up to this size is read and written at once.
 const SMALL: u64 = 64 * 1024;
-/// What the kernel is asked to copy at a time.
+/// The size of one copy request to the kernel.
 const CHUNK: u64 = 16 * 1024 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SMALL as usize]);
 }
 
-/// How files are copied, and what was found out on the way about the two file systems.
+/// How to copy files, and what the two file systems support.
 #[derive(Debug)]
 pub struct Copier {
     pub rules: Rules,
@@ -39,7 +39,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens a file; anything else is refused without waiting for it.
+    /// Opens a regular file; anything else is refused, without blocking.
     pub fn open(dir: &Dir, name: &OsStr) -> Result<Self, Failure> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let fd = match fs::openat(dir, name, flags, Mode::empty()) {
@@ -63,8 +63,7 @@ impl Source {
         (self.stat.st_blocks as u64) * 512 < self.size()
     }
 
-    /// Where the next bytes are that are no hole; the end if there are none, and `place` where
-    /// that cannot be told.
+    /// The offset of the next data after holes; the end if there is none, and `place` if that is not known.
     fn data_from(&self, place: u64) -> u64 {
         if !self.is_sparse() {
             return place;
@@ -76,7 +75,7 @@ impl Source {
         }
     }
 
-    /// Whether it still is what it was when it was opened.
+    /// Checks that it has not changed since it was opened.
     fn check(&self, path: &Path) -> Result<(), Failure> {
         let now = fs::fstat(&self.fd).or_fail("examine", path)?;
         let same = now.st_size == self.stat.st_size
@@ -91,7 +90,7 @@ impl Copier {
         Self { rules, clone: AtomicBool::new(clone), in_kernel: AtomicBool::new(true) }
     }
 
-    /// Copies a file under a free name. Whether it was cloned.
+    /// Copies a file under a free name. Returns whether it was cloned.
     pub fn file(
         &self,
         source: &Source,
@@ -129,8 +128,8 @@ impl Copier {
         if to.is_ours_alone()? {
             return make(to, new);
         }
-        // A link can only be held once it has a name. Here others could have put something of
-        // somebody else's under that name by then, which would be given away.
+        // A link can be opened only by its name. Here, others could replace it by another user's
+        // file, which would then get another owner.
         let (private, dir) = to.make_private_dir(new)?;
         let name = OsStr::new("link");
         let made = make(&dir, name).and_then(|()| dir.rename_to(name, to, new));
@@ -154,8 +153,8 @@ impl Copier {
                 Ok(()) => return Ok(true),
                 // Depends on the file: swap, no checksums, encryption …
                 Err(Errno::INVAL | Errno::TXTBSY) => {}
-                // Anything else is the file system's way of saying that it cannot; or,
-                // like a full disk, it shows again below.
+                // Any other error means that the file system cannot clone; or the error, for
+                // example a full disk, occurs again below.
                 Err(_) => self.clone.store(false, Ordering::Relaxed),
             }
         }
@@ -167,9 +166,9 @@ impl Copier {
             interrupt::check()?;
             let start = match fs::seek(&source.fd, SeekFrom::Data(end)) {
                 Ok(start) => start,
-                // Nothing but a hole up to the end.
+                // Only a hole up to the end.
                 Err(Errno::NXIO) => break,
-                // Holes are not told here.
+                // The file system does not report holes.
                 Err(Errno::INVAL | Errno::OPNOTSUPP) => end,
                 Err(error) => return Err(Failure::io("read", origin, error)),
             };
@@ -185,7 +184,7 @@ impl Copier {
         Ok(false)
     }
 
-    /// Copies the bytes from the first to before the second place.
+    /// Copies a range of bytes; the second offset is exclusive.
     fn range(
         &self,
         source: &Source,
@@ -199,7 +198,7 @@ impl Copier {
             let (mut from, mut to) = (place, place);
             let length = (end - place).min(CHUNK) as usize;
             match fs::copy_file_range(&source.fd, Some(&mut from), fd, Some(&mut to), length) {
-                // The end of the file, or a file system that does not mean it.
+                // The end of the file, or a file system that returns 0 without reason.
                 Ok(0) => break,
                 Ok(copied) => place += copied as u64,
                 Err(Errno::INTR) => {}
@@ -237,7 +236,7 @@ pub fn same_contents(a: &Source, b: &Source, path: &Path) -> Result<bool, Failur
         let mut place = 0;
         loop {
             interrupt::check()?;
-            // Where both have a hole, there may be terabytes of it.
+            // Skip common holes, which may have terabytes.
             place = a.data_from(place).min(b.data_from(place)).max(place);
             let read = retry(|| io::pread(&a.fd, &mut buffer[..], place)).or_fail("read", path)?;
             if read == 0 {
@@ -260,9 +259,9 @@ pub fn same_contents(a: &Source, b: &Source, path: &Path) -> Result<bool, Failur
     })
 }
 
-/// Sets owner and permissions of a file or link that stands in a directory where nobody else can
-/// put anything. `false`: it has to be replaced, because it has other names, which are not ours to
-/// change, or is something else by now.
+/// Sets owner and permissions of a file or link in a directory that no other user can change.
+/// `false`: it has to be replaced, because it has other names, which must not be changed, or was
+/// replaced.
 pub fn settle(rules: &Rules, dir: &Dir, name: &OsStr, source: &Info) -> Result<bool, Failure> {
     let Some(there) = dir.handle(name)? else { return Ok(false) };
     let now = there.info()?;
@@ -275,7 +274,7 @@ pub fn settle(rules: &Rules, dir: &Dir, name: &OsStr, source: &Info) -> Result<b
     rules.settle_file(&there, source.stat()).map(|()| true)
 }
 
-/// A second name for a file. `false` when that file can have no more names.
+/// Makes a hard link. `false` if the file can have no more names.
 pub fn add_name((from, name): (&Dir, &OsStr), (to, new): (&Dir, &OsStr)) -> Result<bool, Failure> {
     match fs::linkat(from, name, to, new, AtFlags::empty()) {
         Ok(()) => Ok(true),
@@ -293,30 +292,30 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// A signal that ends us ends a slow call as well.
+/// Only a signal that ends this process may interrupt a call.
 fn interrupt_only() -> io::Result<()> {
     interrupt::check().map_err(|_| Errno::INTR)
 }
 
-/// What is neither a file, a directory nor a link.
+/// The failure for something that is not a file, directory or link.
 pub fn special(path: &Path, noun: &str) -> Failure {
     Failure::new("special_file", format!("refusing to copy '{}'", path.display()))
         .cause(format!("it is {noun}"))
-        .remedy("remove it, or leave that path out")
+        .remedy("remove it, or exclude that path")
         .path(path)
 }
 
 pub fn vanished(path: &Path) -> Failure {
-    moving(path, "it vanished in the meantime")
+    moving(path, "it was removed at the same time")
 }
 
 pub fn changed(path: &Path) -> Failure {
-    moving(path, "it changed in the meantime")
+    moving(path, "it was changed at the same time")
 }
 
 fn moving(path: &Path, why: &str) -> Failure {
     Failure::new("source_changed", format!("cannot copy '{}'", path.display()))
         .cause(why)
-        .remedy("make sure that nothing writes there while it is copied")
+        .remedy("make sure that no process writes there during the copy")
         .path(path)
 }

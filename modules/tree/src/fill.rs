@@ -22,7 +22,7 @@ use crate::metadata::Rules;
 use crate::pool::{Pool, Room};
 use crate::walk::{Budget, Place, mount_point, names_in, open_below};
 
-/// So many files of one directory are one job.
+/// The number of files of one directory in a job.
 const BATCH: usize = 64;
 
 /// Copies what is in `source` into the empty directory `to`.
@@ -62,7 +62,7 @@ pub fn run(source: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, Fail
     Ok(task.counts.total())
 }
 
-/// A directory being copied. When the last thing in it is there, it gets its metadata.
+/// A directory being copied. After its last entry, it gets its metadata.
 struct Node {
     parent: Option<Arc<Node>>,
     from: Arc<Place>,
@@ -70,12 +70,12 @@ struct Node {
     rel: PathBuf,
     info: Info,
     attributes: Attributes,
-    /// Jobs and subdirectories that are not done.
+    /// The number of unfinished jobs and subdirectories.
     pending: AtomicUsize,
 }
 
 enum Job {
-    /// Copy what is in a directory that has been made.
+    /// Copy the contents of a directory that was made.
     Fill(Arc<Node>, Option<Part>),
     /// Make and fill the subdirectory of that name.
     Directory(Arc<Node>, OsString, Option<Part>),
@@ -146,8 +146,7 @@ impl Task<'_> {
         self.done(&node)
     }
 
-    /// Copies what is in a directory: files here, or by others who have nothing to do;
-    /// subdirectories later.
+    /// Copies the contents of a directory: files now, or by idle threads; subdirectories later.
     fn fill(
         &self,
         node: &Arc<Node>,
@@ -173,7 +172,7 @@ impl Task<'_> {
                     }
                     _ => {}
                 }
-                // Nothing is below what is no directory.
+                // Only a directory has entries below it.
                 let missing = match info {
                     Some(_) => listing.first(&listed.below),
                     None => Some(listed.path),
@@ -185,7 +184,7 @@ impl Task<'_> {
                         "missing",
                         format!("cannot copy '{}'", path.display()),
                     )
-                    .cause("it is listed, but not there")
+                    .cause("it is listed, but does not exist")
                     .path(path));
                 }
             }
@@ -331,8 +330,7 @@ impl Task<'_> {
         Ok(())
     }
 
-    /// Whether this is one more name of something that is there already; then it is
-    /// made.
+    /// If this is another name of a copied file, makes the hard link and returns true.
     fn known(
         &self,
         stat: &Stat,
@@ -355,12 +353,12 @@ impl Task<'_> {
         if !info.is_file() {
             return Err(changed(&from.at(name)));
         }
-        // Another owner would be the source's new owner, too.
+        // Changing the owner would change the source, too.
         if !self.copier.rules.wanted(info.stat()).fits(info.stat()) {
             return Ok(false);
         }
         match fs::linkat(from, name, to, name, AtFlags::empty()) {
-            // It went by its name, which may be another file's by now.
+            // Linked by name, so check that it is the same file.
             Ok(()) if to.lookup(name)?.is_some_and(|made| made.same_file(&info)) => Ok(true),
             Ok(()) => {
                 to.remove_file(name)?;
@@ -370,7 +368,7 @@ impl Task<'_> {
                 self.can_link.store(false, Ordering::Relaxed);
                 Ok(false)
             }
-            // Too many names, somebody else's file, a file system without hard links.
+            // Too many names, another user's file, or a file system without hard links.
             Err(Errno::MLINK | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOSYS) => {
                 Ok(false)
             }
@@ -378,8 +376,7 @@ impl Task<'_> {
         }
     }
 
-    /// One thing less to do for a directory; with the last one it gets its metadata,
-    /// and so on upwards.
+    /// One entry of a directory is done. After the last one, the directory gets its metadata, and so on upwards.
     fn done(&self, node: &Arc<Node>) -> Result<(), Failure> {
         let mut node = node;
         while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -1,4 +1,4 @@
-//! Which files of the source have several names, and where the first copy of each is.
+//! Keeps track of files with several names, and where the first copy of each is.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use oxistrano_core::Failure;
 use rustix::fs::Stat;
 
-/// The files with several names that have been met.
+/// The files with several names that were seen.
 #[derive(Debug, Default)]
 pub struct HardLinks {
     seen: Mutex<HashMap<(u64, u64), State>>,
@@ -23,7 +23,7 @@ enum State {
     At(PathBuf, u64),
 }
 
-/// What is to be done with a name.
+/// What to do with a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
     /// Copy it, then say where with [`HardLinks::copied`].
@@ -33,8 +33,8 @@ pub enum Claim {
 }
 
 impl HardLinks {
-    /// Asks what to do with a name of a file that has several. Waits for a thread that
-    /// is copying the file, unless all have been stopped.
+    /// Decides what to do with a name of a file that has several. Waits for a thread that is
+    /// copying the file, unless all have been stopped.
     pub fn claim(&self, stat: &Stat, stopped: impl Fn() -> bool) -> Result<Claim, Failure> {
         let key = key(stat);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ impl HardLinks {
     #[allow(clippy::unnecessary_cast)]
     pub fn copied(&self, stat: &Stat, path: &Path) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Names that lie outside of the tree never come; they cost this entry.
+        // Names outside of the tree never come, so their entry stays.
         seen.insert(
             key(stat),
             State::At(path.to_owned(), (stat.st_nlink as u64).saturating_sub(1)),

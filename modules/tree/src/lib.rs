@@ -1,5 +1,4 @@
-//! Two ways to bring a tree to another place, both through open directory handles, both
-//! without following a single symbolic link; and one to tell what that would change.
+//! Two ways to copy a tree, both through open directory handles and without following symbolic links; and a comparison.
 //!
 //! * [`copy_tree`] fills an empty directory, as `cp -a` does: modes, owners, times,
 //!   links, hard links, holes, extended attributes. Files are cloned, hard-linked or
@@ -10,7 +9,7 @@
 //!   in place.
 //! * [`compare()`] says which files of a live directory would change, by contents.
 //!
-//! Mechanism only: what a release or a document root is, the caller knows.
+//! Mechanism only: it does not know what a release or a document root is.
 
 mod apply;
 mod attributes;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use oxistrano_core::RelPath;
 
-/// Sorted paths. Those below one directory stand side by side.
+/// Sorted paths, so that those below one directory are adjacent.
 #[derive(Debug)]
 pub struct Listing<'a>(Vec<&'a RelPath>);
 

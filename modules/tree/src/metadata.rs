@@ -1,4 +1,4 @@
-//! Owner, mode and times: what a copy should get, and giving it.
+//! Owner, mode and times of a copy.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -10,7 +10,7 @@ use rustix::process::{getegid, getgroups};
 
 use crate::attributes::Attributes;
 
-/// What is taken over from the source.
+/// Which metadata to copy from the source.
 #[derive(Debug)]
 pub struct Rules {
     owner: Option<u32>,
@@ -21,7 +21,7 @@ pub struct Rules {
     pub times: bool,
     /// Take over extended attributes.
     pub attributes: bool,
-    /// New files may inherit an ACL that the source does not have; it goes.
+    /// Remove ACLs that new files inherit and the source does not have.
     pub strip_acls: bool,
     /// The group that directories pass on to all that is made in them (setgid).
     passed_on: Option<u32>,
@@ -41,7 +41,7 @@ impl Wanted {
         self.fits_owner(stat) && mode(stat) == self.mode
     }
 
-    /// Whether something belongs to whom it should.
+    /// Whether something has the wanted owner.
     pub fn fits_owner(&self, stat: &Stat) -> bool {
         self.uid.is_none_or(|uid| uid == stat.st_uid)
             && self.gid.is_none_or(|gid| gid == stat.st_gid)
@@ -70,23 +70,22 @@ impl Rules {
         }
     }
 
-    /// What this directory passes on stays with what is made in it.
+    /// Keeps what new files inherit from this directory.
     pub fn inherit_from(&mut self, target: &Info) {
         self.passed_on = (target.mode() & 0o2000 != 0).then(|| target.gid());
     }
 
-    /// What the copy of something gets. Root gives everything away as it was; others
-    /// keep what they make, and the group where they are a member of it.
+    /// The metadata of a copy. Root keeps all owners; other users keep only the group, if they are a member of it.
     pub fn wanted(&self, source: &Stat) -> Wanted {
         let root = self.user == 0;
         let uid = self.owner.or(root.then_some(source.st_uid));
         let member = root || self.groups.contains(&source.st_gid);
-        // The group that everything of this user has was not chosen by anybody.
+        // The user's default group was not chosen on purpose.
         let chosen = root || self.groups.first() != Some(&source.st_gid);
         let passed_on = self.passed_on.filter(|_| !chosen);
         let gid = self.group.or(passed_on).or(member.then_some(source.st_gid));
         let mut mode = mode(source);
-        // A program that runs as its owner must not become one that runs as another.
+        // A setuid program must not run as another user in the copy.
         if uid.unwrap_or(self.user) != source.st_uid {
             mode &= !0o4000;
         }
@@ -109,14 +108,14 @@ impl Rules {
             let (uid, gid) = wanted.ids();
             fs::fchown(&fd, uid, gid).or_fail("set the owner of", path)?;
         }
-        // A new owner takes away setuid and setgid.
+        // Changing the owner clears setuid and setgid.
         if mode(&now) != wanted.mode || (foreign && wanted.mode & 0o6000 != 0) {
             fs::fchmod(&fd, Mode::from_raw_mode(wanted.mode)).or_fail("set the mode of", path)?;
         }
         Ok(())
     }
 
-    /// The same for a file that is held.
+    /// The same for a handle on a file.
     pub fn settle_file(&self, file: &Handle, source: &Stat) -> Result<(), Failure> {
         let info = file.info()?;
         let (now, wanted) = (info.stat(), self.wanted(source));
@@ -130,8 +129,7 @@ impl Rules {
         Ok(())
     }
 
-    /// Gives a copy everything that is taken over, in the order in which nothing undoes
-    /// what was before.
+    /// Sets all metadata of a copy, in an order in which no step undoes an earlier one.
     pub fn finish(
         &self,
         fd: impl AsFd,
@@ -143,7 +141,7 @@ impl Rules {
         if self.attributes {
             attributes.write(&fd, self.strip_acls, path)?;
             if self.strip_acls {
-                // With the ACL, its mask went, which the group's permissions were.
+                // Removing the ACL has changed the group permissions, which were its mask.
                 self.settle(&fd, source, path)?;
             }
         }

@@ -1,5 +1,4 @@
-//! What has to be done to a live directory: both trees are compared by several threads,
-//! nothing is changed.
+//! Plans the update of a live directory: several threads compare both trees; nothing is changed.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -17,28 +16,28 @@ use crate::pool::{Pool, Room};
 use crate::sync_options::SyncOptions;
 use crate::walk::{Budget, Place, names_in, same_device};
 
-/// One thing to do, in the order in which they are done.
+/// The kinds of steps, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// Let us write into a directory that we must not write into now.
+    /// Make a directory writable for us.
     Unlock,
-    /// Put a whole directory where nothing is.
+    /// Make a new directory with its contents.
     NewDirectory,
-    /// Put a file or link where nothing is.
+    /// Make a new file or link.
     New,
-    /// Put a file or link where another one is.
+    /// Replace a file or link.
     Update,
-    /// Put something where a directory is, or a directory where something else is.
+    /// Replace a directory by something else, or something else by a directory.
     Replace,
     /// Set owner and mode.
     Settle,
-    /// Remove what the source does not have.
+    /// Remove an entry that the source does not have.
     Delete,
-    /// Set owner and mode of a directory, after all that had to be done in it.
+    /// Set owner and mode of a directory, after all changes in it.
     SettleDirectory,
 }
 
-/// All that has to be done.
+/// The whole plan.
 pub struct Plan {
     /// Sorted.
     pub steps: Vec<(Step, PathBuf)>,
@@ -77,14 +76,14 @@ impl Plan {
     }
 }
 
-/// A directory that is on both sides.
+/// A directory that exists on both sides.
 struct Pair {
     from: Arc<Place>,
     to: Arc<Place>,
     rel: PathBuf,
 }
 
-/// A directory that is on one side.
+/// A directory that exists on one side.
 struct Side {
     parent: Arc<Place>,
     name: OsString,
@@ -95,12 +94,11 @@ enum Job {
     Root(Pair),
     /// Compare the subdirectories of that name.
     Both(Arc<Pair>, OsString),
-    /// Count what is in a new directory.
+    /// Count the entries of a new directory.
     New(Side),
-    /// Count what is in a directory that goes.
+    /// Count the entries of a directory that will be removed.
     Old(Side),
-    /// Find what has to go from a directory that the source does not have, but that has
-    /// to stay.
+    /// Find the entries to remove in a directory that the source does not have, but that must stay.
     Spare(Side),
 }
 
@@ -215,7 +213,7 @@ impl Planner<'_> {
                         format!("refusing to replace the directory '{}'", path.display()),
                     )
                     .cause(format!(
-                        "it holds a protected path, and the source has {} there",
+                        "it contains a protected path, and the source has {} there",
                         source.noun()
                     ))
                     .path(path));
@@ -228,7 +226,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// What has to be done to something that is not a directory on either side.
+    /// The steps for something that is not a directory on either side.
     fn difference(
         &self,
         (from, to): (&Dir, &Dir),
@@ -241,7 +239,7 @@ impl Planner<'_> {
         }
         let wanted = self.rules.wanted(source.stat());
         if source.is_symlink() {
-            // Byte by byte: to a `Path`, "a/." is the same as "a".
+            // Compared as bytes, because a `Path` treats "a/." and "a" as equal.
             let leads_to =
                 |dir: &Dir| dir.read_link(name).map(|it| it.map(PathBuf::into_os_string));
             if leads_to(from)? != leads_to(to)? {
@@ -254,7 +252,7 @@ impl Planner<'_> {
         }
         if !source.same_file(target) && source.size() > 0 {
             let ours = Source::open(from, name)?;
-            // What we cannot read we can still replace.
+            // If it cannot be read, it can still be replaced.
             let Ok(theirs) = Source::open(to, name) else {
                 return Ok(Some(Step::Update));
             };
@@ -265,7 +263,7 @@ impl Planner<'_> {
         if wanted.fits(target.stat()) {
             return Ok(None);
         }
-        // Other names of the same file are not ours to change.
+        // Other names of the same file must not be changed.
         let own = target.stat().st_nlink == 1 && Source::open(to, name).is_ok();
         Ok(Some(if own { Step::Settle } else { Step::Update }))
     }
@@ -323,7 +321,7 @@ impl Planner<'_> {
         let parent = side.parent.open()?;
         let dir = match parent.open_dir(&side.name) {
             Ok(dir) => dir,
-            // The live application cleans up, too.
+            // The live application may have removed it.
             Err(_) if parent.lookup(&side.name)?.is_none() => return Ok(()),
             Err(failure) => return Err(failure),
         };

@@ -11,7 +11,7 @@ use rustix::process::{Resource, getrlimit};
 /// down, two directories being read, two files.
 const PER_THREAD: usize = 8;
 
-/// How many threads fit, and how many directories may stay open beside them.
+/// How many threads may run, and how many more directories may stay open.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     pub threads: usize,
@@ -19,7 +19,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Looks at the limit of open files and at what is open already.
+    /// Measures the limit of open files and the number of those that are open.
     pub fn measure() -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(1024).min(8192) as usize;
         // One of the entries is the listing itself.
@@ -47,8 +47,7 @@ struct Queue<J> {
 }
 
 impl<J: Send> Pool<J> {
-    /// Runs `work` on all jobs until none is left or one fails; the first failure comes
-    /// back, and what was not begun by then is dropped.
+    /// Runs `work` on all jobs until none is left or one fails. Returns the first failure and drops the remaining jobs.
     pub fn run(
         threads: usize,
         jobs: Vec<J>,
@@ -75,8 +74,7 @@ impl<J: Send> Pool<J> {
 
     fn work(&self, work: &(impl Fn(J, &Self) -> Result<(), Failure> + Sync)) {
         while let Some(job) = self.next() {
-            // Gives the job back whatever happens, or the other threads would wait for
-            // ever for a thread that panicked.
+            // Always finishes the job, because the other threads would wait forever for one that panicked.
             let mut turn = Turn { pool: self, failure: None, finished: false };
             turn.failure = interrupt::check().and_then(|()| work(job, self)).err();
             turn.finished = true;
@@ -106,7 +104,7 @@ impl<J: Send> Pool<J> {
         self.wake.notify_one();
     }
 
-    /// Whether somebody could use a job that the caller might as well do itself.
+    /// Whether a thread is idle, so that the caller should share its work.
     pub fn is_hungry(&self) -> bool {
         self.threads > 1 && self.lock().jobs.len() < self.threads
     }

@@ -1,22 +1,21 @@
-//! What bringing a live directory up to date leaves alone, and what it sets.
+//! The options for updating a live directory.
 
 use oxistrano_core::RelPath;
 
-/// What to leave alone, and what to set.
+/// The options.
 #[derive(Debug, Clone)]
 pub struct SyncOptions {
-    /// Paths that are touched on neither side, with all that is below them. The
-    /// directories above them are never deleted.
+    /// Paths that are ignored on both sides, with everything below them. The directories above them are never deleted.
     pub protect: Vec<RelPath>,
     /// The owner, instead of the source's.
     pub owner: Option<u32>,
     /// The group, instead of the source's.
     pub group: Option<u32>,
-    /// Clone contents where the file system can.
+    /// Clone contents if the file system supports it.
     pub reflink: bool,
-    /// The directory itself gets the source's mode and owner too.
+    /// Whether the directory itself gets the source's mode and owner, too.
     pub root_metadata: bool,
-    /// Only say what would be changed.
+    /// Only report what would be changed.
     pub dry_run: bool,
 }
 

@@ -1,6 +1,5 @@
-//! Directories of a tree that is being walked: as many of them stay open as the limit
-//! of open files allows, the others are opened again, name by name, when they are
-//! needed.
+//! Directories during the walk of a tree. As many stay open as the limit of open files allows; the
+//! others are opened again, name by name, when they are needed.
 
 use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
@@ -36,7 +35,7 @@ pub struct Place {
     budget: Arc<Budget>,
 }
 
-/// A place's directory, opened for now or open all the time.
+/// A directory, opened temporarily or permanently.
 pub enum Opened<'a> {
     Kept(&'a Dir),
     Now(Dir),
@@ -64,8 +63,8 @@ impl Place {
         }))
     }
 
-    /// The directory `name` in `parent`, which the caller has opened as `dir`; it comes
-    /// back when it could not be kept.
+    /// The directory `name` in `parent`, which the caller has opened as `dir`; it is returned if it
+    /// could not be kept open.
     pub fn below(parent: &Arc<Self>, name: &OsStr, dir: Dir) -> (Arc<Self>, Option<Dir>) {
         let kept = parent.budget.take();
         let (keep, back) = if kept { (Some(dir), None) } else { (None, Some(dir)) };
@@ -101,7 +100,13 @@ impl Place {
                     place = parent;
                 }
                 // A root is always open.
-                (None, None) => return Err(Failure::new("io", "a directory was closed too early")),
+                (None, None) => {
+                    return Err(Failure::new(
+                        "io",
+                        "a directory was closed too early \
+                    (a bug)",
+                    ));
+                }
             }
         }
     }
@@ -121,8 +126,7 @@ pub fn open_below(root: &Dir, path: &Path) -> Result<Dir, Failure> {
     path.iter().try_fold(root.duplicate()?, |dir, name| dir.open_dir(name))
 }
 
-/// The same, and whether nobody else can put anything under the names in it, nor put another
-/// directory in the place of one on the way.
+/// The same, and whether no other user can change the names in it or replace a directory on the way.
 pub fn open_below_ours(root: &Dir, path: &Path) -> Result<(Dir, bool), Failure> {
     let here = (root.duplicate()?, root.is_ours_alone()?);
     path.iter().try_fold(here, |(dir, ours), name| {
@@ -132,13 +136,12 @@ pub fn open_below_ours(root: &Dir, path: &Path) -> Result<(Dir, bool), Failure> 
     })
 }
 
-/// The last names of those paths that stand directly in the directory `rel` (empty: the
-/// root).
+/// The last names of those paths that are directly in the directory `rel` (empty: the root).
 pub fn names_in<'a>(paths: &'a [RelPath], rel: &Path) -> Vec<&'a OsStr> {
     paths.iter().filter(|path| path.as_path().parent() == Some(rel)).map(RelPath::name).collect()
 }
 
-/// Those paths that lie below the directory `rel`, seen from there.
+/// Those paths that are below the directory `rel`, relative to it.
 pub fn below(paths: &[RelPath], rel: &Path) -> Vec<RelPath> {
     paths
         .iter()
@@ -158,6 +161,6 @@ pub fn same_device(dir: &Dir, device: u64) -> Result<(), Failure> {
 pub fn mount_point(path: &Path) -> Failure {
     Failure::new("mount_point", format!("refusing to enter '{}'", path.display()))
         .cause("another file system is mounted there")
-        .remedy("unmount it, or leave that path out")
+        .remedy("unmount it, or exclude that path")
         .path(path)
 }

@@ -23,7 +23,7 @@ def test_no_room(shop, visitors, full, noise, zeros, what):
     assert seen["web2"] == [f"shop {old}"]
     said = deploy.message("web2")
     assert "No space left" in said or "free" in said, said
-    assert f"Live is {old} (" in said
+    assert f"Release {old} is live (" in said
     full.is_at_rest(live=old, releases=before)
     full.make_room()
     shop.recovers(new)

@@ -25,7 +25,7 @@ def test_before_the_switch_the_old_release_goes_on_serving(shop, visitors, hook)
         assert seen[host.name] == [f"shop {old}"]
         said = deploy.message(host.name)
         assert "Deployment failed in task Fail as a hook may: this hook fails." in said
-        assert f"Live is {old} (" in said
+        assert f"Release {old} is live (" in said
         host.is_at_rest(live=old, releases=before)
     shop.recovers(new)
 
@@ -41,8 +41,8 @@ def test_after_the_switch_the_new_release_serves(shop, visitors, hook):
         said = deploy.message(host.name)
         assert "Deployment failed in task Fail as a hook may: this hook fails." in said
         assert "The deploy failed after the switch." in said
-        assert f"Live is {new} (" in said
-        assert f"The release before it, {old}, is still there" in said
+        assert f"Release {new} is live (" in said
+        assert f"The previous release, {old}, still exists" in said
         host.is_at_rest(live=new, releases=[*host.releases()])
     shop.recovers(str(int(new) + 1))
 

@@ -86,7 +86,7 @@ fn every_module_of_magento_refuses_what_it_does_not_know_and_says_what_it_needs(
             let _ = Reply::of(&output).failed("usage");
         }
         let output = with_stdin(&binary(module), None, b"");
-        Reply::of(&output).failed("usage").says([module, "for Ansible"]);
+        Reply::of(&output).failed("usage").says([module, "is an Ansible module"]);
     }
 }
 
@@ -208,7 +208,7 @@ fn every_module_says_what_is_wrong_with_its_arguments_file() {
         Reply::of(&output).failed("usage").says(["not JSON"]);
 
         let output = with_stdin(&program, None, b"");
-        Reply::of(&output).failed("usage").says([module, "for Ansible"]);
+        Reply::of(&output).failed("usage").says([module, "is an Ansible module"]);
     }
 }
 
@@ -285,7 +285,12 @@ fn a_diff_comes_only_when_it_is_asked_for() {
 #[test]
 fn a_panic_ends_in_one_json_object_and_nothing_on_stderr() {
     let reply = run_program(&probe(), &json!({"act": "panic"}), None).failed("panic");
-    reply.says(["probe has a defect", "the probe was told to panic", "probe.rs", "report"]);
+    reply.says([
+        "probe stopped because of a bug",
+        "the probe was told to panic",
+        "probe.rs",
+        "report",
+    ]);
     let reply = run_program(&probe(), &json!({"act": "panic_in_thread"}), None).unchanged();
     assert_eq!(reply["thread_panicked"], true);
 }

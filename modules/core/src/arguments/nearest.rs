@@ -4,16 +4,16 @@ use crate::module::Callee;
 
 /// The problem with an unknown option.
 pub(super) fn unsupported(module: &Callee, name: &str) -> String {
-    // What the action plugin fills in is nothing for people.
+    // Options that only the action plugin sets are not suggested.
     let specs = || module.options.iter().filter(|spec| !spec.internal);
     let names = || specs().flat_map(|spec| [&spec.name].into_iter().chain(spec.aliases).copied());
-    // Of two that are as near, rather the one of which a letter was forgotten.
+    // Of two equally near names, prefer the one of which a letter is missing.
     let nearest = names()
         .map(|known| (distance(name, known), !is_part(name, known), known))
         .min()
         .filter(|(distance, _, known)| *distance * 2 <= known.len())
         .map(|(.., known)| known);
-    // `paths` is rather `shared_paths` than `path`, if nothing else ends so.
+    // `paths` more likely means `shared_paths` than `path`, if no other name ends so.
     let mut longer = specs()
         .map(|spec| spec.name)
         .filter(|known| known.strip_suffix(name).is_some_and(|before| before.ends_with('_')));

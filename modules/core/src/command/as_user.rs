@@ -1,5 +1,5 @@
-//! A program as another user: with that user's groups, in a directory that this user may enter,
-//! and without what is none of their business.
+//! Runs a program as another user: with that user's groups, in a directory that this user may
+//! enter, and without the deployer's environment.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -13,12 +13,13 @@ use rustix::process::{Gid, Uid};
 use crate::Failure;
 use crate::users::{self, User};
 
-/// What another user's process gets of our environment: what finds programs, says how text and time
-/// are shown, and what PHP and Magento read. With a local connection all else is the deployer's:
-/// agents, tokens, passwords. A user can read it in `/proc` of every process of theirs.
+/// The environment variables that another user's process gets: those that find programs, set
+/// language and time zone, and that PHP and Magento read. All others may contain the deployer's
+/// agents, tokens and passwords (with a local connection), and users can read the environment of
+/// their processes in `/proc`.
 const HANDED_ON: [&str; 8] =
     ["PATH", "LANG", "LANGUAGE", "TZ", "PHPRC", "http_proxy", "https_proxy", "no_proxy"];
-/// The same of names that begin so.
+/// The same for names with these prefixes.
 const HANDED_ON_BELOW: [&str; 5] = ["LC_", "PHP_", "MAGE_", "MAGENTO_", "CONFIG__"];
 
 fn is_handed_on(name: &OsStr) -> bool {
@@ -27,13 +28,12 @@ fn is_handed_on(name: &OsStr) -> bool {
         || HANDED_ON_BELOW.iter().any(|start| name.starts_with(start))
 }
 
-/// Takes the rest of our environment from it.
+/// Removes all other variables from its environment.
 pub fn hand_on_less(command: &mut Command) {
     command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_handed_on(name)));
 }
 
-/// The standard library drops the other groups of a user, and with them often the right to
-/// read the release.
+/// The standard library drops a user's supplementary groups, and with them often the right to read the release.
 pub fn become_user(command: &mut Command, user: &User) -> Result<(), Failure> {
     let groups: Vec<Gid> = users::groups_of(user)?.into_iter().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
@@ -49,7 +49,7 @@ pub fn become_user(command: &mut Command, user: &User) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Its directory, entered as whom it has become.
+/// Enters its directory as the new user.
 pub fn enter_afterwards(command: &mut Command, directory: &Path) -> io::Result<()> {
     let directory = CString::new(directory.as_os_str().as_bytes())?;
     // SAFETY: between fork and exec one system call is made, with what was made before.
@@ -101,12 +101,12 @@ mod tests {
             sh("cat file").user(user.cloned()).directory(at(directory)).run_ok()
         };
         let error = cat(Some(&nobody), "theirs/release").unwrap_err().to_string();
-        assert!(error.contains("look whether that user may enter"), "{error}");
+        assert!(error.contains("check that this user may enter"), "{error}");
         assert_eq!(cat(None, "theirs/release").unwrap().stdout, b"of root's");
         std::fs::set_permissions(at("roots"), mode(0o711)).unwrap();
         assert_eq!(cat(Some(&nobody), "theirs/release").unwrap().stdout, b"of root's");
         let error = cat(Some(&nobody), "theirs/none").unwrap_err().to_string();
-        assert!(error.contains("there is no directory"), "{error}");
+        assert!(error.contains("does not exist"), "{error}");
     }
 
     #[test]

@@ -8,10 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-/// More than a listing of every file of a release; a program that prints without end must
-/// not fill the memory.
+/// More than a list of all files of a release. A program that prints endlessly must not fill the memory.
 const HEAD: usize = 32 << 20;
-/// The end says how it went, so it is kept as well.
+/// The end usually says what went wrong, so it is kept, too.
 const TAIL: usize = 64 << 10;
 
 #[derive(Default)]
@@ -64,18 +63,18 @@ impl Capture {
         Ok(Self(shared))
     }
 
-    /// No stream: nothing comes.
+    /// A capture without a stream, which stays empty.
     pub fn nothing() -> Self {
         let ended = Text { ended: true, ..Text::default() };
         Self(Arc::new((Mutex::new(ended), Condvar::new())))
     }
 
-    /// What has come so far.
+    /// The output so far.
     pub fn so_far(&self) -> Vec<u8> {
         locked(&self.0.0).bytes()
     }
 
-    /// All of it, or what has come by the deadline; and whether it is all.
+    /// The output until its end or the deadline, and whether it is complete.
     pub fn until(&self, deadline: Instant) -> (Vec<u8>, bool) {
         let mut text = locked(&self.0.0);
         while !text.ended {

@@ -1,4 +1,4 @@
-//! This program once more, for what outlives the module.
+//! Starts this program again, for work that outlives the module.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,8 +7,8 @@ use std::process::Stdio;
 use super::new;
 use crate::program;
 
-/// Starts this program, as the same module, with other arguments, in `/`, without a terminal and without standard
-/// error. Nobody waits for it, and it ends when it has done its work.
+/// Starts this program as the same module with other arguments, in `/`, without a terminal and
+/// without standard error. It ends when it has done its work; no process waits for it.
 ///
 /// # Errors
 /// When it cannot start.

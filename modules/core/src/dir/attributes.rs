@@ -1,17 +1,17 @@
-//! Attributes beside owner, mode and time.
+//! Extended attributes.
 
 use std::os::fd::AsFd;
 
 use rustix::fs::flistxattr;
 use rustix::io::Errno;
 
-/// A label of SELinux's; everything has one where that is on.
+/// SELinux's label, which every file has if SELinux is enabled.
 const LABEL: &[u8] = b"security.selinux";
-/// Longer lists have something else in any case.
+/// A longer list has other attributes in any case.
 const LONGEST: usize = 256;
 
-/// Whether something that is open has extended attributes: an access list, capabilities, whatever
-/// somebody has noted. Where that cannot be told, it has. SELinux's label does not count.
+/// Whether an open file has extended attributes: an access list, capabilities or user attributes.
+/// True if that is not known. SELinux's label does not count.
 pub fn has_attributes(file: impl AsFd) -> bool {
     let mut names = [0; LONGEST];
     match flistxattr(file, &mut names[..]) {

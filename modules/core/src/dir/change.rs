@@ -1,5 +1,4 @@
-//! Changing the names in a directory: each time with what makes the change visible in one
-//! step, where the kernel has something of the kind.
+//! Changes to the names in a directory, each visible in one step where the kernel supports that.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +19,7 @@ use crate::{Failure, IoContext};
 const TEMPORARY: &str = ".oxistrano-tmp-";
 
 impl Dir {
-    /// Replaces or makes a file in one step: written beside, synced, renamed.
+    /// Writes a file in one step: under a temporary name, synced, then renamed.
     ///
     /// # Errors
     /// An I/O error; the old file is untouched then.
@@ -42,8 +41,8 @@ impl Dir {
         result.or_fail("write", &path)
     }
 
-    /// Makes a file with these contents under a name that must be free: another
-    /// process sees it whole or not at all. `false` if the name is taken.
+    /// Creates a file with these contents under a name that must be free; other processes see
+    /// either the complete file or none. `false` if the name is taken.
     ///
     /// # Errors
     /// An I/O error.
@@ -65,8 +64,7 @@ impl Dir {
         }
     }
 
-    /// Makes an empty file under a name that must be free, to be written as time goes by, and
-    /// read back.
+    /// Creates an empty file, open for reading and writing, under a name that must be free.
     ///
     /// # Errors
     /// When the name is taken, or an I/O error.
@@ -78,8 +76,7 @@ impl Dir {
             .or_fail("create", self.at(name))
     }
 
-    /// Makes `name` a symbolic link to `target` with one rename; a link or file that is
-    /// there is replaced, a directory refused by the kernel.
+    /// Makes `name` a symbolic link to `target` by one rename. It replaces a link or a file; a directory is an error.
     ///
     /// # Errors
     /// An I/O error; what was there stays then.
@@ -108,7 +105,7 @@ impl Dir {
         fs::symlinkat(target, &self.fd, name).or_fail("create the link", self.at(name))
     }
 
-    /// Renames within this directory; what `to` names is replaced as `rename(2)` does.
+    /// Renames within this directory; replaces `to` as `rename(2)` does.
     ///
     /// # Errors
     /// An I/O error.
@@ -131,8 +128,8 @@ impl Dir {
         fs::renameat(&self.fd, from, &dir.fd, to.as_ref()).or_fail("rename", self.at(from))
     }
 
-    /// Renames to a free name. `false` if it is taken. Where the file system has no
-    /// `RENAME_NOREPLACE`, looks first.
+    /// Renames to a free name. `false` if it is taken. If the file system does not support
+    /// `RENAME_NOREPLACE`, checks first.
     ///
     /// # Errors
     /// An I/O error.
@@ -158,7 +155,7 @@ impl Dir {
         }
     }
 
-    /// Exchanges two names in one step. `false` if kernel or file system cannot.
+    /// Exchanges two names in one step. `false` if the kernel or the file system does not support it.
     ///
     /// # Errors
     /// An I/O error.
@@ -172,9 +169,8 @@ impl Dir {
         }
     }
 
-    /// Puts `made` in the place of `name`, which is there; afterwards `made` names what was
-    /// there before. Returns whether `name` was there all the time: where the file system
-    /// cannot exchange two names, it is missing between two renames.
+    /// Exchanges `made` with the existing `name`. Returns whether `name` existed all the time: if
+    /// the file system cannot exchange two names, it is missing between two renames.
     ///
     /// # Errors
     /// An I/O error; both are as they were then. "On another file system" (`EXDEV`) is a directory
@@ -198,7 +194,7 @@ impl Dir {
         Ok(false)
     }
 
-    /// Removes a file or link. `false` if it was not there.
+    /// Removes a file or link. `false` if it did not exist.
     ///
     /// # Errors
     /// When it is a directory, or an I/O error.
@@ -228,7 +224,7 @@ impl Dir {
         fs::fchown(&self.fd, Some(uid), Some(gid)).or_fail("set the owner of", &self.path)
     }
 
-    /// Makes what was renamed, made or removed in it durable.
+    /// Makes changes to the names in it durable.
     ///
     /// # Errors
     /// An I/O error.
@@ -236,14 +232,13 @@ impl Dir {
         fs::fsync(&self.fd).or_fail("sync", &self.path)
     }
 
-    /// Makes everything durable that anybody has written to the file system of this
-    /// directory.
+    /// Makes all writes to the file system of this directory durable.
     ///
     /// # Errors
     /// An I/O error, of a write before this call as well.
     pub fn sync_file_system(&self) -> Result<(), Failure> {
         match fs::syncfs(&self.fd) {
-            // A sandbox that does not know the call.
+            // A sandbox may not allow the call.
             Err(Errno::NOSYS | Errno::PERM) => {
                 fs::sync();
                 Ok(())
@@ -252,9 +247,8 @@ impl Dir {
         }
     }
 
-    /// Makes a directory unless something is there already. It has its owner and group, if they
-    /// are given, before it has its name, so that a process that is killed leaves none that is
-    /// its own.
+    /// Creates a directory unless the name exists. It gets its owner and group before its name, so
+    /// that a killed process leaves no directory with the wrong owner.
     ///
     /// # Errors
     /// An I/O error; nothing is made then.
@@ -283,8 +277,8 @@ impl Dir {
         made
     }
 
-    /// Removes the files and empty directories that killed processes have left beside `name`;
-    /// where that fails, the next one tries again.
+    /// Removes the temporary files and empty directories of `name` that killed processes have left;
+    /// if that fails, the next process tries again.
     pub fn clear_temporaries(&self, name: impl AsRef<Path>) {
         let beside = format!("{TEMPORARY}{}.", shortened(name.as_ref()));
         for left in self.names().unwrap_or_default() {
@@ -301,8 +295,7 @@ impl Dir {
         }
     }
 
-    /// Whether a name was made by [`Self::temporary`]. What has such a name and is nobody's
-    /// at the moment was left by a process that was killed.
+    /// Whether a name was made by [`Self::temporary`]. If no running process uses it, a killed process has left it.
     pub fn is_temporary(name: &OsStr) -> bool {
         name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
     }
@@ -312,13 +305,13 @@ impl Dir {
         name.to_string_lossy().contains(&format!(".{}-", mark()))
     }
 
-    /// A name beside `name`, see [`Self::unused`].
+    /// A temporary name for `name`, see [`Self::unused`].
     pub fn temporary(&self, name: impl AsRef<Path>) -> OsString {
         Self::unused(TEMPORARY, name)
     }
 
-    /// A name like `name`, behind this prefix, that nobody else uses and nobody can foresee: in a container
-    /// the next process may have the number of one that was killed.
+    /// A name with this prefix, made of `name`, that is unique and unpredictable: in a container,
+    /// the next process may have the process id of a killed one.
     pub fn unused(prefix: &str, name: impl AsRef<Path>) -> OsString {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -327,7 +320,7 @@ impl Dir {
     }
 }
 
-/// The beginning of a name, so that one that is made of it is shorter than NAME_MAX.
+/// The beginning of a name, so that a name made of it is shorter than NAME_MAX.
 fn shortened(name: &Path) -> String {
     name.to_string_lossy().chars().filter(|c| *c != '/').take(40).collect()
 }

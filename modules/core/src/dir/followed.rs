@@ -1,5 +1,5 @@
-//! A file by its path, links followed: where the administrator has named it, or a program that runs as
-//! somebody else follows the same links.
+//! Opens a file by its path and follows links: for paths that the administrator has set, or where
+//! another program follows the same links anyway.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,8 +10,8 @@ use rustix::fs::{self, FileType, Mode, OFlags};
 
 use super::noun;
 
-/// Opens a regular file for reading. What it is is looked at before it is opened, so that no FIFO is
-/// waited for and no device is opened; a lease that somebody holds is an error at once.
+/// Opens a regular file for reading. Its type is checked before it is opened, so that a FIFO does
+/// not block and no device is opened; a lease of another process is an error at once.
 ///
 /// # Errors
 /// When it is something else, or cannot be opened.
@@ -30,7 +30,7 @@ pub fn open_followed(path: &Path) -> io::Result<File> {
     Ok(File::from(fs::open(by_number, flags, Mode::empty())?))
 }
 
-/// The beginning of such a file, `most` bytes of it.
+/// Reads at most the first `most` bytes of such a file.
 ///
 /// # Errors
 /// As [`open_followed`].

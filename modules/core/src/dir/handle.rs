@@ -1,5 +1,5 @@
-//! What stands under a name, held before it is looked at: what was examined is what is changed,
-//! whatever others put under that name meanwhile.
+//! A handle on a name, opened before it is examined: exactly the file that was examined is changed,
+//! even if another process replaces it.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,8 +19,7 @@ pub struct Handle {
 }
 
 impl Dir {
-    /// A handle on what stands under a name, a link itself and not where it leads; `None` if
-    /// nothing does.
+    /// A handle on a name; a link is not followed. `None` if the name does not exist.
     ///
     /// # Errors
     /// Anything but "not there".
@@ -35,8 +34,8 @@ impl Dir {
         }
     }
 
-    /// Whether nobody else can put anything else under the names in it: it belongs to root or to
-    /// the user of this process, and only they may write to it.
+    /// Whether no other user can change the names in it: it belongs to root or to the user of this
+    /// process, and only they may write to it.
     ///
     /// # Errors
     /// An I/O error.
@@ -48,7 +47,7 @@ impl Dir {
 }
 
 impl Handle {
-    /// What it is now.
+    /// Its current metadata.
     ///
     /// # Errors
     /// An I/O error.
@@ -57,12 +56,12 @@ impl Handle {
         Ok(Info { stat })
     }
 
-    /// Where it was found.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives it to an owner and a group; `None`: whoever it is.
+    /// Sets its owner and group; `None` keeps one.
     ///
     /// # Errors
     /// An I/O error.
@@ -73,18 +72,18 @@ impl Handle {
             .or_fail("set the owner of", &self.path)
     }
 
-    /// Sets the permissions of what is no link.
+    /// Sets the permissions, if it is not a link.
     ///
     /// # Errors
     /// An I/O error.
     #[expect(clippy::disallowed_methods, reason = "of what is held, by its number")]
     pub fn set_mode(&self, mode: u32) -> Result<(), Failure> {
-        // Before Linux 6.6 there is no other way to name it without its name.
+        // Before Linux 6.6 there is no system call for this on a handle.
         fs::chmod(self.by_number(), Mode::from_raw_mode(mode))
             .or_fail("set the mode of", &self.path)
     }
 
-    /// Sets its times; a file system that cannot do so with a link is no error.
+    /// Sets its times. It is not an error if the file system cannot do so for a link.
     ///
     /// # Errors
     /// An I/O error.

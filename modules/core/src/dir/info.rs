@@ -1,14 +1,14 @@
-//! What stands under a name.
+//! The metadata of a name.
 
 use rustix::fs::{FileType, Stat};
 
-/// What stands under a name, from one `lstat`.
+/// The metadata of a name, from one `lstat`.
 #[derive(Debug, Clone, Copy)]
 pub struct Info {
     pub(super) stat: Stat,
 }
 
-/// What it is, in a word, for messages.
+/// The type of a file, for messages.
 pub fn noun(kind: FileType) -> &'static str {
     match kind {
         FileType::Directory => "a directory",
@@ -33,11 +33,11 @@ impl Info {
     pub fn is_file(&self) -> bool {
         self.kind() == FileType::RegularFile
     }
-    /// What it is.
+    /// Its type.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
-    /// In a word, for messages.
+    /// Its type, for messages.
     pub fn noun(&self) -> &'static str {
         noun(self.kind())
     }
@@ -61,11 +61,11 @@ impl Info {
     pub fn mtime(&self) -> i64 {
         self.stat.st_mtime
     }
-    /// Its number on that device.
+    /// Its inode number.
     pub fn inode(&self) -> u64 {
         self.stat.st_ino
     }
-    /// The device that it is on.
+    /// Its device number.
     pub fn device(&self) -> u64 {
         self.stat.st_dev
     }

@@ -11,9 +11,9 @@ use crate::{Failure, RelPath};
 const LINKS: usize = 40;
 
 impl Dir {
-    /// Opens a directory below this one. A link that leads to somewhere in this directory is
-    /// followed whoever made it, because it cannot lead out; one that leads elsewhere only
-    /// as in [`Dir::open_trusted_dir`].
+    /// Opens a directory below this one. A link that stays in this directory is followed, whoever
+    /// made it, because it cannot lead out; another link is followed only as in
+    /// [`Dir::open_trusted_dir`].
     ///
     /// # Errors
     /// When something is missing, not a directory, or a link that is not trusted.
@@ -53,9 +53,9 @@ impl Dir {
         Ok(dir)
     }
 
-    /// The names that lead from this directory to what a link in `place` points to; `None`
-    /// when that is elsewhere. `..` is taken by its letters; what a link in front of it would
-    /// have meant instead does not matter, because the result stays below this directory.
+    /// The names that lead from this directory to the target of a link in `place`; `None` if the
+    /// target is elsewhere. `..` removes the name before it, even if that is a link: this is safe,
+    /// because the result stays below this directory.
     fn lexically(&self, place: &Path, target: &Path) -> Option<Vec<OsString>> {
         let mut names: Vec<OsString> = place.iter().map(Into::into).collect();
         let target = match target.strip_prefix(self.path()) {

@@ -1,5 +1,5 @@
-//! What is mounted where, for messages: a file system that a user has mounted (FUSE) keeps root out
-//! with "Permission denied", and nothing that is mounted can be renamed.
+//! Names mounts in messages: a file system that a user has mounted (FUSE) refuses root with
+//! "Permission denied", and a mount point cannot be renamed.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::Failure;
 use crate::failure::quote;
 
-/// As much of the list of mounts is read.
+/// The limit for the list of mounts.
 const MOST: u64 = 16 << 20;
 
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel, read up to a bound")]
@@ -20,13 +20,13 @@ fn all() -> Option<Vec<u8>> {
     Some(list)
 }
 
-/// A path that leads through links only by its last name: what is mounted there may not be looked at,
-/// what is above it may.
+/// The path without links, except its last name: the mount point itself may not be accessible, the
+/// directories above it are.
 fn real(path: &Path) -> Option<PathBuf> {
     Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// Whether nothing is mounted at a path or below it. Where that cannot be told, it is not.
+/// Whether nothing is mounted at a path or below it; false if that is not known.
 pub fn is_free_of_mounts(path: &Path) -> bool {
     let (Some(real), Some(list)) = (real(path), all()) else { return false };
     let mut places = list
@@ -38,7 +38,7 @@ pub fn is_free_of_mounts(path: &Path) -> bool {
 /// What is mounted at a path, in words.
 pub fn mounted_at(path: &Path) -> Option<String> {
     let (real, list) = (real(path)?, all()?);
-    // The last one that was mounted there is the one that is seen.
+    // The last mount at a path hides the earlier ones.
     list.split(|byte| *byte == b'\n').rev().find_map(|line| named(line, &real))
 }
 
@@ -59,7 +59,7 @@ fn named(line: &[u8], path: &Path) -> Option<String> {
     })
 }
 
-/// As the kernel writes blanks and the like: `\\040`.
+/// Decodes the kernel's escapes, for example `\\040` for a blank.
 fn unescaped(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -81,7 +81,7 @@ fn unescaped(text: &[u8]) -> PathBuf {
 }
 
 impl Failure {
-    /// Names what is mounted at the path that the failure is about, if anything is: then that is why.
+    /// If something is mounted at the failure's path, adds that as the cause.
     #[must_use]
     pub fn name_mount(self, path: &Path) -> Self {
         match mounted_at(path) {

@@ -182,9 +182,9 @@ fn what_is_required_depends_on_what_an_option_is_in_the_end() {
     let problems = |arguments: Value| run(arguments).get("problems").cloned();
     assert_eq!(problems(json!({"deploy_to": "/srv", "fast": true, "allowed": []})), None);
     // A word for a boolean, and a default.
-    let fast = json!(["with fast=true, allowed is required"]);
+    let fast = json!(["allowed is required with fast=true"]);
     assert_eq!(problems(json!({"deploy_to": "/srv", "fast": "yes"})), Some(fast));
     let missing = problems(json!({})).unwrap();
-    assert_eq!(missing, json!(["deploy_to is required", "with keep=5, deploy_to is required"]));
+    assert_eq!(missing, json!(["deploy_to is required", "deploy_to is required with keep=5"]));
     assert_eq!(problems(json!({"keep": 4})), Some(json!(["deploy_to is required"])));
 }

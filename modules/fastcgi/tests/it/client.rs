@@ -163,7 +163,7 @@ fn nobody_there_is_said_with_the_address() {
     let address = Address::Unix(scratch.path().join("none"));
     let failure = ask(&address, &Request::new(), SECOND).unwrap_err();
     assert_eq!(failure.code(), UNREACHABLE);
-    assert!(failure.to_string().contains("none': No such file or directory; look"), "{failure}");
+    assert!(failure.to_string().contains("none': No such file or directory; check"), "{failure}");
     // A port that was just free.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = Address::new(&format!("localhost:{port}")).unwrap();

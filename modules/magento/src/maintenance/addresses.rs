@@ -1,10 +1,10 @@
-//! Owns the addresses that get in while the shop is closed.
+//! The addresses that may use the shop while it is closed.
 
 use std::net::IpAddr;
 
 use oxistrano_core::Failure;
 
-/// The addresses that get in.
+/// The allowed addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses(String);
 
@@ -12,7 +12,7 @@ impl Addresses {
     /// Checks addresses.
     ///
     /// # Errors
-    /// When no visitor can come from one: Magento compares it with the visitor's address.
+    /// When one is not an address: Magento compares it with the visitor's address.
     pub fn new(addresses: &[String]) -> Result<Self, Failure> {
         match addresses.iter().find(|address| !is_address(address)) {
             Some(address) => Err(Failure::new(
@@ -20,10 +20,13 @@ impl Addresses {
                 format!("cannot allow the address '{}'", address.escape_debug()),
             )
             .cause(
-                "Magento wants addresses without blanks and commas, compares them with a visitor's, and \
-                 never looks a name up",
+                "Magento compares it with the visitor's address and does not resolve names; it \
+                 must not contain spaces or commas",
             )
-            .remedy("give an IP address, as 203.0.113.7 or 2001:db8::7, or a range of them, as 203.0.113.0/24")
+            .remedy(
+                "give an IP address, such as 203.0.113.7 or 2001:db8::7, or a range, such as \
+                203.0.113.0/24",
+            )
             .state("Nothing was changed.")),
             None => Ok(Self(addresses.join(","))),
         }
@@ -33,13 +36,13 @@ impl Addresses {
         self.0.is_empty()
     }
 
-    /// As the file has them.
+    /// The content of the file.
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
 
-/// An address, or a range as Magento 2.4.4 and later know it.
+/// An address, or a range (from Magento 2.4.4 on).
 fn is_address(text: &str) -> bool {
     let (address, length) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
     let Ok(address) = address.parse::<IpAddr>() else { return false };

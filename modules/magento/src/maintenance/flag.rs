@@ -1,4 +1,4 @@
-//! Owns the flag in one directory `var`: whether it is up, whose it is, and how it is raised.
+//! The flag in one directory `var`: whether it is up, who raised it, and how to raise it.
 
 use std::io;
 
@@ -8,19 +8,19 @@ use oxistrano_core::{Dir, Failure, clock, users};
 use crate::owned::write_owned;
 
 pub(super) const FLAG: &str = ".maintenance.flag";
-/// The first key of a flag that we have raised.
+/// The first key in a flag that this module has raised.
 const MARK: &str = "raised_by_oxistrano";
 /// Permissions of both files, less the umask.
 pub(super) const MODE: u32 = 0o664;
-/// A flag of ours is not larger, in bytes.
+/// The largest size of our flag, in bytes.
 const LARGEST: u64 = 4096;
 
 /// Whether a flag is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flag {
-    /// It is not there.
+    /// It does not exist.
     Down,
-    /// We have raised it: when and why.
+    /// This module has raised it: when and why.
     Ours(String),
     /// Somebody else has.
     Foreign,
@@ -42,15 +42,15 @@ pub(super) fn read(var: &Dir) -> Result<Flag, Failure> {
     if info.is_symlink() && leads_nowhere(var)? {
         return Ok(Flag::Down);
     }
-    // Magento only asks whether it is there, so a directory or a link is up as well.
+    // Magento only checks whether it exists, so a directory or a link closes the shop, too.
     if !info.is_file() || info.size() > LARGEST {
         return Ok(Flag::Foreign);
     }
     let text = match var.read(FLAG) {
         Ok(Some(text)) => text,
         Ok(None) => return Ok(Flag::Down),
-        // One that we may not read closes the shop all the same. Root may: it is another error,
-        // and the flag may be ours.
+        // A flag that we may not read still closes the shop. Root may read any, so for root it is a
+        // different error, and the flag may be ours.
         Err(_) if !users::is_root() => return Ok(Flag::Foreign),
         Err(failure) => return Err(failure),
     };
@@ -59,7 +59,7 @@ pub(super) fn read(var: &Dir) -> Result<Flag, Failure> {
     Ok(since.map_or(Flag::Foreign, |since| Flag::Ours(since.to_owned())))
 }
 
-/// Whether the flag is a link that leads nowhere: `file_exists` of PHP says no then.
+/// Whether the flag is a dangling link, for which PHP's `file_exists` returns false.
 fn leads_nowhere(var: &Dir) -> Result<bool, Failure> {
     match std::fs::metadata(var.at(FLAG)) {
         Ok(_) => Ok(false),
@@ -68,17 +68,17 @@ fn leads_nowhere(var: &Dir) -> Result<bool, Failure> {
     }
 }
 
-/// Makes the flag, in the place of a link that leads nowhere as well; `false` if it is there.
+/// Raises the flag, also in place of a dangling link; `false` if it is up.
 pub(super) fn raise_in(var: &Dir, note: &[u8]) -> Result<bool, Failure> {
     let is_link = var.lookup(FLAG)?.is_some_and(|info| info.is_symlink());
     if is_link && leads_nowhere(var)? {
         var.remove_file(FLAG)?;
     }
-    // The shop's user must be able to touch and to remove it: Magento's commands do.
+    // Magento's commands touch and remove it as the shop's user.
     write_owned(var, FLAG, note, MODE, false)
 }
 
-/// What is in a flag of ours.
+/// The content of our flag.
 pub(super) fn note(reason: Option<&str>) -> String {
     json!({ MARK: clock::iso(clock::now()), "reason": reason }).to_string()
 }

@@ -65,7 +65,7 @@ fn a_large_table_in_which_something_is_built_is_in_the_way() {
         facts["tables"]["t"]["bytes"] = bytes;
         obstacles(&facts)
     };
-    let says = "table t has 1025 MB, and what is new would have to be built in it";
+    let says = "table t has 1025 MB, and the change would have to be built in it";
     // The server's numbers come as text.
     assert!(large(json!(false), json!("1074790400"))[0].starts_with(says));
     assert_eq!(large(json!(false), json!("1073741824")), [""; 0]);
@@ -85,14 +85,14 @@ fn whatever_else_is_in_an_upgrade_is_in_the_way_and_named() {
         (
             "/unknown",
             json!({"changes": "no such class"}),
-            "(changes) cannot be told: no such class",
+            "it is not known what the upgrade does (changes): no such class",
         ),
         ("/data_patches", json!(["A\\B"]), "data patch A\\B"),
         ("/schema_patches", json!(["A\\C"]), "schema patch A\\C"),
         (
             "/versions",
             json!([{"module": "A_B", "current": "1", "required": "2"}]),
-            "setup_version of A_B goes from 1 to 2",
+            "setup_version of A_B changes from 1 to 2",
         ),
         (
             "/versions",
@@ -116,14 +116,14 @@ fn whatever_else_is_in_an_upgrade_is_in_the_way_and_named() {
         ),
         ("/triggers", json!(["trg_x"]), "trigger trg_x"),
         ("/themes", json!({"new": [], "gone": ["frontend/A/b"]}), "theme frontend/A/b"),
-        ("/emptied", json!(["sessions"]), "table sessions, which is in memory"),
+        ("/emptied", json!(["sessions"]), "table sessions, which is an in-memory table"),
         ("/servers/default/alter_algorithm", json!("COPY"), "alter_algorithm is COPY"),
         ("/servers/default/old_alter_table", json!("ON"), "old_alter_table is ON"),
         ("/tables/t/engine", json!("MyISAM"), "its engine is MyISAM"),
         ("/tables/t/inplace", json!(false), "cannot be altered while it is used"),
         ("/tables/t/inplace", json!(null), "the server could not be asked"),
         ("/tables", json!({}), "its engine is "),
-        ("/changes", json!([]), "why Magento wants an upgrade was not found"),
+        ("/changes", json!([]), "it is not known why Magento needs an upgrade"),
     ] {
         let found = obstacles(&with(pointer, value));
         assert!(found.len() == 1 && found[0].contains(says), "{pointer}: {found:?}");
@@ -145,15 +145,15 @@ fn every_change_that_is_not_known_to_add_is_in_the_way() {
     for (change, says) in [
         (
             json!({"operation": "add_column", "name": "c", "nullable": false, "default": null}),
-            "column c of table t would be new, may not be empty",
+            "the new column c of table t is NOT NULL and has no default",
         ),
         (
             json!({"operation": "add_column", "name": "c", "nullable": null}),
-            "column c of table t would be new",
+            "the new column c of table t is NOT NULL",
         ),
         (
             json!({"operation": "add_column", "name": "c", "nullable": true, "identity": true}),
-            "a column that counts",
+            "an auto-increment column",
         ),
         (
             json!({"operation": "add_column", "name": "c", "nullable": true, "fills": true}),
@@ -185,11 +185,11 @@ fn every_change_that_is_not_known_to_add_is_in_the_way() {
             "column c of table t would be changed",
         ),
         (json!({"operation": "modify_table"}), "table t would be changed"),
-        (json!({"operation": "rename_table"}), "rename_table of table t is not known"),
+        (json!({"operation": "rename_table"}), "the operation rename_table on table t is unknown"),
         (json!({"operation": "create_table", "fills": true}), "data would be moved"),
         (
             json!({"operation": "create_table", "references": [{"table": "o", "on_delete": "NO ACTION"}]}),
-            "those of o from being deleted",
+            "prevent rows of o from being deleted",
         ),
     ] {
         let mut change = change;
@@ -214,7 +214,10 @@ fn what_may_run_is_allowed_by_its_class_or_with_all_and_a_changed_script_is_none
     std::fs::write(new.path().join("Recurring.php"), "2").unwrap();
     assert_eq!(at(&own, &[]).len(), 1);
     std::fs::remove_dir_all(live.path().join("bin")).unwrap();
-    assert_eq!(at(&facts(), &[]), ["there is no live release that could go on working"]);
+    assert_eq!(
+        at(&facts(), &[]),
+        ["there is no live release that could continue to serve visitors"]
+    );
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn a_failure_says_why_and_tells_varnish_nothing() {
             fails(1, &unknown),
             "exit code 1: The following requested cache types are not supported: 'x'",
         ),
-        ("exit 0".into(), "exit code 0 and no word"),
+        ("exit 0".into(), "exit code 0 without any output"),
         ("echo 'Cleaned cache types:'".into(), "exit code 0: Cleaned cache types:"),
         ("echo 'Flushed cache types:'; exit 1".into(), "exit code 1"),
     ] {
@@ -149,7 +149,7 @@ fn a_varnish_that_refuses_does_not_keep_the_others_from_forgetting() {
         ),
         (
             "HTTP/1.1 400 X-Magento-Tags-Pattern header required\r\n\r\n",
-            "is its VCL the one of Magento",
+            "check that it uses Magento's VCL",
         ),
         ("HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "it answered 'HTTP/1.1 302 Found'"),
         ("220 mail.example.com ESMTP\r\n", "it answered '220 mail.example.com ESMTP'"),
@@ -159,7 +159,7 @@ fn a_varnish_that_refuses_does_not_keep_the_others_from_forgetting() {
         let (bad, _requests) = varnish(answer);
         let (good, requests) = varnish(PURGED);
         let reply = shop.run("magento_cache", to(&[&bad, &good])).failed("varnish");
-        reply.says([&format!("Varnish at {bad} did not forget"), says, "cache:flush was done"]);
+        reply.says([&format!("cannot purge Varnish at {bad}"), says, "cache:flush succeeded"]);
         assert!(requests.try_recv().is_ok(), "the other one was not asked");
     }
 }
@@ -169,11 +169,11 @@ fn a_varnish_that_is_not_there_or_says_nothing_is_named() {
     let shop = shop();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let reply = shop.run("magento_cache", to(&[&address])).failed("varnish");
-    reply.says([&address.to_string(), "Connection refused", "cache:flush was done"]);
+    reply.says([&address.to_string(), "Connection refused", "cache:flush succeeded"]);
     let reply = shop.run("magento_cache", json!({"varnish": ["no-such-host.invalid"]}));
     reply.failed("varnish").says([
         "no-such-host.invalid:80",
-        "neither /etc/hosts nor getent knows 'no-such-host.invalid'",
+        "the host name 'no-such-host.invalid' cannot be resolved",
     ]);
 
     // It takes the connection, and that is all.

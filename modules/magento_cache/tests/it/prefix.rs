@@ -122,10 +122,10 @@ fn a_prefix_that_is_none_is_refused() {
     let before = Manifest::exact(&shop.root.path());
     for wrong in ["", "a b", "'; system('id'); '", "a\\", "ü", "a\n", "<?php"] {
         let reply = prefix(&shop, wrong).failed("no_prefix");
-        reply.says(["is not made of letters, digits, _, - and .", "Nothing was changed."]);
+        reply.says(["may contain only letters, digits, _, - and .", "Nothing was changed."]);
     }
     let reply = shop.run("magento_cache", json!({"state": "prefixed"}));
-    reply.failed("invalid_arguments").says(["with state=prefixed, prefix is required"]);
+    reply.failed("invalid_arguments").says(["prefix is required with state=prefixed"]);
     before.assert_same(&Manifest::exact(&shop.root.path()));
 }
 
@@ -211,7 +211,7 @@ fn what_both_have_changed_is_for_a_person_to_decide() {
     fs::File::open(shop.root.at(SHARED)).unwrap().set_modified(later).unwrap();
     let reply = shop.run("magento_cache", arguments.clone()).changed();
     assert_eq!(reply["carried"], false, "{reply}");
-    assert!(reply["warnings"].to_string().contains("the shared one is newer"), "{reply}");
+    assert!(reply["warnings"].to_string().contains("the shared file is newer"), "{reply}");
     assert_eq!(
         (shop.root.read(SHARED), shop.root.read(LIVE)),
         (CONFIGURATION.into(), WRITTEN.into())
@@ -219,7 +219,7 @@ fn what_both_have_changed_is_for_a_person_to_decide() {
     // Nor is what never was ours.
     shop.root.write(LIVE, "<?php return ['own' => 1];");
     let reply = shop.run("magento_cache", arguments.clone()).unchanged();
-    assert!(reply["warnings"].to_string().contains("was not made from what"), "{reply}");
+    assert!(reply["warnings"].to_string().contains("does not contain the cache prefix"), "{reply}");
     assert_eq!(shop.root.read(SHARED), CONFIGURATION);
     if !is_root() {
         return not_checked("files of different users");
@@ -253,7 +253,7 @@ fn a_link_that_dangles_stays_seen_as_one() {
     fs::remove_file(shop.root.at(SHARED)).unwrap();
     let before = Manifest::exact(&shop.root.path());
     let reply = prefix(&shop, "2_").failed("no_prefix");
-    reply.says(["where no file is", "Nothing was changed."]);
+    reply.says(["which is not a file", "Nothing was changed."]);
     before.assert_same(&Manifest::exact(&shop.root.path()));
 }
 
@@ -265,7 +265,7 @@ fn a_target_that_php_would_read_otherwise_is_refused() {
         fs::write(&odd, CONFIGURATION).unwrap();
         fs::remove_file(shop.root.at(ENV)).unwrap();
         symlink(&odd, shop.root.at(ENV)).unwrap();
-        prefix(&shop, "2_").failed("no_prefix").says(["cannot stand in a PHP string"]);
+        prefix(&shop, "2_").failed("no_prefix").says(["cannot be written as a PHP string"]);
         assert_eq!(fs::read_link(shop.root.at(ENV)).unwrap(), odd);
     }
 }

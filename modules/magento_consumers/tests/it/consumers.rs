@@ -138,7 +138,7 @@ fn those_that_wait_and_run_other_code_are_ended() {
     let reply = shop
         .run("magento_consumers", json!({"state": "restarted", "poison_pill": false}))
         .unchanged();
-    reply.says(["no consumer of this shop was"]);
+    reply.says(["no consumers of this shop were"]);
     assert_eq!(shop.calls().len(), 1, "no pill was wanted");
 }
 
@@ -148,7 +148,7 @@ fn one_that_works_on_a_message_finishes_it_first() {
     let old = shop.root.at("releases/1");
     let mut consumer = Consumer::start_at_work(&shop, &old, "bin/magento", SLEEPS, true);
     let reply = shop.run("magento_consumers", json!({"state": "restarted", "wait": 1}));
-    reply.warns("still worked on messages after 1 s");
+    reply.warns("were still working on messages after 1 s");
     assert!(reply["left"][0].as_str().unwrap().ends_with(&consumer.name()), "{reply}");
     consumer.goes_on();
 
@@ -205,7 +205,7 @@ fn one_that_somebody_has_stopped_in_the_middle_of_a_message_is_not_ended() {
     let mut consumer = Consumer::start_at_work(&shop, &old, "bin/magento", SLEEPS, true);
     consumer.signal("STOP");
     consumer.until("it does not stop", |consumer| consumer.state() == 'T');
-    shop.run("magento_consumers", json!({"state": "restarted", "wait": 0})).warns("still worked");
+    shop.run("magento_consumers", json!({"state": "restarted", "wait": 0})).warns("still working");
     consumer.goes_on();
 }
 

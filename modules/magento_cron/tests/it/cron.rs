@@ -128,7 +128,7 @@ fn only_lines_of_this_shop_are_held() {
     let before = cron.text();
     let reply = cron.held().changed();
     assert_eq!(reply["jobs"].as_array().unwrap().len(), 2, "{reply}");
-    reply.says(["2 cron jobs are held back"]);
+    reply.says(["2 cron jobs are disabled"]);
     let held = cron.text();
     let differ: Vec<usize> = before
         .split('\n')
@@ -233,7 +233,7 @@ fn a_user_without_a_crontab_has_no_jobs() {
     fs::remove_file(cron.shop.root.beside("crontab")).unwrap();
     let reply = cron.held().unchanged();
     assert_eq!(reply["jobs"], json!([]));
-    reply.says(["no cron job of this shop is held back"]);
+    reply.says(["no cron jobs of this shop are disabled"]);
     let _ = cron.running("2").unchanged();
     assert_eq!(cron.writes(), 0);
     assert!(!cron.shop.root.beside("crontab").exists());

@@ -141,7 +141,7 @@ fn a_signal_ends_the_waiting_and_the_jobs_stay_held() {
     }
     // From there to the waiting it has nothing to do.
     sleep(Duration::from_millis(500));
-    running.terminate().failed("interrupted").says(["SIGTERM", "The cron jobs are held back"]);
+    running.terminate().failed("interrupted").says(["SIGTERM", "The cron jobs are disabled"]);
     assert!(started.elapsed() < Duration::from_secs(40));
 }
 

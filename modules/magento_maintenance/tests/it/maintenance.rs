@@ -138,9 +138,9 @@ fn a_flag_of_somebody_else_is_kept() {
         shop.root.write(SHARED, contents);
         let reply = maintenance(&shop, "raised").unchanged();
         assert_eq!((&reply["is_on"], &reply["was_on"]), (&json!(true), &json!(true)));
-        reply.says(["maintenance was on already"]);
+        reply.says(["maintenance was already on"]);
         let reply = maintenance(&shop, "lowered").unchanged();
-        reply.says(["maintenance is on, by somebody else"]);
+        reply.says(["maintenance is on, but this module did not switch it on"]);
         reply.warns("force=true");
         assert_eq!(shop.root.read(SHARED), contents);
 
@@ -160,8 +160,8 @@ fn one_flag_of_somebody_else_and_one_of_ours() {
     let reply = maintenance(&shop, "raised").changed();
     assert_eq!((&reply["is_on"], &reply["was_on"]), (&json!(true), &json!(true)));
     let reply = maintenance(&shop, "lowered").changed();
-    reply.says(["maintenance is on, by somebody else"]);
-    reply.warns("maintenance was on before and is left on");
+    reply.says(["maintenance is on, but this module did not switch it on"]);
+    reply.warns("maintenance was already on before, so it stays on");
     assert!(shop.root.has(ONE) && !shop.root.has(TWO));
 }
 
@@ -229,7 +229,7 @@ fn addresses_that_magento_could_not_read_are_refused() {
     for wrong in [json!(["1.2.3.4, 5.6.7.8"]), json!([""]), json!(["1.2.3.4\n"]), json!(["a,b"])] {
         let before = shop.root.manifest();
         let reply = allow(&shop, wrong).failed("bad_address");
-        reply.says(["without blanks and commas", "Nothing was changed."]);
+        reply.says(["must not contain spaces or commas", "Nothing was changed."]);
         before.assert_same(&shop.root.manifest());
     }
 }

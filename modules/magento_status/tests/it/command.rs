@@ -59,8 +59,8 @@ fn a_command_that_is_none_is_refused() {
     let shop = up_to_date();
     for (php, why) in [
         (json!("php 'x"), "quote that is not closed"),
-        (json!("  "), "names no program"),
-        (json!([]), "names no program"),
+        (json!("  "), "does not name a program"),
+        (json!([]), "does not name a program"),
         (json!({"php": 1}), "a list of words or a string"),
         (json!([["php"]]), "its words must be strings"),
     ] {
@@ -125,14 +125,14 @@ fn without_a_configuration_php_is_not_started() {
         reply.says([says, "PHP was not started; nothing was changed.", "ansistrano_shared_files"]);
         before.assert_same(&Manifest::exact(&shop.root.path()));
     };
-    check("is a link to \"../../../../shared/app/etc/env.php\", where no file is");
+    check("is a link to \"../../../../shared/app/etc/env.php\", which is not a file");
     fs::remove_file(&env).unwrap();
     check("there is no app/etc/env.php");
     fs::create_dir(&env).unwrap();
     check("app/etc/env.php");
     fs::remove_dir(&env).unwrap();
     symlink("env.php", &env).unwrap();
-    check("where no file is");
+    check("which is not a file");
     assert!(shop.calls().is_empty());
 }
 
@@ -177,7 +177,7 @@ fn root_runs_it_as_the_shop_s_user() {
     assert!(shop.left("who").ends_with("/tmp www-data www-data\n"), "{}", shop.left("who"));
 
     let reply = shop.run("magento_status", json!({"user": "nobody-at-all"}));
-    reply.failed("no_such_user").says(["there is no user 'nobody-at-all'"]);
+    reply.failed("no_such_user").says(["the user 'nobody-at-all' does not exist"]);
     shop.run("magento_status", json!({"user": "root"})).unchanged().warns("PHP ran as root");
     shop.run("magento_status", json!({})).unchanged().warns("PHP ran as root");
 }

@@ -37,7 +37,7 @@ fn the_verdict_is_by_what_was_told_and_allowed() {
     assert_eq!(reply["online"], false, "{reply}");
     assert_eq!(
         reply["obstacles"],
-        json!(["data patch A\\B would change data under the live release"])
+        json!(["data patch A\\B would change data that the live release uses"])
     );
     assert_eq!(reply["deletes"], json!(["store x"]));
     let reply = asked(&told(NOTHING), json!({"live": true, "allowed": ["A\\B"]}));
@@ -49,9 +49,9 @@ fn the_verdict_is_by_what_was_told_and_allowed() {
 fn what_cannot_be_told_is_not_online_and_no_failure() {
     for (script, why) in [
         ("echo 'PHP Fatal error: no such class' >&2; exit 255", "no such class"),
-        ("echo '{}'", "(upgrade) cannot be told"),
-        ("echo 'OXISTRANO {'", "(upgrade) cannot be told"),
-        ("echo 'OXISTRANO {}'", "(changes) was not told"),
+        ("echo '{}'", "it is not known what the upgrade does (upgrade)"),
+        ("echo 'OXISTRANO {'", "it is not known what the upgrade does (upgrade)"),
+        ("echo 'OXISTRANO {}'", "it is not known what the upgrade does (changes)"),
     ] {
         let reply = asked(script, json!({"live": true, "allowed": ["*"]}));
         assert_eq!(reply["online"], false, "{script}: {reply}");

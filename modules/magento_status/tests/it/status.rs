@@ -27,7 +27,7 @@ fn tells_nothing(script: &str) -> Reply {
     for key in ["upgrade_needed", "import_needed", "maintenance_needed"] {
         assert!(reply[key].is_null(), "{key} in {reply}");
     }
-    reply.says(["cannot tell whether the shop needs an upgrade", "Nothing was changed."]);
+    reply.says(["cannot determine whether the shop needs an upgrade", "Nothing was changed."]);
     reply
 }
 
@@ -84,10 +84,10 @@ fn the_result_has_texts_codes_and_times() {
 #[test]
 fn a_code_without_magento_s_words_tells_nothing() {
     for (script, says) in [
-        ("exit 0", "exit code 0 and no word"),
+        ("exit 0", "exit code 0 without any output"),
         ("echo yes", "exit code 0: yes"),
         ("echo \"Run 'setup:upgrade' to update your DB schema and data.\"", "exit code 0"),
-        ("exit 2", "exit code 2 and no word"),
+        ("exit 2", "exit code 2 without any output"),
         ("echo 'sh: 1: Syntax error: Unterminated quoted string' >&2; exit 2", "Syntax error"),
         ("echo 'All modules are up to date.'; exit 2", "exit code 2"),
         ("echo 'All modules are up to date.'; exit 1", "exit code 1"),
@@ -114,7 +114,7 @@ fn a_fatal_error_and_redis_down_tell_nothing() {
 #[test]
 fn killed_by_a_signal_tells_nothing() {
     tells_nothing("echo 'All modules are up to date.'; kill -9 $$").says(["exit code 137"]);
-    tells_nothing("kill -15 $$").says(["exit code 143 and no word"]);
+    tells_nothing("kill -15 $$").says(["exit code 143 without any output"]);
     tells_nothing("kill -2 $$").says(["exit code 130"]);
 }
 
@@ -182,7 +182,7 @@ fn a_timeout_ends_all_that_was_started() {
     let reply = shop.run("magento_status", json!({"timeout": 1})).failed("cannot_tell");
     reply.says([
         "setup:db:status: `sh ",
-        "did not end within 1 s and was stopped, with all that it had started",
+        "did not end within 1 s and was stopped with all its processes",
     ]);
     assert!(started.elapsed().as_secs() < 20);
     let pids = shop.left("pids");
@@ -216,7 +216,10 @@ fn php_that_is_missing_tells_nothing() {
     let shop = up_to_date();
     for php in [json!("/no/such/php8.2"), json!(["/no/such/php8.2", "-d", "x=1"])] {
         let reply = shop.run("magento_status", json!({"php": php})).failed("cannot_tell");
-        reply.says(["there is no program /no/such/php8.2", "install it, or give its whole path"]);
+        reply.says([
+            "the program /no/such/php8.2 does not exist",
+            "install it, or set its full path",
+        ]);
         assert_eq!(reply["database"]["state"], "cannot_tell");
         assert_eq!(reply["configuration"]["state"], "cannot_tell");
     }
@@ -224,7 +227,7 @@ fn php_that_is_missing_tells_nothing() {
     let arguments = json!({"php": [not_executable]});
     shop.run("magento_status", arguments).failed("cannot_tell").says(["Permission denied"]);
     let true_and_false =
-        [("true", "exit code 0 and no word"), ("false", "exit code 1 and no word")];
+        [("true", "exit code 0 without any output"), ("false", "exit code 1 without any output")];
     for (php, says) in true_and_false {
         shop.run("magento_status", json!({"php": php})).failed("cannot_tell").says([says]);
     }

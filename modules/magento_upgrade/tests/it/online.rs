@@ -60,7 +60,7 @@ fn a_lock_that_others_have_is_waited_for_in_between_only() {
 fn another_failure_is_one_at_once_and_says_that_the_live_release_serves() {
     let shop = shop("echo x >>\"$here/attempts\"; echo 'Unable to apply data patch A'; exit 1");
     let reply = shop.run("magento_upgrade", online()).failed("upgrade_failed");
-    reply.says(["Unable to apply data patch A", "The live release goes on serving"]);
+    reply.says(["Unable to apply data patch A", "The live release still serves visitors"]);
     assert_eq!(shop.left("attempts").lines().count(), 1);
 }
 

@@ -150,7 +150,7 @@ fn an_import_that_is_wanted_and_does_not_happen_is_a_failure() {
             reply.says([
                 "the configuration was not imported",
                 "config_hash",
-                "Maintenance is on and stays on",
+                "Maintenance stays on",
             ]);
             assert!(!is_open(&shop));
             let imports = "echo 'Processing configurations data from configuration file...'";
@@ -173,7 +173,7 @@ fn a_word_that_contradicts_the_exit_code_is_a_failure() {
             echo 'Import failed: The website with id 7 does not exist'";
         shop.answer(command, &format!("{before}{script}"));
         let reply = shop.run("magento_upgrade", how(way)).failed("upgrade_failed");
-        reply.says(["Import failed: The website with id 7 does not exist", "Maintenance is on"]);
+        reply.says(["Import failed: The website with id 7 does not exist", "Maintenance stays on"]);
         assert!(!is_open(&shop));
     }
 }
@@ -269,7 +269,7 @@ fn a_shop_that_is_half_open_is_not_upgraded() {
 fn paths_at_which_nothing_is_are_not_closed() {
     let shop = closed();
     let reply = shop.run("magento_upgrade", json!({"paths": ["curent", "release/2"]}));
-    reply.failed("not_in_maintenance").says(["nothing is at curent, release/2"]);
+    reply.failed("not_in_maintenance").says(["there is no shop to close at curent, release/2"]);
     assert!(shop.calls().is_empty());
 }
 
@@ -285,8 +285,8 @@ fn a_flag_of_somebody_else_will_do_and_stays() {
 #[track_caller]
 fn check_closed(shop: &Shop, reply: &Reply) {
     reply.says([
-        "Maintenance is on and stays on: the shop is closed, and its database may be upgraded in part",
-        "To go on, mend the cause and deploy again",
+        "Maintenance stays on: the shop is closed, and its database may be partly upgraded",
+        "To continue, fix the cause and deploy again",
         "To go back, restore the database from its backup and roll back",
         &format!("All output: {}.", shop.root.at(LOG).display()),
     ]);
@@ -353,7 +353,7 @@ fn killed_or_missing_php_leaves_the_shop_closed() {
     let mut arguments = how("upgrade");
     arguments["php"] = "/no/such/php".into();
     let reply = shop.run("magento_upgrade", arguments).failed("command_failed");
-    reply.says(["there is no program /no/such/php; install it, or give its whole path."]);
+    reply.says(["the program /no/such/php does not exist; install it, or set its full path."]);
     assert!(!reply.msg().contains("longer timeout"), "{reply}");
     check_closed(&shop, &reply);
 }
@@ -366,13 +366,13 @@ fn a_failure_of_an_open_shop_says_that_it_is_open() {
     let mut arguments = how("upgrade");
     arguments["require_maintenance"] = false.into();
     let reply = shop.run("magento_upgrade", arguments).failed("upgrade_failed");
-    reply.says(["The shop is open, and its database may be upgraded in part."]);
+    reply.says(["The shop is open, and its database may be partly upgraded."]);
     assert_eq!(reply["maintenance_is_on"], false);
     // Somebody may lower it while it runs.
     let shop = closed();
     shop.answer("setup:upgrade", &format!("rm '{}'; exit 1", shop.root.at(FLAG).display()));
     let reply = shop.run("magento_upgrade", how("upgrade")).failed("upgrade_failed");
-    reply.says(["The shop is open, and its database may be upgraded in part."]);
+    reply.says(["The shop is open, and its database may be partly upgraded."]);
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn config_php_that_it_rewrites_is_told_of() {
     let rewrite = "echo '<?php return [1];' > \"${script%/bin/magento}/app/etc/config.php\"\n";
     shop.answer("setup:upgrade", &format!("{rewrite}{UPGRADE}"));
     let reply = shop.run("magento_upgrade", both()).changed();
-    reply.warns("has rewritten app/etc/config.php of this release on this host only");
+    reply.warns("has rewritten app/etc/config.php of this release, on this host only");
     let again = shop.run("magento_upgrade", both()).changed();
     assert!(!again.value()["warnings"].to_string().contains("config.php"), "{again}");
 }
@@ -519,7 +519,7 @@ fn a_flag_that_cannot_be_lowered_is_a_failure_that_says_what_was_done() {
     reply.says([
         "the database was upgraded, but: cannot lower the maintenance flag",
         "Permission denied",
-        "The shop is closed there.",
+        "The shop is still closed there.",
     ]);
     assert!(root.has(FLAG));
 }
@@ -544,7 +544,7 @@ fn a_program_that_is_not_magento_opens_no_shop() {
     ] {
         shop.answer(command, "echo well");
         let reply = shop.run("magento_upgrade", how(way)).failed("upgrade_failed");
-        reply.says(["exit code 0: well, which are not Magento's words"]);
+        reply.says(["exit code 0: well, which is not what Magento prints"]);
         check_closed(&shop, &reply);
     }
 }
@@ -585,7 +585,7 @@ fn what_was_begun_goes_on_and_is_waited_for() {
         3,
         "only the log, the lock and the release's name"
     );
-    finish(&shop, &id).failed("no_such_upgrade").says(["there is no upgrade"]);
+    finish(&shop, &id).failed("no_such_upgrade").says(["does not exist"]);
 }
 
 #[test]
@@ -618,7 +618,7 @@ fn one_that_was_killed_is_a_failure_and_the_next_waits_for_nobody() {
     let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
     assert!(killed.unwrap().success());
     let reply = finish(&shop, &id).failed("upgrade_lost");
-    reply.says(["has ended without a result", "Maintenance is on and stays on"]);
+    reply.says(["ended without a result", "Maintenance stays on"]);
     shop.answer("setup:upgrade", UPGRADE);
     let _ = shop.run("magento_upgrade", how("upgrade")).changed();
     assert!(is_open(&shop));
@@ -635,7 +635,7 @@ fn the_next_upgrade_waits_for_the_one_before() {
     impatient["timeout"] = 0.into();
     let _ = shop.run("magento_upgrade", impatient).failed("still_running");
     let ask = json!({"deploy_to": shop.root.path().to_str(), "timeout": 0});
-    shop.run("magento_status", ask).failed("still_running").says(["wait for its end"]);
+    shop.run("magento_status", ask).failed("still_running").says(["wait until it ends"]);
     let _ = shop.run("magento_upgrade", how("upgrade")).changed();
     assert_eq!((shop.left("begun").len(), shop.left("done").len()), (4, 4), "one after the other");
 }
@@ -678,7 +678,7 @@ fn a_lock_that_cannot_be_had_is_a_warning() {
     let shop = closed();
     fs::create_dir(shop.root.at(".oxistrano/magento_upgrade.lock")).unwrap();
     let reply = shop.run("magento_upgrade", how("upgrade")).changed();
-    reply.warns("a second upgrade at the same time would not be noticed");
+    reply.warns("a second upgrade at the same time would not be detected");
     assert!(is_open(&shop));
 }
 

@@ -1,4 +1,4 @@
-//! The process in which requests wait, and the one that watches it. docs/hold.md has the design.
+//! The holder, a process in which requests wait, and the process that watches it. docs/hold.md has the design.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -25,25 +25,25 @@ use super::place::Place;
 
 const HOLD: &str = "--oxistrano-hold";
 const WATCH: &str = "--oxistrano-watch";
-/// How often is looked whether the known name still leads here.
+/// How often the holder checks that the known name still leads to it.
 const TICK: Duration = Duration::from_millis(20);
-/// How often the watcher looks.
+/// How often the watcher checks.
 const GLANCE: Duration = Duration::from_millis(200);
-/// How often is looked whether php-fpm still listens.
+/// How often the holder checks that php-fpm still listens.
 const PULSE: Duration = Duration::from_millis(500);
-/// What a holder that does not go by itself is left, beyond its time.
+/// The additional time before the watcher ends the hold.
 const OVERTIME: Duration = Duration::from_secs(1);
-/// For php-fpm to come back, before what waits is refused.
+/// How long to wait for php-fpm to come back before waiting requests are refused.
 const RETURN: Duration = Duration::from_secs(10);
-/// For a connection that had found the holder's socket just before it lost its name.
+/// How long to accept connections that found the holder's socket just before its name was removed.
 const LATE: Duration = Duration::from_secs(1);
-/// Watchers that may end before the holder gives up.
+/// How many watchers may die before the holder gives up.
 const WATCHERS: u8 = 3;
-/// What the holder says when it holds.
+/// The holder's message when it holds.
 pub const READY: &str = "held";
 const ACL: &str = "system.posix_acl_access";
 
-/// Starts a holder; what it says comes through `said`.
+/// Starts a holder, which reports through `said`.
 pub fn start(place: &Place, limits: &Limits, bound: &Path, said: OwnedFd) -> Result<(), Failure> {
     let dir = place.dir.as_fd().try_clone_to_owned().or_fail("reopen", place.dir.path())?;
     let (seconds, most) = (limits.seconds.to_string(), limits.most.to_string());
@@ -61,18 +61,18 @@ pub fn start(place: &Place, limits: &Limits, bound: &Path, said: OwnedFd) -> Res
         .or_fail("start a holder for", place.dir.path())
 }
 
-/// How long, how many, and which not.
+/// The limits: how long, how many, and the exceptions.
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub seconds: u64,
     pub most: usize,
     /// `SCRIPT_NAME`s of requests that do not wait.
     pub except: Vec<String>,
-    /// What leads to the live release.
+    /// The path of the link to the live release.
     pub current: Option<PathBuf>,
 }
 
-/// Holds or watches, if this is a process that [`start`] or a holder has started.
+/// Holds or watches, if this process was started for that.
 pub fn job(arguments: &[OsString]) -> Option<ExitCode> {
     let number = |text: &OsStr| text.to_str()?.parse().ok();
     let done = match arguments {
@@ -94,8 +94,8 @@ pub fn job(arguments: &[OsString]) -> Option<ExitCode> {
     Some(ExitCode::from(u8::from(done.is_err())))
 }
 
-/// Puts php-fpm's socket back when the holder, which has the other end of our standard output, is
-/// gone, or when it is still there after its time.
+/// Restores php-fpm's socket when the holder (which has the other end of our standard output) has
+/// died, or if it is still there after its time.
 fn watch(known: &OsStr, time: Duration) -> Result<(), Failure> {
     apart();
     let place = Place::from_stdin(known)?;
@@ -115,7 +115,7 @@ fn watch(known: &OsStr, time: Duration) -> Result<(), Failure> {
     }
 }
 
-/// In a session of its own, and SIGTERM only asks.
+/// Starts a new session and turns SIGTERM into a request to end.
 fn apart() {
     let _ = setsid();
     interrupt::install();
@@ -129,19 +129,19 @@ struct Holder {
     place: Place,
     limits: Limits,
     listener: OwnedFd,
-    /// Its socket.
+    /// The holder's socket.
     me: Info,
-    /// php-fpm's, whatever it is called.
+    /// php-fpm's socket, by a handle.
     door: OwnedFd,
-    /// The name by which the kernel lists php-fpm's.
+    /// The path of php-fpm's socket in the kernel's list.
     bound: PathBuf,
-    /// Its other end is the watcher's.
+    /// A pipe; the watcher has its other end.
     watcher: OwnedFd,
     watchers: u8,
     end: Instant,
     /// The release that was live at the beginning.
     live: Option<PathBuf>,
-    /// The one that is live now, if it is another.
+    /// The release that is live now, if it is another one.
     switched: Option<Rc<Switched>>,
     lines: Vec<Line>,
     scratch: Vec<u8>,
@@ -150,7 +150,7 @@ struct Holder {
 impl Holder {
     fn begin(known: &OsStr, limits: Limits, bound: &Path) -> Result<Self, Failure> {
         apart();
-        // Two for each connection; what there is not is waited for in the queue.
+        // Two descriptors for each connection; further connections wait in the socket's queue.
         let limit = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
         let place = Place::from_stdin(known)?;
@@ -161,7 +161,7 @@ impl Holder {
         })?;
         let mut out = std::io::stdout();
         let _ = writeln!(out, "{READY}").and_then(|()| out.flush());
-        // Whoever waits for its end need not wait for ours.
+        // Close standard output, so that a reader does not wait for this process.
         if let Ok(null) = rustix::fs::openat(
             rustix::fs::CWD,
             "/dev/null",
@@ -196,7 +196,7 @@ impl Holder {
         self.pass();
     }
 
-    /// Until the known name leads elsewhere: somebody has put php-fpm's back, or it has made one.
+    /// Holds until the known name leads elsewhere: a release, or a new socket of php-fpm.
     fn hold(&mut self) {
         let mut pulse = Instant::now() + PULSE;
         loop {
@@ -209,7 +209,7 @@ impl Holder {
                 is_over |= !is_heard(&self.bound);
             }
             is_over |= !self.is_watched();
-            // Also when it leads elsewhere already: the names beside it go.
+            // Also if it already leads elsewhere, because the other two names have to be removed.
             if is_over || !self.place.is_held_by(&self.me) {
                 let put_back = self.place.put_back(Some(&self.me));
                 if put_back.is_ok() && !self.place.is_held_by(&self.me) {
@@ -219,7 +219,7 @@ impl Holder {
         }
     }
 
-    /// Those that have just come wait, or are one too many, or go on to php-fpm at once.
+    /// Decides about new connections: they wait, are refused, or go to php-fpm at once.
     fn judge(&mut self) {
         let mut waiting = self.lines.iter().filter(|line| line.is_held() && line.is_judged).count();
         for line in self.lines.iter_mut().filter(|line| line.is_held() && !line.is_judged) {
@@ -227,7 +227,7 @@ impl Holder {
                 Found::NotYet => {}
                 Found::Is(true) => {
                     let Ok(_acting) = self.place.as_owner() else { continue };
-                    // Where its queue is full, it waits like others.
+                    // If php-fpm's queue is full, it waits like the others.
                     if let Ok(pool) = try_unix(&by_handle(&self.door)) {
                         line.pass(pool, None);
                     }
@@ -245,7 +245,7 @@ impl Holder {
         }
     }
 
-    /// A watcher that was killed is replaced.
+    /// Replaces a watcher that was killed.
     fn is_watched(&mut self) -> bool {
         let mut polled = [PollFd::new(&self.watcher, PollFlags::empty())];
         let _ = poll(&mut polled, Some(&timespec(Duration::ZERO)));
@@ -253,7 +253,7 @@ impl Holder {
         if polled.revents().is_empty() {
             return true;
         }
-        // Not one more at each look while the names cannot be put back.
+        // Limited, because the names may not be restorable for a long time.
         if self.watchers >= WATCHERS {
             return false;
         }
@@ -268,7 +268,7 @@ impl Holder {
         }
     }
 
-    /// To the end of the last one.
+    /// Passes connections on until the last one has ended.
     fn pass(&mut self) {
         let released = Instant::now();
         let now = self.limits.current.as_deref().and_then(|path| std::fs::canonicalize(path).ok());
@@ -289,15 +289,15 @@ impl Holder {
         }
     }
 
-    /// Connects those that wait, the first first. Returns whether any still does.
+    /// Connects the waiting ones to php-fpm, in order. Returns whether any is still waiting.
     fn connect(&mut self, give_up: bool) -> bool {
-        // To what that user could connect to as well, whatever the names lead to by now.
+        // As the directory's owner, so that only sockets which that user may use are reached.
         let Ok(_acting) = self.place.as_owner() else { return true };
         for line in self.lines.iter_mut().filter(|line| line.is_held()) {
             let known = self.place.dir.at(&self.place.known);
-            // The one that php-fpm had; or, when it was started anew, the one that it has now.
+            // php-fpm's socket from before or, if it was restarted, its new one.
             match try_unix(&by_handle(&self.door)).or_else(|error| match error {
-                // By its path, which may lead to another directory by now: as trusted as the first?
+                // By its path, which may lead to another directory by now, so check again that it is trusted.
                 Errno::CONNREFUSED if !self.place.is_held_by(&self.me) => {
                     let now = Place::of(&known).ok().filter(|now| now.owner.is_none());
                     let door = now.and_then(|now| now.handle(&now.known).ok());
@@ -309,7 +309,7 @@ impl Holder {
                 _ => Err(error),
             }) {
                 Ok(pool) => line.pass(pool, self.switched.as_ref()),
-                // Its queue is full, or we have no more descriptors.
+                // php-fpm's queue is full, or we have no free descriptors.
                 Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => return true,
                 Err(_) if give_up => line.refuse(),
                 Err(_) => return true,
@@ -318,7 +318,7 @@ impl Holder {
         false
     }
 
-    /// Waits for something to happen, and does what follows. Returns whether somebody has come.
+    /// Waits for events and handles them. Returns whether there are new connections.
     fn turn(&mut self, wait: Duration) -> bool {
         let full = self.lines.len() >= self.limits.most * 2;
         let mut polled = vec![PollFd::new(
@@ -361,7 +361,7 @@ impl Holder {
     }
 }
 
-/// A path by which a socket can be connected to, whatever it is called.
+/// A path to connect to a socket by its handle.
 fn by_handle(door: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", door.as_raw_fd()))
 }
@@ -378,7 +378,7 @@ fn start_watcher(place: &Place, seconds: u64) -> Result<OwnedFd, Failure> {
     Ok(ours)
 }
 
-/// A socket of that name that everybody may connect to who may connect to `like`.
+/// Creates a socket with the same permissions as `like`.
 fn listen_at(place: &Place, name: &Path, like: &Info) -> Result<OwnedFd, Failure> {
     let _acting = place.as_owner()?;
     let path = place.dir.at(name);
@@ -399,7 +399,7 @@ fn listen_at(place: &Place, name: &Path, like: &Info) -> Result<OwnedFd, Failure
         setxattr(by_number(&to), ACL, acl, XattrFlags::empty())
             .or_fail("set the access list of", &path)?;
     }
-    // As many as the system allows.
+    // The longest queue that the system allows.
     listen(&listener, i32::MAX).or_fail("listen at", &path)?;
     Ok(listener)
 }

@@ -1,5 +1,4 @@
-//! One connection that was held: passed on byte for byte (but for the directory of the release in
-//! what waited over a switch), or refused.
+//! One held connection: passed on byte for byte (except for the release's directory after a switch), or refused.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -10,18 +9,18 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-/// For the other side to take its answer and to close.
+/// How long the other side may take to read its answer and close.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// For a request to say what it is.
+/// How long a request may take to send its parameters.
 const SILENCE: Duration = Duration::from_secs(1);
-/// Nothing has moved for so long: the web server has given up long before.
+/// A connection without traffic for so long is closed; the web server has given up long before.
 const STALE: Duration = Duration::from_secs(3600);
-/// The parameters of a request have more seldom.
+/// The limit for the parameters of a request.
 const PARAMS: usize = 256 << 10;
-/// Read and written in one go at most, so that each has its turn.
+/// The number of reads and writes per turn, so that each connection gets its turn.
 const TURN: usize = 16;
 
-/// What is said instead of an answer; the times of Magento's own page, and when to come again.
+/// The answer to a refused request, like Magento's own page, with a `Retry-After`.
 const PAGE: &[u8] = b"Status: 503 Service Unavailable\r\nRetry-After: 10\r\n\
     Cache-Control: no-store\r\nContent-Type: text/html; charset=UTF-8\r\n\r\n\
     <!doctype html><title>Error 503: Service Unavailable</title>\
@@ -30,43 +29,43 @@ const PAGE: &[u8] = b"Status: 503 Service Unavailable\r\nRetry-After: 10\r\n\
 /// A connection.
 pub struct Line {
     client: OwnedFd,
-    /// Whether it is known which request it brings.
+    /// Whether its request is known.
     pub is_judged: bool,
     stage: Stage,
-    /// When bytes have moved last.
+    /// The time of the last traffic.
     since: Instant,
 }
 
 enum Stage {
-    /// Nothing is read: what was sent waits in the socket.
+    /// Nothing is read; the request waits in the socket.
     Held,
-    /// To php-fpm.
+    /// Connected to php-fpm.
     Passed(Box<Passed>),
-    /// It gets [`PAGE`]; the beginning of its request.
+    /// It gets [`PAGE`]. Contains the beginning of its request.
     Refused(Vec<u8>),
-    /// All is said. What still comes is read and thrown away: closed before, it would be an error.
+    /// The answer is sent. Further input is read and dropped, because closing earlier would reset the connection.
     Done,
 }
 
-/// The release that was live when requests began to wait, and the one that is when they go on. A web server with
-/// `$realpath_root` has looked for the live one before.
+/// The release that was live at the beginning of the hold, and the new one. A web server with
+/// `$realpath_root` has resolved the path to the old one.
 #[derive(Debug)]
 pub struct Switched {
     pub from: Vec<u8>,
     pub to: Vec<u8>,
 }
 
-/// Between the web server and php-fpm.
+/// A connection between the web server and php-fpm.
 struct Passed {
-    /// As long as its beginning is not all there: what is, and what to change in it.
+    /// Until the beginning of the request is complete: the part that has arrived, and the change to make.
     beginning: Option<(Vec<u8>, Rc<Switched>)>,
     pool: OwnedFd,
-    /// Read, and not taken yet by the other side.
+    /// Bytes that were read but not yet written to the other side.
     there: Vec<u8>,
     back: Vec<u8>,
-    /// The web server sends no more.
+    /// The web server has finished sending.
     asked: bool,
-    /// php-fpm reads no more.
+    /// php-fpm has stopped reading.
     deaf: bool,
 }
 
@@ -79,7 +78,7 @@ impl Line {
         matches!(self.stage, Stage::Held)
     }
 
-    /// Whether its request, alone on its connection, is for one of these scripts. Nothing is taken out of the socket.
+    /// Whether it has a single request, for one of these scripts. It only peeks at the socket.
     pub fn is_one_of(&self, scripts: &[String], scratch: &mut [u8]) -> Found<bool> {
         if scripts.is_empty() || self.since.elapsed() > SILENCE {
             return Found::None;
@@ -110,10 +109,10 @@ impl Line {
         (self.stage, self.since) = (Stage::Refused(Vec::new()), Instant::now());
     }
 
-    /// What is waited for.
+    /// The events to wait for.
     pub fn wanted(&self) -> [Option<(&OwnedFd, PollFlags)>; 2] {
         let (client, pool) = match &self.stage {
-            // That it is gone is told in any case.
+            // A closed connection is always reported.
             Stage::Held => (PollFlags::empty(), None),
             Stage::Refused(_) | Stage::Done => (PollFlags::IN, None),
             Stage::Passed(passed) => {
@@ -126,15 +125,15 @@ impl Line {
                 let client =
                     both(passed.there.is_empty() && !passed.asked, !passed.back.is_empty());
                 let pool = both(passed.back.is_empty(), !passed.there.is_empty());
-                // That php-fpm is gone is told for ever, and does not help before its answer is taken.
+                // After php-fpm has closed, its event would repeat until the answer is delivered,
+                // so do not wait for it.
                 (client, Some((&passed.pool, pool)).filter(|(_, flags)| !flags.is_empty()))
             }
         };
         [Some((&self.client, client)), pool]
     }
 
-    /// Does what can be done; `client` is what has happened to the web server's end. `false` when
-    /// nothing is left to do.
+    /// Advances the connection; `client` are the events of the web server's end. `false` when it is finished.
     pub fn advance(&mut self, client: PollFlags, scratch: &mut [u8]) -> bool {
         if client.intersects(PollFlags::HUP | PollFlags::ERR) {
             return false;
@@ -153,7 +152,7 @@ impl Line {
                 }
                 let Some(first) = head.first_chunk::<4>() else { return true };
                 let Some(id) = begins(*first) else { return false };
-                // It finds room: nothing was written before.
+                // It fits into the socket's buffer, because nothing was written before.
                 let _ = send(&self.client, &refusal(id, PAGE), SendFlags::NOSIGNAL);
                 self.done()
             }
@@ -183,13 +182,13 @@ impl Line {
     }
 }
 
-/// What has become of the bytes.
+/// The result of moving bytes.
 enum Moved {
     Nothing,
     Some,
     /// php-fpm has closed, and its answer is delivered.
     All,
-    /// The web server takes no more.
+    /// The web server has closed.
     Broken,
 }
 
@@ -201,7 +200,7 @@ impl Passed {
         }
         for _ in 0..TURN {
             let mut moved = false;
-            // To php-fpm. What it does not want is read all the same, or the web server waits.
+            // To php-fpm. Input that it does not read is still consumed, because otherwise the web server waits.
             if self.there.is_empty() && !self.asked {
                 match receive(client, scratch) {
                     Got::Bytes(count) if !self.deaf => {
@@ -213,7 +212,7 @@ impl Passed {
                     }
                     Got::Bytes(_) => moved = true,
                     Got::Nothing => {}
-                    // Once more when that is sent.
+                    // Again after that is sent.
                     Got::End if self.begin(true) => moved = true,
                     Got::End => {
                         self.asked = true;
@@ -228,7 +227,7 @@ impl Passed {
                     self.there.clear();
                 }
             }
-            // And back.
+            // From php-fpm.
             if self.back.is_empty() {
                 match receive(&self.pool, scratch) {
                     Got::Bytes(count) => {
@@ -251,7 +250,7 @@ impl Passed {
         if any { Moved::Some } else { Moved::Nothing }
     }
 
-    /// Lets the request begin, if its parameters are there, or `as_it_is`. Returns whether it does.
+    /// Starts sending the request if its parameters are complete, or `as_it_is`. Returns whether it was started.
     fn begin(&mut self, as_it_is: bool) -> bool {
         let Some((read, switched)) = &mut self.beginning else { return false };
         match moved(read, &switched.from, &switched.to) {
@@ -282,7 +281,7 @@ fn receive(from: &OwnedFd, scratch: &mut [u8]) -> Got {
     }
 }
 
-/// Sends as much as is taken; `true` if that is anything.
+/// Sends as much as possible; `true` if anything was sent.
 fn give(to: &OwnedFd, bytes: &mut Vec<u8>) -> Result<bool, Errno> {
     let before = bytes.len();
     while !bytes.is_empty() {

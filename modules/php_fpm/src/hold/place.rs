@@ -1,4 +1,4 @@
-//! The names in a socket's directory: the known one, and two beside it while requests are held.
+//! The names in a socket's directory: the known one, and two more while requests are held.
 //! docs/hold.md says what each is and who may change it.
 
 use std::ffi::{OsStr, OsString};
@@ -17,27 +17,27 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, linkat, openat};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// The holder's socket, beside the known name.
+/// The suffix of the holder's socket.
 const HOLDER: &str = ".oxistrano";
-/// php-fpm's socket, beside the known name.
+/// The suffix of php-fpm's socket.
 const POOL: &str = ".oxistrano-pool";
 const LOCK: &str = ".oxistrano-lock";
 /// The longest path that a socket can be reached by.
 const LONGEST: usize = 107;
-/// For the names to be changed by somebody else.
+/// How long to wait while another process changes the names.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A pool's socket: in a directory in which nobody else can put anything, or, for root, in one of another user's, in
-/// which everything is done as that user.
+/// A pool's socket, in a directory in which no other user can create files. For root, it may also
+/// be in another user's directory; everything is then done as that user.
 #[derive(Debug)]
 pub struct Place {
     pub dir: Dir,
     pub known: OsString,
-    /// That user.
+    /// That user, if it is not the current one.
     pub owner: Option<User>,
 }
 
-/// What stands there.
+/// The current state of the names.
 #[derive(Debug)]
 pub struct Seen {
     pub known: Option<Info>,
@@ -54,14 +54,15 @@ impl Seen {
         }
     }
 
-    /// Whether there is nothing of ours.
+    /// Whether there are no names of ours.
     pub fn is_clean(&self) -> bool {
         self.holder.is_none() && self.pool.is_none()
     }
 }
 
-/// For as long as names are looked at and changed. Its file stays while requests are held: in a file
-/// system that is full meanwhile none could be made, and without one nobody may put the names back.
+/// Held while names are examined and changed. Its file stays while requests are held: if the file
+/// system is full at the end, no new one could be made, and the names must not be restored without
+/// the lock.
 struct Lock<'a>(&'a Place, #[expect(dead_code, reason = "held")] File);
 
 impl Drop for Lock<'_> {
@@ -74,13 +75,13 @@ impl Drop for Lock<'_> {
 }
 
 impl Place {
-    /// Where a socket really is, links followed.
+    /// Finds a socket and follows links.
     ///
     /// # Errors
-    /// Why its directory is not trusted, with a subject: `'/run/php' can be written by others`.
+    /// Why its directory is not trusted, with a subject: `'/run/php' is writable by others`.
     pub fn of(path: &Path) -> Result<Self, String> {
         let there = follow(path).or_else(|why| match (path.parent(), path.file_name()) {
-            // The name is its owner's to give. No link of that user's is followed: it is no socket.
+            // The owner of the directory may create this name, so a link of that user is not followed.
             (Some(parent), Some(name)) if users::is_root() => {
                 follow(parent).map(|real| real.join(name)).map_err(|_| why)
             }
@@ -88,9 +89,9 @@ impl Place {
         });
         let path = there?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(format!("'{}' names no socket", path.display()));
+            return Err(format!("'{}' is not the path of a socket", path.display()));
         };
-        // Once more without links: by this path the kernel lists what is bound there.
+        // The path without links, as the kernel lists the socket.
         let real = Dir::open(parent).and_then(|dir| trusted::path_of(&dir).or_fail("open", parent));
         let dir = real.and_then(|real| Dir::open(&real)).map_err(|failure| failure.to_string())?;
         Self::in_dir(dir, name)
@@ -99,29 +100,29 @@ impl Place {
     fn in_dir(dir: Dir, known: &OsStr) -> Result<Self, String> {
         let info = dir.info().map_err(|failure| failure.to_string())?;
         if info.mode() & 0o022 != 0 {
-            return Err(format!("'{}' can be written by others", dir.path().display()));
+            return Err(format!("'{}' is writable by others", dir.path().display()));
         }
         let (uid, path) = (info.uid(), dir.path().display().to_string());
         let owner = match uid {
             uid if trusted::is_owner(uid) => None,
             uid if users::is_root() => {
                 let owner = users::by_id(uid).map_err(|failure| failure.to_string())?;
-                Some(owner.ok_or(format!("'{path}' belongs to user id {uid}, whom nobody knows"))?)
+                Some(owner.ok_or(format!("'{path}' belongs to the unknown user id {uid}"))?)
             }
             uid => return Err(format!("'{path}' belongs to user id {uid}")),
         };
         Ok(Self { dir, known: known.to_owned(), owner })
     }
 
-    /// While this is there, everything is done as the user whose directory it is.
+    /// While the result exists, this thread acts as the owner of the directory.
     pub fn as_owner(&self) -> Result<Option<Acting>, Failure> {
         self.owner.as_ref().map(|owner| Acting::user(owner.uid, owner.gid)).transpose()
     }
 
-    /// The one that this process was started for: the directory is its standard input.
+    /// The place that this process was started for; its directory is standard input.
     pub fn from_stdin(known: &OsStr) -> Result<Self, Failure> {
         let given = Dir::from_stdin()?;
-        // With its path: by that the kernel lists what is bound there.
+        // With its path, as the kernel lists the socket.
         let dir = Dir::open(&trusted::path_of(&given).or_fail("open", given.path())?)?;
         match dir.info()?.same_file(&given.info()?) {
             true => {
@@ -147,7 +148,7 @@ impl Place {
         self.dir.at(self.beside(POOL))
     }
 
-    /// Whether all of its names can be connected to.
+    /// Whether its names are short enough for a socket.
     pub fn is_short(&self) -> bool {
         self.pool().as_os_str().len() <= LONGEST
     }
@@ -160,27 +161,27 @@ impl Place {
 
     /// Whether the known name leads to the holder with that socket.
     pub fn is_held_by(&self, holder: &Info) -> bool {
-        // An error says nothing; the next look may.
+        // After an error, the next check decides.
         self.dir
             .lookup(&self.known)
             .map_or(true, |known| known.is_some_and(|known| known.same_file(holder)))
     }
 
-    /// Whether this can be a socket of php-fpm's. In a directory of another user's it has to be that user's: a
-    /// server that asks who has sent something (`SO_PASSCRED`) is told the real user, and that is root.
+    /// Whether this can be php-fpm's socket. In another user's directory it must belong to that
+    /// user: a server with `SO_PASSCRED` sees the real user, which is root.
     pub fn may_be_fpms(&self, door: &OwnedFd) -> bool {
         self.owner
             .as_ref()
             .is_none_or(|owner| fstat(door).is_ok_and(|stat| stat.st_uid == owner.uid))
     }
 
-    /// A handle to connect by, whatever is called so later.
+    /// A handle on a socket, to connect by.
     pub fn handle(&self, name: impl AsRef<Path>) -> Result<OwnedFd, Failure> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(&self.dir, name.as_ref(), flags, Mode::empty()).or_fail("open", self.dir.at(name))
     }
 
-    /// Has `made` made under the holder's name, and puts it under the known one. What was there keeps
+    /// Lets `make` create the holder's socket and gives it the known name. php-fpm's socket keeps
     /// its second name, and is returned.
     ///
     /// # Errors
@@ -191,7 +192,7 @@ impl Place {
     ) -> Result<(T, Info, OwnedFd), Failure> {
         let _lock = self.lock()?;
         if self.look()?.is_held() && self.answers() {
-            return Err(Failure::new("held", "requests are held already"));
+            return Err(Failure::new("held", "requests are already held"));
         }
         self.restore(None)?;
         let is_theirs =
@@ -200,7 +201,7 @@ impl Place {
         let socket = known.filter(|known| known.kind() == FileType::Socket && is_theirs(known));
         let path = self.dir.at(&self.known);
         let socket = socket.ok_or_else(|| {
-            Failure::new("no_socket", format!("'{}' is no socket", path.display()))
+            Failure::new("no_socket", format!("'{}' is not a socket", path.display()))
         })?;
         let made = self.switch(&socket, make);
         if made.is_err() {
@@ -225,7 +226,8 @@ impl Place {
         let door = self.handle(&pool)?;
         let is_it = fstat(&door).is_ok_and(|stat| stat.st_ino == socket.inode());
         let info = self.dir.lookup(&holder)?.filter(|_| is_it).ok_or_else(|| {
-            Failure::new("no_socket", "php-fpm has just made its socket anew").remedy("try again")
+            Failure::new("no_socket", "php-fpm has just created its socket again")
+                .remedy("try again")
         })?;
         let new = self.dir.temporary(&self.known);
         link(&holder, &new)?;
@@ -233,8 +235,8 @@ impl Place {
         Ok((made, info, door))
     }
 
-    /// The known name leads to php-fpm again, and the names beside it are gone; of this holder only,
-    /// if one is given. Returns whether it led to a holder.
+    /// Gives php-fpm's socket the known name again and removes the other two names; if `of` is
+    /// given, only if that holder has it. Returns whether it led to a holder.
     ///
     /// # Errors
     /// When others change the names for longer than two seconds, or an I/O error.
@@ -246,7 +248,7 @@ impl Place {
         self.restore(of)
     }
 
-    /// The same where nobody is left who holds: one who was just about to may do so by now.
+    /// The same if no holder is alive; another process may start to hold at the same time.
     ///
     /// # Errors
     /// As above.
@@ -266,10 +268,10 @@ impl Place {
             return Ok(false);
         }
         let (holder, pool) = (self.beside(HOLDER), self.beside(POOL));
-        // Of one that was killed in between.
+        // Left by a process that was killed in between.
         self.dir.clear_temporaries(&self.known);
         if seen.pool.is_none() && seen.is_held() {
-            // Nothing that it could lead to; php-fpm makes one when it is started.
+            // There is no socket of php-fpm; it creates one at its next start.
             self.dir.remove_file(&self.known)?;
         } else if seen.pool.is_some() {
             if seen.is_held() {
@@ -278,7 +280,7 @@ impl Place {
                     let is_ours =
                         matches!((&taken, &seen.holder), (Some(a), Some(b)) if a.same_file(b));
                     if !is_ours {
-                        // php-fpm has made its socket anew in this very moment: that is the one.
+                        // php-fpm has just created its socket again: keep that one.
                         self.dir.exchange(&pool, &self.known)?;
                     }
                 } else {
@@ -293,19 +295,19 @@ impl Place {
         Ok(seen.is_held())
     }
 
-    /// Whether its directory, and every name with it, is gone: systemd removes that of a service that
-    /// has `RuntimeDirectory=` when it stops, and makes another. No lock can be made in it any more.
+    /// Whether its directory was removed: systemd does so when a service with `RuntimeDirectory=`
+    /// stops, and creates a new one. No lock can be made in it any more.
     fn is_removed(&self) -> bool {
         self.dir.info().is_ok_and(|dir| dir.stat().st_nlink == 0)
     }
 
-    /// Whether somebody listens behind the known name.
+    /// Whether a process listens at the known name.
     pub fn answers(&self) -> bool {
         let Ok(_acting) = self.as_owner() else { return false };
         answers(&self.dir.at(&self.known))
     }
 
-    /// Who removes its file has it: who waits for it looks whether the file is still there.
+    /// The owner of the lock may remove its file, so a waiting process checks afterwards that the file still exists.
     fn lock(&self) -> Result<Lock<'_>, Failure> {
         let (name, end) = (self.beside(LOCK), Instant::now() + PATIENCE);
         let _acting = self.as_owner()?;
@@ -328,25 +330,25 @@ impl Place {
     }
 }
 
-/// The path without links, if each directory and link on the way is root's or ours; as it is, if nothing is there.
+/// The path without links, if every directory and link in it belongs to root or to us; unchanged if it does not exist.
 #[expect(clippy::disallowed_methods, reason = "the root directory")]
 fn follow(path: &Path) -> Result<PathBuf, String> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|error| error.to_string())?;
     match trusted::chain_with_links(rustix::fd::AsFd::as_fd(&root), path)? {
         Some(there) => trusted::path_of(there).map_err(|error| error.to_string()),
-        // Then it is no link either.
+        // It does not exist, so it is not a link.
         None => Ok(path.to_owned()),
     }
 }
 
-/// Whether somebody listens there.
+/// Whether a process listens there.
 fn answers(path: &Path) -> bool {
-    // A queue that is full is somebody's.
+    // If the queue is full, a process listens.
     matches!(try_unix(path), Ok(_) | Err(Errno::AGAIN | Errno::INTR))
 }
 
-/// Where a pool is asked: while its requests are held, not by the name that others know.
+/// The address to query a pool: while its requests are held, this is php-fpm's second name.
 pub fn door(address: &Address) -> Address {
     if let Address::Unix(path) = address
         && let Ok(place) = Place::of(path)

@@ -149,13 +149,13 @@ fn answers_that_no_php_gives_are_refused() {
             "(status 500): <b>oh\\u{1b}",
         ),
         (|_| b"X: y\r\n\r\n{\"opcache\": \"enabled\"}".to_vec(), "unexpected_answer", "to its end"),
-        (|a| said(a, &json!([1])), "unexpected_answer", "no JSON object"),
-        (|a| said(a, &json!({})), "opcache_unavailable", "said nothing"),
-        (|a| format!("\n{}{{", a.mark).into_bytes(), "unexpected_answer", "no JSON object"),
+        (|a| said(a, &json!([1])), "unexpected_answer", "not a JSON object"),
+        (|a| said(a, &json!({})), "opcache_unavailable", "did not report it"),
+        (|a| format!("\n{}{{", a.mark).into_bytes(), "unexpected_answer", "not a JSON object"),
         (
             |_| b"Status: 404 Not Found\r\n\r\nFile not found.\n".to_vec(),
             "script_not_run",
-            "does not see it",
+            "does not find it",
         ),
         (
             |_| b"Status: 403 Forbidden\r\n\r\nAccess denied.\n".to_vec(),
@@ -215,7 +215,9 @@ fn a_pool_that_compiles_nothing_is_not_asked_for_ever() {
     let reply = fake.run(json!({
         "state": "warmed", "deploy_to": root.path().to_str(), "release_path": root.path().join("releases/1").to_str(),
     }));
-    reply.failed("unexpected_answer").says(["compiles nothing: oh", "0 scripts were compiled"]);
+    reply
+        .failed("unexpected_answer")
+        .says(["does not compile anything: oh", "0 scripts were compiled"]);
 }
 
 #[test]
@@ -269,7 +271,7 @@ fn arguments_that_do_not_fit_together_are_all_reported() {
     let run = |arguments: Value| run_program(Path::new(PROGRAM), &arguments, None);
     run(json!({"socket": socket}))
         .failed("invalid_arguments")
-        .says(["state=fresh, deploy_to is required"]);
+        .says(["deploy_to is required with state=fresh"]);
     let reply = run(json!({"socket": socket, "state": "warmed", "timeout": 0, "requests": ["x"]}));
     reply.failed("invalid_arguments").says([
         "deploy_to",
@@ -295,5 +297,5 @@ fn a_socket_of_another_program_is_not_reloaded_or_restarted() {
         .says(["cannot reload", "Nothing was changed"]);
     fake.run(json!({"state": "restarted", "service": "-x"}))
         .failed("no_service")
-        .says(["is no name of a service"]);
+        .says(["is not a valid service name"]);
 }

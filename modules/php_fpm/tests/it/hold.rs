@@ -197,12 +197,12 @@ fn requests_wait_and_each_is_answered_once() {
     let reply = fpm.run(json!({"state": "status"})).unchanged();
     assert_eq!((&reply["held"], &reply["waiting"]), (&json!(true), &json!(4)), "{reply}");
     assert_eq!(reply["master_pid"], fpm.pid(), "php-fpm itself is asked");
-    fpm.run(json!({"state": "held"})).unchanged().says(["held already"]);
+    fpm.run(json!({"state": "held"})).unchanged().says(["already held"]);
     release(&fpm);
     assert_eq!(socket_of(&fpm).ino(), before.ino());
     let (count, slowest) = load.end(&fpm);
     assert!(count > 40 && slowest > 3 * SECOND && slowest < 6 * SECOND, "{count}, {slowest:?}");
-    fpm.run(json!({"state": "released"})).unchanged().says(["no request is held"]);
+    fpm.run(json!({"state": "released"})).unchanged().says(["no requests are held"]);
     within(5 * SECOND, "the holder ends", || processes(&fpm, "hold").is_empty());
     within(5 * SECOND, "the watcher ends", || processes(&fpm, "watch").is_empty());
 }
@@ -467,10 +467,10 @@ fn both_killed_are_put_right_by_the_next_run_whatever_it_is() {
         if state == "status" {
             let arguments = json!({"state": state, "_ansible_check_mode": true});
             let reply = fpm.run(arguments).changed();
-            reply.warns("the next run that is no check puts php-fpm's back");
+            reply.warns("the next run outside check mode restores php-fpm's socket");
             assert_eq!((&reply["held"], beside(&fpm).len()), (&json!(false), 3), "{reply}");
         }
-        fpm.run(json!({"state": state})).changed().warns("php-fpm's is there again");
+        fpm.run(json!({"state": state})).changed().warns("php-fpm's socket was restored");
         let _ = fpm.run(json!({"state": "released"}));
         assert_eq!(socket_of(&fpm).ino(), before);
         leads_to_fpm(&fpm);
@@ -595,9 +595,9 @@ fn a_directory_in_which_the_sockets_owner_cannot_be_acted_for_is_refused() {
     let before = socket_of(&fpm).ino();
     for (owner, mode, code, says) in [
         (NOBODY, 0o755, "not_holdable", "belongs to user id 65534"),
-        (0, 0o777, "untrusted_directory", "can be written by others"),
-        (NOBODY, 0o775, "untrusted_directory", "can be written by others"),
-        (4_000_000, 0o755, "untrusted_directory", "whom nobody knows"),
+        (0, 0o777, "untrusted_directory", "is writable by others"),
+        (NOBODY, 0o775, "untrusted_directory", "is writable by others"),
+        (4_000_000, 0o755, "untrusted_directory", "belongs to the unknown user id"),
     ] {
         chown(fpm.scratch.path(), Some(owner), None).unwrap();
         fs::set_permissions(fpm.scratch.path(), Permissions::from_mode(mode)).unwrap();
@@ -606,7 +606,7 @@ fn a_directory_in_which_the_sockets_owner_cannot_be_acted_for_is_refused() {
             let reply = fpm.run(arguments).failed(code);
             reply.says([says, "maintenance page", "Nothing was changed."]);
         }
-        fpm.run(json!({"state": "released"})).unchanged().says(["no request is held"]);
+        fpm.run(json!({"state": "released"})).unchanged().says(["no requests are held"]);
     }
     assert_eq!((socket_of(&fpm).ino(), beside(&fpm)), (before, Vec::new()));
 }
@@ -618,7 +618,7 @@ fn a_port_and_a_socket_of_somebody_elses_are_refused() {
     let Some(fpm) = Fpm::start(Setup { listen, ..Setup::default() }) else { return };
     let reply = fpm.run(json!({"state": "held"})).failed("not_holdable");
     reply.says(["listens on a port", "maintenance page", "Nothing was changed."]);
-    fpm.run(json!({"state": "released"})).unchanged().says(["no request is held"]);
+    fpm.run(json!({"state": "released"})).unchanged().says(["no requests are held"]);
     drop(fpm);
 
     // As systemd does it: the socket is made by who starts php-fpm, and handed on.
@@ -636,7 +636,11 @@ fn a_port_and_a_socket_of_somebody_elses_are_refused() {
     let reply = fpm.run(json!({"state": "held"}));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     child.wait().unwrap();
-    reply.failed("not_holdable").says(["systemd's", "maintenance page", "Nothing was changed."]);
+    reply.failed("not_holdable").says([
+        "made by systemd",
+        "maintenance page",
+        "Nothing was changed.",
+    ]);
     let _ = fs::remove_file(path(&fpm));
     fpm.start_again();
 }

@@ -73,7 +73,7 @@ fn whichever_of_the_two_is_killed_there_php_fpm_has_its_name_again_within_a_seco
         kill_process(only(&fpm, what), Signal::KILL).unwrap();
     }
     within(5 * SECOND, "they are gone", || processes(&fpm, "hold").is_empty());
-    fpm.run(json!({"state": "status"})).warns("A hold that was killed had left its socket");
+    fpm.run(json!({"state": "status"})).warns("A hold that was killed left its own socket");
     assert_eq!(socket_of(&fpm).ino(), before);
     leads_to_fpm(&fpm);
 }

@@ -203,7 +203,7 @@ fn what_cannot_be_proved_to_be_the_master_is_neither_run_nor_read() {
         (
             "a program that others may write",
             Disguise { file: (0, 0o757), ..GOOD },
-            "can be written by others",
+            "is writable by others",
         ),
         (
             "root's program in the web user's directory",
@@ -241,7 +241,11 @@ fn what_is_proved_is_tested_with_a_configuration_that_only_root_can_write() {
     let other = Impostor::start(&Disguise { config: NOBODY, ..GOOD });
     for state in ["reloaded", "restarted"] {
         let reply = other.run(state).failed("untrusted_configuration");
-        reply.says(["it belongs to user id 65534", "give the file", "Nothing was changed."]);
+        reply.says([
+            "it belongs to user id 65534",
+            "let only that user write to the file",
+            "Nothing was changed.",
+        ]);
     }
     assert_eq!(other.was_run_by(), "");
 }

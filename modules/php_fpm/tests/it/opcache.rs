@@ -157,7 +157,7 @@ fn files_just_written_are_waited_for() {
     assert_eq!(fpm.by_realpath(), "release 1");
     let reply = fpm.warm("2").changed();
     assert_eq!(reply["warmed"]["left_out"], 1, "{reply}");
-    reply.warns("their times lie in the future");
+    reply.warns("their times are in the future");
 }
 
 #[test]
@@ -182,8 +182,8 @@ fn with_nothing_to_learn_from_the_entry_points_are_compiled() {
     // The first deploy: nothing is live.
     fs::remove_file(fpm.at("current")).unwrap();
     let _ = fpm.warm("2").unchanged();
-    fpm.fresh().failed("nothing_live").says(["leads to no release"]);
-    fpm.warm("7").failed("no_release").says(["releases/7' is not there"]);
+    fpm.fresh().failed("nothing_live").says(["does not point to a release"]);
+    fpm.warm("7").failed("no_release").says(["releases/7' does not exist"]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn a_full_cache_cannot_tell_so_it_is_emptied() {
     fpm.switch("2");
     let reply = fpm.fresh().changed();
     assert_eq!((&reply["needed"], &reply["nearly_full"]), (&json!(true), &json!(true)));
-    reply.says(["opcache is full", "cannot be excluded"]);
+    reply.says(["opcache is full", "may still serve old code"]);
     assert_eq!(fpm.status()["full"], false);
 }
 
@@ -388,7 +388,7 @@ fn a_pool_with_another_root_is_known_by_its_configuration() {
     let reply = fpm.fresh().failed("script_not_run");
     reply.says(["another root directory", root.path().to_str().unwrap(), "chroot"]);
     let reply = fpm.run(json!({"state": "reloaded"})).changed();
-    reply.warns("verified by the process list only");
+    reply.warns("verified only by the process list");
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn one_that_does_not_end_is_cut_and_that_is_said() {
     let (reply, status) = reload_with_a_request_in_flight(&fpm);
     assert_eq!(status, None);
     let warning = reply["warnings"][0].as_str().unwrap();
-    assert!(warning.contains("(1 at the moment)") && warning.contains("502"), "{warning}");
+    assert!(warning.contains("(1 now)") && warning.contains("502"), "{warning}");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn without_a_timeout_a_request_in_flight_is_cut_on_a_port_and_that_is_said() {
     assert_eq!(status, None, "trap 4: the connection is closed, nginx says 502");
     assert_eq!(reply["process_control_timeout"], 0);
     let warning = reply["warnings"][0].as_str().unwrap();
-    assert!(warning.contains("(1 at the moment)") && warning.contains("502"), "{warning}");
+    assert!(warning.contains("(1 now)") && warning.contains("502"), "{warning}");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_reload_that_takes_too_long_says_what_it_waits_for() {
     let slow = thread::spawn(move || get(&address, &path));
     thread::sleep(SECOND / 2);
     let reply = fpm.run(json!({"state": "reloaded", "timeout": 1})).failed("reload_failed");
-    reply.says(["old workers still work", "The reload was asked for."]);
+    reply.says(["old workers are still working", "The reload was requested."]);
     assert_eq!(slow.join().unwrap().unwrap().status, 200);
 }
 
@@ -124,7 +124,11 @@ fn a_broken_configuration_is_not_reloaded() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("pm = static", "pm = nonsense")).unwrap();
     let reply = fpm.run(json!({"state": "reloaded"})).failed("broken_configuration");
-    reply.says(["configuration is broken", "unable to parse value for entry 'pm'", "runs on"]);
+    reply.says([
+        "configuration is broken",
+        "unable to parse value for entry 'pm'",
+        "still runs with",
+    ]);
     let reply =
         fpm.run(json!({"state": "restarted", "service": "x"})).failed("broken_configuration");
     assert_eq!(reply["path"], config.to_str().unwrap());
@@ -140,7 +144,7 @@ fn a_configuration_that_php_fpm_has_not_read_yet_is_said() {
     fs::write(&config, text.replace("[global]", "[global]\nprocess_control_timeout = 1m")).unwrap();
     let reply = fpm.run(json!({"state": "reloaded"})).changed();
     assert_eq!(reply["process_control_timeout"], 60);
-    reply.warns("changed after php-fpm has read it");
+    reply.warns("changed after php-fpm read it");
 }
 
 /// Runs the module where `service` is this script.

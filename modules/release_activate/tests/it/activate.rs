@@ -58,7 +58,7 @@ fn the_first_run_switches_and_the_second_changes_nothing() {
     assert_eq!(root.read("current/index.php"), "2");
     let before = Manifest::exact(&root.path()).without(".oxistrano/mutex");
     let reply = root.run("release_activate", to("2")).unchanged();
-    reply.says(["live already"]);
+    reply.says(["already live"]);
     before.assert_same(&Manifest::exact(&root.path()).without(".oxistrano/mutex"));
 }
 

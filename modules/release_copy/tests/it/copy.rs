@@ -88,7 +88,7 @@ fn the_live_release_is_replaced_only_by_force() {
     let before = root.content();
     let arguments = with(copy(&root), "version", "1");
     let reply = root.run("release_copy", arguments.clone()).failed("release_exists");
-    reply.says(["there is a release 1 already", "it is live", "force", "Nothing was changed."]);
+    reply.says(["release 1 already exists", "it is live", "force", "Nothing was changed."]);
     before.assert_same(&root.content());
     let _ = root.run("release_copy", with(arguments, "force", true)).changed();
     assert_eq!(root.read("current/docs/a/b.md"), "docs");
@@ -102,7 +102,7 @@ fn a_directory_that_no_deploy_has_made_is_replaced_only_by_force() {
     let arguments = with(copy(&root), "version", "9");
     root.run("release_copy", arguments.clone())
         .failed("release_exists")
-        .says(["no deploy is known to have made it"]);
+        .says(["no known deploy made it"]);
     before.assert_same(&root.content());
     let _ = root.run("release_copy", with(arguments, "force", true)).changed();
     assert!(!root.has("releases/9/precious"));
@@ -128,7 +128,7 @@ fn without_a_staging_directory_it_says_what_to_do() {
     let reply = root.run("release_copy", json!({"version": "2"}));
     assert_eq!(reply["failed"], true);
     reply.says([
-        "nothing has been fetched",
+        "no files have been fetched",
         ".oxistrano-staging",
         "release_setup first",
         "Nothing was changed.",
@@ -172,7 +172,8 @@ fn a_copy_that_fails_half_way_leaves_nothing_behind() {
     let _socket = std::os::unix::net::UnixListener::bind(root.beside("src/bin/socket")).unwrap();
     let reply = root.run("release_copy", copy(&root));
     assert_eq!(reply["failed"], true, "{reply}");
-    reply.says(["bin/socket", "The unfinished release was removed; what was live is untouched."]);
+    reply
+        .says(["bin/socket", "The unfinished release was removed; the live release is unchanged."]);
     before.assert_same(&root.content());
 }
 

@@ -138,7 +138,7 @@ fn a_lock_that_makes_no_sense_is_shown_as_such() {
     let root = Root::with(&["1"]);
     root.write(".oxistrano/lock.json", "{");
     let reply = ask(&root);
-    assert!(reply["lock"]["unreadable"].as_str().unwrap().contains("cannot be understood"));
+    assert!(reply["lock"]["unreadable"].as_str().unwrap().contains("the lock is invalid"));
     assert_eq!(reply["active"], "1");
 }
 

@@ -110,7 +110,7 @@ fn a_path_inside_another_shared_path_is_skipped_with_a_warning() {
     let before = shared(&root);
     for paths in [json!(["var", "var/log"]), json!(["var/log", "var"])] {
         let arguments = json!({"version": "2", "shared_paths": paths});
-        root.run("release_link", arguments).warns("'var/log' lies inside the shared path 'var'");
+        root.run("release_link", arguments).warns("'var/log' is inside the shared path 'var'");
         assert_eq!(root.target("releases/2/var"), "../../shared/var");
         before.assert_same(&shared(&root));
     }
@@ -155,7 +155,7 @@ fn a_missing_target_is_linked_with_a_warning() {
     let root = unpacked(&app("2"));
     let arguments = json!({"version": "2", "shared_paths": ["generated"]});
     let reply = root.run("release_link", arguments).changed();
-    reply.warns("'generated' is linked, but it is not in");
+    reply.warns("the link 'generated' was made, but its target does not exist in");
     assert_eq!(root.target("releases/2/generated"), "../../shared/generated");
     assert!(!root.has("shared/generated"));
 }

@@ -162,9 +162,9 @@ fn a_release_in_which_a_command_runs_stays_until_it_has_ended() {
     let running = root.busy("1");
     let reply = root.run("release_prune", keep(3)).changed();
     assert_eq!(reply["removed"], json!(["2"]), "{reply}");
-    reply.warns("releases/1' alone, because a command runs in it");
+    reply.warns("releases/1' was not removed, because a command is running in it");
     let reply = root.run("release_prune", json!({"versions": ["1"]})).failed("release_in_use");
-    reply.says(["a command runs in it", "Nothing was changed."]);
+    reply.says(["a command is running in it", "Nothing was changed."]);
     drop(running);
     let reply = root.run("release_prune", keep(3)).changed();
     assert_eq!(reply["removed"], json!(["1"]), "{reply}");
@@ -199,7 +199,7 @@ fn what_no_deploy_has_made_is_reported_and_stays() {
     root.link("releases/latest", "5");
     let reply = root.run("release_prune", keep(2)).changed();
     assert_eq!(reply["unrecognised"], json!(["backup"]));
-    reply.warns("no deploy is known to have made them: backup");
+    reply.warns("no known deploy made them: backup");
     assert_eq!(root.releases(), ["4", "5", "backup", "latest", "notes.txt"]);
     assert_eq!(root.read("releases/backup/dump.sql"), "precious");
 }
@@ -305,8 +305,8 @@ fn a_release_that_cannot_be_moved_keeps_no_other() {
     for wait in [true, false] {
         let arguments = json!({"keep": 2, "wait": wait});
         let reply = root.run("release_prune", arguments).failed("io");
-        reply.says(["releases/2", "Still there: 2."]);
-        assert_eq!(reply.msg().contains("Out of the way: 3, 1."), wait, "{reply}");
+        reply.says(["releases/2", "Not removed: 2."]);
+        assert_eq!(reply.msg().contains("Removed: 3, 1."), wait, "{reply}");
         assert_eq!(root.releases(), ["2", "4", "5"]);
     }
     mounted(&["umount"]);

@@ -27,7 +27,8 @@ fn check_mode_changes_nothing() {
     let reply = root.check("release_rollback", back()).changed();
     reply.says(["would go back to 2"]);
     assert_eq!((&reply["from"], &reply["to"]), (&json!("3"), &json!("2")));
-    let after = "link to ./releases/2\nagainst 3, which is live: 0 added, 1 changed, 0 removed";
+    let after =
+        "link to ./releases/2\ncompared with 3, the live release: 0 added, 1 changed, 0 removed";
     assert!(reply["diff"]["after"].as_str().unwrap().starts_with(after), "{reply}");
     assert_eq!((&reply["compared_with"], &reply["changes"]["changed"]), (&json!("3"), &json!(1)));
     assert_eq!((&reply["from_revision"], &reply["to_revision"]), (&json!("3"), &json!("2")));
@@ -77,10 +78,7 @@ fn the_next_rollback_goes_further_back_and_not_to_the_bad_one() {
     assert_eq!((&reply["from"], &reply["to"]), (&json!("2"), &json!("1")));
     let before = root.content();
     let reply = root.run("release_rollback", back()).failed("cannot_roll_back");
-    reply.says([
-        "there is no complete release before the live one",
-        "Nothing was changed; 1 is live.",
-    ]);
+    reply.says(["there is no earlier complete release", "Nothing was changed; 1 is live."]);
     before.assert_same(&root.content());
 }
 
@@ -141,7 +139,11 @@ fn an_unknown_name_is_answered_with_those_that_there_are() {
     broken(&root, "4");
     let before = root.content();
     let reply = root.run("release_rollback", json!({"version": "7"})).failed("cannot_roll_back");
-    reply.says(["there is no release 7", "there are: 2, 1", "Nothing was changed; 3 is live."]);
+    reply.says([
+        "release 7 does not exist",
+        "these exist: 2, 1",
+        "Nothing was changed; 3 is live.",
+    ]);
     for name in ["../3", "a/b", "..", "/etc"] {
         let _ = root.run("release_rollback", json!({"version": name})).failed("cannot_roll_back");
     }
@@ -274,7 +276,7 @@ fn when_only_bad_ones_are_left_they_are_offered_by_name() {
     let root = Root::with(&["1", "2"]);
     let _ = root.run("release_rollback", json!({"version": "1"})).changed();
     let reply = root.run("release_rollback", back()).failed("cannot_roll_back");
-    reply.says(["name the one to go to", "ansistrano_rollback_to_release", ": 2"]);
+    reply.says(["name the release to go back to", "ansistrano_rollback_to_release", ": 2"]);
 }
 
 #[test]
@@ -345,7 +347,7 @@ fn a_rollback_given_up_after_the_choice_changes_nothing() {
     let before = root.content();
     let _ = root.run("release_rollback", json!({"state": "chosen"})).changed();
     let reply = root.run("release_setup", json!({"state": "failed"})).changed();
-    reply.says(["Live is 3"]);
+    reply.says(["Release 3 is live"]);
     before.assert_same(&root.content());
     assert_eq!(root.state("2"), "complete");
     assert_eq!(root.lock(), Value::Null);

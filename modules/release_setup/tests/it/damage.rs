@@ -52,14 +52,14 @@ fn a_good_release_stays_when_its_line_is_damaged_and_the_line_is_named() {
             root.run("release_info", json!({})),
         ] {
             reply.warns(&named);
-            reply.warns("Write the event in its place again");
+            reply.warns("Write the event again");
             assert!(!reply.to_string().contains("\\u0000"), "{what}: {reply}");
         }
         assert_eq!(root.releases(), ["1", "2", "3"], "{what}");
         assert_eq!(root.state("1"), "unrecognised", "{what}");
         let reply =
             root.run("release_rollback", json!({"version": "1"})).failed("cannot_roll_back");
-        reply.says(["it cannot be told whether release 1 was live", &named]);
+        reply.says(["it is not known whether release 1 was ever live", &named]);
     }
 }
 

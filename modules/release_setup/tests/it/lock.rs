@@ -78,7 +78,7 @@ fn a_lock_whose_holder_has_died_is_taken_over_and_that_is_said() {
     arguments["take_over"] = root.lock()["since"].clone();
     let _ = root.check("release_setup", arguments.clone()).changed();
     let reply = root.run("release_setup", arguments).changed();
-    reply.warns("took over the lock of a deploy that has died");
+    reply.warns("took over the lock of a deploy that died");
     reply.warns("alice@ci");
     assert_eq!((&root.lock()["deployer"], &root.lock()["version"]), (&bob, &json!("3")));
     let info = root.run("release_info", json!({})).unchanged();
@@ -119,7 +119,7 @@ fn a_lock_that_makes_no_sense_is_a_lock_and_can_be_freed() {
         let root = Root::with(&["1"]);
         root.write(".oxistrano/lock.json", text);
         let reply = root.run("release_setup", json!({"version": "2"})).failed("locked");
-        reply.says(["cannot be understood", "oxistrano_unlock=true", "Nothing was changed."]);
+        reply.says(["the lock is invalid", "oxistrano_unlock=true", "Nothing was changed."]);
         let _ = root.run("release_activate", json!({"version": "1"})).failed("locked");
         let _ = root.run("release_info", json!({})).unchanged();
         let _ = root.run("release_setup", json!({"state": "unlocked"})).changed();
@@ -200,7 +200,7 @@ fn finished_frees_the_lock_and_a_second_time_changes_nothing() {
     let _ = root.run("release_setup", json!({"version": "1", "state": "finished"})).changed();
     assert_eq!(root.lock(), Value::Null);
     let again = json!({"version": "1", "state": "finished"});
-    root.run("release_setup", again).unchanged().says(["nobody deploys"]);
+    root.run("release_setup", again).unchanged().says(["no deploy is in progress"]);
 }
 
 #[test]
@@ -210,7 +210,11 @@ fn failed_before_the_switch_removes_the_unfinished_release_and_keeps_the_live_on
     root.begin("2", &app("2"), &json!({}));
     let arguments = json!({"version": "2", "state": "failed", "reason": "tests are red"});
     let reply = root.run("release_setup", arguments).changed();
-    reply.says(["failed before the switch", "Live is 1", root.at("current").to_str().unwrap()]);
+    reply.says([
+        "failed before the switch",
+        "Release 1 is live",
+        root.at("current").to_str().unwrap(),
+    ]);
     assert_eq!((&reply["removed"], &reply["live"]), (&json!("2"), &json!("1")));
     assert_eq!(reply["switched"], false);
     before.assert_same(&root.content());
@@ -222,7 +226,7 @@ fn failed_before_the_switch_removes_the_unfinished_release_and_keeps_the_live_on
         (&json!("failed"), &json!("tests are red"))
     );
     let again = json!({"version": "2", "state": "failed"});
-    root.run("release_setup", again).unchanged().says(["Live is 1"]);
+    root.run("release_setup", again).unchanged().says(["Release 1 is live"]);
 }
 
 #[test]
@@ -231,7 +235,7 @@ fn failed_in_the_first_deploy_says_that_nothing_is_live() {
     let arguments = json!({"version": "1", "state": "failed"});
     root.run("release_setup", arguments.clone()).unchanged().says(["Nothing was deployed"]);
     root.begin("1", &app("1"), &json!({}));
-    root.run("release_setup", arguments).changed().says(["Nothing is live"]);
+    root.run("release_setup", arguments).changed().says(["No release is live"]);
     assert_eq!(root.releases(), [""; 0]);
 }
 
@@ -241,7 +245,12 @@ fn failed_after_the_switch_keeps_the_release_and_says_how_to_go_back() {
     root.begin("2", &app("2"), &json!({}));
     let _ = root.run("release_activate", json!({"version": "2"})).changed();
     let reply = root.run("release_setup", json!({"version": "2", "state": "failed"})).changed();
-    reply.says(["failed after the switch", "Live is 2", "The release before it, 1,", "rollback"]);
+    reply.says([
+        "failed after the switch",
+        "Release 2 is live",
+        "The previous release, 1,",
+        "rollback",
+    ]);
     assert_eq!((&reply["switched"], &reply["removed"]), (&json!(true), &Value::Null));
     assert_eq!(root.releases(), ["1", "2"]);
     assert_eq!(root.read("current/index.php"), "2");
@@ -253,7 +262,7 @@ fn failed_of_somebody_else_touches_nothing_of_the_one_who_deploys() {
     root.write("releases/.oxistrano-staging/file", "");
     let before = root.manifest();
     let reply = root.run("release_setup", setup("3", "failed", &bob)).unchanged();
-    reply.says(["Live is 1"]);
+    reply.says(["Release 1 is live"]);
     before.assert_same(&root.manifest());
 }
 

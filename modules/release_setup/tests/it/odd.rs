@@ -46,7 +46,7 @@ fn a_lock_of_any_kind_is_a_lock_that_can_be_freed() {
 fn what_stands_in_the_place_of_our_own_files_is_named_with_the_remedy() {
     for (place, remedy) in [
         (".oxistrano", "move it away"),
-        (".oxistrano/mutex", "remove what is there"),
+        (".oxistrano/mutex", "remove it"),
         (".oxistrano/history.jsonl", "move it away"),
     ] {
         let kinds: [Kind<'_>; 2] = [
@@ -74,7 +74,7 @@ fn what_stands_in_the_place_of_our_own_files_is_named_with_the_remedy() {
 fn a_history_that_is_too_large_is_named_with_the_remedy() {
     let root = Root::with(&["1"]);
     large(&root.at(".oxistrano/history.jsonl"), 257 << 20);
-    start(&root).failed("io").says(["history.jsonl", "it has more than", "keep its last lines"]);
+    start(&root).failed("io").says(["history.jsonl", "it has more than", "write its last lines"]);
 }
 
 #[test]

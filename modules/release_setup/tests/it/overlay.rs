@@ -81,10 +81,10 @@ fn one_that_cannot_be_removed_is_told_apart_from_those_that_are_gone() {
     let inner = oxistrano_harness::tmpfs(&root.at("releases/2/mounted"), "1m");
     assert!(inner.is_some(), "one mount could be made, another cannot");
     let reply = root.run("release_prune", keep(1, true)).failed("mount_point");
-    reply.says(["Out of the way: 1.", "Removed in part, the rest by the next deploy: 2."]);
+    reply.says(["Removed: 1.", "Partly removed (the next deploy removes the rest): 2."]);
     assert_eq!(root.state("2"), "broken");
     let reply = root.run("release_prune", keep(1, true)).failed("mount_point");
-    assert!(!reply.msg().contains("Out of the way"), "{reply}");
+    assert!(!reply.msg().contains("Removed: "), "{reply}");
     drop(inner);
     let _ = root.run("release_prune", keep(1, true)).changed();
     assert_eq!(root.releases(), ["3", "4"]);

@@ -175,7 +175,7 @@ fn shared_that_is_a_link_of_another_user_is_refused() {
     root.link("shared", "../elsewhere");
     lchown(root.at("shared"), Some(NOBODY), Some(NOBODY)).unwrap();
     let reply = root.run("release_setup", start("1")).failed("untrusted_link");
-    reply.says(["shared'", "symbolic link that user id 65534 made"]);
+    reply.says(["shared'", "symbolic link that belongs to user id 65534"]);
     assert_eq!(fs::read_dir(root.beside("elsewhere")).unwrap().count(), 0);
     assert_eq!(root.lock(), Value::Null);
 }
@@ -364,10 +364,10 @@ fn neither_a_failed_deploy_nor_the_next_one_removes_a_release_in_which_a_command
     root.begin("2", &app("2"), &json!({}));
     let running = root.busy("2");
     let reply = root.run("release_setup", json!({"version": "2", "state": "failed"})).changed();
-    reply.warns("releases/2' alone, because a command runs in it");
+    reply.warns("releases/2' was not removed, because a command is running in it");
     assert!(root.has("releases/2/index.php") && reply["removed"].is_null(), "{reply}");
     let reply = root.run("release_setup", json!({"version": "3"})).changed();
-    reply.warns("releases/2' alone, because a command runs in it");
+    reply.warns("releases/2' was not removed, because a command is running in it");
     assert!(root.has("releases/2/index.php"), "{reply}");
     let _ = root.run("release_setup", json!({"version": "3", "state": "failed"})).changed();
     drop(running);

@@ -31,7 +31,7 @@ fn the_next_release_is_made_of_it_and_is_the_same_as_anew() {
             let _ = root.run("release_setup", json!({"state": "unlocked"})).changed();
         } else {
             let reply = failed(&root, true);
-            reply.says(["the next release is built from the unfinished one", "Live is 1"]);
+            reply.says(["the unfinished release is kept as the spare", "Release 1 is live"]);
             assert_eq!(reply["removed"], "2");
         }
         let reply = root.run("release_setup", json!({"version": "3", "spare": true})).changed();

@@ -148,7 +148,7 @@ fn what_is_refused_says_what_is_live() {
     let root = started();
     let src = root.archive("hostile", &tar_gz(&[file("x", ""), file("../victim", "evil")]));
     let reply = root.run("release_unpack", unpack(&src)).failed("unsafe_entry");
-    reply.says(["The unfinished release was removed; what was live is untouched."]);
+    reply.says(["The unfinished release was removed; the live release is unchanged."]);
     assert_eq!(reply["entry"], "../victim");
 }
 
@@ -277,7 +277,7 @@ fn a_full_disk_leaves_nothing_behind_and_is_named() {
     let src = root.archive("app.tar.gz", &tar_gz(&many));
     let reply = root.run("release_unpack", unpack(&src)).failed("io");
     reply.says(["No space left on device", "free some space there", "big'"]);
-    reply.says(["The unfinished release was removed; what was live is untouched."]);
+    reply.says(["The unfinished release was removed; the live release is unchanged."]);
     before.assert_same(&root.content());
     assert_eq!(root.read("current/index.php"), "1");
     // There is room for what fits.

@@ -50,14 +50,14 @@ fn tells_all(reply: &Reply) {
     let side = |side: &str| -> Vec<String> {
         reply["diff"][side].as_str().unwrap().lines().map(str::to_owned).collect()
     };
-    let line = "against 1, which is live: 1 added, 2 changed, 1 removed, 2 as they are";
+    let line = "compared with 1, the live release: 1 added, 2 changed, 1 removed, 2 unchanged";
     assert_eq!(
         side("before"),
         ["absent", line, "app/longer.php: 1 bytes", "index.php: 11 bytes", "app/gone.php: 1 bytes"]
     );
     let after = side("after");
     assert!(after[0].starts_with("release, 6 files and links"), "{after:?}");
-    let other = "index.php: 11 bytes, other contents";
+    let other = "index.php: 11 bytes, different content";
     assert_eq!(after[1..], [line, "app/longer.php: 5 bytes", other, "new/deep.php: 3 bytes"]);
 }
 
@@ -179,7 +179,9 @@ fn where_it_cannot_be_told_the_reason_is() {
     );
     let after = reply["diff"]["after"].as_str().unwrap();
     assert!(
-        after.contains("against 1, which is live: cannot be told, this controller cannot"),
+        after.contains(
+            "compared with 1, the live release: not known, because this controller cannot"
+        ),
         "{after}"
     );
 }
@@ -192,7 +194,7 @@ fn a_live_release_that_cannot_be_read_is_no_reason_to_fail() {
     (0..260).for_each(|_| deep.push("d"));
     fs::create_dir_all(&deep).unwrap();
     let reply = root.check("release_unpack", on_host(&root, &next())).changed();
-    assert!(reply["changes_unknown"].as_str().unwrap().contains("lies too deep"), "{reply}");
+    assert!(reply["changes_unknown"].as_str().unwrap().contains("is nested too deeply"), "{reply}");
     reply.says(["would unpack 5 files"]);
 }
 

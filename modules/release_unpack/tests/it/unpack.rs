@@ -17,7 +17,7 @@ fn check_mode_changes_nothing() {
     let root = started();
     let src = sample(&root);
     let reply = root.check("release_unpack", with(unpack(&src), "remove_src", true)).changed();
-    let against = "against 1, which is live: 4 added, 1 changed, 1 removed, 0 as they are";
+    let against = "compared with 1, the live release: 4 added, 1 changed, 1 removed, 0 unchanged";
     let before = format!("absent\n{against}\nindex.php: 1 bytes\nbin/run: 10 bytes\n");
     let after = format!(
         "release, 5 files and links\n{against}\nindex.php: 6 bytes\nbin/magento: 19 bytes\ndeep/er/file.txt: 4 bytes\nmedia: 18 bytes\nsame.php: 6 bytes\n"
@@ -272,7 +272,7 @@ fn the_live_version_is_replaced_by_another_archive_only_by_force() {
     let before = root.content();
     let arguments = with(unpack(&src), "version", "1");
     let reply = root.run("release_unpack", arguments.clone()).failed("release_exists");
-    reply.says(["there is a release 1 already", "it is live", "force", "Nothing was changed."]);
+    reply.says(["release 1 already exists", "it is live", "force", "Nothing was changed."]);
     let _ = root.check("release_unpack", arguments.clone()).failed("release_exists");
     before.assert_same(&root.content());
     let arguments = with(arguments, "force", true);
@@ -299,11 +299,11 @@ fn a_live_version_whose_replacement_fails_is_put_back_as_it_was() {
         if dies {
             let _ = root.run("release_setup", json!({"state": "unlocked"})).changed();
             let reply = root.run("release_setup", json!({"version": "2"})).changed();
-            reply.warns("put release 1 back");
+            reply.warns("restored release 1");
         }
         let failed = json!({"state": "failed"});
         let reply = root.run("release_setup", failed).changed();
-        reply.says(["before the switch", "Live is 1"]);
+        reply.says(["before the switch", "Release 1 is live"]);
         before.assert_same(&root.content());
         assert_eq!(root.state("1"), "active");
     }
@@ -360,7 +360,7 @@ fn what_no_deploy_has_made_is_replaced_only_by_force() {
     let before = root.content();
     let src = sample(&root);
     let reply = root.run("release_unpack", with(unpack(&src), "version", "9"));
-    reply.failed("release_exists").says(["no deploy is known to have made it"]);
+    reply.failed("release_exists").says(["no known deploy made it"]);
     let reply = root.run("release_unpack", with(unpack(&src), "version", "file"));
     reply.failed("release_exists").says(["it is not a directory"]);
     before.assert_same(&root.content());
@@ -394,7 +394,7 @@ fn a_release_in_which_a_command_runs_is_not_replaced() {
     let archive = root.archive("new.tar.gz", &tar_gz(&app("new")));
     let arguments = json!({"version": "2", "src": archive, "remote_src": true});
     let reply = root.run("release_unpack", arguments.clone()).failed("release_in_use");
-    reply.says(["a command still runs in it", "Nothing was changed."]);
+    reply.says(["a command is still running in it", "Nothing was changed."]);
     drop(running);
     let _ = root.run("release_unpack", arguments).changed();
 }

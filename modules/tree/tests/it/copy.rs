@@ -82,7 +82,7 @@ fn only_what_is_listed_is_copied() {
         let options = CopyOptions { only, ..Default::default() };
         let error = copy(&source, &target, &options).unwrap_err();
         assert!(
-            error.contains(&format!("/source/{missing}': it is listed, but not there")),
+            error.contains(&format!("/source/{missing}': it is listed, but does not exist")),
             "{error}"
         );
     }
@@ -343,6 +343,6 @@ fn a_file_that_grows_while_it_is_copied_is_an_error() {
             copy(&source, &target, &CopyOptions { method: Method::Copy, ..Default::default() });
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         let error = result.unwrap_err();
-        assert!(error.contains("source/log': it changed in the meantime"), "{error}");
+        assert!(error.contains("source/log': it was changed at the same time"), "{error}");
     });
 }

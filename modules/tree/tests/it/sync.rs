@@ -159,7 +159,7 @@ fn protected_paths_are_untouched_on_both_sides() {
     put(&source, "pub", "a file");
     put(&source, "another-new", "");
     let error = sync(&source, &live, &options).unwrap_err();
-    assert!(error.contains("live/pub': it holds a protected path"), "{error}");
+    assert!(error.contains("live/pub': it contains a protected path"), "{error}");
     assert!(error.ends_with("Nothing was changed."), "{error}");
     assert!(!live.join("another-new").exists());
 }

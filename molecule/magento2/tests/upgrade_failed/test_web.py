@@ -19,7 +19,7 @@ def test_nothing_is_in_the_way_of_the_next_deploy(web):
 
 def test_the_last_message_says_what_is_the_case(last_words, name):
     last = last_words("upgrade_failed.log")
-    for words in ("Deployment failed", "Live is 6 (", "The shop is closed", "The next deploy that succeeds opens it"):
+    for words in ("Deployment failed", "Release 6 is live (", "The shop is closed", "The next deploy that succeeds opens it"):
         assert words in last
     if name == "web1":
         assert "gift_that_is_missing" in last

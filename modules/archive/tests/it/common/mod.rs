@@ -48,7 +48,7 @@ impl Scratch {
                 let (_, files) = list_contents(&file, &self.archive(), options).unwrap();
                 let count = files.count();
                 let found = compare(&Dir::open(&self.out()).unwrap(), files, &[]).unwrap();
-                let same = format!("0 added, 0 changed, 0 removed, {count} as they are");
+                let same = format!("0 added, 0 changed, 0 removed, {count} unchanged");
                 assert_eq!(found.summary(), same, "{found:?}");
             }
             (Err(listed), Err(failure)) => {
