@@ -61,7 +61,7 @@ def test_deploy_redeploy_check_mode_and_rollback_on_an_arm64_host(away, host, ar
     root.is_at_rest(live="2", releases=["1", "2"])
 
     back = away.run(ROLLBACK, reason="checkout answers 500").good()
-    assert "web: 1 is live" in back.text
+    assert "web: 2 → 1" in back.text
     root.is_at_rest(live="1", releases=["1"])
     assert root.read("current/index.php") == "<?php echo 'shop 1';"
 

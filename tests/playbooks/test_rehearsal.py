@@ -294,3 +294,17 @@ def test_the_git_strategy_shows_no_line_of_the_code_and_fetches_nothing(project,
     assert "s3cr3t" not in result.output
     told = shown(result)
     assert "commits: 1" in told and "files: not known before they are fetched" in told, told
+
+
+def test_a_note_of_an_earlier_deploy_in_the_same_playbook_is_not_repeated(project, artifacts, tmp_path):
+    hook = tmp_path / "hook.yml"
+    hook.write_text("- ansible.builtin.set_fact:\n    oxistrano_check_note: workers would be restarted\n")
+    playbook = project.directory / "play.yml"
+    role = "{role: oxistrano.deploy.deploy, ansistrano_deploy_via: copy_unarchive"
+    playbook.write_text(
+        "- hosts: all\n  gather_facts: false\n  roles:\n"
+        f"    - {role}, ansistrano_after_symlink_tasks_file: {hook}}}\n"
+        f"    - {role}, ansistrano_deploy_to: {tmp_path}/other}}\n"
+    )
+    result = project.run(playbook, "--check", ansistrano_deploy_from=str(artifacts.archive("1"))).good()
+    assert result.output.count("workers would be restarted") == 1
