@@ -91,7 +91,6 @@ lint: lint-quick build ## check formatting, lints, generated files, and that the
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 	cargo xtask gen --check
 	cargo xtask sizes
-	@scripts/deny bans licenses sources
 	@scripts/php-lint
 	@scripts/newer-ansible
 	@$(MAKE) --no-print-directory docs
@@ -133,8 +132,12 @@ sanity: collection ## check the archive as Ansible and Galaxy do: ansible-test s
 	@for version in $(VERSIONS); do scripts/sanity $$version .build/$(ARCHIVE) $(ARGS) || exit 1; done
 	@scripts/importer .build/$(ARCHIVE)
 
+.PHONY: deny
+deny: ## check licenses, sources and duplicates of all crates with cargo-deny: when Cargo.lock changes
+	@scripts/deny bans licenses sources
+
 .PHONY: release
-release: ## make a release of this commit, for all processors, into .build/release
+release: deny ## make a release of this commit, for all processors, into .build/release
 	@scripts/release
 
 .PHONY: release-check
