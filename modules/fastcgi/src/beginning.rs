@@ -6,6 +6,8 @@ use crate::request::{BEGIN_REQUEST, PARAMS, begins, params};
 const FLAGS: usize = 8 + 2;
 /// `FCGI_KEEP_CONN`.
 const KEEP: u8 = 1;
+/// Settings of PHP, a line each, as in php.ini: `open_basedir` is a list of directories.
+const SETTINGS: [&[u8]; 2] = [b"PHP_VALUE", b"PHP_ADMIN_VALUE"];
 
 /// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub fn param(bytes: &[u8], name: &[u8]) -> Found<Vec<u8>> {
 }
 
 /// The beginning of a request up to the end of its parameters, with the directory `from` replaced
-/// by `to` in their values; and how many bytes that replaces. `None` if there is nothing to change.
+/// by `to` in their values and in paths in settings of PHP; and how many bytes that replaces. `None` if there is nothing to change.
 pub fn moved(bytes: &[u8], from: &[u8], to: &[u8]) -> Found<(usize, Vec<u8>)> {
     let id = match bytes.first_chunk().map(|head| begins(*head)) {
         Some(Some(id)) => id,
@@ -96,16 +98,42 @@ pub fn moved(bytes: &[u8], from: &[u8], to: &[u8]) -> Found<(usize, Vec<u8>)> {
     }
     let (mut left, mut changed, mut all) = (pairs.as_slice(), false, Vec::new());
     while let Some((name, value)) = pair(&mut left) {
-        let below = value.strip_prefix(from).filter(|rest| rest.first().is_none_or(|c| *c == b'/'));
-        changed |= below.is_some();
-        let value = below.map_or_else(|| value.to_vec(), |rest| [to, rest].concat());
-        all.push((name, value));
+        let other = if SETTINGS.contains(&name) {
+            in_settings(value, from, to)
+        } else {
+            let rest = value.strip_prefix(from);
+            rest.filter(|rest| rest.first().is_none_or(|c| *c == b'/'))
+                .map(|rest| [to, rest].concat())
+        };
+        changed |= other.is_some();
+        all.push((name, other.unwrap_or_else(|| value.to_vec())));
     }
     let pairs = all.iter().map(|(name, value)| (*name, value.as_slice()));
     if !changed || !left.is_empty() || params(&mut out, id, pairs).is_err() {
         return Found::None;
     }
     Found::Is((used, out))
+}
+
+/// Settings with `to` for `from` where that is a path, or the beginning of one. None if it is nowhere.
+fn in_settings(settings: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+    let between = |c: &u8| c.is_ascii_whitespace() || b"=:;,\"'".contains(c);
+    let (mut out, mut rest, mut changed) = (Vec::new(), settings, false);
+    while let Some((first, after)) = rest.split_first() {
+        let path = rest.strip_prefix(from).filter(|after| {
+            !from.is_empty()
+                && out.last().is_none_or(between)
+                && after.first().is_none_or(|c| *c == b'/' || between(c))
+        });
+        if let Some(after) = path {
+            out.extend_from_slice(to);
+            (rest, changed) = (after, true);
+        } else {
+            out.push(*first);
+            rest = after;
+        }
+    }
+    changed.then_some(out)
 }
 
 fn pair<'a>(left: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
@@ -172,8 +200,14 @@ mod tests {
                 ("SCRIPT_FILENAME", format!("{root}/pub/index.php")),
                 ("DOCUMENT_ROOT", root.to_owned()),
                 ("A", format!("{root}{long}")),
+                (
+                    "PHP_VALUE",
+                    format!("open_basedir={root}/pub:/tmp\nauto_prepend_file = \"{root}/a.php\""),
+                ),
+                ("PHP_ADMIN_VALUE", format!("open_basedir={root}:{root}/pub\nerror_log={root}")),
                 // Not below it.
                 ("B", "/srv/releases/10/pub".to_owned()),
+                ("PHP_VALUE", "open_basedir=/srv/releases/10:/mnt/srv/releases/1/pub".to_owned()),
                 ("C", "see /srv/releases/1/pub".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value))

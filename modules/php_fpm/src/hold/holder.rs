@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use oxistrano_core::command::start_detached;
@@ -142,7 +141,7 @@ struct Holder {
     /// The release that was live at the beginning.
     live: Option<PathBuf>,
     /// The release that is live now, if it is another one.
-    switched: Option<Rc<Switched>>,
+    switched: Option<Switched>,
     lines: Vec<Line>,
     scratch: Vec<u8>,
 }
@@ -229,7 +228,7 @@ impl Holder {
                     let Ok(_acting) = self.place.as_owner() else { continue };
                     // If php-fpm's queue is full, it waits like the others.
                     if let Ok(pool) = try_unix(&by_handle(&self.door)) {
-                        line.pass(pool, None);
+                        line.pass(pool);
                     }
                     line.is_judged = true;
                 }
@@ -278,7 +277,7 @@ impl Holder {
             .take()
             .zip(now)
             .filter(|(live, now)| live != now)
-            .map(|(live, now)| Rc::new(Switched { from: bytes(live), to: bytes(now) }));
+            .map(|(live, now)| Switched { from: bytes(live), to: bytes(now) });
         loop {
             let waits = self.connect(released.elapsed() > RETURN);
             let wait = if waits { TICK } else { GLANCE };
@@ -289,11 +288,17 @@ impl Holder {
         }
     }
 
-    /// Connects the waiting ones to php-fpm, in order. Returns whether any is still waiting.
+    /// Connects the waiting ones to php-fpm, in order, except those whose request is not complete yet. Returns whether any is
+    /// still waiting.
     fn connect(&mut self, give_up: bool) -> bool {
         // As the directory's owner, so that only sockets which that user may use are reached.
         let Ok(_acting) = self.place.as_owner() else { return true };
+        let mut some = false;
         for line in self.lines.iter_mut().filter(|line| line.is_held()) {
+            if !line.is_ready(self.switched.as_ref(), &mut self.scratch) {
+                some = true;
+                continue;
+            }
             let known = self.place.dir.at(&self.place.known);
             // php-fpm's socket from before or, if it was restarted, its new one.
             match try_unix(&by_handle(&self.door)).or_else(|error| match error {
@@ -308,14 +313,14 @@ impl Holder {
                 }
                 _ => Err(error),
             }) {
-                Ok(pool) => line.pass(pool, self.switched.as_ref()),
+                Ok(pool) => line.pass(pool),
                 // php-fpm's queue is full, or we have no free descriptors.
                 Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => return true,
                 Err(_) if give_up => line.refuse(),
                 Err(_) => return true,
             }
         }
-        false
+        some
     }
 
     /// Waits for events and handles them. Returns whether there are new connections.

@@ -1,7 +1,6 @@
 //! One held connection: passed on byte for byte (except for the release's directory after a switch), or refused.
 
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use oxistrano_fastcgi::{Found, begins, keeps_connection, moved, param, refusal};
@@ -11,8 +10,10 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 /// How long the other side may take to read its answer and close.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// How long a request may take to send its parameters.
+/// How long a request may take to say what it asks for, before it counts as a waiting one.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How long a web server may send nothing before the rest of the parameters is no longer waited for: its own limit, by default.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A connection without traffic for so long is closed; the web server has given up long before.
 const STALE: Duration = Duration::from_secs(3600);
 /// The limit for the parameters of a request.
@@ -37,8 +38,8 @@ pub struct Line {
 }
 
 enum Stage {
-    /// Nothing is read; the request waits in the socket.
-    Held,
+    /// The request waits in the socket. After a switch: the beginning that was read, until its parameters are complete.
+    Held(Vec<u8>),
     /// Connected to php-fpm.
     Passed(Box<Passed>),
     /// It gets [`PAGE`]. Contains the beginning of its request.
@@ -57,8 +58,6 @@ pub struct Switched {
 
 /// A connection between the web server and php-fpm.
 struct Passed {
-    /// Until the beginning of the request is complete: the part that has arrived, and the change to make.
-    beginning: Option<(Vec<u8>, Rc<Switched>)>,
     pool: OwnedFd,
     /// Bytes that were read but not yet written to the other side.
     there: Vec<u8>,
@@ -71,16 +70,16 @@ struct Passed {
 
 impl Line {
     pub fn held(client: OwnedFd) -> Self {
-        Self { client, is_judged: false, stage: Stage::Held, since: Instant::now() }
+        Self { client, is_judged: false, stage: Stage::Held(Vec::new()), since: Instant::now() }
     }
 
     pub fn is_held(&self) -> bool {
-        matches!(self.stage, Stage::Held)
+        matches!(self.stage, Stage::Held(_))
     }
 
     /// Whether it has a single request, for one of these scripts. It only peeks at the socket.
     pub fn is_one_of(&self, scripts: &[String], scratch: &mut [u8]) -> Found<bool> {
-        if scripts.is_empty() || self.since.elapsed() > SILENCE {
+        if scripts.is_empty() {
             return Found::None;
         }
         let beginning =
@@ -94,14 +93,43 @@ impl Line {
                 Found::Is(scripts.iter().any(|script| script.as_bytes() == name))
             }
             (Found::Is(true) | Found::None, _) | (_, Found::None) => Found::None,
+            // Only now: it may be this program that had to wait.
+            _ if self.since.elapsed() > SILENCE => Found::None,
             _ => Found::NotYet,
         }
     }
 
-    pub fn pass(&mut self, pool: OwnedFd, switched: Option<&Rc<Switched>>) {
-        let beginning = switched.map(|switched| (Vec::new(), Rc::clone(switched)));
-        let (there, back) = (Vec::new(), Vec::new());
-        let passed = Passed { beginning, pool, there, back, asked: false, deaf: false };
+    /// Whether it can go on: at once, or over a switch when all its parameters are there, with the directory of the release
+    /// that is live now in them. Not by the time alone, which passes while the web server or this program gets no processor;
+    /// and php-fpm, which closes a connection that is silent for five seconds, is not connected to before.
+    pub fn is_ready(&mut self, switched: Option<&Switched>, scratch: &mut [u8]) -> bool {
+        let (Stage::Held(read), Some(switched)) = (&mut self.stage, switched) else { return true };
+        loop {
+            match moved(read, &switched.from, &switched.to) {
+                Found::Is((used, beginning)) => {
+                    drop(read.splice(..used, beginning));
+                    return true;
+                }
+                Found::NotYet if read.len() < PARAMS => {}
+                _ => return true,
+            }
+            match receive(&self.client, scratch) {
+                Got::Bytes(count) => {
+                    read.extend(scratch.iter().take(count));
+                    self.since = Instant::now();
+                }
+                Got::Nothing => return self.since.elapsed() > PATIENCE,
+                Got::End => return true,
+            }
+        }
+    }
+
+    pub fn pass(&mut self, pool: OwnedFd) {
+        let there = match &mut self.stage {
+            Stage::Held(read) => std::mem::take(read),
+            _ => Vec::new(),
+        };
+        let passed = Passed { pool, there, back: Vec::new(), asked: false, deaf: false };
         (self.stage, self.since) = (Stage::Passed(Box::new(passed)), Instant::now());
     }
 
@@ -113,7 +141,7 @@ impl Line {
     pub fn wanted(&self) -> [Option<(&OwnedFd, PollFlags)>; 2] {
         let (client, pool) = match &self.stage {
             // A closed connection is always reported.
-            Stage::Held => (PollFlags::empty(), None),
+            Stage::Held(_) => (PollFlags::empty(), None),
             Stage::Refused(_) | Stage::Done => (PollFlags::IN, None),
             Stage::Passed(passed) => {
                 let both = |read, write| {
@@ -140,7 +168,7 @@ impl Line {
         }
         let for_long = self.since.elapsed();
         match &mut self.stage {
-            Stage::Held => true,
+            Stage::Held(_) => true,
             Stage::Refused(head) => {
                 if for_long > GOODBYE {
                     return false;
@@ -163,7 +191,7 @@ impl Line {
                     _ => return false,
                 }
             },
-            Stage::Passed(passed) => match passed.advance(&self.client, scratch, for_long) {
+            Stage::Passed(passed) => match passed.advance(&self.client, scratch) {
                 Moved::Nothing => for_long <= STALE,
                 Moved::Some => {
                     self.since = Instant::now();
@@ -193,11 +221,8 @@ enum Moved {
 }
 
 impl Passed {
-    fn advance(&mut self, client: &OwnedFd, scratch: &mut [u8], for_long: Duration) -> Moved {
+    fn advance(&mut self, client: &OwnedFd, scratch: &mut [u8]) -> Moved {
         let mut any = false;
-        if for_long > SILENCE {
-            self.begin(true);
-        }
         for _ in 0..TURN {
             let mut moved = false;
             // To php-fpm. Input that it does not read is still consumed, because otherwise the web server waits.
@@ -205,15 +230,10 @@ impl Passed {
                 match receive(client, scratch) {
                     Got::Bytes(count) if !self.deaf => {
                         moved = true;
-                        let read =
-                            self.beginning.as_mut().map_or(&mut self.there, |(read, _)| read);
-                        read.extend(scratch.iter().take(count));
-                        self.begin(false);
+                        self.there.extend(scratch.iter().take(count));
                     }
                     Got::Bytes(_) => moved = true,
                     Got::Nothing => {}
-                    // Again after that is sent.
-                    Got::End if self.begin(true) => moved = true,
                     Got::End => {
                         self.asked = true;
                         let _ = shutdown(&self.pool, Shutdown::Write);
@@ -248,21 +268,6 @@ impl Passed {
             }
         }
         if any { Moved::Some } else { Moved::Nothing }
-    }
-
-    /// Starts sending the request if its parameters are complete, or `as_it_is`. Returns whether it was started.
-    fn begin(&mut self, as_it_is: bool) -> bool {
-        let Some((read, switched)) = &mut self.beginning else { return false };
-        match moved(read, &switched.from, &switched.to) {
-            Found::NotYet if !as_it_is && read.len() < PARAMS => return false,
-            Found::Is((used, beginning)) => {
-                drop(read.splice(..used, beginning));
-            }
-            _ => {}
-        }
-        self.there.append(read);
-        self.beginning = None;
-        true
     }
 }
 

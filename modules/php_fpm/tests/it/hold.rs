@@ -228,7 +228,8 @@ fn who_waited_since_before_the_switch_is_answered_by_the_release_that_is_live_th
     let script = fs::canonicalize(fpm.at("current/pub/index.php")).unwrap();
     let request = Request::new()
         .param("REQUEST_METHOD", "GET")
-        .param("SCRIPT_FILENAME", script.to_str().unwrap());
+        .param("SCRIPT_FILENAME", script.to_str().unwrap())
+        .param("PHP_ADMIN_VALUE", format!("open_basedir={}", script.parent().unwrap().display()));
     let bytes = request.encode().unwrap();
     let (first, rest) = bytes.split_at(bytes.len() / 2);
     slow.write_all(first).unwrap();
@@ -238,8 +239,8 @@ fn who_waited_since_before_the_switch_is_answered_by_the_release_that_is_live_th
     for one in [before, after] {
         assert_eq!(text(one), (200, "release 2".to_owned()));
     }
-    // In pieces.
-    sleep(SECOND / 5);
+    // In pieces, after longer than php-fpm itself waits for one.
+    sleep(6 * SECOND);
     slow.write_all(rest).unwrap();
     slow.set_read_timeout(Some(5 * SECOND)).unwrap();
     let mut answer = Vec::new();
