@@ -8,23 +8,23 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: timeline
 type: aggregate
-short_description: Shows what a deploy does on each host, and how long it takes
+short_description: Show what a deploy does on each host, and how long it takes
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - At the end of a playbook in which modules of this collection have run, shows a line for each host. Its phases are a bar over
-    time, with what was slowest, what was sent, how long requests were held or maintenance was on, and which release gave way to
-    which.
-  - In a terminal, the last line shows meanwhile what runs on which host, for how long, and how much of an archive has been sent.
-    Elsewhere, in the log of a CI for one, a task that takes longer than half a minute has a line when it does, and another each
-    time that its time has doubled.
-  - The same as JSON, and as a page of HTML that needs nothing else, in light and dark.
-  - Nothing of a task but its name, its kind, its times, its outcome, and numbers and names of releases is shown or written.
+  - At the end of a playbook that used modules of this collection, it shows one line for each host, with the phases as a bar over
+    time, the slowest phase, what was sent, how long requests were held or maintenance was on, and the old and the new
+    release.
+  - In a terminal, the last line shows during the play what runs on which host, for how long, and how much of an archive has
+    been sent. Elsewhere, for example in a CI log, a task gets a line after half a minute, and another one each time that its
+    duration has doubled.
+  - It can write the same as JSON, and as a self-contained HTML page, in light and dark.
+  - Of a task, it shows and writes only its name, type, times and outcome, and numbers and names of releases.
 requirements:
   - C(callbacks_enabled = oxistrano.deploy.timeline) in C(ansible.cfg), or C(ANSIBLE_CALLBACKS_ENABLED=oxistrano.deploy.timeline).
 options:
   json:
-    description: A file for the same as JSON.
+    description: The file to write the JSON to.
     type: path
     env:
       - name: OXISTRANO_TIMELINE_JSON
@@ -32,7 +32,7 @@ options:
       - section: oxistrano_timeline
         key: json
   html:
-    description: A file for the same as an HTML page.
+    description: The file to write the HTML page to.
     type: path
     env:
       - name: OXISTRANO_TIMELINE_HTML
@@ -40,7 +40,7 @@ options:
       - section: oxistrano_timeline
         key: html
   progress:
-    description: Whether to show what runs while it does.
+    description: Whether to show progress during the play.
     type: bool
     default: true
     env:
@@ -49,7 +49,7 @@ options:
       - section: oxistrano_timeline
         key: progress
 notes:
-  - Colours follow Ansible's own rules, C(NO_COLOR) and C(ANSIBLE_FORCE_COLOR) among them.
+  - Colours follow Ansible's rules, including C(NO_COLOR) and C(ANSIBLE_FORCE_COLOR).
 """
 
 import json

@@ -7,27 +7,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: deploy_status
-short_description: Makes a row for each host of what release_info returned there
+short_description: Turn the results of release_info into one row per host
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - What P(oxistrano.deploy.status_table#filter) shows, and what C(playbooks/status.yml) writes as JSON.
+  - The rows that P(oxistrano.deploy.status_table#filter) shows and that C(playbooks/status.yml) writes as JSON.
 options:
   _input:
     description:
-      - For each host, by name, the result of M(oxistrano.deploy.release_info); also that of a task that failed, or that did
-        not reach its host.
+      - The results of M(oxistrano.deploy.release_info) by the name of the host. They may include failed and unreachable ones.
     type: dict
     required: true
 """
 
 EXAMPLES = r"""
-- name: Ask
+- name: Find out what is deployed
   oxistrano.deploy.release_info:
     deploy_to: /var/www/shop
   register: shop
 
-- name: Keep what is live where
+- name: Set a fact with the rows
   ansible.builtin.set_fact:
     rows: "{{ {inventory_hostname: shop} | oxistrano.deploy.deploy_status }}"
 """
@@ -35,9 +34,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - "For each host, in the order in which they came: host, error (why there is nothing more; else null), live, since, by,
-      revision (of the live release), previous (where a rollback would go), kept (how many releases could be live), lock (who
-      deploys, in words; null if nobody does), disk (as in the result of release_info)."
+    - "For each host, in the order of the input: host, error (why the rest is missing; else null), live, since, by, revision
+      (of the live release), previous (the target of a rollback), kept (the number of complete releases), lock (the deploy in
+      progress, in words; else null), disk (as in the result of release_info)."
   type: list
   elements: dict
 """

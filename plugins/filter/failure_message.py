@@ -7,26 +7,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: failure_message
-short_description: What has failed, what is live and what to do, a line for each
+short_description: Say what failed, what is live and what to do, on separate lines
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - The last message of a deploy or rollback that has failed.
+  - Makes the last message of a failed deploy or rollback.
 options:
   _input:
     description: The result of M(oxistrano.deploy.release_setup) with C(state=failed) and a reason.
     type: dict
     required: true
   what:
-    description: What has failed.
+    description: What failed.
     type: str
     default: Deployment
   note:
-    description: What else is to be said; may be empty.
+    description: A further sentence; may be empty.
     type: str
     default: ''
   task:
-    description: The name of the task that failed, for where the module could not be asked for the reason.
+    description: The name of the failed task, which is used if the result has no reason.
     type: str
     default: ''
 """
@@ -39,7 +39,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Lines, with a line feed between them.
+  description: The lines, separated by line feeds.
   type: str
 """
 
@@ -52,13 +52,13 @@ BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z'\"])")
 def failure_message(ended, what="Deployment", note="", task=""):
     """The message."""
     ended = ended or {}
-    # As the module gives it back: without the secrets that are in it.
+    # As the module returns it, with secrets masked.
     told = str(ended.get("reason") or "").strip()
     if not told:
-        # The module could not be called. After a note it is not known which task is the last that has failed.
+        # The module could not run. After a note, the last failed task is not known.
         told = f"{f'task {task}' if task and not note else 'a task'}; its message is above"
     state = str(ended.get("msg") or "")
-    # Called as wrongly as the module that has failed, it says the same once more.
+    # release_setup got the same invalid arguments as the failed module, so this would repeat its message.
     if state.rpartition(" got invalid arguments: ")[2] in told:
         state = ""
     parts = [f"{what} failed in {told}{'' if told[-1] in '.!?' else '.'}", state, str(note or "")]

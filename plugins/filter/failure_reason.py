@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: failure_reason
-short_description: What has failed, in words
+short_description: Say which task failed and why
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - For a C(rescue). Names the task that failed and quotes its message, of a loop the one of the item that failed. What
-    C(no_log) hides, at the task, a block, the play or an item, is not quoted.
-  - On a host on which nothing has failed, it names those that have; with C(any_errors_fatal) they end the play for all. One
-    that could not be reached is named if that was noticed by a task whose result the roles register.
+  - For a C(rescue). Names the failed task and quotes its message, for a loop that of the failed item. A message that
+    C(no_log) hides (of the task, a block, the play or an item) is not quoted.
+  - On a host without a failure, it names the failed hosts, which with C(any_errors_fatal) end the play for all. An
+    unreachable host is named if a task whose result the roles register could not reach it.
 options:
   _input:
     description: The fact C(ansible_failed_task); nothing if no task of this host has failed.
@@ -25,7 +25,7 @@ options:
     type: dict
     default: {}
   hosts:
-    description: C(hostvars), in which the hosts that have failed are looked for.
+    description: C(hostvars), to find the failed hosts.
     type: dict
     default: {}
   play:
@@ -36,7 +36,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Say what has failed
+- name: Show what failed
   ansible.builtin.debug:
     msg: "{{ ansible_failed_task | default({}) | oxistrano.deploy.failure_reason(ansible_failed_result | default({})) }}"
 """

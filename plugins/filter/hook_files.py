@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: hook_files
-short_description: The hook files of a play, without those of a role that takes their place
+short_description: Get the hook files of a play, without those of the role magento2
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - For the role magento2, which names its own files in the hook variables and runs the play's from there.
+  - For the role magento2, which sets the hook variables to its own files and runs the play's files from there.
 options:
   _input:
     description: Names of hooks.
@@ -19,22 +19,22 @@ options:
     elements: str
     required: true
   files:
-    description: What the variable of each says now.
+    description: The current value of each hook's variable.
     type: list
     elements: str
     required: true
   known:
-    description: What an earlier run of the role has found, by the name of the hook.
+    description: The result of an earlier run of the role.
     type: dict
     default: {}
   role_path:
-    description: Where the role's own files are.
+    description: The directory of the role.
     type: path
     required: true
   playbook_dir:
     description:
-      - Where the playbook is. A relative name of a file that lies there, or in its C(tasks), becomes a whole one, so that
-        no file of the role is taken for it.
+      - The directory of the playbook. The relative name of a file in it, or in its C(tasks), becomes an absolute path, so
+        that a file of the role with the same name is not used instead.
     type: path
     required: true
 """
@@ -47,7 +47,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Files by the name of the hook; empty where the play has none.
+  description: The files by the name of the hook; empty if the play has none.
   type: dict
 """
 

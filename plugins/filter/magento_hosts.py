@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: magento_hosts
-short_description: How far each host of a Magento deploy has come
+short_description: Report how far each host of a Magento deploy is
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - For the role magento2. What a host has not said in a fact, it has not done. It may have failed, be out of reach, wait in a
-    C(rescue), or belong to another batch of C(serial).
+  - For the role magento2. A host has done a step only if it has set the step's fact. Otherwise it may have failed, be
+    unreachable, wait in a C(rescue), or belong to another batch of C(serial).
 options:
   _input:
     description: C(hostvars).
@@ -24,17 +24,17 @@ options:
     elements: str
     required: true
   active:
-    description: Those that have neither failed nor become unreachable, C(ansible_play_hosts).
+    description: The hosts that have neither failed nor are unreachable, C(ansible_play_hosts).
     type: list
     elements: str
     required: true
   batch:
-    description: Those of this batch, C(ansible_play_batch).
+    description: The hosts of this batch, C(ansible_play_batch).
     type: list
     elements: str
     required: true
   play_id:
-    description: What the hosts of this play say whose turn has come, P(oxistrano.deploy.play#lookup). Facts outlive plays.
+    description: The id of the play, by P(oxistrano.deploy.play#lookup), because facts outlive plays.
     type: str
     required: true
 """
@@ -52,11 +52,11 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - Names of hosts in lists. RV(_value.behind), have not switched; RV(_value.not_serving), their php-fpm does not run the new
-      release; RV(_value.later), their turn comes in a later batch; RV(_value.switched), had their turn in an earlier batch and have
-      switched; RV(_value.not_ready), cannot switch together with this batch.
-    - RV(_value.not_closed), have not raised the maintenance flag.
-    - RV(_value.why_not_ready), in words, why those cannot.
+    - Lists of host names. RV(_value.behind) have not switched; the php-fpm of RV(_value.not_serving) does not run the new
+      release; RV(_value.later) belong to a later batch; RV(_value.switched) have switched in an earlier batch;
+      RV(_value.not_ready) cannot switch together with this batch.
+    - RV(_value.not_closed) have not raised the maintenance flag.
+    - RV(_value.why_not_ready) is the reason for RV(_value.not_ready), in words.
   type: dict
   contains:
     behind: {description: See above., type: list, elements: str}

@@ -7,40 +7,40 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: magento_plan
-short_description: How a Magento release is deployed, given what it needs
+short_description: Plan the deploy of a Magento release
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - For the role magento2, which decides once, before the switch, and notes the answer on each host.
+  - For the role magento2, which decides once before the switch and stores the plan on each host.
 options:
   _input:
-    description: The result of M(oxistrano.deploy.magento_status) for the new release; empty if it was not asked.
+    description: The result of M(oxistrano.deploy.magento_status) for the new release; empty if it did not run.
     type: dict
     required: true
   mode:
-    description: What C(magento2_upgrade_mode) says.
+    description: The value of C(magento2_upgrade_mode).
     type: str
     choices: [maintenance, hold, online, auto]
     required: true
   maintenance:
-    description: What C(magento2_maintenance) says. With C(always), nothing is done online.
+    description: The value of C(magento2_maintenance). With C(always), nothing is done online.
     type: str
     required: true
   how:
-    description: What C(magento2_upgrade) says.
+    description: The value of C(magento2_upgrade).
     type: str
     required: true
   set_aside:
-    description: Lines of C(setup:db:status) for which nothing is upgraded, C(magento2_set_aside).
+    description: Lines of C(setup:db:status) to ignore, C(magento2_set_aside).
     type: list
     elements: str
     default: []
   in_maintenance:
-    description: Whether the play has work of its own to do while the shop is closed. Then nothing is done online.
+    description: Whether the play has other work to do while the shop is closed. Then nothing is done online.
     type: bool
     default: false
   closed_already:
-    description: Whether the shop is closed, by somebody or by a deploy that has failed. Then nobody is served online.
+    description: Whether the shop is already closed, by somebody or by a failed deploy. Then nothing is done online.
     type: bool
     default: false
 """
@@ -53,37 +53,37 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: What is to be done.
+  description: The plan.
   type: dict
   contains:
     needs:
-      description: The input. If all that C(setup:db:status) names was set aside, no upgrade is needed.
+      description: The input. If O(set_aside) has all lines of C(setup:db:status), no upgrade is needed.
       type: dict
     named:
-      description: What C(setup:db:status) names, line by line.
+      description: The lines of C(setup:db:status) that name something.
       type: list
       elements: str
     wanted:
-      description: Those of them that are not set aside.
+      description: Those of them that are not in O(set_aside).
       type: list
       elements: str
     online:
-      description: Whether the database is upgraded before the switch, beside the live release.
+      description: Whether the database is upgraded before the switch, while the live release serves visitors.
       type: bool
     closing:
-      description: Whether the shop is closed, or its visitors are held, around the switch.
+      description: Whether the shop is closed, or its visitors are held, during the switch.
       type: bool
     upgrading:
-      description: Whether the database is worked on meanwhile.
+      description: Whether the database is upgraded during that time.
       type: bool
     database:
       description: Whether that is an upgrade, and not only an import of the configuration.
       type: bool
     flushed:
-      description: Whether that flushes the caches by itself, as only C(setup:upgrade) does.
+      description: Whether that flushes the caches, as only C(setup:upgrade) does.
       type: bool
     said:
-      description: All of that in words, for check mode.
+      description: The plan in words, for check mode.
       type: str
 """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: magento_shop_state
-short_description: Whether a Magento shop is closed after a failure, and what waits for the next deploy
+short_description: Say whether a Magento shop is closed after a failure, and what waits for the next deploy
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
@@ -22,11 +22,11 @@ options:
     type: bool
     default: false
   consumers:
-    description: The result of M(oxistrano.deploy.magento_consumers), if it was asked.
+    description: The result of M(oxistrano.deploy.magento_consumers), if it ran.
     type: dict
     default: {}
   upgrade:
-    description: The result of M(oxistrano.deploy.magento_upgrade), if an upgrade was begun.
+    description: The result of M(oxistrano.deploy.magento_upgrade), if an upgrade was started.
     type: dict
     default: {}
 """

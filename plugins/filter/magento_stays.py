@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: magento_stays
-short_description: What stays in Magento's database when the shop goes back
+short_description: List what stays in Magento's database after a rollback
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
   - For the role magento2.
 options:
   _input:
-    description: What has come since the earlier release, C(since) in the result of M(oxistrano.deploy.magento_status).
+    description: What the newer release has changed, C(since) in the result of M(oxistrano.deploy.magento_status).
     type: dict
     required: true
   over:
-    description: What may be gone back over, as the variable C(magento2_rollback_over).
+    description: The kinds that do not prevent a rollback, as in the variable C(magento2_rollback_over).
     type: list
     elements: str
     default: []
@@ -35,14 +35,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: RV(_value.kinds), what is not to be gone back over; RV(_value.said), the same in words, with the names.
+  description: RV(_value.kinds) are the kinds that prevent the rollback; RV(_value.said) names them in words.
   type: dict
   contains:
     kinds: {description: See above., type: list, elements: str}
     said: {description: See above., type: str}
 """
 
-# What a person allows, what the module calls it, and what it is.
+# The name in the variable, the key of the module's result, and the words.
 KINDS = (
     ("data_patches", "patches", "Patches that have run"),
     ("constraints", "constraints", "New constraints of tables"),

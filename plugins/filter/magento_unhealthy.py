@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: magento_unhealthy
-short_description: On which hosts the health check of a Magento shop has failed, and why
+short_description: Say on which hosts the health check of a Magento shop failed, and why
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
@@ -18,29 +18,29 @@ options:
     type: dict
     required: true
   hosts:
-    description: The hosts that were asked, C(ansible_play_batch).
+    description: The hosts that were checked, C(ansible_play_batch).
     type: list
     elements: str
     required: true
   status:
-    description: The status that the page should have.
+    description: The expected HTTP status.
     type: int
     required: true
   text:
-    description: What it should contain.
+    description: The expected text.
     type: str
     default: ''
 """
 
 EXAMPLES = r"""
-- name: Say what is wrong
+- name: Show what is wrong
   ansible.builtin.debug:
     msg: "{{ hostvars | oxistrano.deploy.magento_unhealthy(ansible_play_batch, 200, 'Add to cart') }}"
 """
 
 RETURN = r"""
 _value:
-  description: A sentence; empty if all is well.
+  description: A sentence; empty if all hosts are healthy.
   type: str
 """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: magento_went_back
-short_description: What is live on each host after an unhealthy release was rolled back
+short_description: Say what is live on each host after the rollback of an unhealthy release
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
@@ -18,7 +18,7 @@ options:
     type: dict
     required: true
   hosts:
-    description: The hosts that should have gone back, C(ansible_play_batch).
+    description: The hosts that were to roll back, C(ansible_play_batch).
     type: list
     elements: str
     required: true
@@ -28,14 +28,14 @@ options:
     required: true
   others:
     description:
-      - What P(oxistrano.deploy.magento_hosts#filter) returns. Its C(switched) are hosts of earlier batches of C(serial), which have
-        that release as well; its C(later) are hosts of later ones.
+      - The result of P(oxistrano.deploy.magento_hosts#filter). Its C(switched) are hosts of earlier batches of C(serial),
+        which have that release, too; its C(later) are hosts of later batches.
     type: dict
     default: {}
 """
 
 EXAMPLES = r"""
-- name: Say where the shop is
+- name: Show what is live
   ansible.builtin.debug:
     msg: "{{ hostvars | oxistrano.deploy.magento_went_back(ansible_play_batch, '20260824101500Z') }}"
 """

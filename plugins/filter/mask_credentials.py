@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: mask_credentials
-short_description: Has the credentials of an address masked in all output
+short_description: Mask the credentials of an address in all output
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - Returns the address as it is. With ansible-core 2.22 and later, the password in it, or the token in the place of a
-    user, is masked from then on in all that Ansible shows, also in the error of a module that C(no_log) does not hide.
+  - Returns the address unchanged. With ansible-core 2.22 and later, the password in it, or the token in place of a user, is
+    masked from then on in all of Ansible's output, even in the error of a module without C(no_log).
   - With earlier versions it does nothing.
 options:
   _input:

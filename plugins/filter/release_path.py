@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: release_path
-short_description: A path that hook files of both generations can read
+short_description: Make a path that hook files of both generations can read
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:

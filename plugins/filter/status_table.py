@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: status_table
-short_description: Shows what is live on each host as a table
+short_description: Show what is live on each host as a table
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - The lines of a table, one for each host, and after them in words whether the hosts have the same release.
+  - Makes the lines of a table with one line for each host, followed by a sentence on whether all hosts have the same release.
 options:
   _input:
-    description: What P(oxistrano.deploy.deploy_status#filter) returns.
+    description: The result of P(oxistrano.deploy.deploy_status#filter).
     type: list
     elements: dict
     required: true

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: switched
-short_description: What each host has switched from and to, a line for each
+short_description: List from which release to which each host has switched
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
@@ -18,7 +18,7 @@ options:
     type: dict
     required: true
   hosts:
-    description: The hosts to tell of, C(ansible_play_batch) for one.
+    description: The hosts to list, for example C(ansible_play_batch).
     type: list
     elements: str
     required: true

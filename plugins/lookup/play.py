@@ -7,29 +7,29 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: play
-short_description: What no variable tells of the play that asks
+short_description: Get properties of the current play that no variable has
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - With C(id), something that is the same in all batches of a play, and another in the next play.
+  - With C(id), an id that is the same in all batches of a play, and different in the next play.
   - With C(strategy), the name of its strategy.
-  - With C(hosts), the hosts that it would have without C(--limit). One that the limit leaves out counts if it shares a
-    group other than C(all) with a host that is left.
-  - With C(name), the UTC time when the first host asked, the same for all that ask with the same O(turn) in this play.
+  - With C(hosts), the hosts that it would have without C(--limit). A host outside the limit counts if it shares a group
+    other than C(all) with a host of the play.
+  - With C(name), the UTC time of the first call, the same for all hosts that use the same O(turn) in this play.
 options:
   _terms:
-    description: What to tell, C(id), C(strategy), C(hosts) or C(name).
+    description: The property, C(id), C(strategy), C(hosts) or C(name).
     type: list
     elements: str
     required: true
   turn:
-    description: How many names the play has asked for on this host.
+    description: How many names the play has requested on this host.
     type: int
     default: 1
 """
 
 EXAMPLES = r"""
-- name: Say which hosts --limit leaves out
+- name: Show which hosts --limit leaves out
   ansible.builtin.debug:
     msg: "{{ query('oxistrano.deploy.play', 'hosts') | difference(ansible_play_hosts_all) }}"
 """

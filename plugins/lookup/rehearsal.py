@@ -7,23 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: rehearsal
-short_description: What a deploy or a rollback would have done, in check mode
+short_description: Show what a deploy or rollback in check mode would have done
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - The roles deploy and rollback show it at their end in check mode.
-  - Reads what the modules have said on each host, and the fact C(oxistrano_check_note), a line or a list of lines by which
-    a hook adds something.
-  - Commits are told where a git repository on the controller, that of the playbook or the one that Ansible was started in,
+  - In check mode, the roles deploy and rollback show it at their end.
+  - Reads the results of the modules on each host, and the fact C(oxistrano_check_note), a line or a list of lines, which a
+    hook can set to add something.
+  - Commits are listed if a git repository on the controller (that of the playbook, or the one in which Ansible was started)
     knows both revisions.
 options:
   _terms:
-    description: The hosts to tell of, C(ansible_play_batch) for one.
+    description: The hosts to show, for example C(ansible_play_batch).
     type: list
     elements: str
     required: true
   removes:
-    description: Whether a rollback would remove the release that it leaves.
+    description: Whether a rollback would remove the release that was live.
     type: bool
     default: false
 """
@@ -38,7 +38,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _list:
-  description: "Lines, the name of a host or of several and below it what would be done: C(current: 41 → 42), C(send: 61.2 MB)."
+  description: "Lines: the names of one or several hosts, and below them what would be done, for example C(current: 41 →
+    42), C(send: 61.2 MB)."
   type: list
   elements: str
 """

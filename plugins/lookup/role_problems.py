@@ -7,25 +7,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: role_problems
-short_description: What is wrong with the variables and hook files of a role of this collection
+short_description: Check the variables and hook files of a role of this collection
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - The roles of this collection ask it before they do anything.
-  - With C(variables), looks at the values of the role's variables, and at what the strategy needs on the controller.
-  - With C(hooks), looks at the files of tasks that the role's variables name. A name that cannot be known yet is
-    left alone.
-  - With C(strategy), looks at the variables of the strategy and at what it needs.
-  - With C(warnings), warns of names that look like misspelt variables of the collection, and of hook files that end
-    the play early. Finds no problem. Ask it in a task that is not skipped, or nobody sees the warnings.
+  - The roles of this collection use it before they do anything.
+  - With C(variables), it checks the values of the role's variables, and the strategy's requirements on the controller.
+  - With C(hooks), it checks the hook files that are set in the role's variables. Names that are not known yet are not checked.
+  - With C(strategy), it checks the variables and requirements of the strategy.
+  - With C(warnings), it warns about names that look like misspelt variables of the collection, and about hook files that
+    end the play early. It returns no problems. Use it in a task that is not skipped, because otherwise the warnings are not
+    shown.
 options:
   _terms:
-    description: What to look at, C(variables), C(hooks), C(strategy) or C(warnings).
+    description: What to check, C(variables), C(hooks), C(strategy) or C(warnings).
     type: list
     elements: str
     required: true
   role:
-    description: Which of the roles asks. It may be a copy under another name, C(ansistrano.deploy).
+    description: The role. It may be a copy under another name, for example C(ansistrano.deploy).
     type: str
     choices: [deploy, rollback, magento2]
     required: true

@@ -81,7 +81,7 @@ def reason_against(what, ansible):
 
 
 # Tests that look at what a user without a home has below /var/tmp are not run at once.
-OTHER_PLACES = ("test_transport", "test_hosts", "test_multiplex")
+OTHER_PLACES = ("test_transport", "test_program_places", "test_hosts", "test_multiplex")
 # The longest first, so that none is left at the end for one processor alone.
 LONGEST = ("test_magento_hosts", "other places", "test_magento_deploy", "test_magento_online", "test_magento_rollback", "test_hooks")
 
