@@ -308,5 +308,5 @@ def test_what_stays_in_the_database_and_may_not_be_gone_back_over():
         "kinds": ["import"],
         "said": "Imported sections of the configuration: scopes.",
     }
-    assert stays(since)["kinds"] == ["data_patches", "import"] and stays(since)["said"].startswith("Patches that have run: A, B. Sec")
+    assert stays(since)["kinds"] == ["data_patches", "import"] and stays(since)["said"].startswith("Patches that have run: A, B. Imp")
     assert stays(since, ["data_patches", "import"]) == stays({}) == stays(None) == {"kinds": [], "said": ""}
