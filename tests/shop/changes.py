@@ -1,9 +1,11 @@
-"""Changes of a schema, made up: each of a table of its own, with rows in it, and what the release that knows
-nothing of the change goes on asking of it."""
+"""Changes of a schema, made up or those between two releases of Magento: each of a table of its own, with rows in it, and
+what the release that knows nothing of the change goes on asking of it."""
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import NamedTuple
 
 SHAPES = {
@@ -49,12 +51,14 @@ TYPES = [
 
 
 class Change(NamedTuple):
-    """`module`: what the new code declares. `kinds`: of what is made up, for the message of a failed test."""
+    """`module`: what the new code declares. `kinds`: of what is made up, for the message of a failed test. `more`: what the
+    code that does not know of it asks besides."""
 
     table: str
     make: list
     module: dict
     kinds: list
+    more: tuple = ()
 
 
 def new_column(of):
@@ -146,6 +150,53 @@ def generate(count, seed):
             kinds.append(kind)
         found.append(Change(table, make, module, kinds))
     return found
+
+
+def released():
+    """What the tables of Magento 2.4.8 have that those of 2.4.4 had not (between_releases.json, read from their declared schemas),
+    release by release: the columns and keys concerned in a table like those above. Not the one whose primary key changed."""
+    cases = json.loads((Path(__file__).parent / "between_releases.json").read_text())
+    return [one_released(number, case) for number, case in enumerate(cases)]
+
+
+def with_default(definition):
+    """Rows are written that do not name it."""
+    if "NOT NULL" not in definition or "DEFAULT" in definition or "AUTO_INCREMENT" in definition:
+        return definition
+    default = "'2024-01-01 00:00:00'" if definition.startswith(("TIMESTAMP", "DATETIME")) else "''" if "CHAR" in definition else "0"
+    return f"{definition} DEFAULT {default}"
+
+
+def one_released(number, case):
+    old, new = case.get("columns", {}), case.get("new", {})
+    # The tables above have one of another name.
+    [counted] = [name for name, definition in {**old, **new}.items() if "AUTO_INCREMENT" in definition] or ["id"]
+    old, new = ({"id" if name == counted else name: definition for name, definition in some.items()} for some in (old, new))
+    old_keys, new_keys = (
+        {name: definition.replace(f"({counted},", "(id,") for name, definition in case.get(some, {}).items()}
+        for some in ("keys", "new_keys")
+    )
+    kinds = [case["release"], *case["tables"]]
+    if case.get("is_new"):
+        table = f"new_real_{number}"
+        columns = new | {"id": "INT NOT NULL PRIMARY KEY", "p": "INT NULL"}
+        return Change(table, [], {"tables": {table: columns}, "keys": {table: new_keys}}, kinds)
+    table = f"old_real_{number}"
+    before = COLUMNS | {name: with_default(definition) for name, definition in old.items()}
+    lines = [f"{name} {definition}" for name, definition in before.items()]
+    lines += [definition.replace(" (", f" {name} (", 1) for name, definition in old_keys.items()]
+    make = [
+        f"CREATE TABLE {table} ({', '.join(lines)}, PRIMARY KEY (id)) ENGINE=InnoDB",
+        f"INSERT INTO {table} (a, b, c, d, p) VALUES {ROWS}",
+    ]
+    module = {"tables": {table: new}, "keys": {table: new_keys}, "removed": {table: case.get("removed", {})}}
+    names = [name for name in old if name != "id"]
+    times = [name for name in names if before[name].startswith(("TIMESTAMP", "DATETIME"))]
+    values = ", ".join("'2024-01-01'" if name in times else "'1'" for name in names)
+    own = [f"INSERT INTO {table} (a, p, {', '.join(names)}) VALUES ('own', 1, {values})"] if names else []
+    # The server's own times are not the same twice.
+    shown = ", ".join(["a", *(name for name in names if name not in times)])
+    return Change(table, make, module, kinds, (*own, *own, f"SELECT {shown} FROM {table} ORDER BY id"))
 
 
 ROWS = ", ".join(
