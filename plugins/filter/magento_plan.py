@@ -82,6 +82,9 @@ _value:
     flushed:
       description: Whether that flushes the caches, as only C(setup:upgrade) does.
       type: bool
+    goes:
+      description: What visitors notice of it.
+      type: str
     said:
       description: The plan in words, for check mode.
       type: str
@@ -108,7 +111,12 @@ def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=Fa
     closing = maintenance == "always" or (work and not online)
     # In check mode, where what would answer is not there yet.
     silent = ABSENT if answer.get("skipped") else "it did not answer"
-    goes = "during the switch the shop is closed or its visitors wait" if closing else "the shop stays open"
+    if not closing:
+        goes = "the shop stays open"
+    elif mode in ("hold", "auto") and not in_maintenance and not closed_already:
+        goes = "during the switch visitors wait; if it takes longer than magento2_hold seconds, the shop is closed until its end"
+    else:
+        goes = "during the switch the shop is closed" + (", until the upgrade has finished" if work else "")
     return {
         "needs": needs,
         "named": named,
@@ -118,6 +126,7 @@ def magento_plan(answer, mode, maintenance, how, set_aside=(), in_maintenance=Fa
         "upgrading": work and not online,
         "database": upgrade and not online,
         "flushed": upgrade and not online and how == "upgrade",
+        "goes": goes,
         "said": "; ".join([str(needs.get("msg") or silent), *([goes] if "maintenance_needed" in needs else [])]),
     }
 

@@ -18,7 +18,7 @@ options:
     type: dict
     required: true
   cron_held:
-    description: Whether cron jobs are disabled while the shop is closed.
+    description: Whether cron jobs are held back.
     type: bool
     default: false
   consumers:
@@ -46,14 +46,16 @@ _value:
 
 def magento_shop_state(reported, cron_held=False, consumers=None, upgrade=None):
     """Sentences."""
-    if reported.get("was_on"):
-        said = ["The shop is closed, as before."]
-    elif reported.get("was_ours"):
+    ours = not reported.get("was_on") and reported.get("was_ours")
+    if ours:
         said = ["The shop is closed: the maintenance flag of this deploy is up. The next deploy that succeeds opens it."]
-        said += ["Its cron jobs are disabled until then."] if cron_held else []
-        said += ["Its queue consumers wait until then."] if (consumers or {}).get("consumers") else []
     else:
-        said = ["The shop is open."]
+        said = ["The shop is closed, as before." if reported.get("was_on") else "The shop is open."]
+    if cron_held:
+        said.append(f"Its cron jobs are disabled until {'then' if ours else 'a deploy succeeds'}.")
+    # Where the shop is not closed by this deploy, they have been released.
+    if ours and (consumers or {}).get("consumers"):
+        said.append("Its queue consumers wait until then.")
     if upgrade and not upgrade.get("skipped"):
         said.append(f"The upgrade that was started: {upgrade.get('msg') or ''}")
     return " ".join(said).strip()

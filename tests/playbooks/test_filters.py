@@ -260,7 +260,13 @@ def test_how_a_release_is_deployed(answer, variables, wanted):
     "answer, variables, words",
     [
         (UPGRADE | {"msg": "an upgrade"}, {"mode": "auto"}, "an upgrade; the shop stays open"),
-        (UPGRADE | {"msg": "an upgrade"}, {}, "an upgrade; during the switch the shop is closed or its visitors wait"),
+        (UPGRADE | {"msg": "an upgrade"}, {}, "an upgrade; during the switch the shop is closed, until the upgrade has finished"),
+        (
+            UPGRADE | {"msg": "an upgrade, which cannot be done online: table t is large", "online": False},
+            {"mode": "auto"},
+            "an upgrade, which cannot be done online: table t is large; during the switch visitors wait; if it takes longer "
+            "than magento2_hold seconds, the shop is closed until its end",
+        ),
         ({"msg": "it is not there yet"}, {"maintenance": "always"}, "it is not there yet"),
         ({}, {}, "it did not answer"),
         ({"skipped": True}, {}, "the release does not exist yet, so it is not known whether an upgrade is needed"),
@@ -284,8 +290,10 @@ def test_a_host_that_has_not_raised_its_flag_is_not_closed():
 @pytest.mark.parametrize(
     "reported, more, words",
     [
-        ({"was_on": False, "was_ours": False}, {"cron_held": True}, "The shop is open."),
-        ({"was_on": True, "was_ours": False}, {"cron_held": True}, "The shop is closed, as before."),
+        ({"was_on": False, "was_ours": False}, {}, "The shop is open."),
+        ({"was_on": False, "was_ours": False}, {"cron_held": True}, "The shop is open. {held}"),
+        ({"was_on": True, "was_ours": False}, {"cron_held": True}, "The shop is closed, as before. {held}"),
+        ({"was_on": True, "was_ours": True}, {}, "The shop is closed, as before."),
         ({"was_on": False, "was_ours": True}, {}, "{closed}"),
         ({"was_on": False, "was_ours": True}, {"cron_held": True}, "{closed} Its cron jobs are disabled until then."),
         (
@@ -298,7 +306,8 @@ def test_a_host_that_has_not_raised_its_flag_is_not_closed():
 )
 def test_what_is_said_of_the_shop_after_a_failure(reported, more, words):
     closed = "The shop is closed: the maintenance flag of this deploy is up. The next deploy that succeeds opens it."
-    assert filter_of("magento_shop_state")(reported, **more) == words.format(closed=closed)
+    held = "Its cron jobs are disabled until a deploy succeeds."
+    assert filter_of("magento_shop_state")(reported, **more) == words.format(closed=closed, held=held)
 
 
 def test_what_stays_in_the_database_and_may_not_be_gone_back_over():

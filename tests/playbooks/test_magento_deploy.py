@@ -285,6 +285,19 @@ def test_cron_jobs_that_a_failed_upgrade_held_back_run_again_after_the_next_depl
     magento.is_open("v1")
 
 
+def test_cron_jobs_that_are_held_back_although_the_shop_is_open_again_are_named(magento, shop):
+    shop.host.magento("cron:install")
+    [before] = jobs(shop)
+    magento.variables |= {"magento2_cron": "hold", "magento2_upgrade": "parts"}
+    # What comes between opening and the crontab.
+    shop.switch("cache:flush", fail="no", exit=1)
+    magento.deploy("v3").bad("The shop is open. Its cron jobs are disabled until a deploy succeeds.")
+    assert jobs(shop) == [f"#oxistrano-held# {before}"]
+    shop.switches_off()
+    magento.deploy("v3").good()
+    assert jobs(shop) == [before.replace("/releases/v1/", "/releases/v3/")]
+
+
 def test_cron_jobs_that_a_failed_upgrade_held_back_run_again_after_the_rollback(magento, shop):
     shop.host.magento("cron:install")
     before = jobs(shop)

@@ -303,7 +303,7 @@ fn loads(changes: &[&Value], told: &Value, most: u64) -> Option<String> {
     (built && most > 0 && megabytes > most).then(|| {
         format!(
             "has {megabytes} MB, and the change would have to be built in it, which takes long \
-             and loads the server; the limit is {most} MB"
+             and loads the server; the limit is {most} MB (magento2_online_most_mb)"
         )
     })
 }
