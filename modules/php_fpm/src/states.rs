@@ -40,7 +40,15 @@ impl Plan {
             },
         };
         let asked = php.as_ref().map(|(php, answer)| (php, answer));
-        let known = php.as_ref().and_then(|(php, _)| self.known(php));
+        let known = match php.as_ref().map(|(php, answer)| self.known(php, answer)) {
+            Some(Ok(known)) => known,
+            Some(Err(why)) => {
+                let state = "What opcache held was not compiled again.";
+                warnings.push(why.instead_of_state(state).to_string());
+                None
+            }
+            None => None,
+        };
         warnings.extend(act::act(pool, asked, method, self.options.service.as_deref())?);
         let outcome = Outcome::new(true).msg(done).value("method", method.word());
         let outcome = described(outcome, pool).warnings(warnings);
@@ -52,13 +60,25 @@ impl Plan {
         }
     }
 
-    /// The live release, and the scripts in opcache of it and of earlier ones; `None` if that is not known.
-    fn known(&self, php: &Php) -> Option<(Live, warm::Cached)> {
-        self.options.deploy_to.as_ref()?;
-        let live = self.live().ok()?;
-        let answer = live.ask(php, &self.entry_points).ok()?;
-        let known = self.cached(php, &live, &answer).ok()?;
-        Some((live, known))
+    /// The live release, and the scripts in opcache of it and of earlier ones. `None` if it was not asked for, or there are
+    /// none; the error says why that is not known.
+    fn known(&self, php: &Php, before: &Answer) -> Result<Option<(Live, warm::Cached)>, Failure> {
+        let Some(deploy_to) = &self.options.deploy_to else { return Ok(None) };
+        let live = self.live()?;
+        let answer = live.ask(php, &self.entry_points)?;
+        let known = self.cached(php, &live, &answer)?;
+        let scripts = before.figures()["scripts"].as_u64().unwrap_or(0);
+        match known.names.is_empty() {
+            false => Ok(Some((live, known))),
+            // One may be our own.
+            true if scripts <= 1 => Ok(None),
+            true => {
+                let what =
+                    format!("none of the {scripts} scripts in opcache is below '{deploy_to}'");
+                Err(Failure::new("other_root", what)
+                    .remedy("set deploy_to to the root that this pool serves"))
+            }
+        }
     }
 
     fn cached(&self, php: &Php, live: &Live, answer: &Answer) -> Result<warm::Cached, Failure> {

@@ -174,6 +174,24 @@ fn what_was_emptied_on_request_is_filled_again_for_the_live_release() {
 }
 
 #[test]
+fn another_root_than_the_pools_is_no_silent_reason_to_leave_it_cold() {
+    let Some(fpm) = Fpm::start(Setup::default()) else { return };
+    let other = fpm.at("other");
+    fs::create_dir_all(other.join("releases/1")).unwrap();
+    for state in ["reset", "reloaded"] {
+        let run = || fpm.run(json!({"state": state, "deploy_to": other.to_str()})).changed();
+        assert_eq!(fpm.by_realpath(), "release 1");
+        let _ = fs::remove_file(other.join("current"));
+        run().warns("does not point to a release");
+        assert_eq!(fpm.by_realpath(), "release 1");
+        symlink("releases/1", other.join("current")).unwrap();
+        run().warns("set deploy_to to the root that this pool serves");
+        // Nothing is cached, and so nothing is missed.
+        assert_eq!(run()["warnings"], Value::Null);
+    }
+}
+
+#[test]
 fn with_nothing_to_learn_from_the_entry_points_are_compiled() {
     let Some(fpm) = Fpm::start(Setup::default()) else { return };
     let reply = fpm.warm("2").changed();
