@@ -85,7 +85,7 @@ def test_a_string_for_a_list_is_refused_by_the_rollback(project, seed):
 
 
 HOOKS = {
-    "is not there": (None, ["hook.yml' does not exist"]),
+    "is not there": (None, ["hook.yml", "does not exist"]),
     "does not parse": ("- debug: [\n", ["hook.yml', line 2, cannot be read", "Nothing was done."]),
     "is no list": ("debug:\n  msg: hello\n", ["is not a list of tasks"]),
     "names an unknown module": ("- name: Tell them\n  tell_everybody: {}\n", ["task 'Tell them'", "tell_everybody"]),
