@@ -1,10 +1,11 @@
-//! Copies a tree into an empty directory.
+//! Copies a tree into an empty directory, or onto an unneeded tree.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use oxistrano_core::{Dir, Failure, RelPath};
 
 use crate::fill;
+use crate::spare::Spare;
 use crate::walk::open_below;
 
 /// How to copy the contents of files.
@@ -73,12 +74,16 @@ pub struct Copied {
     pub directories: u64,
     /// Symbolic links.
     pub links: u64,
-    /// The size of the files whose contents were copied or cloned.
+    /// The size of the files whose contents were copied or cloned, or were there already.
     pub bytes: u64,
     /// Files that are clones.
     pub cloned: u64,
     /// Files that are hard links to the source.
     pub linked: u64,
+    /// Files that stayed.
+    pub kept: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
 }
 
 /// Copies what is in `from` into the empty directory `to`.
@@ -96,11 +101,29 @@ pub fn copy_tree(from: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, 
         .state("Nothing was changed.")
         .path(to.path()));
     }
-    let source = match &options.subtree {
-        Some(subtree) => open_below(from, subtree.as_path())?,
-        None => from.duplicate()?,
-    };
-    fill::run(&source, to, options)
+    fill::run(&source(from, options)?, to, options, None)
+}
+
+/// Turns `to`, an unneeded tree, into what [`copy_tree`] would make in an empty directory: what is the
+/// same stays, everything else is written again or removed. A file that stays keeps its access time.
+/// `to` itself must have owner, mode and attributes of a new directory.
+///
+/// # Errors
+/// The same, and an entry of `to` that cannot be changed. `to` is then a mixture of both trees.
+pub fn copy_onto(
+    from: &Dir,
+    to: &Dir,
+    options: &CopyOptions,
+    spare: Spare,
+) -> Result<Copied, Failure> {
+    fill::run(&source(from, options)?, to, options, Some(spare))
+}
+
+fn source(from: &Dir, options: &CopyOptions) -> Result<Dir, Failure> {
+    match &options.subtree {
+        Some(subtree) => open_below(from, subtree.as_path()),
+        None => from.duplicate(),
+    }
 }
 
 /// [`Copied`], counted by several threads.
@@ -123,6 +146,7 @@ impl Counts {
             bytes: self.bytes.load(Ordering::Relaxed),
             cloned: self.cloned.load(Ordering::Relaxed),
             linked: self.linked.load(Ordering::Relaxed),
+            ..Copied::default()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,6 +22,7 @@ const CHUNK: u64 = 16 * 1024 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SMALL as usize]);
+    static OTHER: RefCell<Vec<u8>> = RefCell::new(vec![0; SMALL as usize]);
 }
 
 /// How to copy files, and what the two file systems support.
@@ -55,11 +56,16 @@ impl Source {
         Ok(Self { fd, stat })
     }
 
-    fn size(&self) -> u64 {
+    /// A regular file that is open already.
+    pub fn held(fd: OwnedFd, stat: Stat) -> Self {
+        Self { fd, stat }
+    }
+
+    pub fn size(&self) -> u64 {
         self.stat.st_size as u64
     }
 
-    fn is_sparse(&self) -> bool {
+    pub fn is_sparse(&self) -> bool {
         (self.stat.st_blocks as u64) * 512 < self.size()
     }
 
@@ -76,12 +82,18 @@ impl Source {
     }
 
     /// Checks that it has not changed since it was opened.
-    fn check(&self, path: &Path) -> Result<(), Failure> {
+    pub fn check(&self, path: &Path) -> Result<(), Failure> {
         let now = fs::fstat(&self.fd).or_fail("examine", path)?;
         let same = now.st_size == self.stat.st_size
             && now.st_mtime == self.stat.st_mtime
             && now.st_mtime_nsec == self.stat.st_mtime_nsec;
         if same { Ok(()) } else { Err(changed(path)) }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -231,31 +243,34 @@ impl Copier {
 
 /// Whether two files of the same size have the same contents.
 pub fn same_contents(a: &Source, b: &Source, path: &Path) -> Result<bool, Failure> {
-    let mut other = vec![0; SMALL as usize];
-    BUFFER.with_borrow_mut(|buffer| {
-        let mut place = 0;
-        loop {
-            interrupt::check()?;
-            // Skip common holes, which may have terabytes.
-            place = a.data_from(place).min(b.data_from(place)).max(place);
-            let read = retry(|| io::pread(&a.fd, &mut buffer[..], place)).or_fail("read", path)?;
-            if read == 0 {
-                return Ok(place == a.size());
-            }
-            let mut filled = 0;
-            while filled < read {
-                let at = place + filled as u64;
-                let more = retry(|| io::pread(&b.fd, &mut other[filled..read], at));
-                match more.or_fail("read", path)? {
-                    0 => return Ok(false),
-                    more => filled += more,
+    OTHER.with_borrow_mut(|other| {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut place = 0;
+            while place < a.size() {
+                interrupt::check()?;
+                // Skip common holes, which may have terabytes.
+                place = a.data_from(place).min(b.data_from(place)).max(place);
+                let read =
+                    retry(|| io::pread(&a.fd, &mut buffer[..], place)).or_fail("read", path)?;
+                if read == 0 {
+                    return Ok(place == a.size());
                 }
+                let mut filled = 0;
+                while filled < read {
+                    let at = place + filled as u64;
+                    let more = retry(|| io::pread(&b.fd, &mut other[filled..read], at));
+                    match more.or_fail("read", path)? {
+                        0 => return Ok(false),
+                        more => filled += more,
+                    }
+                }
+                if buffer[..read] != other[..read] {
+                    return Ok(false);
+                }
+                place += read as u64;
             }
-            if buffer[..read] != other[..read] {
-                return Ok(false);
-            }
-            place += read as u64;
-        }
+            Ok(place == a.size())
+        })
     })
 }
 

@@ -1,32 +1,39 @@
-//! The work of [`copy_tree`](crate::copy_tree): directories are jobs of several threads,
+//! The work of [`copy_tree`](crate::copy_tree) and [`copy_onto`](crate::copy_onto): directories are jobs of several threads,
 //! and so are the files of large ones.
+
+mod entry;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use oxistrano_core::dir::Info;
 use oxistrano_core::{Dir, Failure, IoContext, interrupt};
-use rustix::fs::{self, AtFlags, FileType, Stat};
-use rustix::io::Errno;
+use rustix::fs::{self, FileType};
 
 use crate::attributes::{Attributes, passes_acl_on};
 use crate::copy::{Copied, CopyOptions, Counts, Method};
-use crate::file::{Copier, Source, add_name, changed, special, vanished};
-use crate::hardlinks::{Claim, HardLinks};
+use crate::file::{Copier, special, vanished};
+use crate::hardlinks::HardLinks;
 use crate::listing::{Listing, Part};
 use crate::metadata::Rules;
 use crate::pool::{Pool, Room};
-use crate::walk::{Budget, Place, mount_point, names_in, open_below};
+use crate::spare::{Before, Spare};
+use crate::walk::{Budget, Place, mount_point, names_in};
 
 /// The number of files of one directory in a job.
 const BATCH: usize = 64;
 
-/// Copies what is in `source` into the empty directory `to`.
-pub fn run(source: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, Failure> {
+/// Copies what is in `source` into the directory `to`, which is empty unless it was a spare.
+pub fn run(
+    source: &Dir,
+    to: &Dir,
+    options: &CopyOptions,
+    spare: Option<Spare>,
+) -> Result<Copied, Failure> {
     let room = Room::measure();
     let budget = Budget::new(room.kept);
     let mut rules = Rules::new(options.owner, options.group);
@@ -37,6 +44,7 @@ pub fn run(source: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, Fail
         rules.inherit_from(&to.info()?);
     }
     let info = source.info()?;
+    let can_link = spare.as_ref().is_none_or(|spare| spare.is_on(info.device()));
     let task = Task {
         options,
         listing: options.only.as_deref().map(Listing::new),
@@ -44,22 +52,25 @@ pub fn run(source: &Dir, to: &Dir, options: &CopyOptions) -> Result<Copied, Fail
         target: to.info()?,
         root: to,
         copier: Copier::new(rules, options.method == Method::Reflink),
-        can_link: AtomicBool::new(options.method == Method::Hardlink),
+        can_link: AtomicBool::new(options.method == Method::Hardlink && can_link),
         hard_links: HardLinks::default(),
         counts: Counts::default(),
+        spare,
     };
     let root = Arc::new(Node {
         parent: None,
         from: Place::root(source, &budget)?,
         to: Place::root(to, &budget)?,
         rel: PathBuf::new(),
+        adopted: task.spare.is_some(),
         attributes: task.attributes(source),
         info,
         pending: AtomicUsize::new(1),
     });
     let part = task.listing.as_ref().map(Listing::all);
     Pool::run(room.threads, vec![Job::Fill(root, part)], |job, pool| task.work(job, pool))?;
-    Ok(task.counts.total())
+    let (kept, kept_bytes) = task.spare.as_ref().map_or((0, 0), Spare::kept);
+    Ok(Copied { kept, kept_bytes, ..task.counts.total() })
 }
 
 /// A directory being copied. After its last entry, it gets its metadata.
@@ -68,19 +79,29 @@ struct Node {
     from: Arc<Place>,
     to: Arc<Place>,
     rel: PathBuf,
+    /// Whether the target existed before.
+    adopted: bool,
     info: Info,
     attributes: Attributes,
     /// The number of unfinished jobs and subdirectories.
     pending: AtomicUsize,
 }
 
+/// A name in the source.
+struct Name {
+    name: OsString,
+    kind: FileType,
+    /// Whether the target has it too, from before.
+    taken: bool,
+}
+
 enum Job {
     /// Copy the contents of a directory that was made.
     Fill(Arc<Node>, Option<Part>),
     /// Make and fill the subdirectory of that name.
-    Directory(Arc<Node>, OsString, Option<Part>),
+    Directory(Arc<Node>, Name, Option<Part>),
     /// Copy these files and links.
-    Files(Arc<Node>, Vec<(OsString, FileType)>),
+    Files(Arc<Node>, Vec<Name>),
 }
 
 struct Task<'a> {
@@ -93,6 +114,7 @@ struct Task<'a> {
     can_link: AtomicBool,
     hard_links: HardLinks,
     counts: Counts,
+    spare: Option<Spare>,
 }
 
 impl Task<'_> {
@@ -114,7 +136,7 @@ impl Task<'_> {
     fn directory(
         &self,
         parent: &Arc<Node>,
-        name: OsString,
+        Name { name, taken, .. }: Name,
         part: Option<Part>,
         pool: &Pool<Job>,
     ) -> Result<(), Failure> {
@@ -128,15 +150,20 @@ impl Task<'_> {
                 .cause(format!("'{}' is the target", from.path().display()))
                 .path(from.path()));
         }
-        let to = parent.to.open()?.make_dir(&name, 0o700)?;
+        let (to, adopted) = self.target(&*parent.to.open()?, &name, taken, &info)?;
         let attributes = self.attributes(&from);
         let (from_place, from) = Place::below(&parent.from, &name, from);
-        let (to_place, to) = Place::below(&parent.to, &name, to);
+        let (to_place, to) = match &self.spare {
+            // Its owner can replace it while it is filled.
+            Some(_) => Place::of_others_below(&parent.to, &name, to)?,
+            None => Place::below(&parent.to, &name, to),
+        };
         let node = Arc::new(Node {
             parent: Some(Arc::clone(parent)),
             rel: parent.rel.join(&name),
             from: from_place,
             to: to_place,
+            adopted,
             info,
             attributes,
             pending: AtomicUsize::new(1),
@@ -144,6 +171,24 @@ impl Task<'_> {
         self.fill(&node, (from, to), part, pool)?;
         self.counts.directories.fetch_add(1, Ordering::Relaxed);
         self.done(&node)
+    }
+
+    /// The directory to fill, and whether it existed before.
+    fn target(
+        &self,
+        parent: &Dir,
+        name: &OsStr,
+        taken: bool,
+        source: &Info,
+    ) -> Result<(Dir, bool), Failure> {
+        if let (Some(spare), true) = (&self.spare, taken) {
+            let there = spare.directory(parent, name, &self.copier.rules, source.stat())?;
+            if let Some(dir) = there {
+                return Ok((dir, true));
+            }
+            spare.clear(parent, name)?;
+        }
+        Ok((parent.make_dir(name, 0o700)?, false))
     }
 
     /// Copies the contents of a directory: files now, or by idle threads; subdirectories later.
@@ -157,19 +202,18 @@ impl Task<'_> {
         let (from, to) = (node.from.with(from)?, node.to.with(to)?);
         let dirs: (&Dir, &Dir) = (&from, &to);
         let excluded = names_in(&self.options.exclude, &node.rel);
+        let mut before = if node.adopted { Before::list(&to)? } else { Before::default() };
         let mut batch = Batch { task: self, node, names: Vec::new() };
         if let (Some(part), Some(listing)) = (part, &self.listing) {
             for listed in listing.names(&part).filter(|listed| !excluded.contains(&listed.name)) {
                 let info = from.lookup(listed.name)?;
-                let is_dir = info.is_some_and(|info| info.is_dir());
-                match info {
-                    Some(_) if is_dir => {
-                        push_directory(node, listed.name, Some(listed.below), pool);
+                let named = info.map(|info| before.name(listed.name, info.kind()));
+                match named {
+                    Some(name) if name.kind == FileType::Directory => {
+                        push_directory(node, name, Some(listed.below), pool);
                         continue;
                     }
-                    Some(info) if listed.itself => {
-                        batch.add(listed.name, info.kind(), dirs, pool)?;
-                    }
+                    Some(name) if listed.itself => batch.add(name, dirs, pool)?,
                     _ => {}
                 }
                 // Only a directory has entries below it.
@@ -188,7 +232,7 @@ impl Task<'_> {
                     .path(path));
                 }
             }
-            return batch.finish(dirs, pool);
+            return self.finish(before, batch, dirs, pool);
         }
         let entries =
             fs::Dir::read_from(from.as_fd()).or_fail("read the directory", from.path())?;
@@ -204,36 +248,52 @@ impl Task<'_> {
                 }
                 kind => kind,
             };
+            let name = before.name(name, kind);
             match kind {
                 FileType::Directory => push_directory(node, name, None, pool),
-                kind => batch.add(name, kind, dirs, pool)?,
+                _ => batch.add(name, dirs, pool)?,
             }
         }
-        batch.finish(dirs, pool)
+        self.finish(before, batch, dirs, pool)
+    }
+
+    /// After the last name of a directory: copies the last batch, and removes what the source does not
+    /// have.
+    fn finish(
+        &self,
+        before: Before,
+        batch: Batch<'_>,
+        dirs: (&Dir, &Dir),
+        pool: &Pool<Job>,
+    ) -> Result<(), Failure> {
+        if let Some(spare) = &self.spare {
+            before.clear(spare, dirs.1)?;
+        }
+        self.files(batch.node, dirs, &batch.names, pool)
     }
 }
 
-fn push_directory(node: &Arc<Node>, name: &OsStr, part: Option<Part>, pool: &Pool<Job>) {
+impl Before {
+    fn name(&mut self, name: &OsStr, kind: FileType) -> Name {
+        Name { name: name.to_owned(), kind, taken: self.take(name) }
+    }
+}
+
+fn push_directory(node: &Arc<Node>, name: Name, part: Option<Part>, pool: &Pool<Job>) {
     node.pending.fetch_add(1, Ordering::Relaxed);
-    pool.push(Job::Directory(Arc::clone(node), name.to_owned(), part));
+    pool.push(Job::Directory(Arc::clone(node), name, part));
 }
 
 /// Names of files that are copied together.
 struct Batch<'a> {
     task: &'a Task<'a>,
     node: &'a Arc<Node>,
-    names: Vec<(OsString, FileType)>,
+    names: Vec<Name>,
 }
 
 impl Batch<'_> {
-    fn add(
-        &mut self,
-        name: &OsStr,
-        kind: FileType,
-        dirs: (&Dir, &Dir),
-        pool: &Pool<Job>,
-    ) -> Result<(), Failure> {
-        self.names.push((name.to_owned(), kind));
+    fn add(&mut self, name: Name, dirs: (&Dir, &Dir), pool: &Pool<Job>) -> Result<(), Failure> {
+        self.names.push(name);
         if self.names.len() < BATCH {
             return Ok(());
         }
@@ -244,10 +304,6 @@ impl Batch<'_> {
             return Ok(());
         }
         self.task.files(self.node, dirs, &names, pool)
-    }
-
-    fn finish(self, dirs: (&Dir, &Dir), pool: &Pool<Job>) -> Result<(), Failure> {
-        self.task.files(self.node, dirs, &self.names, pool)
     }
 }
 
@@ -263,17 +319,17 @@ impl Task<'_> {
         &self,
         node: &Node,
         dirs: (&Dir, &Dir),
-        names: &[(OsString, FileType)],
+        names: &[Name],
         pool: &Pool<Job>,
     ) -> Result<(), Failure> {
-        for (name, kind) in names {
+        for Name { name, kind, taken } in names {
             interrupt::check()?;
             if pool.is_stopped() {
                 return Ok(());
             }
             match kind {
-                FileType::RegularFile => self.file(node, dirs, name, pool)?,
-                FileType::Symlink => self.link(node, dirs, name, pool)?,
+                FileType::RegularFile => self.file(node, dirs, (name, *taken), pool)?,
+                FileType::Symlink => self.link(node, dirs, (name, *taken), pool)?,
                 _ => {
                     let path = dirs.0.at(name);
                     let noun = dirs.0.lookup(name)?.map_or("gone", |info| info.noun());
@@ -284,106 +340,15 @@ impl Task<'_> {
         Ok(())
     }
 
-    fn file(
-        &self,
-        node: &Node,
-        (from, to): (&Dir, &Dir),
-        name: &OsStr,
-        pool: &Pool<Job>,
-    ) -> Result<(), Failure> {
-        self.counts.files.fetch_add(1, Ordering::Relaxed);
-        if self.can_link.load(Ordering::Relaxed) && self.link_to_source((from, to), name)? {
-            self.counts.linked.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        }
-        let source = Source::open(from, name)?;
-        let several = source.stat.st_nlink > 1;
-        if several && self.known(&source.stat, to, name, pool)? {
-            return Ok(());
-        }
-        let cloned = self.copier.file(&source, (from, name), (to, name))?;
-        self.counts.cloned.fetch_add(cloned.into(), Ordering::Relaxed);
-        self.counts.bytes.fetch_add(source.stat.st_size as u64, Ordering::Relaxed);
-        if several {
-            self.hard_links.copied(&source.stat, &node.rel.join(name));
-        }
-        Ok(())
-    }
-
-    fn link(
-        &self,
-        node: &Node,
-        (from, to): (&Dir, &Dir),
-        name: &OsStr,
-        pool: &Pool<Job>,
-    ) -> Result<(), Failure> {
-        self.counts.links.fetch_add(1, Ordering::Relaxed);
-        let info = from.lookup(name)?.ok_or_else(|| vanished(&from.at(name)))?;
-        let several = info.stat().st_nlink > 1;
-        if several && self.known(info.stat(), to, name, pool)? {
-            return Ok(());
-        }
-        self.copier.link(info.stat(), (from, name), (to, name))?;
-        if several {
-            self.hard_links.copied(info.stat(), &node.rel.join(name));
-        }
-        Ok(())
-    }
-
-    /// If this is another name of a copied file, makes the hard link and returns true.
-    fn known(
-        &self,
-        stat: &Stat,
-        to: &Dir,
-        name: &OsStr,
-        pool: &Pool<Job>,
-    ) -> Result<bool, Failure> {
-        match self.hard_links.claim(stat, || pool.is_stopped())? {
-            Claim::First => Ok(false),
-            Claim::To(path) => {
-                let dir = open_below(self.root, path.parent().unwrap_or(Path::new("")))?;
-                add_name((&dir, path.file_name().unwrap_or_default()), (to, name))
-            }
-        }
-    }
-
-    /// Makes the name a hard link to the source's file. `false`: it has to be copied.
-    fn link_to_source(&self, (from, to): (&Dir, &Dir), name: &OsStr) -> Result<bool, Failure> {
-        let info = from.lookup(name)?.ok_or_else(|| vanished(&from.at(name)))?;
-        if !info.is_file() {
-            return Err(changed(&from.at(name)));
-        }
-        // Changing the owner would change the source, too.
-        if !self.copier.rules.wanted(info.stat()).fits(info.stat()) {
-            return Ok(false);
-        }
-        match fs::linkat(from, name, to, name, AtFlags::empty()) {
-            // Linked by name, so check that it is the same file.
-            Ok(()) if to.lookup(name)?.is_some_and(|made| made.same_file(&info)) => Ok(true),
-            Ok(()) => {
-                to.remove_file(name)?;
-                Err(changed(&from.at(name)))
-            }
-            Err(Errno::XDEV) => {
-                self.can_link.store(false, Ordering::Relaxed);
-                Ok(false)
-            }
-            // Too many names, another user's file, or a file system without hard links.
-            Err(Errno::MLINK | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                Ok(false)
-            }
-            Err(error) => Err(Failure::io("link", &to.at(name), error)),
-        }
-    }
-
     /// One entry of a directory is done. After the last one, the directory gets its metadata, and so on upwards.
     fn done(&self, node: &Arc<Node>) -> Result<(), Failure> {
         let mut node = node;
         while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
             if node.parent.is_some() || self.options.root_metadata {
                 let dir = node.to.open()?;
-                let stat = node.info.stat();
-                self.copier.rules.finish(dir.as_fd(), stat, &node.attributes, dir.path())?;
+                let (rules, stat) = (&self.copier.rules, node.info.stat());
+                let finish = if node.adopted { Rules::finish_kept } else { Rules::finish };
+                finish(rules, dir.as_fd(), stat, &node.attributes, dir.path())?;
             }
             let Some(parent) = &node.parent else { break };
             node = parent;

@@ -2,7 +2,8 @@
 //!
 //! * [`copy_tree`] fills an empty directory, as `cp -a` does: modes, owners, times,
 //!   links, hard links, holes, extended attributes. Files are cloned, hard-linked or
-//!   copied, in parallel.
+//!   copied, in parallel. [`copy_onto`] makes the same of a tree that nobody needs any more,
+//!   and leaves in it what is the same.
 //! * [`sync_tree`] brings a live directory up to date, as `rsync -a --no-times
 //!   --delete-after` does, for readers that look at it all the time: a file is the old
 //!   one or the new one, never a part, and nothing is deleted before everything new is
@@ -23,12 +24,14 @@ mod listing;
 mod metadata;
 mod plan;
 mod pool;
+mod spare;
 mod sync;
 mod sync_options;
 mod walk;
 
 pub use changes::{Changes, LISTED, Synced};
 pub use compare::{Contents, Difference, Files, compare};
-pub use copy::{Copied, CopyOptions, Method, copy_tree};
+pub use copy::{Copied, CopyOptions, Method, copy_onto, copy_tree};
+pub use spare::Spare;
 pub use sync::sync_tree;
 pub use sync_options::SyncOptions;

@@ -35,7 +35,24 @@ pub struct Wanted {
     mode: u32,
 }
 
+/// The same with owner and group known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exactly {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
 impl Wanted {
+    /// `born`: owner and group of new files.
+    pub fn exactly(&self, born: (u32, u32)) -> Exactly {
+        Exactly {
+            uid: self.uid.unwrap_or(born.0),
+            gid: self.gid.unwrap_or(born.1),
+            mode: self.mode,
+        }
+    }
+
     /// Whether something has owner and permissions as wanted.
     pub fn fits(&self, stat: &Stat) -> bool {
         self.fits_owner(stat) && mode(stat) == self.mode
@@ -149,6 +166,58 @@ impl Rules {
             fs::futimens(&fd, &times(source)).or_fail("set the time of", path)?;
         }
         Ok(())
+    }
+
+    /// The same for a directory that was there before: its modification time is only set if it
+    /// differs.
+    pub fn finish_kept(
+        &self,
+        fd: impl AsFd,
+        source: &Stat,
+        attributes: &Attributes,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        self.settle(&fd, source, path)?;
+        if self.attributes {
+            attributes.write(&fd, false, path)?;
+        }
+        let now = fs::fstat(&fd).or_fail("examine", path)?;
+        self.set_time_if_other(&fd, &now, source, path)
+    }
+
+    /// Sets the modification time that a copy gets, if the current one (`now`) differs.
+    pub fn set_time_if_other(
+        &self,
+        fd: impl AsFd,
+        now: &Stat,
+        source: &Stat,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        match self.modified(now, source) {
+            Some(times) => fs::futimens(&fd, &times).or_fail("set the time of", path),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a symbolic link.
+    pub fn set_link_time_if_other(
+        &self,
+        link: &Handle,
+        now: &Stat,
+        source: &Stat,
+    ) -> Result<(), Failure> {
+        self.modified(now, source).map_or(Ok(()), |times| link.set_times(&times))
+    }
+
+    /// The times to set, if any.
+    fn modified(&self, now: &Stat, source: &Stat) -> Option<Timestamps> {
+        let last_access = Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT };
+        let last_modification = match self.times {
+            true => times(source).last_modification,
+            false => Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW },
+        };
+        let same = times(now).last_modification == last_modification;
+        (!same).then_some(Timestamps { last_access, last_modification })
     }
 
     /// Gives a symbolic link that is held the owner of its source.

@@ -33,6 +33,8 @@ pub struct Place {
     dir: Option<Dir>,
     counted: bool,
     budget: Arc<Budget>,
+    /// Device and inode, where other users could replace it.
+    identity: Option<(u64, u64)>,
 }
 
 /// A directory, opened temporarily or permanently.
@@ -60,12 +62,33 @@ impl Place {
             name: OsString::new(),
             dir: Some(dir.duplicate()?),
             budget: Arc::clone(budget),
+            identity: None,
         }))
     }
 
     /// The directory `name` in `parent`, which the caller has opened as `dir`; it is returned if it
     /// could not be kept open.
     pub fn below(parent: &Arc<Self>, name: &OsStr, dir: Dir) -> (Arc<Self>, Option<Dir>) {
+        Self::known_below(parent, name, dir, None)
+    }
+
+    /// The same, where other users could replace the directory.
+    pub fn of_others_below(
+        parent: &Arc<Self>,
+        name: &OsStr,
+        dir: Dir,
+    ) -> Result<(Arc<Self>, Option<Dir>), Failure> {
+        let info = dir.info()?;
+        let identity = Some((info.device(), info.inode()));
+        Ok(Self::known_below(parent, name, dir, identity))
+    }
+
+    fn known_below(
+        parent: &Arc<Self>,
+        name: &OsStr,
+        dir: Dir,
+        identity: Option<(u64, u64)>,
+    ) -> (Arc<Self>, Option<Dir>) {
         let kept = parent.budget.take();
         let (keep, back) = if kept { (Some(dir), None) } else { (None, Some(dir)) };
         let place = Self {
@@ -74,6 +97,7 @@ impl Place {
             dir: keep,
             counted: kept,
             budget: Arc::clone(&parent.budget),
+            identity,
         };
         (Arc::new(place), back)
     }
@@ -93,7 +117,8 @@ impl Place {
                 (Some(dir), _) => {
                     let mut names = names.into_iter().rev();
                     let first = dir.open_dir(names.next().unwrap_or_default())?;
-                    return names.try_fold(first, |dir, name| dir.open_dir(name)).map(Opened::Now);
+                    let dir = names.try_fold(first, |dir, name| dir.open_dir(name))?;
+                    return self.require_same(dir).map(Opened::Now);
                 }
                 (None, Some(parent)) => {
                     names.push(place.name.as_os_str());
@@ -109,6 +134,19 @@ impl Place {
                 }
             }
         }
+    }
+}
+
+impl Place {
+    fn require_same(&self, dir: Dir) -> Result<Dir, Failure> {
+        let Some(identity) = self.identity else { return Ok(dir) };
+        let info = dir.info()?;
+        if (info.device(), info.inode()) == identity {
+            return Ok(dir);
+        }
+        Err(Failure::new("exchanged", format!("cannot write into '{}'", dir.path().display()))
+            .cause("it was replaced in the meantime")
+            .path(dir.path()))
     }
 }
 
@@ -163,4 +201,23 @@ pub fn mount_point(path: &Path) -> Failure {
         .cause("another file system is mounted there")
         .remedy("unmount it, or exclude that path")
         .path(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_another_one_has_taken_the_place_of_is_not_opened_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let top = Dir::open(scratch.path()).unwrap();
+        let below = top.make_dir("below", 0o755).unwrap();
+        let root = Place::root(&top, &Budget::new(0)).unwrap();
+        let (place, back) = Place::of_others_below(&root, OsStr::new("below"), below).unwrap();
+        assert!(back.is_some(), "no more may stay open");
+        assert!(place.open().is_ok());
+        top.rename("below", "elsewhere").unwrap();
+        top.make_dir("below", 0o755).unwrap();
+        assert_eq!(place.open().err().unwrap().code(), "exchanged");
+    }
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{ALL, CONTENTS, assert_same, empty, manifest, open, put};
-use oxistrano_tree::{CopyOptions, SyncOptions, copy_tree, sync_tree};
+use oxistrano_tree::{CopyOptions, Spare, SyncOptions, copy_onto, copy_tree, sync_tree};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
@@ -26,12 +26,15 @@ fn sixty_four_file_descriptors_are_enough() {
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..limits }).unwrap();
     let target = empty(scratch.path(), "target");
     let copied = copy_tree(&open(&source), &open(&target), &CopyOptions::default());
+    let spare = Spare::new(open(empty(scratch.path(), "grave"))).unwrap();
+    let onto = copy_onto(&open(&source), &open(&target), &CopyOptions::default(), spare);
     let live = empty(scratch.path(), "live");
     put(&live, "many/17", "old");
     let synced = sync_tree(&open(&source), &open(&live), &SyncOptions::default());
     let again = sync_tree(&open(&source), &open(&live), &SyncOptions::default());
     setrlimit(Resource::Nofile, limits).unwrap();
     assert_eq!(copied.unwrap().files, 5000 + 180 + 6);
+    assert_eq!(onto.unwrap().kept, 5000 + 180 + 6);
     assert_eq!(synced.unwrap().updated.count, 1);
     assert!(!again.unwrap().changed());
     assert_same(&manifest(&source, ALL), &manifest(&target, ALL));

@@ -1,7 +1,9 @@
 //! A handle on a name, opened before it is examined: exactly the file that was examined is changed,
 //! even if another process replaces it.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, Timestamps, Uid};
@@ -59,6 +61,18 @@ impl Handle {
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where a symbolic link points; `None` if it is not a link.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn target(&self) -> Result<Option<PathBuf>, Failure> {
+        match fs::readlinkat(&self.fd, "", Vec::new()) {
+            Ok(target) => Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes())))),
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(error) => Err(Failure::io("read the link", &self.path, error)),
+        }
     }
 
     /// Sets its owner and group; `None` keeps one.

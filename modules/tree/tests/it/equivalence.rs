@@ -14,7 +14,7 @@ use oxistrano_tree::{CopyOptions, Method, SyncOptions, copy_tree, sync_tree};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
-enum Thing {
+pub enum Thing {
     File(Vec<u8>),
     Large(usize),
     Sparse(u64),
@@ -24,7 +24,7 @@ enum Thing {
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+pub struct Entry {
     path: Vec<u8>,
     thing: Thing,
     mode: u32,
@@ -43,7 +43,7 @@ fn thing() -> impl Strategy<Value = Thing> {
     ]
 }
 
-fn tree() -> impl Strategy<Value = Vec<Entry>> {
+pub fn tree() -> impl Strategy<Value = Vec<Entry>> {
     // Few names, so that they meet; bytes that are no UTF-8 among them.
     let name = prop_oneof![
         Just(b"a".to_vec()),
@@ -61,7 +61,7 @@ fn tree() -> impl Strategy<Value = Vec<Entry>> {
 }
 
 /// Makes the tree, as far as the entries do not contradict each other.
-fn build(root: &Path, entries: &[Entry]) {
+pub fn build(root: &Path, entries: &[Entry]) {
     let mut made: Vec<(PathBuf, &Entry)> = Vec::new();
     for entry in entries {
         let path = root.join(PathBuf::from(std::ffi::OsString::from_vec(entry.path.clone())));

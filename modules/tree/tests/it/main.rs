@@ -4,4 +4,5 @@ mod common;
 mod copy;
 mod equivalence;
 mod reflink;
+mod spare;
 mod sync;
