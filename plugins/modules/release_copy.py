@@ -23,7 +23,8 @@ description:
     Without O(src), it takes the staging directory of M(oxistrano.deploy.release_setup), into
     which another module has fetched the files, and renames it.
   - >-
-    The release is made under a temporary name and renamed when it is complete.
+    The release is made under a temporary name, from the spare if there is one (O(spare)), and
+    renamed when it is complete.
 options:
   deploy_to:
     description:
@@ -82,6 +83,15 @@ options:
       - >-
         The content of the file C(REVISION) in the release. By default, O(version).
     type: str
+  spare:
+    description:
+      - >-
+        Build the release from the spare, an unneeded release that
+        M(oxistrano.deploy.release_prune) has kept, if there is one: files that are the same in
+        O(src) stay, only the others are copied. The result is the same as without it. With
+        O(method=hardlink), a file stays if it is still a hard link to the file in O(src).
+    type: bool
+    default: true
   force:
     description:
       - >-
@@ -219,6 +229,16 @@ hardlinked:
     Files that are hard links to those of O(src).
   returned: "if a directory was copied"
   type: int
+kept_files:
+  description: >-
+    Files that stayed from the spare (O(spare)).
+  returned: "when a tree was copied"
+  type: int
+kept_bytes:
+  description: >-
+    Bytes of those.
+  returned: "when a tree was copied"
+  type: int
 msg:
   description: >-
     What was done; or what failed, why, what to do, and what state things are in.
@@ -281,6 +301,10 @@ def main():
         },
         "revision": {
             "type": "str",
+        },
+        "spare": {
+            "type": "bool",
+            "default": True,
         },
         "force": {
             "type": "bool",

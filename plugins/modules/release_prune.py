@@ -71,11 +71,12 @@ options:
     description:
       - >-
         With V(true), the newest of the releases that O(keep) removes is kept as the spare: a
-        hidden directory from which M(oxistrano.deploy.release_unpack) builds the next release,
-        so that it writes only what has changed. There is at most one spare. It is kept only if
-        a quarter of the file system is free, in bytes and in inodes, or 20 GB and 2,000,000
-        inodes are free; otherwise, and with V(false), an existing spare is removed. By default
-        no spare is made, and an existing one stays.
+        hidden directory from which M(oxistrano.deploy.release_unpack) or
+        M(oxistrano.deploy.release_copy) builds the next release, so that it writes only what
+        has changed. There is at most one spare. It is kept only if a quarter of the file system
+        is free, in bytes and in inodes, or 20 GB and 2,000,000 inodes are free; otherwise, and
+        with V(false), an existing spare is removed. By default no spare is made, and an
+        existing one stays.
     type: bool
   releases_dir:
     description:

@@ -106,8 +106,9 @@ options:
       - >-
         What happens to the release of a deploy that failed (O(state=failed)) or died
         (O(state=started)) before the switch. With V(true), if it was complete and the file
-        system has room, it is kept as raw material: M(oxistrano.deploy.release_unpack) builds
-        the next release from it. With V(false) it is removed.
+        system has room, it is kept as raw material: M(oxistrano.deploy.release_unpack) or
+        M(oxistrano.deploy.release_copy) builds the next release from it. With V(false) it is
+        removed.
     type: bool
     default: false
   reason:

@@ -122,18 +122,82 @@ def test_git_with_a_directory_of_the_repository(deployed, repository, git_variab
     assert root.read("current/REVISION") == commit
 
 
+SPARE = "releases/.oxistrano-spare"
+
+
+def builds_on_the_spare(project, change, file="app/etc/config.php"):
+    """After the first deploy: `change` changes index.php at its source. The third release is made of the first one."""
+    root = project.root
+    project.variables["ansistrano_keep_releases"] = 1
+    first = (root / "releases/1" / file).stat().st_ino
+    change("2")
+    project.run(ROLE, ansistrano_release_version="2").good()
+    root.is_at_rest(live="2", releases=["2"])
+    spare = root / SPARE
+    assert (spare / file).stat().st_ino == first
+    # Somebody has worked in it, and left no trace in size and time.
+    changed = spare / "pub/media/old.jpg"
+    times = changed.stat()
+    changed.write_text(changed.read_text().upper())
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (spare / "left.php").write_text("by hand")
+    change("3")
+    project.run(ROLE, ansistrano_release_version="3").good()
+    root.is_at_rest(live="3", releases=["3"])
+    assert root.read("current/index.php") == "<?php echo 'shop 3';"
+    assert root.read("current/pub/media/old.jpg") == "from the build machine"
+    assert not (root / "current/left.php").exists()
+    assert (root / "releases/3" / file).stat().st_ino == first
+    # The one before it is raw material now.
+    assert (spare / "index.php").read_text() == "<?php echo 'shop 2';"
+    project.run(ROLE, ansistrano_release_version="4", oxistrano_spare=False).good()
+    assert not spare.exists()
+
+
+def keeps_no_spare(project):
+    project.run(ROLE, ansistrano_release_version="2", ansistrano_keep_releases=1).good()
+    project.root.is_at_rest(live="2", releases=["2"])
+    assert not (project.root / SPARE).exists()
+
+
+def test_git_builds_on_the_spare(deployed, project, repository, git_variables):
+    path, _ = repository
+    deployed("git", ansistrano_git_repo=f"file://{path}", **git_variables)
+
+    def change(version):
+        (path / "index.php").write_text(f"<?php echo 'shop {version}';")
+        subprocess.run(["git", *AUTHOR, "commit", "-q", "-a", "-m", version], cwd=path, check=True)
+
+    builds_on_the_spare(project, change)
+
+
+@pytest.mark.needs("rsync", "ansible.posix")
+def test_rsync_builds_on_the_spare(deployed, project, artifacts, tmp_path):
+    tree = tmp_path / "tree"
+    subprocess.run(["cp", "-a", artifacts.tree("1"), tree], check=True)
+    deployed("rsync", ansistrano_deploy_from=f"{tree}/")
+
+    def change(version):
+        (tree / "index.php").write_text(f"<?php echo 'shop {version}';")
+        # The time of a file in the same second says nothing to rsync.
+        os.utime(tree / "index.php", (int(version), int(version)))
+
+    builds_on_the_spare(project, change)
+
+
 @pytest.mark.needs("svn", "svnadmin")
-def test_svn(deployed, artifacts, tmp_path):
+def test_svn(deployed, project, artifacts, tmp_path):
     subprocess.run(["svnadmin", "create", tmp_path / "svn"], check=True)
     address = f"file://{tmp_path}/svn"
     subprocess.run(["svn", "-q", "import", "-m", "first", artifacts.tree("1"), f"{address}/trunk"], check=True)
     root = deployed("svn", ansistrano_svn_repo=address)
     is_shop(root)
     assert not list((root / "current").rglob(".svn"))
+    keeps_no_spare(project)
 
 
 @pytest.mark.needs("hg", "community.general")
-def test_hg(deployed, artifacts, tmp_path):
+def test_hg(deployed, project, artifacts, tmp_path):
     path = tmp_path / "hg"
     subprocess.run(["cp", "-a", artifacts.tree("1"), path], check=True)
     for command in (["init"], ["commit", "-q", "-A", "-u", "Alice", "-m", "first"]):
@@ -141,6 +205,7 @@ def test_hg(deployed, artifacts, tmp_path):
     root = deployed("hg", ansistrano_hg_repo=str(path))
     is_shop(root)
     assert not (root / "current/.hg").exists()
+    keeps_no_spare(project)
 
 
 @pytest.mark.needs("rsync", "ansible.posix")

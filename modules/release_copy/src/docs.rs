@@ -10,7 +10,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
          -a), it keeps modes, owners, times, links and extended attributes.",
         "Without O(src), it takes the staging directory of M(oxistrano.deploy.release_setup), \
          into which another module has fetched the files, and renames it.",
-        "The release is made under a temporary name and renamed when it is complete.",
+        "The release is made under a temporary name, from the spare if there is one (O(spare)), and \
+         renamed when it is complete.",
     ],
     notes: &["O(git_tracked) needs the program C(git) on the host."],
     see_also: &["release_setup", "release_unpack", "release_link"],
@@ -84,6 +85,18 @@ pub const DOCUMENTATION: Documentation = Documentation {
             kind: "int",
             doc: "Files that are hard links to those of O(src).",
             returned: "if a directory was copied",
+        },
+        ReturnSpec {
+            name: "kept_files",
+            kind: "int",
+            doc: "Files that stayed from the spare (O(spare)).",
+            returned: "when a tree was copied",
+        },
+        ReturnSpec {
+            name: "kept_bytes",
+            kind: "int",
+            doc: "Bytes of those.",
+            returned: "when a tree was copied",
         },
     ],
     diff_mode: "full",

@@ -1,6 +1,7 @@
 //! Makes a release from a directory on the host.
 //!
-//! Does: copies (or takes) the tree under a temporary name, writes `REVISION`, renames it.
+//! Does: copies the tree under a temporary name, onto the spare if there is one, or takes the fetched
+//! tree; writes `REVISION`, renames it.
 //! Requires: the directories that `release_setup` makes. After a failure: the release is absent and
 //! nothing else has changed, the source included.
 
@@ -14,9 +15,14 @@ use oxistrano_core::{
     RelPath,
 };
 use oxistrano_releases::{
-    Placement, Root, STAGING_NAME, Staging, Version, release_options, shared_links, trash,
+    Built, Placement, Root, STAGING_NAME, Site, Staging, Version, release_options, shared_links,
+    trash,
 };
-use oxistrano_tree::{CopyOptions, Method, copy_tree};
+use oxistrano_tree::{CopyOptions, Method, Spare, copy_onto, copy_tree};
+
+/// Failures that would also happen without the spare: of the source, or an interruption.
+const NOT_OF_THE_SPARE: [&str; 6] =
+    ["source_changed", "special_file", "missing", "mount_point", "recursion", "interrupted"];
 
 oxistrano_core::choices! {
     /// How to copy a file.
@@ -52,6 +58,11 @@ release_options! {
         subtree: Option<RelPath>;
         /// The content of the file C(REVISION) in the release. By default, O(version).
         revision: Option<String>;
+        /// Build the release from the spare, an unneeded release that
+        /// M(oxistrano.deploy.release_prune) has kept, if there is one: files that are the same in
+        /// O(src) stay, only the others are copied. The result is the same as without it. With
+        /// O(method=hardlink), a file stays if it is still a hard link to the file in O(src).
+        spare: bool, default = Some(Literal::Flag(true));
         /// Replace a release of this version even if it is live, or if no deploy has made it. The
         /// replaced release is kept until the switch; if the deploy fails before that, it is
         /// restored.
@@ -128,20 +139,28 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     }
     let releases = root.releases()?;
     placement.begin(&options.deployer)?;
-    let (staging, outcome) = match &options.src {
+    let (staging, mut trash, outcome) = match &options.src {
         None => {
             let staging = Staging::adopt(&releases).map_err(|failure| {
                 failure
                     .while_trying("no files have been fetched")
                     .remedy("run release_setup first, and fetch into its staging_path")
             })?;
-            (staging, result(true, format!("made {path} from what was fetched")))
+            (staging, Vec::new(), result(true, format!("made {path} from what was fetched")))
         }
         Some(src) => {
             let source = open_source(&root, src)?;
             let copy_options = copy_options(options, &source)?;
-            let staging = Staging::create(&releases)?;
-            let copied = copy_tree(&source, staging.dir(), &copy_options).map_err(|failure| {
+            let site = Site {
+                releases: &releases,
+                spare: options.spare,
+                not_of_the_spare: &NOT_OF_THE_SPARE,
+            };
+            let built = site.build(
+                |tree, grave| copy_onto(&source, tree, &copy_options, Spare::new(grave)?),
+                |tree| copy_tree(&source, tree, &copy_options),
+            );
+            let Built { staging, made: copied, trash, warning } = built.map_err(|failure| {
                 failure.state("The unfinished release was removed; the live release is unchanged.")
             })?;
             let outcome = result(true, format!("copied {} files into {path}", copied.files))
@@ -150,12 +169,15 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
                 .value("links", copied.links)
                 .value("bytes", copied.bytes)
                 .value("reflinked", copied.cloned)
-                .value("hardlinked", copied.linked);
-            (staging, outcome)
+                .value("hardlinked", copied.linked)
+                .value("kept_files", copied.kept)
+                .value("kept_bytes", copied.kept_bytes)
+                .warnings(warning);
+            (staging, trash, outcome)
         }
     };
-    let replaced = placement.finish(staging)?;
-    Ok(outcome.warnings(trash::empty_later(&releases, replaced.as_slice())))
+    trash.extend(placement.finish(staging)?);
+    Ok(outcome.warnings(trash::empty_later(&releases, &trash)))
 }
 
 fn copy_options(options: &Options, source: &Dir) -> Result<CopyOptions, Failure> {

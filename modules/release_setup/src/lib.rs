@@ -58,8 +58,8 @@ release_options! {
         unlock: bool, default = Some(Literal::Flag(false));
         /// What happens to the release of a deploy that failed (O(state=failed)) or died
         /// (O(state=started)) before the switch. With V(true), if it was complete and the file
-        /// system has room, it is kept as raw material: M(oxistrano.deploy.release_unpack) builds
-        /// the next release from it. With V(false) it is removed.
+        /// system has room, it is kept as raw material: M(oxistrano.deploy.release_unpack)
+        /// or M(oxistrano.deploy.release_copy) builds the next release from it. With V(false) it is removed.
         spare: bool, default = Some(Literal::Flag(false));
         /// Why the deploy failed, for the history.
         reason: Option<String>;

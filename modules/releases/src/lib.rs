@@ -6,6 +6,7 @@
 //! * [`Releases`]: the existing releases and their states.
 //! * [`Staging`]: a release that is being made.
 //! * [`spare`]: a former release, kept as raw material for the next one.
+//! * [`Site`]: where a release is built, on the spare or in an empty directory.
 //! * [`trash`]: a release that is being deleted.
 //! * [`Artifacts`]: the archives that controllers have sent.
 //! * [`durable`]: waits until a release is on the disk.
@@ -13,6 +14,7 @@
 //! * [`switch`]: the only way to change what `current` leads to.
 
 mod artifacts;
+mod build;
 mod busy;
 mod comparison;
 mod damage;
@@ -35,6 +37,7 @@ pub mod trash;
 mod version;
 
 pub use artifacts::{Artifact, Artifacts};
+pub use build::{Built, Site};
 pub use comparison::Comparison;
 pub use deployer::Deployer;
 pub use history::{Event, EventKind, History, Outcome, Record};

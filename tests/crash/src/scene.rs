@@ -302,11 +302,15 @@ impl Scene {
         }
     }
 
-    /// Makes a copy of a release the spare.
-    pub fn make_spare(&self, version: &str) {
+    /// Makes a copy of a release the spare; one that was made in this way.
+    pub fn make_spare(&self, version: &str, how: How) {
         let releases = self.root().join("releases");
         let spare = releases.join(".oxistrano-spare");
-        run("cp", &["-a", &path(&releases.join(version)), &path(&spare)]);
+        let release = match how {
+            How::Copy => self.tree(version),
+            How::Unpack | How::Adopt => releases.join(version),
+        };
+        run("cp", &["-a", &path(&release), &path(&spare)]);
     }
 
     /// Keeps a copy of the deploy root.

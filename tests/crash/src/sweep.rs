@@ -83,6 +83,7 @@ pub fn cases() -> Vec<Case> {
             ..case("release_unpack, in place of what is live", "code")
         },
         Case { deploy: copied, ..case("release_copy", "code") },
+        Case { spare: true, deploy: copied, ..case("release_copy, on a spare", "code") },
         Case { deploy: staged, ..case("release_copy, what was fetched", "code") },
         Case {
             deploy: Deploy { how: How::Copy, ..again },
@@ -318,7 +319,7 @@ impl<'a> Swept<'a> {
                 scene.deploy(&deploy).expect("a deploy of the base");
             }
             if case.spare {
-                scene.make_spare("1");
+                scene.make_spare("1", case.deploy.how);
             }
             swept.template = Some(scene.keep_as("template"));
         }

@@ -8,7 +8,7 @@ use std::process::Command;
 use oxistrano_harness::{Manifest, NOBODY, Root, Value, is_root, json, not_checked};
 
 /// A root in which the deploy of 2 has begun and 1 is live, and a tree beside it.
-fn started() -> Root {
+pub fn started() -> Root {
     let root = Root::with(&["1"]);
     let _ = root.run("release_setup", json!({"version": "2", "staging": true})).changed();
     let src = root.beside("src");
@@ -27,11 +27,11 @@ fn started() -> Root {
     root
 }
 
-fn copy(root: &Root) -> Value {
+pub fn copy(root: &Root) -> Value {
     json!({"version": "2", "src": root.beside("src").to_str()})
 }
 
-fn with(mut arguments: Value, key: &str, value: impl Into<Value>) -> Value {
+pub fn with(mut arguments: Value, key: &str, value: impl Into<Value>) -> Value {
     arguments[key] = value.into();
     arguments
 }
@@ -265,7 +265,7 @@ fn revision_that_is_a_link_of_the_source_is_not_written_through() {
     before.assert_same(&root.content());
 }
 
-fn git(directory: &Path, arguments: &[&str]) {
+pub fn git(directory: &Path, arguments: &[&str]) {
     let output = Command::new("git")
         .current_dir(directory)
         .args([
@@ -284,7 +284,7 @@ fn git(directory: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn repository(at: &Path, files: &[(&str, &str)]) {
+pub fn repository(at: &Path, files: &[(&str, &str)]) {
     fs::create_dir_all(at).unwrap();
     git(at, &["init", "-q"]);
     for (path, text) in files {

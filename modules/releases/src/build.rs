@@ -1,0 +1,90 @@
+//! Builds a release under its staging name: on the spare, or in an empty directory.
+
+use oxistrano_core::{Dir, Failure};
+use rustix::io::Errno;
+
+use crate::staging::Staging;
+use crate::{spare, trash};
+
+/// A complete release under its staging name.
+pub struct Built<'a, T> {
+    /// The tree.
+    pub staging: Staging<'a>,
+    /// The result of the builder.
+    pub made: T,
+    /// To be removed when the release has its name.
+    pub trash: Vec<trash::Item>,
+    /// Why the spare could not be used.
+    pub warning: Option<String>,
+}
+
+/// Where to build.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// The directory of the releases.
+    pub releases: &'a Dir,
+    /// Whether the spare may be used.
+    pub spare: bool,
+    /// Codes of failures that would also happen without the spare.
+    pub not_of_the_spare: &'a [&'a str],
+}
+
+impl<'a> Site<'a> {
+    /// Builds the release: with `on_spare`, which gets the spare and an empty directory for what it
+    /// removes, or with `in_empty`, which gets a new directory. If `on_spare` fails, the spare is given
+    /// up and `in_empty` is tried.
+    ///
+    /// # Errors
+    /// The failure of the builder, or an I/O error. Nothing is left behind, and the spare is kept for
+    /// the next time.
+    pub fn build<T>(
+        self,
+        on_spare: impl FnOnce(&Dir, Dir) -> Result<T, Failure>,
+        in_empty: impl FnOnce(&Dir) -> Result<T, Failure>,
+    ) -> Result<Built<'a, T>, Failure> {
+        let mut trash = Vec::new();
+        match self.make(on_spare, in_empty, &mut trash) {
+            Ok((staging, made, warning)) => Ok(Built { staging, made, trash, warning }),
+            Err(failure) => {
+                let _ = trash::empty_later(self.releases, &trash);
+                Err(failure)
+            }
+        }
+    }
+
+    fn make<T>(
+        self,
+        on_spare: impl FnOnce(&Dir, Dir) -> Result<T, Failure>,
+        in_empty: impl FnOnce(&Dir) -> Result<T, Failure>,
+        trash: &mut Vec<trash::Item>,
+    ) -> Result<(Staging<'a>, T, Option<String>), Failure> {
+        let mut warning = None;
+        let taken = match self.spare {
+            true => spare::take(self.releases, trash)?,
+            false => None,
+        };
+        if let Some(spare::Taken { staging, grave, trash: buried }) = taken {
+            trash.push(buried);
+            match on_spare(staging.dir(), grave) {
+                Ok(made) => return Ok((staging, made, warning)),
+                Err(failure) if self.not_of_the_spare.contains(&failure.code()) => {
+                    return Err(failure);
+                }
+                Err(failure) => {
+                    trash.push(staging.give_up()?);
+                    // Its room is needed now.
+                    if failure.is(Errno::NOSPC) || failure.is(Errno::DQUOT) {
+                        let _ = trash::empty(self.releases, std::mem::take(trash));
+                    }
+                    warning = Some(format!(
+                        "the release was built in an empty directory, because the spare could not be used: \
+                         {failure}"
+                    ));
+                }
+            }
+        }
+        let staging = Staging::create(self.releases)?;
+        let made = in_empty(staging.dir())?;
+        Ok((staging, made, warning))
+    }
+}
