@@ -29,11 +29,11 @@ from .deploying import Deploy, Hosts
 from .place import Places
 from .plays import CHECKOUT, Ansible
 from .process import Failed, Missing
-from .spare import OnSpare
+from .spare import CopyOnSpare, OnSpare
 from .transport import Task
 from .unpack import Unpack
 
-PARTS = {part.name: part for part in (Task, Unpack, OnSpare, Copy, Delete, Deploy, Hosts)}
+PARTS = {part.name: part for part in (Task, Unpack, OnSpare, CopyOnSpare, Copy, Delete, Deploy, Hosts)}
 BUILD = CHECKOUT / ".build/bench"
 DOCS = CHECKOUT / "docs"
 

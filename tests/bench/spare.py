@@ -1,5 +1,6 @@
-"""Part `spare`: the archive of a release in which 30 files are others becomes a release, on the spare that a release
-before has left, or anew. What the switch waits for, the file system's own buffers, is measured as well.
+"""Parts `spare` and `copy-spare`: the archive of a release, or a tree on the host, in which 30 files are others becomes a
+release, on the spare that a release before has left, or in an empty directory. What the switch waits for, the file
+system's own buffers, is measured as well.
 """
 
 from __future__ import annotations
@@ -7,11 +8,12 @@ from __future__ import annotations
 import io
 import os
 import resource
+import shutil
 import subprocess
 import tarfile
 import time
 
-from .artifact import GROUP, OWNER, Artifact
+from .artifact import GID, GROUP, OWNER, UID, Artifact
 from .contest import Contestant, Part, is_root
 from .process import Failed, run
 from .unpack import VERSION, module
@@ -36,9 +38,30 @@ def change(source, file, every):
         raise Failed(f"{changed} of {CHANGED} files of '{source}' could be changed")
 
 
-class OnSpare(Part):
-    name, title, rounds = "spare", "A release in which 30 files are others", 3
+class Kept(Part):
     columns = [["durable s", "durable", 2], ["CPU s", "cpu", 2], ["peak MB", "peak", 0], ["files kept", "kept", 0]]
+
+    def timed(self, name, releases, expected, **arguments):
+        """The figures of a module that makes a release, of the spare if it is told so."""
+        os.sync()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found = module(name, version=VERSION, **arguments)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        waited = time.perf_counter()
+        run(["sync", "-f", releases])
+        durable = found["seconds"] + time.perf_counter() - waited
+        told = found["told"]
+        if told.get("kept_files", 0) != expected:
+            raise Failed(f"{told.get('kept_files')} files were kept: {told.get('warnings')}")
+        cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
+        return {"seconds": found["seconds"], "durable": durable, "cpu": cpu, "peak": found.get("peak"), "kept": told["kept_files"]}
+
+    def unchanged(self, on):
+        return self.artifact.holds["files"] - CHANGED if on else 0
+
+
+class OnSpare(Kept):
+    name, title, rounds = "spare", "A release in which 30 files are others", 3
 
     def __init__(self, bench):
         super().__init__(bench)
@@ -65,21 +88,85 @@ class OnSpare(Part):
         try:
             module("release_unpack", **arguments, version="20250101000000Z", src=str(self.artifact.zst))
             (releases / "20250101000000Z").rename(releases / ".oxistrano-spare")
-            os.sync()
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            found = module("release_unpack", **arguments, version=VERSION, src=str(self.changed.zst), spare=on)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            waited = time.perf_counter()
-            run(["sync", "-f", releases])
-            durable = found["seconds"] + time.perf_counter() - waited
-            told = found["told"]
-            if told.get("kept_files", 0) != (self.artifact.holds["files"] - CHANGED if on else 0):
-                raise Failed(f"{told.get('kept_files')} files were kept: {told.get('warnings')}")
+            figures = self.timed("release_unpack", releases, self.unchanged(on), **arguments, src=str(self.changed.zst), spare=on)
             self.changed.check(releases / VERSION, more_files=1)
         finally:
             place.over(root)
-        cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
-        return {"seconds": found["seconds"], "durable": durable, "cpu": cpu, "peak": found.get("peak"), "kept": told["kept_files"]}
+        return figures
 
     def finish(self, group):
         getattr(self.bench.places, group).empty()
+
+
+class CopyOnSpare(Kept):
+    name, title, rounds = "copy-spare", "A copy of a tree in which 30 files are others", 3
+
+    def __init__(self, bench):
+        super().__init__(bench)
+        self.artifact = bench.artifact
+        self.sources = {}
+
+    def contestants(self):
+        root = None if is_root() else "keeping the owner needs root"
+        return [
+            Contestant(
+                f"{place.name}, {what}",
+                f"{'on the spare' if on else 'in an empty directory'}",
+                lambda place=place, method=method, on=on: self.measure(place, method, on),
+                root,
+            )
+            for place in (self.bench.places.disk, self.bench.places.tmpfs)
+            for what, method in (("copied", "auto"), ("hard links", "hardlink"))
+            for on in (True, False)
+        ]
+
+    def prepare(self, group):
+        place = self.place(group)
+        if place.name not in self.sources:
+            source = place.fresh()
+            self.artifact.unpack(source)
+            self.sources[place.name] = source
+
+    def place(self, group):
+        return getattr(self.bench.places, group.split(",")[0])
+
+    def measure(self, place, method, on):
+        place.settle(more=1, held=1)
+        root, source = place.fresh(), self.sources[place.name]
+        releases = root / "releases"
+        releases.mkdir()
+        (root / "shared").mkdir()
+        arguments = {"deploy_to": str(root), "src": str(source), "method": method}
+        try:
+            module("release_copy", **arguments, version="20250101000000Z", spare=False)
+            (releases / "20250101000000Z").rename(releases / ".oxistrano-spare")
+            changed = self.change(source)
+            figures = self.timed("release_copy", releases, self.unchanged(on), **arguments, spare=on)
+            self.artifact.check(releases / VERSION, more_files=1, uid=UID, gid=GID)
+            for name, text in changed.items():
+                if (releases / VERSION / name).read_bytes() != text:
+                    raise Failed(f"'{name}' is as it was before")
+        finally:
+            place.over(root)
+        return figures
+
+    def change(self, source):
+        """Gives CHANGED files other contents, as rsync does: other files of their names. Returns their contents."""
+        names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file() and not path.is_symlink())
+        names = [name for name in names if name not in self.artifact.holds["samples"] and (source / name).stat().st_size]
+        changed = {}
+        for name in names[:: len(names) // CHANGED][:CHANGED]:
+            path, other = source / name, source / f"{name}.other"
+            text = path.read_bytes()
+            changed[name] = text[:-1] + bytes([text[-1] ^ 1])
+            other.write_bytes(changed[name])
+            shutil.copymode(path, other)
+            os.chown(other, UID, GID)
+            other.rename(path)
+        return changed
+
+    def finish(self, group):
+        place = self.place(group)
+        if group.endswith("hard links"):
+            place.over(self.sources.pop(place.name))
+        place.empty()
