@@ -70,7 +70,7 @@ WRONG = {
     ),
     "an owner without a group": (
         lambda a, d: {"ansistrano_unarchive_owner": "root"},
-        ["ansistrano_unarchive_group", "Release 2 is live"],
+        ["ansistrano_unarchive_group", "Nothing was done."],
     ),
 }
 
