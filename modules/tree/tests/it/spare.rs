@@ -60,7 +60,7 @@ fn spoil(top: &Path, outside: &Path, (what, index): (u8, usize)) {
         }
         12 => fs::remove_file(&path)
             .and_then(|()| Command::new("mkfifo").arg(&path).status().map(drop)),
-        13 if !info.is_symlink() => File::open(&path).map(|file| {
+        13 if is_file || info.is_dir() => File::open(&path).map(|file| {
             let _ = rustix::fs::fsetxattr(&file, "user.note", b"x", XattrFlags::empty());
         }),
         14 if info.is_dir() => {
