@@ -3,9 +3,9 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, Read, Write};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
 
@@ -20,44 +20,51 @@ const NEW_SECRETS: &str = "_ansible_new_secrets";
 /// Runs a module: `argument` is the file with its arguments, or `-` for standard input.
 pub(crate) fn main(module: &Callee, argument: Option<&OsStr>) -> ExitCode {
     interrupt::install();
-    static PANIC: Mutex<Option<String>> = Mutex::new(None);
-    // Nothing on stderr: a connection with a terminal merges it into the JSON.
-    panic::set_hook(Box::new(|info| {
-        if let Ok(mut first) = PANIC.lock() {
-            first.get_or_insert_with(|| info.to_string());
-        }
-    }));
-    let result = panic::catch_unwind(AssertUnwindSafe(|| match argument {
+    answer_a_panic(module.name);
+    let result = match argument {
         Some(argument) => {
             read_arguments(argument, module.reads_input).map(|given| execute(module, given))
         }
         None => Err(Failure::new("usage", format!("{} is an Ansible module", module.name))
             .remedy("pass a file with its arguments as JSON, or - for standard input")),
-    }));
-    let result = match result {
-        Ok(Ok(result)) => result,
-        Ok(Err(failure)) => failure.into_result(),
-        Err(_) => {
-            let cause = PANIC.lock().ok().and_then(|mut cause| cause.take()).unwrap_or_default();
-            Failure::new("panic", format!("{} stopped because of a bug in it", module.name))
-                .cause(cause)
-                .remedy("please report this message as an issue")
-                .into_result()
-        }
     };
-    let mut result = result;
+    let result = result.unwrap_or_else(Failure::into_result);
+    if module.reads_input && argument.is_some_and(|argument| argument == "-") {
+        // If the pipe is closed before the sender has finished, the result is not read.
+        let _ = std::io::copy(&mut *input::lock(), &mut std::io::sink());
+    }
+    print(presentable(result))
+}
+
+/// From now on, a panic of any thread ends the process with a failure that says so, as if the process had been killed:
+/// nothing is unwound, so the program carries no tables for that.
+fn answer_a_panic(module: &'static str) {
+    static FIRST: AtomicBool = AtomicBool::new(true);
+    // Nothing on stderr: a connection with a terminal merges it into the JSON.
+    panic::set_hook(Box::new(move |info| {
+        if !FIRST.swap(false, Ordering::SeqCst) {
+            // The thread that panicked first ends the process.
+            loop {
+                std::thread::park();
+            }
+        }
+        let failure = Failure::new("panic", format!("{module} stopped because of a bug in it"))
+            .cause(info)
+            .remedy("please report this message as an issue");
+        print(presentable(failure.into_result()));
+        std::process::exit(1);
+    }));
+}
+
+/// A result as it is printed. What [`execute`] did not make is not masked yet.
+fn presentable(mut result: Map<String, Value>) -> Map<String, Value> {
     let secrets = result.remove(NEW_SECRETS);
-    // Failures from outside of `execute` are not masked yet.
     let mut result = match Mask::default().apply(Value::Object(result)) {
         Value::Object(result) => crate::show::result(result),
         _ => Map::new(),
     };
     result.extend(secrets.map(|secrets| (NEW_SECRETS.to_owned(), secrets)));
-    if module.reads_input && argument.is_some_and(|argument| argument == "-") {
-        // If the pipe is closed before the sender has finished, the result is not read.
-        let _ = std::io::copy(&mut *input::lock(), &mut std::io::sink());
-    }
-    print(result)
+    result
 }
 
 /// Prints a failure as a module does, if it is not known which module to run.
@@ -65,7 +72,12 @@ pub fn refuse(failure: Failure) -> ExitCode {
     print(crate::show::result(failure.into_result()))
 }
 
+/// Prints it, unless the process has printed a result before.
 fn print(result: Map<String, Value>) -> ExitCode {
+    static PRINTED: AtomicBool = AtomicBool::new(false);
+    if PRINTED.swap(true, Ordering::SeqCst) {
+        return ExitCode::FAILURE;
+    }
     let failed = result.get("failed") == Some(&Value::Bool(true));
     // A login shell may print text without a line feed before this; Ansible looks for JSON at the start of a line.
     let text = format!("\n{}\n", Value::Object(result));

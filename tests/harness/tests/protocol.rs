@@ -291,8 +291,8 @@ fn a_panic_ends_in_one_json_object_and_nothing_on_stderr() {
         "probe.rs",
         "report",
     ]);
-    let reply = run_program(&probe(), &json!({"act": "panic_in_thread"}), None).unchanged();
-    assert_eq!(reply["thread_panicked"], true);
+    let reply = run_program(&probe(), &json!({"act": "panic_in_thread"}), None).failed("panic");
+    reply.says(["a thread of the probe panics", "probe.rs", "report"]);
 }
 
 #[test]

@@ -34,9 +34,10 @@ impl Module for Probe {
         match options.act.as_str() {
             "panic" => panic!("the probe was told to panic"),
             "panic_in_thread" => {
-                let thread = std::thread::spawn(|| panic!("a thread of the probe panics"));
-                let ended = thread.join();
-                Ok(Outcome::new(false).value("thread_panicked", ended.is_err()))
+                let threads =
+                    [0; 3].map(|_| std::thread::spawn(|| panic!("a thread of the probe panics")));
+                let ended = threads.map(|thread| thread.join().is_err());
+                Ok(Outcome::new(false).value("threads_panicked", ended.to_vec()))
             }
             "wait" => loop {
                 interrupt::check()?;
