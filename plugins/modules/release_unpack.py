@@ -245,6 +245,9 @@ notes:
     upload that broke off is resumed, and the archive stays for the next time
     (O(keep_artifacts)).
   - >-
+    A host that has a release which this module has unpacked gets only what differs from it
+    (C(docs/spare.md)). The release is the same as of the whole archive.
+  - >-
     Run twice with the same archive and version, it changes nothing the second time.
   - >-
     In check mode nothing is sent. With diff, the controller reads the archive and sends the
@@ -265,6 +268,7 @@ seealso:
   - module: oxistrano.deploy.release_setup
   - module: oxistrano.deploy.release_copy
   - module: oxistrano.deploy.release_link
+  - module: oxistrano.deploy.archive_manifest
 """
 
 EXAMPLES = r"""
@@ -332,8 +336,13 @@ links:
   type: int
 sent:
   description: >-
-    Bytes of the archive that went from the controller to the host.
+    Bytes that went from the controller to the host.
   returned: "success, without O(remote_src)"
+  type: int
+archive_bytes:
+  description: >-
+    Bytes of the archive, where only what differs from an earlier release was sent.
+  returned: "when only that was sent"
   type: int
 to_send:
   description: >-

@@ -33,7 +33,8 @@ def with_amounts(result: Mapping[str, Any], seconds: float) -> str:
     if result.get("bytes") is not None:
         parts.append(size(result["bytes"]))
     if result.get("sent"):
-        parts.append(f"{size(result['sent'])} sent")
+        of = f" of {size(result['archive_bytes'])}" if result.get("archive_bytes") else ""
+        parts.append(f"{size(result['sent'])}{of} sent")
     if result.get("removed_files") is not None:
         parts.append(f"{result['removed_files']} files")
     return f"{result['msg']} ({', '.join([*parts, duration(seconds)])})"

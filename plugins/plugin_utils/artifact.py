@@ -24,7 +24,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, program, upload_notes
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, delta, program, upload_notes
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Stock, Transport, Values
 
 if TYPE_CHECKING:  # what it is mixed into
@@ -203,7 +203,7 @@ class Delivery(Base):
                 if not outcome.get("failed"):
                     self._tell(f"the module has read {archive.path} itself")
                 return {**outcome, "sent": 0}
-        artifact = {"size": archive.size, "sha256": archive.sha256(C.DEFAULT_LOCAL_TMP)}
+        artifact = {"size": archive.size, "sha256": archive.sha256(C.DEFAULT_LOCAL_TMP), **self._offer(archive)}
         content, sent, damaged, idle, last = b"", 0, 0, 0, -1
         began = time.monotonic()
         while True:
@@ -216,7 +216,16 @@ class Delivery(Base):
             if "wanted" not in outcome:
                 if not outcome.get("failed"):
                     self._tell(f"sent {sent} of the {archive.size} bytes of {archive.path}")
+                    self._make_manifest_later(archive, artifact)
                 return {**outcome, "sent": sent}
+            if "delta" in outcome:
+                built, bytes_sent = self._deliver_delta(arguments, archive, artifact, outcome["delta"], task_vars)
+                sent += bytes_sent
+                if built is not None:
+                    return {**built, "sent": sent, "archive_bytes": archive.size}
+                # From now on as if nothing was known.
+                del artifact["delta"]
+                continue
             offset = outcome["wanted"]
             if outcome["damaged"]:
                 self._tell(f"what the host had of {archive.path} was damaged, and it is thrown away")
@@ -242,6 +251,73 @@ class Delivery(Base):
             ends = offset + len(content) >= archive.size
             rate = sent / max(time.monotonic() - began, 0.001)
             upload_notes.write(C.DEFAULT_LOCAL_TMP, task_vars.get("inventory_hostname", ""), offset, archive.size, rate, ends)
+
+    def _offer(self, archive: Archive) -> Values:
+        """What a host needs to know that may have an earlier archive."""
+        manifests = delta.Manifests()
+        if self._task.check_mode or archive.size < delta.LEAST or self._program_for_here() is None or not manifests.usable():
+            return {}
+        try:
+            manifests.take_in(os.path.dirname(archive.path))
+            return {"delta": {"known": manifests.digests()}}
+        except OSError as error:
+            self._tell(f"manifests cannot be kept on the controller: {error}")
+            return {}
+
+    def _make_manifest_later(self, archive: Archive, artifact: Values) -> None:
+        ours = self._program_for_here()
+        # Without it, a host was not asked, or had nothing that differs little.
+        if ours is None or "delta" not in artifact:
+            return
+        try:
+            delta.Manifests().make_later(ours.path, archive, artifact["sha256"], C.DEFAULT_LOCAL_TMP)
+        except OSError as error:
+            self._tell(f"no manifest of {archive.path} is kept: {error}")
+
+    def _deliver_delta(
+        self, arguments: Values, archive: Archive, artifact: Values, has: Values, task_vars: Values
+    ) -> tuple[Values | None, int]:
+        """Sends what the host lacks. Returns the result, or C(None) if the archive must be sent, and the bytes that were sent."""
+        sha256, scratch = artifact["sha256"], C.DEFAULT_LOCAL_TMP
+        # Where files are left out, nobody finds out their hashes.
+        selects = any(arguments.get(name) for name in ("strip_components", "exclude", "extra_opts"))
+        how = {"base": has["base"]} if has.get("base") else {"cut": not selects}
+        bundles: list[delta.Bundle] = []
+        sent, last, idle = 0, (0, -1), 0
+        try:
+            while True:
+                if how:
+                    try:
+                        bundles.append(delta.make(self._run_here, archive, sha256, scratch, **how))
+                    except delta.Gone:
+                        bundles.append(delta.make(self._run_here, archive, sha256, scratch, cut=not selects))
+                    offset, how = 0, {}
+                    self._tell(f"sending {bundles[-1].size} bytes in the place of {archive.path}")
+                content = bundles[-1].piece(offset, PIECE)
+                told = [{"size": bundle.size, "sha256": bundle.sha256} for bundle in bundles]
+                described = {"digest": bundles[0].digest, "bundles": told}
+                asked = {"size": archive.size, "sha256": sha256, "offset": offset, "delta": described}
+                outcome = self.run_kept("release_unpack", {**arguments, "artifact": asked}, task_vars, content)
+                sent += len(content)
+                if outcome.get("code") == NO_PLACE:
+                    raise Stock(outcome["msg"])
+                if "whole" in outcome:
+                    raise delta.Useless(outcome["whole"])
+                if "delta" in outcome:
+                    if len(bundles) > 2:
+                        raise delta.Useless("the host lacks still more")
+                    how = {"wanted": outcome["delta"]["missing"], "told": True}
+                    continue
+                if "wanted" not in outcome:
+                    return outcome, sent
+                offset = outcome["wanted"]
+                idle = idle + 1 if (len(bundles), offset) <= last else 0
+                last = (len(bundles), offset)
+                if idle == PATIENCE or not 0 <= offset < bundles[-1].size:
+                    raise delta.Useless("the host does not take it")
+        except delta.Useless as why:
+            self._tell(f"sending {archive.path} as a whole: {why}")
+            return None, sent
 
     def _rehearse(self, arguments: Values, archive: Archive, artifact: Values, task_vars: Values) -> Values:
         """In check mode with diff: tells the host what is in the archive, without sending it."""
@@ -274,11 +350,24 @@ class Delivery(Base):
         return content
 
     @staticmethod
-    def _list(archive: Archive, selection: Values, path: str) -> None:
+    def _program_for_here() -> program.Program | None:
         here = os.uname()
-        ours = program.built(C.DEFAULT_LOCAL_TMP).get(f"{here.sysname} {here.machine}")
+        return program.built(C.DEFAULT_LOCAL_TMP).get(f"{here.sysname} {here.machine}")
+
+    def _run_here(self, module: str, arguments: Values) -> Values:
+        """Runs a module on this machine. Raises C(OSError) or C(ValueError) if that is not possible."""
+        ours = self._program_for_here()
         if ours is None:
-            raise Unlisted(f"the archive is not on the host, and there is no program for this controller ({here.sysname} {here.machine})")
+            here = os.uname()
+            raise ValueError(f"there is no program for this controller ({here.sysname} {here.machine})")
+        text = json.dumps(arguments, **core_versions.ENCODING)
+        try:
+            ran = subprocess.run([ours.path, module, "-"], input=text.encode(), capture_output=True)
+            return json.loads(ran.stdout)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"this controller cannot run {ours.path}: {error}") from None
+
+    def _list(self, archive: Archive, selection: Values, path: str) -> None:
         arguments = {
             **selection,
             # Nothing is there, and in check mode nothing will be.
@@ -289,12 +378,10 @@ class Delivery(Base):
             "listing": path,
             "_ansible_check_mode": True,
         }
-        text = json.dumps(arguments, **core_versions.ENCODING)
         try:
-            ran = subprocess.run([ours.path, "release_unpack", "-"], input=text.encode(), capture_output=True)
-            result = json.loads(ran.stdout)
-        except (OSError, ValueError) as error:
-            raise Unlisted(f"the archive is not on the host, and this controller cannot run {ours.path}: {error}") from None
+            result = self._run_here("release_unpack", arguments)
+        except ValueError as error:
+            raise Unlisted(f"the archive is not on the host, and {error}") from None
         if result.get("failed"):
             # Not where it is this controller that could not: a full disk, a signal.
             if result.get("code") in ("io", "interrupted"):

@@ -48,6 +48,7 @@ PHASES = {
 OF_MODULE = {
     "release_setup": "setup",
     "release_unpack": "code",
+    "archive_manifest": "code",
     "release_copy": "code",
     "release_link": "shared links",
     "release_activate": "switch",

@@ -25,6 +25,7 @@ from .artifact import Artifact
 from .contest import Results, failures, hold, say
 from .copying import Copy
 from .deleting import Delete
+from .delta import OfWhatDiffers
 from .deploying import Deploy, Hosts
 from .place import Places
 from .plays import CHECKOUT, Ansible
@@ -33,7 +34,7 @@ from .spare import CopyOnSpare, OnSpare
 from .transport import Task
 from .unpack import Unpack
 
-PARTS = {part.name: part for part in (Task, Unpack, OnSpare, CopyOnSpare, Copy, Delete, Deploy, Hosts)}
+PARTS = {part.name: part for part in (Task, Unpack, OnSpare, OfWhatDiffers, CopyOnSpare, Copy, Delete, Deploy, Hosts)}
 BUILD = CHECKOUT / ".build/bench"
 DOCS = CHECKOUT / "docs"
 

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::earlier::{self, Earlier, Unchanged};
 use crate::entry::Time;
 use crate::identity::Ids;
+use crate::notes::Note;
 use crate::place::{Owner, Place, give_back, times};
 use crate::spare::Stock;
 
@@ -43,6 +44,8 @@ pub(crate) struct Attributes {
     pub(crate) mtime: Option<Time>,
     /// Something has its name that was there before.
     pub(crate) stands: bool,
+    /// Its number among the files of the archive, if it is to be noted.
+    pub(crate) number: Option<u32>,
 }
 
 /// What could not be done, and why.
@@ -134,7 +137,7 @@ impl Batch {
     /// Writes all, gives their directories back and is empty then; comes back with those
     /// whose name was taken.
     pub(crate) fn write(&mut self, root: &Path, stock: &Stock) -> Result<Vec<Taken>, Failure> {
-        let mut taken = Vec::new();
+        let (mut taken, mut notes) = (Vec::new(), Vec::new());
         let mut places = self.places.drain(..).enumerate();
         let mut place = places.next();
         let (mut name_start, mut start) = (0, 0);
@@ -148,7 +151,7 @@ impl Batch {
             let contents = self.contents.get(start..file.end).unwrap_or_default();
             (name_start, start) = (file.name_end, file.end);
             match write(here, name, contents, &file.attributes, stock) {
-                Ok(()) => {}
+                Ok(note) => notes.extend(note),
                 Err(("create", Errno::EXIST)) => taken.push(Taken {
                     place: Arc::clone(here),
                     name: name.to_vec(),
@@ -162,6 +165,7 @@ impl Batch {
             give_back(done, root)?;
         }
         drop(places);
+        stock.note(notes);
         self.names.clear();
         self.contents.clear();
         Ok(taken)
@@ -177,8 +181,9 @@ impl Taken {
     /// Writes it under its name, which must be free now.
     pub(crate) fn write(self, root: &Path, stock: &Stock) -> Result<(), Failure> {
         let attributes = Attributes { stands: false, ..self.attributes };
-        write(&self.place, &self.name, &self.contents, &attributes, stock)
+        let note = write(&self.place, &self.name, &self.contents, &attributes, stock)
             .map_err(|(verb, error)| failed(root, &self.place, &self.name, verb, error))?;
+        stock.note(note);
         give_back(self.place, root)
     }
 }
@@ -196,11 +201,13 @@ fn write(
     contents: &[u8],
     attributes: &Attributes,
     stock: &Stock,
-) -> Result<(), Problem> {
+) -> Result<Option<Note>, Problem> {
+    let note =
+        |file: &OwnedFd| attributes.number.map(|number| Note::of_contents(number, contents, file));
     let name = CStr::from_bytes_with_nul(name).map_err(|_| ("create", Errno::INVAL))?;
     if let Some(spare) = stock.spare.as_ref().filter(|_| attributes.stands) {
-        if spare.keep(place.as_fd(), name, contents, attributes)? {
-            return Ok(());
+        if let Some(file) = spare.keep(place.as_fd(), name, contents, attributes)? {
+            return Ok(note(&file));
         }
         spare.clear(place, name)?;
     }
@@ -211,7 +218,7 @@ fn write(
             && earlier.link(old, place.as_fd(), name).map_err(|error| ("create", error))?;
         if linked {
             earlier.count(contents.len() as u64);
-            return Ok(());
+            return Ok(None);
         }
     }
     let file = fs::openat(place, name, CREATE, attributes.created_with())
@@ -229,7 +236,8 @@ fn write(
         // Of a clone that is different all is written over: it has the same size.
         write_all(&file, contents).map_err(|error| ("write", error))?;
     }
-    attributes.settle(&file)
+    attributes.settle(&file)?;
+    Ok(note(&file))
 }
 
 /// The file of the earlier release that this one may be.

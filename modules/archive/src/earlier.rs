@@ -6,9 +6,11 @@
 //! examined, under whatever name it now has. A clone is compared after it was made, when
 //! nobody can change it any more.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use oxistrano_core::Dir;
@@ -143,6 +145,13 @@ pub(crate) fn open(directory: impl AsFd, name: &CStr) -> Option<OwnedFd> {
         Err(Errno::PERM) => fs::openat(&directory, name, FILE, Mode::empty()).ok(),
         other => other.ok(),
     }
+}
+
+/// Opens a regular file to read it.
+pub(crate) fn open_regular(directory: &Dir, name: &OsStr) -> Option<File> {
+    let file = open(directory, &CString::new(name.as_bytes()).ok()?)?;
+    let stat = fs::fstat(&file).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| file.into())
 }
 
 /// A directory in one of the earlier release.

@@ -47,6 +47,12 @@ pub(crate) fn too_large(archive: &Path, entry: &[u8], cause: impl Display) -> Fa
     about("too_large", archive, entry, cause).remedy("check the archive, or raise the limit")
 }
 
+/// What should be in a file of a release is not there any more.
+pub(crate) fn stale(path: &Path) -> Failure {
+    Failure::new("stale", format!("cannot copy {}", show(path.as_os_str().as_encoded_bytes())))
+        .cause("it has changed meanwhile")
+}
+
 /// Nothing is in it, or nothing is left of it.
 pub(crate) fn empty(archive: &Path, cause: impl Display, remedy: &str) -> Failure {
     about("empty_archive", archive, b"", cause).remedy(remedy)

@@ -45,6 +45,19 @@ impl Format {
         }
     }
 
+    /// All of them, in an order that stays: manifests have their numbers.
+    const ALL: [Self; 6] =
+        [Self::Tar, Self::TarGz, Self::TarZst, Self::TarXz, Self::TarBz2, Self::Zip];
+
+    /// In a manifest.
+    pub(crate) fn number(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn by_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
     /// By the first bytes of the file; `None` for what can only be a plain tar.
     fn by_magic(start: &[u8]) -> Option<Self> {
         Some(match start {

@@ -14,6 +14,8 @@
 //! only looks whether it could.
 
 mod batch;
+mod built;
+mod bundle;
 mod crew;
 mod directories;
 mod earlier;
@@ -23,12 +25,19 @@ mod file;
 mod format;
 mod header;
 mod identity;
+mod index;
 mod limits;
+mod manifest;
+mod notes;
+mod numbers;
 mod pattern;
 mod pax;
 mod pending;
 mod place;
+mod plan;
 mod remains;
+mod replica;
+mod rows;
 mod select;
 mod spare;
 mod sparse;
@@ -40,26 +49,36 @@ mod zip_reader;
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
+use oxistrano_core::dir::has_attributes;
 use oxistrano_core::{Dir, Failure, IoContext, Mode, interrupt};
 use oxistrano_tree::Files;
 
-use entry::Entry;
+use built::BuiltReader;
+use entry::{Entry, Kind};
 use file::ArchiveFile;
 use limits::Ceiling;
+use manifest::Encoder;
+use notes::Note;
+use plan::Known;
 use select::{Item, ItemKind, Selection, Top};
 use spare::Stock;
 use stream::{Body, Feed, Stream};
 use tar_reader::TarReader;
 use zip_reader::ZipReader;
 
+pub use bundle::{Message, Packed, Packing, pack};
 pub use earlier::{Earlier, Unchanged};
 pub use file::sha256;
 pub use format::{Format, format_of};
+pub use index::{Index, Noted};
 pub use limits::Limits;
+pub use manifest::{MOST_BYTES as MOST_BYTES_OF_MANIFEST, Manifest};
+pub use numbers::Numbers;
 pub use pattern::Pattern;
+pub use plan::{Indexed, Plan};
 pub use spare::Spare;
 
 /// How to unpack. The default writes everything as the user of this process, with the
@@ -125,6 +144,8 @@ pub struct Summary {
 trait Sink {
     /// Takes an item; what is left of its contents is skipped.
     fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure>;
+    /// Notes a file that is left out.
+    fn note(&mut self, _: Note) {}
     /// How many directories there are by now that no entry stood for when they were made.
     fn unmentioned(&self) -> u64;
     /// After the last; `top` is what the archive says of the directory itself. Comes back
@@ -139,7 +160,7 @@ trait Sink {
 /// # Errors
 /// As [`unpack`], but for what only writing shows.
 pub fn list(file: &File, path: &Path, options: &UnpackOptions) -> Result<Summary, Failure> {
-    run(file, path, options, umask(), &mut survey::Survey::new(path, None))
+    run(file, path, options, umask(), &mut survey::Survey::new(path, None), &mut Noting::Nothing)
 }
 
 /// The same, with what would be in the files.
@@ -152,7 +173,7 @@ pub fn list_contents(
     options: &UnpackOptions,
 ) -> Result<(Summary, Files), Failure> {
     let mut survey = survey::Survey::new(path, Some(Files::default()));
-    let summary = run(file, path, options, umask(), &mut survey)?;
+    let summary = run(file, path, options, umask(), &mut survey, &mut Noting::Nothing)?;
     Ok((summary, survey.files.unwrap_or_default()))
 }
 
@@ -197,7 +218,8 @@ pub fn unpack_sharing(
     options: &UnpackOptions,
     earlier: Option<Earlier>,
 ) -> Result<Summary, Failure> {
-    write(file, path, into, options, Stock { earlier, spare: None })
+    let stock = Stock { earlier, ..Stock::default() };
+    write(file, path, into, options, stock, false).map(|(summary, _)| summary)
 }
 
 /// The same as [`unpack`], but `into` is a tree that was unpacked before, whatever has become of it
@@ -213,7 +235,22 @@ pub fn unpack_onto(
     options: &UnpackOptions,
     spare: Spare,
 ) -> Result<Summary, Failure> {
-    write(file, path, into, options, Stock { earlier: None, spare: Some(spare) })
+    unpack_noting(file, path, into, options, Some(spare)).map(|(summary, _)| summary)
+}
+
+/// The same as [`unpack`], or [`unpack_onto`] where there is a spare; and what will tell later which of the
+/// files are still as they were written. `None` of archives that can have no manifest.
+///
+/// # Errors
+/// As these.
+pub fn unpack_noting(
+    file: &File,
+    path: &Path,
+    into: &Dir,
+    options: &UnpackOptions,
+    spare: Option<Spare>,
+) -> Result<(Summary, Option<Noted>), Failure> {
+    write(file, path, into, options, Stock { spare, ..Stock::default() }, true)
 }
 
 fn write(
@@ -222,10 +259,128 @@ fn write(
     into: &Dir,
     options: &UnpackOptions,
     stock: Stock,
-) -> Result<Summary, Failure> {
+    noting: bool,
+) -> Result<(Summary, Option<Noted>), Failure> {
     let umask = umask();
+    // Attributes that files are made with would not be seen again.
+    let mut noting = match noting && !has_attributes(into) {
+        true => Noting::Archive(None),
+        false => Noting::Nothing,
+    };
     let mut writer = writer::Writer::new(into, path, umask, options, stock)?;
-    run(file, path, options, umask, &mut writer)
+    let summary = run(file, path, options, umask, &mut writer, &mut noting)?;
+    let Noting::Archive(Some(mut encoder)) = noting else { return Ok((summary, None)) };
+    let notes = writer.notes().take();
+    for note in &notes {
+        encoder.set_hash(note.file, &note.hash);
+    }
+    let strip_components = options.strip_components;
+    let manifest = encoder.finish().ok();
+    Ok((summary, manifest.map(|manifest| Noted { manifest, notes, strip_components })))
+}
+
+/// What a release is built of.
+#[derive(Debug)]
+pub struct Building<'a> {
+    /// What is to be in it.
+    pub manifest: Manifest,
+    /// The digest of the manifest, with all of its hashes.
+    pub digest: &'a str,
+    /// Where contents are.
+    pub plan: Plan,
+    /// What was sent.
+    pub bundles: &'a [(File, PathBuf)],
+    /// The size of the archive.
+    pub size: u64,
+}
+
+/// Makes in `into` what [`unpack_noting`] makes of the archive that `building` describes. `path` is the
+/// archive's, for messages.
+///
+/// # Errors
+/// As [`unpack_noting`]; and `stale` if contents are not what they should be, whoever is to blame.
+pub fn build(
+    building: Building<'_>,
+    path: &Path,
+    into: &Dir,
+    options: &UnpackOptions,
+    spare: Option<Spare>,
+) -> Result<(Summary, Noted), Failure> {
+    let Building { mut manifest, digest, plan, bundles, size } = building;
+    let umask = umask();
+    let stock = Stock { spare, ..Stock::default() };
+    let mut writer = writer::Writer::new(into, path, umask, options, stock)?;
+    // What is excluded was not sent.
+    let reading = UnpackOptions { exclude: Vec::new(), checksum: false, ..options.clone() };
+    let summary = thread::scope(|scope| {
+        let mut streams = Vec::new();
+        for (file, path) in bundles {
+            let format = format::format_within(file, path, &options.limits)?;
+            let size = file.metadata().or_fail("read", path)?.len();
+            let (feed, stream) = stream::pipe(path, options.limits.ceiling(size));
+            read_ahead(scope, file, path, format, &reading, feed)?;
+            streams.push((stream, format != Format::Tar));
+        }
+        let reader = BuiltReader::new(path, &manifest, &plan, into, streams)?;
+        let entries = Entries::Built(Box::new(reader));
+        let selection = Selection::new(options, path, umask);
+        let ceiling = options.limits.ceiling(size);
+        let format = manifest.format();
+        consume(path, entries, format, selection, ceiling, &mut writer, &mut Noting::Built)
+    })?;
+    let notes = writer.notes().take();
+    complete(&mut manifest, &notes, digest).ok_or_else(|| failures::stale(path))?;
+    let strip_components = options.strip_components;
+    Ok((summary, Noted { manifest, notes, strip_components }))
+}
+
+/// Makes sure that all that was written is what the manifest says, and that it is the right manifest.
+fn complete(manifest: &mut Manifest, notes: &[Note], digest: &str) -> Option<()> {
+    let mut noted = vec![None; manifest.files() as usize];
+    for note in notes {
+        if !note.hash.starts_with(manifest.hash(note.file)) {
+            return None;
+        }
+        *noted.get_mut(note.file as usize)? = Some(note.hash);
+    }
+    if manifest.is_cut() {
+        let hashes = noted.into_iter().collect::<Option<Vec<_>>>()?;
+        manifest.complete(hashes.concat()).ok()?;
+    }
+    (manifest.digest()? == digest).then_some(())
+}
+
+/// Whether, and how, files are noted.
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+enum Noting {
+    Nothing,
+    /// The manifest is made on the way, from the first entry on.
+    Archive(Option<Encoder>),
+    /// It is there.
+    Built,
+}
+
+impl Noting {
+    /// The number of an entry that is a file and to be noted, and what is known of it.
+    fn number(&mut self, entry: &Entry, entries: &mut Entries<'_>) -> (Option<u32>, Option<Known>) {
+        match (&mut *self, &mut *entries) {
+            (Noting::Built, Entries::Built(built)) if matches!(entry.kind, Kind::File(_)) => {
+                let (number, known) = built.file();
+                (Some(number), known)
+            }
+            (Noting::Archive(Some(encoder)), _) => {
+                let size = *entries.body().remaining;
+                match encoder.push(entry, size, &[0; 32]) {
+                    Ok(number) => (number, None),
+                    Err(_) => {
+                        *self = Noting::Nothing;
+                        (None, None)
+                    }
+                }
+            }
+            _ => (None, None),
+        }
+    }
 }
 
 fn run(
@@ -234,22 +389,47 @@ fn run(
     options: &UnpackOptions,
     umask: u32,
     sink: &mut dyn Sink,
+    noting: &mut Noting,
 ) -> Result<Summary, Failure> {
     let format = format::format_within(file, path, &options.limits)?;
+    if let Noting::Archive(encoder) = noting {
+        // Of a zip, contents that are excluded are not read.
+        match format == Format::Zip && !options.exclude.is_empty() {
+            true => *noting = Noting::Nothing,
+            false => *encoder = Some(Encoder::new(format)),
+        }
+    }
     let size = file.metadata().or_fail("read", path)?.len();
     let ceiling = options.limits.ceiling(size);
     let (feed, stream) = stream::pipe(path, ceiling);
     let (mut summary, checksum) = thread::scope(|scope| {
-        let reader = thread::Builder::new()
-            .spawn_scoped(scope, || produce(file, format, options, feed))
-            .or_fail("start a thread to read", path)?;
+        let reader = read_ahead(scope, file, path, format, options, feed)?;
         // The stream is gone after this, which ends the other thread in any case.
-        let summary = consume(stream, format, Selection::new(options, path, umask), ceiling, sink);
+        let entries = Entries::new(stream, format);
+        let selection = Selection::new(options, path, umask);
+        let summary = consume(path, entries, format, selection, ceiling, sink, noting);
         let checksum = reader.join().map_err(|_| failures::bad(path, b"", "its reader stopped"));
         Ok::<_, Failure>((summary?, checksum?))
     })?;
     summary.sha256 = checksum.map_err(|error| failures::unreadable(path, b"", error))?;
     Ok(summary)
+}
+
+/// What the thread that reads has found out.
+type Reader<'scope> = thread::ScopedJoinHandle<'scope, io::Result<Option<String>>>;
+
+/// Starts the thread that reads.
+fn read_ahead<'scope, 'env>(
+    scope: &'scope thread::Scope<'scope, 'env>,
+    file: &'env File,
+    path: &Path,
+    format: Format,
+    options: &'env UnpackOptions,
+    feed: Feed,
+) -> Result<Reader<'scope>, Failure> {
+    thread::Builder::new()
+        .spawn_scoped(scope, move || produce(file, format, options, feed))
+        .or_fail("start a thread to read", path)
 }
 
 /// The thread that reads: sends the tar stream, or what makes a zip one.
@@ -283,13 +463,22 @@ fn produce(
 enum Entries<'a> {
     Tar(Box<TarReader<'a>>),
     Zip(ZipReader<'a>),
+    Built(Box<BuiltReader<'a>>),
 }
 
 impl<'a> Entries<'a> {
+    fn new(stream: Stream<'a>, format: Format) -> Self {
+        match format {
+            Format::Zip => Entries::Zip(ZipReader::new(stream)),
+            format => Entries::Tar(Box::new(TarReader::new(stream, format != Format::Tar))),
+        }
+    }
+
     fn next(&mut self) -> Result<Option<Entry>, Failure> {
         match self {
             Entries::Tar(tar) => tar.next(),
             Entries::Zip(zip) => zip.next(),
+            Entries::Built(built) => built.next(),
         }
     }
 
@@ -297,23 +486,21 @@ impl<'a> Entries<'a> {
         match self {
             Entries::Tar(tar) => tar.body(),
             Entries::Zip(zip) => zip.body(),
+            Entries::Built(built) => built.body(),
         }
     }
 }
 
 /// The thread that writes.
 fn consume(
-    stream: Stream<'_>,
+    archive: &Path,
+    mut entries: Entries<'_>,
     format: Format,
     mut selection: Selection<'_>,
     ceiling: Ceiling,
     sink: &mut dyn Sink,
+    noting: &mut Noting,
 ) -> Result<Summary, Failure> {
-    let archive = stream.archive();
-    let mut entries = match format {
-        Format::Zip => Entries::Zip(ZipReader::new(stream)),
-        format => Entries::Tar(Box::new(TarReader::new(stream, format != Format::Tar))),
-    };
     let mut summary = Summary {
         format: format.name(),
         files: 0,
@@ -329,7 +516,17 @@ fn consume(
     let mut sparse = 0u64;
     while let Some(entry) = entries.next()? {
         interrupt::check()?;
-        let Some(item) = selection.choose(entry)? else { continue };
+        let (number, known) = noting.number(&entry, &mut entries);
+        let Some(mut item) = selection.choose(entry)? else {
+            if let (Noting::Archive(_), Some(file)) = (&*noting, number) {
+                let mut body = entries.body();
+                body.start_hash();
+                let hash = body.finish_hash()?;
+                sink.note(Note { file, hash, mark: None });
+            }
+            continue;
+        };
+        (item.number, item.known) = (number, known);
         let mut body = entries.body();
         match &item.kind {
             ItemKind::Directory => summary.directories += 1,

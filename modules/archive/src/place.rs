@@ -144,7 +144,7 @@ pub(crate) fn set_held_time_if_other(held: &OwnedFd, mtime: Option<Time>) -> Res
     }
 }
 
-fn has_time(stat: &Stat, mtime: Time) -> bool {
+pub(crate) fn has_time(stat: &Stat, mtime: Time) -> bool {
     (stat.st_mtime, stat.st_mtime_nsec as u32) == (mtime.seconds, mtime.nanoseconds)
 }
 

@@ -15,6 +15,7 @@ use oxistrano_core::{Failure, Mode, RelPath, users};
 use crate::UnpackOptions;
 use crate::entry::{Entry, Kind, Map, Owner, Time};
 use crate::failures::{too_large, unsafe_entry};
+use crate::plan::Known;
 
 /// The kernel's `PATH_MAX`, without its NUL: what is longer cannot be named in one call.
 const LONGEST_PATH: usize = 4095;
@@ -42,6 +43,10 @@ pub(crate) struct Item {
     pub(crate) gid: Option<u32>,
     /// Time of modification.
     pub(crate) mtime: Option<Time>,
+    /// Of a file: its number among those of the archive, if it is to be noted.
+    pub(crate) number: Option<u32>,
+    /// The file of this name that was there before has the same contents if this is its mark.
+    pub(crate) known: Option<Known>,
 }
 
 /// What an item is.
@@ -80,6 +85,16 @@ pub(crate) struct Selection<'a> {
     pub(crate) seen: u64,
     /// What the archive says of the directory itself.
     pub(crate) top: Option<Top>,
+}
+
+/// A name without its first components, if it has more.
+pub(crate) fn stripped(name: &[u8], components: u32) -> Option<RelPath> {
+    let mut rest = name;
+    for _ in 0..components {
+        rest = &rest[rest.iter().position(|b| *b == b'/')?..];
+        rest = &rest[rest.iter().take_while(|b| **b == b'/').count()..];
+    }
+    RelPath::new(OsStr::from_bytes(rest)).ok()
 }
 
 impl<'a> Selection<'a> {
@@ -143,7 +158,8 @@ impl<'a> Selection<'a> {
         let is_dir = matches!(kind, ItemKind::Directory);
         let (uid, gid) = self.owner(entry.owner.as_ref())?;
         let mode = self.mode(entry.mode, is_dir);
-        Ok(Some(Item { path, kind, mode, uid, gid, mtime: entry.mtime }))
+        let (mtime, number, known) = (entry.mtime, None, None);
+        Ok(Some(Item { path, kind, mode, uid, gid, mtime, number, known }))
     }
 
     /// Whether there may be so many directories that the archive does not mention: one entry's
@@ -196,15 +212,7 @@ impl<'a> Selection<'a> {
         if self.options.strip_components == 0 {
             return Ok(Some(whole));
         }
-        let mut rest = name;
-        for _ in 0..self.options.strip_components {
-            let Some(slash) = rest.iter().position(|b| *b == b'/') else {
-                return Ok(None);
-            };
-            rest = &rest[slash..];
-            rest = &rest[rest.iter().take_while(|b| **b == b'/').count()..];
-        }
-        Ok(RelPath::new(OsStr::from_bytes(rest)).ok())
+        Ok(stripped(name, self.options.strip_components))
     }
 
     fn owner(&mut self, entry: Option<&Owner>) -> Result<(Option<u32>, Option<u32>), Failure> {

@@ -21,6 +21,7 @@ use crate::batch::{Attributes, Problem};
 use crate::earlier::{self, Earlier};
 use crate::entry::Time;
 use crate::identity::Ids;
+use crate::notes::{Mark, Note, Notes};
 use crate::place::{self, Place};
 
 /// The tree into which the archive is unpacked, as it was before.
@@ -40,9 +41,16 @@ pub struct Spare {
 pub(crate) struct Stock {
     pub(crate) earlier: Option<Earlier>,
     pub(crate) spare: Option<Spare>,
+    /// Where files are noted.
+    pub(crate) notes: Notes,
 }
 
 impl Stock {
+    /// Notes files.
+    pub(crate) fn note(&self, notes: impl IntoIterator<Item = Note>) {
+        self.notes.add(notes);
+    }
+
     /// How many files were not written, and their bytes: shared ones, and those that stayed.
     pub(crate) fn unwritten(&self) -> [(u64, u64); 2] {
         let kept = |spare: &Spare| {
@@ -118,13 +126,50 @@ impl Spare {
         name: &CStr,
         contents: &[u8],
         attributes: &Attributes,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Option<OwnedFd>, Problem> {
         let size = contents.len() as u64;
         let same = |file: &OwnedFd| earlier::has(file, 0, contents);
         match self.candidate(place, name, size, attributes).filter(same) {
-            Some(file) => self.stays(&file, size, attributes.mtime).map(|()| true),
-            None => Ok(false),
+            Some(file) => self.stays(&file, size, attributes.mtime).map(|()| Some(file)),
+            None => Ok(None),
         }
+    }
+
+    /// Leaves the file of this name where it is, if it is still the one that was known by an index, and
+    /// as this one would be. Comes back with its mark. Nothing of it is read.
+    pub(crate) fn keep_known(
+        &self,
+        place: BorrowedFd<'_>,
+        name: &CStr,
+        known: &Mark,
+        attributes: &Attributes,
+    ) -> Result<Option<Mark>, Problem> {
+        let Some(ids) = attributes.ids.filter(|_| attributes.mode & 0o7000 == 0) else {
+            return Ok(None);
+        };
+        // Attributes that it has not had when it was written would have changed the mark.
+        let fits = |stat: &Stat| {
+            self.fits(stat, FileType::RegularFile, ids)
+                && Mark::of(stat) == *known
+                && stat.st_mode & 0o7777 == attributes.mode
+        };
+        let Ok(stat) = fs::statat(place, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(None) };
+        if !fits(&stat) {
+            return Ok(None);
+        }
+        let mut mark = *known;
+        if !attributes.mtime.is_some_and(|mtime| place::has_time(&stat, mtime)) {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let Ok(held) = fs::openat(place, name, flags, Mode::empty()) else { return Ok(None) };
+            if !fs::fstat(&held).is_ok_and(|stat| fits(&stat)) {
+                return Ok(None);
+            }
+            place::set_held_time_if_other(&held, attributes.mtime)
+                .map_err(|error| ("set the time of", error))?;
+            mark = fs::fstat(&held).map_or_else(|_| Mark::default(), |stat| Mark::of(&stat));
+        }
+        self.count(known.size);
+        Ok(Some(mark))
     }
 
     /// Gives a file that stays its time.
@@ -135,9 +180,13 @@ impl Spare {
         mtime: Option<Time>,
     ) -> Result<(), Problem> {
         place::set_time_if_other(file, mtime).map_err(|error| ("set the time of", error))?;
+        self.count(size);
+        Ok(())
+    }
+
+    fn count(&self, size: u64) {
         self.files.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Leaves the symbolic link of this name where it is, if it is as this one would be.

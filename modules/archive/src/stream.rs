@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use oxistrano_core::{Failure, interrupt};
+use sha2::{Digest, Sha256};
 
 use crate::failures;
 use crate::limits::Ceiling;
+use crate::manifest::Hash;
+use crate::replica::Replica;
 
 /// Bytes that are handed over at a time, and how many such buffers there are.
 const BUFFER: usize = 256 * 1024;
@@ -196,41 +199,90 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The contents of one entry: the next bytes of the stream, and no more than belong to it.
+/// The contents of one entry: the next bytes of the stream, and no more than belong to it; or those of
+/// a file.
 pub(crate) struct Body<'b, 'a> {
-    /// Where they come from.
-    pub(crate) stream: &'b mut Stream<'a>,
+    from: From<'b, 'a>,
     /// How many are left.
     pub(crate) remaining: &'b mut u64,
+    sum: Option<Sha256>,
 }
 
-impl Body<'_, '_> {
+enum From<'b, 'a> {
+    Stream(&'b mut Stream<'a>),
+    File(&'b mut Replica<'a>),
+}
+
+impl<'b, 'a> Body<'b, 'a> {
+    /// The next so many bytes of a stream.
+    pub(crate) fn of_stream(stream: &'b mut Stream<'a>, remaining: &'b mut u64) -> Self {
+        Self { from: From::Stream(stream), remaining, sum: None }
+    }
+
+    /// So many bytes of a file.
+    pub(crate) fn of_file(file: &'b mut Replica<'a>, remaining: &'b mut u64) -> Self {
+        Self { from: From::File(file), remaining, sum: None }
+    }
+
     /// Some of the next bytes; none at the entry's end.
     pub(crate) fn peek(&mut self) -> Result<&[u8], Failure> {
         if *self.remaining == 0 {
             return Ok(&[]);
         }
-        if self.stream.peek()?.is_empty() {
-            return Err(self.stream.cut_off());
-        }
-        let bytes = self.stream.peek()?;
+        let bytes = match &mut self.from {
+            From::File(file) => file.peek(),
+            From::Stream(stream) => {
+                if stream.peek()?.is_empty() {
+                    return Err(stream.cut_off());
+                }
+                stream.peek()
+            }
+        }?;
         let n = usize::try_from(*self.remaining).map_or(bytes.len(), |most| most.min(bytes.len()));
         Ok(&bytes[..n])
     }
 
     /// Goes past the first `amount` of what `peek` showed.
     pub(crate) fn consume(&mut self, amount: usize) {
-        self.stream.consume(amount);
+        let (shown, consumed) = match &mut self.from {
+            From::Stream(stream) => (&mut stream.current, &mut stream.at),
+            From::File(file) => (&mut file.window, &mut file.at),
+        };
+        let end = (*consumed + amount).min(shown.len());
+        if let Some(sum) = &mut self.sum {
+            sum.update(shown.get(*consumed..end).unwrap_or_default());
+        }
+        *consumed = end;
         *self.remaining -= amount as u64;
     }
 
     /// All of it, for what is known to be short.
     pub(crate) fn read_all(&mut self) -> Result<Vec<u8>, Failure> {
-        let mut all = vec![0; usize::try_from(*self.remaining).unwrap_or_default()];
-        if !all.is_empty() && !self.stream.fill(&mut all)? {
-            return Err(self.stream.cut_off());
+        let mut all = Vec::with_capacity(usize::try_from(*self.remaining).unwrap_or_default());
+        loop {
+            let bytes = self.peek()?;
+            if bytes.is_empty() {
+                return Ok(all);
+            }
+            all.extend_from_slice(bytes);
+            let taken = bytes.len();
+            self.consume(taken);
         }
-        *self.remaining = 0;
-        Ok(all)
+    }
+
+    /// From now on computes the SHA-256 of what is consumed.
+    pub(crate) fn start_hash(&mut self) {
+        self.sum = Some(Sha256::new());
+    }
+
+    /// That of all of it; what is left is skipped.
+    pub(crate) fn finish_hash(&mut self) -> Result<Hash, Failure> {
+        loop {
+            let length = self.peek()?.len();
+            if length == 0 {
+                return Ok(self.sum.take().unwrap_or_default().finalize().into());
+            }
+            self.consume(length);
+        }
     }
 }

@@ -97,9 +97,14 @@ impl<'a> TarReader<'a> {
         }
     }
 
+    /// `bad_archive`, naming the entry.
+    pub(crate) fn bad(&self, why: &str) -> Failure {
+        self.stream.bad(why)
+    }
+
     /// The contents of the entry that `next` returned.
     pub(crate) fn body(&mut self) -> Body<'_, 'a> {
-        Body { stream: &mut self.stream, remaining: &mut self.remaining }
+        Body::of_stream(&mut self.stream, &mut self.remaining)
     }
 
     fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry, Failure> {

@@ -21,6 +21,7 @@ use crate::batch::{Attributes, Problem};
 use crate::crew::Crew;
 use crate::directories::{Directories, Wanted};
 use crate::identity::{self, Identity};
+use crate::notes::{Note, Notes};
 use crate::pending::Pending;
 use crate::place::Place;
 use crate::select::{Item, ItemKind, Selection, Top};
@@ -79,6 +80,11 @@ impl<'a> Writer<'a> {
         })
     }
 
+    /// What was noted of files.
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.stock.notes
+    }
+
     /// Before the first item, whose owner will probably be that of all.
     fn start(&mut self, item: &Item) -> Result<(), Failure> {
         self.started = true;
@@ -112,7 +118,8 @@ impl<'a> Writer<'a> {
             .filter(|_| !place.peculiar)
             .map(|(uid, gid)| (item.uid.unwrap_or(uid), item.gid.unwrap_or(gid)));
         let chmod = item.mode != item.mode & 0o777 & !self.umask;
-        Ok(Attributes { mode: item.mode, chmod, owner, ids, mtime: item.mtime, stands: false })
+        let Item { mode, mtime, number, .. } = *item;
+        Ok(Attributes { mode, chmod, owner, ids, mtime, stands: false, number })
     }
 
     fn failed(&self, verb: &str, item: &Item, error: Errno) -> Failure {
@@ -121,6 +128,10 @@ impl<'a> Writer<'a> {
 }
 
 impl Sink for Writer<'_> {
+    fn note(&mut self, note: Note) {
+        self.stock.note([note]);
+    }
+
     fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure> {
         if !self.started {
             self.start(item)?;

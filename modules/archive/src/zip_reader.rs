@@ -269,7 +269,7 @@ impl<'a> ZipReader<'a> {
 
     /// The contents of the entry that `next` returned.
     pub(crate) fn body(&mut self) -> Body<'_, 'a> {
-        Body { stream: &mut self.stream, remaining: &mut self.remaining }
+        Body::of_stream(&mut self.stream, &mut self.remaining)
     }
 }
 

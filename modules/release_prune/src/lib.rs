@@ -9,7 +9,7 @@ mod docs;
 use oxistrano_core::json::json;
 use oxistrano_core::{Context, Diff, Dir, Documentation, Failure, Literal, Module, Outcome};
 use oxistrano_releases::{
-    EventKind, Release, Releases, Root, State, Version, release_options, spare, trash,
+    EventKind, Indexes, Release, Releases, Root, State, Version, release_options, spare, trash,
 };
 
 release_options! {
@@ -112,6 +112,7 @@ impl Module for ReleasePrune {
         }
         let dir = root.releases()?;
         let (trash, stays) = set_aside(&root, &dir, &doomed, &kept);
+        Indexes::tidy(&root);
         outcome = outcome.value("spare", json!(spare::find(&dir)?));
         if options.wait {
             let state = "The releases are renamed; the next deploy removes what is left of them.";

@@ -7,8 +7,8 @@ use oxistrano_core::{
     Context, Diff, Dir, Failure, IoContext, Outcome, RelPath, clock, remove, users,
 };
 use oxistrano_releases::{
-    EventKind, Layout, Lock, LockKind, Release, Root, STAGING_NAME, State, Version, replaced,
-    shared_links, spare, switch, trash,
+    EventKind, Indexes, Layout, Lock, LockKind, Release, Root, STAGING_NAME, State, Version,
+    replaced, shared_links, spare, switch, trash,
 };
 
 use crate::Options;
@@ -215,6 +215,7 @@ fn prepare(
         root.record(version, EventKind::Removed)?;
     }
     warnings.extend(trash::empty_later(&releases, &trash::leftovers(&releases)?));
+    Indexes::tidy(root);
     root.record(&plan.version, Root::started_event(&options.deployer))?;
     if options.staging {
         releases.make_dir(STAGING_NAME, 0o777)?;

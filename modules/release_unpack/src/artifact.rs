@@ -8,6 +8,8 @@ use oxistrano_core::{Context, Failure, Outcome};
 use oxistrano_releases::{Artifact, Artifacts, Root};
 
 use crate::Options;
+use crate::delta::{self, Parts};
+use crate::unchanged::Unchanged;
 
 /// An archive that is here.
 pub struct Archive<'a> {
@@ -23,6 +25,8 @@ pub enum Found<'a> {
     Here(Archive<'a>),
     /// It is not here, but for as many bytes, and in check mode it stays so.
     NotSent(u64),
+    /// It can be built.
+    Parts(Box<Parts>),
     /// It is not here, or not all of it.
     Wanted(Outcome),
 }
@@ -58,6 +62,18 @@ pub fn find<'a>(
         None => &Root::open(options.layout())?,
     };
     let kept = Artifacts::open(root)?;
+    let delta = match kept.whole(artifact)? {
+        // What is shared with the live release need not be built of it.
+        None if options.unchanged == Unchanged::Copy => artifact.delta(),
+        _ => None,
+    };
+    if let Some(delta) = delta.as_ref().filter(|delta| delta.is_sent()) {
+        let src = options.src.as_path();
+        return Ok(match delta::receive(artifact, delta, kept, root, src)? {
+            delta::Found::Here(parts) => Found::Parts(parts),
+            delta::Found::Wanted(outcome) => Found::Wanted(outcome),
+        });
+    }
     if kept.whole(artifact)?.is_none()
         && let Some(offset) = artifact.offset
     {
@@ -66,8 +82,15 @@ pub fn find<'a>(
     match kept.whole(artifact)? {
         Some(file) => here(file, Some(kept)),
         None => {
+            let received = kept.received(artifact)?;
+            // What has begun to come goes on.
+            if let Some(delta) = delta.filter(|_| received == 0)
+                && let Some(offer) = delta::offer(&delta, root)?
+            {
+                return Ok(Found::Wanted(offer));
+            }
             kept.make_room(artifact, options.src.as_path())?;
-            Ok(Found::Wanted(wanted(kept.received(artifact)?, false)))
+            Ok(Found::Wanted(wanted(received, false)))
         }
     }
 }
@@ -75,7 +98,7 @@ pub fn find<'a>(
 /// Asks the controller for the archive, from some byte on; the action plugin knows these words.
 /// It is no failure: ssh would say at `-vvv` that it could not connect. `damaged`: what was
 /// here was something else.
-fn wanted(offset: u64, damaged: bool) -> Outcome {
+pub fn wanted(offset: u64, damaged: bool) -> Outcome {
     Outcome::new(false)
         .msg("the archive is not here, or not all of it; the action plugin sends it")
         .value("wanted", offset)

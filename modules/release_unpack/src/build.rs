@@ -1,9 +1,6 @@
 //! The making of the tree: on the spare, or anew.
 
-use std::fs::File;
-use std::path::Path;
-
-use oxistrano_archive::{self as archive, Earlier, Spare, Summary, UnpackOptions};
+use oxistrano_archive::{Earlier, Noted, Spare, Summary};
 use oxistrano_core::{Dir, Failure};
 use oxistrano_releases::{Staging, spare, trash};
 use rustix::io::Errno;
@@ -12,6 +9,8 @@ use rustix::io::Errno;
 pub struct Built<'a> {
     pub staging: Staging<'a>,
     pub unpacked: Summary,
+    /// What tells its files again.
+    pub noted: Option<Noted>,
     /// What is to be removed when the release has its name.
     pub trash: Vec<trash::Item>,
     /// Why the spare could not be used.
@@ -21,18 +20,30 @@ pub struct Built<'a> {
 /// Where the tree is made, and of what.
 pub struct Site<'a> {
     pub releases: &'a Dir,
-    pub file: &'a File,
-    pub src: &'a Path,
-    pub options: &'a UnpackOptions,
+    /// Fills a directory, which is empty if there is no spare.
+    pub fill: &'a Fill<'a>,
     pub earlier: Option<Earlier>,
     /// Whether the spare may be used.
     pub spare: bool,
 }
 
+/// What makes the tree, of an archive or of what there is.
+pub type Fill<'a> = dyn Fn(&Dir, Option<Spare>, Option<Earlier>) -> Result<Filled, Failure> + 'a;
+/// What is in it, and the index of it.
+pub type Filled = (Summary, Option<Noted>);
+
 /// What says something of the archive, or that there is no time left: without the spare it would be
 /// the same.
-const NOT_OF_THE_SPARE: [&str; 6] =
-    ["unknown_format", "empty_archive", "bad_archive", "unsafe_entry", "too_large", "interrupted"];
+const NOT_OF_THE_SPARE: [&str; 8] = [
+    "unknown_format",
+    "empty_archive",
+    "bad_archive",
+    "bad_manifest",
+    "unsafe_entry",
+    "too_large",
+    "stale",
+    "interrupted",
+];
 
 /// Makes the tree; `check` judges it. A spare with which that does not work is given up, and the tree is
 /// made anew.
@@ -47,7 +58,9 @@ pub fn build<'a>(
     let (releases, mut trash) = (site.releases, Vec::new());
     let built = make(site, check, &mut trash);
     match built {
-        Ok((staging, unpacked, warning)) => Ok(Built { staging, unpacked, trash, warning }),
+        Ok((staging, (unpacked, noted), warning)) => {
+            Ok(Built { staging, unpacked, noted, trash, warning })
+        }
         Err(failure) => {
             let _ = trash::empty_later(releases, &trash);
             Err(failure)
@@ -56,14 +69,14 @@ pub fn build<'a>(
 }
 
 /// The tree, what is in it, and why the spare could not be used.
-type Made<'a> = (Staging<'a>, Summary, Option<String>);
+type Made<'a> = (Staging<'a>, Filled, Option<String>);
 
 fn make<'a>(
     site: Site<'a>,
     check: impl Fn(&Summary) -> Result<(), Failure>,
     trash: &mut Vec<trash::Item>,
 ) -> Result<Made<'a>, Failure> {
-    let Site { releases, file, src, options, .. } = site;
+    let Site { releases, fill, .. } = site;
     let mut warning = None;
     let taken = match site.spare {
         true => spare::take(releases, trash)?,
@@ -71,11 +84,10 @@ fn make<'a>(
     };
     if let Some(spare::Taken { staging, grave, trash: buried }) = taken {
         trash.push(buried);
-        let unpacked = Spare::new(grave)
-            .and_then(|spare| archive::unpack_onto(file, src, staging.dir(), options, spare));
+        let unpacked = Spare::new(grave).and_then(|spare| fill(staging.dir(), Some(spare), None));
         match unpacked {
             Ok(unpacked) => {
-                check(&unpacked)?;
+                check(&unpacked.0)?;
                 return Ok((staging, unpacked, warning));
             }
             Err(failure) if NOT_OF_THE_SPARE.contains(&failure.code()) => return Err(failure),
@@ -92,7 +104,7 @@ fn make<'a>(
         }
     }
     let staging = Staging::create(releases)?;
-    let unpacked = archive::unpack_sharing(file, src, staging.dir(), options, site.earlier)?;
-    check(&unpacked)?;
+    let unpacked = fill(staging.dir(), None, site.earlier)?;
+    check(&unpacked.0)?;
     Ok((staging, unpacked, warning))
 }

@@ -20,6 +20,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
         "The action plugin brings the archive to the host; nothing but this module is needed there. \
          It is sent at most once: what has arrived is kept in the state directory of O(deploy_to), an \
          upload that broke off is resumed, and the archive stays for the next time (O(keep_artifacts)).",
+        "A host that has a release which this module has unpacked gets only what differs from it (C(docs/spare.md)). The release \
+         is the same as of the whole archive.",
         "Run twice with the same archive and version, it changes nothing the second time.",
         "In check mode nothing is sent. With diff, the controller reads the archive and sends the list of what is in it, a \
          few per cent of its size, and the host says which files of the live release would change.",
@@ -28,7 +30,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
          Do not use it where the application or a task changes files of a release in place (C(lineinfile) and \
          most others replace them instead, which is fine).",
     ],
-    see_also: &["release_setup", "release_copy", "release_link"],
+    see_also: &["release_setup", "release_copy", "release_link", "archive_manifest"],
     examples: r"
 - name: Unpack the artifact that the build has made
   oxistrano.deploy.release_unpack:
@@ -91,8 +93,14 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "sent",
             kind: "int",
-            doc: "Bytes of the archive that went from the controller to the host.",
+            doc: "Bytes that went from the controller to the host.",
             returned: "success, without O(remote_src)",
+        },
+        ReturnSpec {
+            name: "archive_bytes",
+            kind: "int",
+            doc: "Bytes of the archive, where only what differs from an earlier release was sent.",
+            returned: "when only that was sent",
         },
         ReturnSpec {
             name: "to_send",

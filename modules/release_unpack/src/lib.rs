@@ -7,20 +7,21 @@
 
 mod artifact;
 mod build;
+mod delta;
 mod docs;
 mod rehearsal;
 mod tar_options;
 mod top;
 mod unchanged;
 
-use oxistrano_archive::{self as archive, Limits, Pattern, UnpackOptions};
+use oxistrano_archive::{self as archive, Earlier, Format, Limits, Noted, Pattern, UnpackOptions};
 use oxistrano_core::dir::open_followed;
 use oxistrano_core::{
-    AbsPath, Context, Diff, Documentation, Failure, IoContext, Literal, Mode, Module, Outcome,
+    AbsPath, Context, Diff, Dir, Documentation, Failure, IoContext, Literal, Mode, Module, Outcome,
     RelPath, users,
 };
 use oxistrano_releases::{
-    Artifact, Decision, Placement, Root, Version, release_options, shared_links, trash,
+    Artifact, Decision, Indexes, Placement, Root, Version, release_options, shared_links, trash,
 };
 use std::fs::File;
 use std::io::ErrorKind;
@@ -28,6 +29,7 @@ use std::path::Path;
 
 use artifact::{Archive, Found};
 use build::{Built, Site};
+use delta::Parts;
 use unchanged::Unchanged;
 
 release_options! {
@@ -140,11 +142,22 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
                     let missing = artifact.size.saturating_sub(here);
                     return rehearsal::would_bring(options, context, artifact, missing);
                 }
+                Found::Parts(parts) => {
+                    let material = Material::Parts(&parts);
+                    let built = unpack(options, context, &unpack_options, existing, &material);
+                    return match built {
+                        // Something of it is wanted.
+                        Ok(outcome) if parts.asked.get() => Ok(outcome),
+                        Ok(outcome) => Ok(outcome.warnings(parts.discard())),
+                        Err(failure) => parts.blame(failure),
+                    };
+                }
                 Found::Wanted(outcome) => return Ok(outcome),
             }
         }
     };
-    let unpacked = unpack(options, context, &unpack_options, existing, &archive);
+    let material = Material::Archive(&archive);
+    let unpacked = unpack(options, context, &unpack_options, existing, &material);
     match (unpacked, &options.artifact) {
         (Ok(outcome), _) if context.check_mode => Ok(outcome),
         (Ok(outcome), _) => Ok(outcome.warnings(archive.keep(options.keep_artifacts))),
@@ -202,27 +215,66 @@ fn already_there(options: &Options) -> Outcome {
     result(options, false, format!("{} is there, from the same archive", options.version))
 }
 
+/// What a release is made of.
+enum Material<'a> {
+    Archive(&'a Archive<'a>),
+    Parts(&'a Parts),
+}
+
+impl Material<'_> {
+    fn format(&self, src: &Path) -> Result<Format, Failure> {
+        match self {
+            Material::Archive(archive) => archive::format_of(&archive.file, src),
+            Material::Parts(parts) => Ok(parts.manifest.format()),
+        }
+    }
+
+    /// The SHA-256 that the archive has on the controller.
+    fn sha256(&self) -> Option<&str> {
+        match self {
+            Material::Archive(archive) => archive.sha256(),
+            Material::Parts(parts) => parts.artifact.sha256.as_deref(),
+        }
+    }
+
+    /// Makes sure that what was read was the archive of the controller.
+    fn confirm(&self, read: Option<&str>) -> Result<(), Failure> {
+        match self {
+            Material::Archive(archive) => archive.confirm(read),
+            // By the digest of its manifest.
+            Material::Parts(_) => Ok(()),
+        }
+    }
+}
+
 fn unpack(
     options: &Options,
     context: &Context,
     unpack_options: &UnpackOptions,
     existing: Option<Root>,
-    archive: &Archive<'_>,
+    material: &Material<'_>,
 ) -> Result<Outcome, Failure> {
-    let (file, src) = (&archive.file, options.src.as_path());
+    let src = options.src.as_path();
     let layout = options.layout();
-    let format = archive::format_of(file, src)?;
+    let format = material.format(src)?;
     let path = release_path(options);
     let result = |changed, msg| result(options, changed, msg).value("format", format.name());
-    let would_unpack = |root| {
-        rehearsal::would_unpack(options, context, unpack_options, archive, root)
-            .map(|outcome| outcome.value("format", format.name()))
+    let would_unpack = |root| match material {
+        Material::Archive(archive) => {
+            rehearsal::would_unpack(options, context, unpack_options, archive, root)
+                .map(|outcome| outcome.value("format", format.name()))
+        }
+        // In check mode nothing is sent.
+        Material::Parts(_) => Ok(result(true, format!("would build {path}"))),
     };
     // Read twice only where something depends on it before anything is written.
-    let mut known = archive.sha256().map(str::to_owned);
+    let mut known = material.sha256().map(str::to_owned);
     let needed = options.checksum.is_some() || layout.release_path(&options.version).exists();
-    if known.is_none() && needed {
-        let sha256 = archive::sha256(file, src)?;
+    if let Material::Archive(archive) = material
+        && known.is_none()
+        && needed
+    {
+        let sha256 = archive::sha256(&archive.file, src)?;
         if let Some(checksum) = &options.checksum {
             check(checksum, &sha256, options)?;
         }
@@ -243,29 +295,44 @@ fn unpack(
     if context.check_mode {
         return would_unpack(Some(&root));
     }
+    let on_spare = options.spare && options.unchanged == Unchanged::Copy;
+    if let Material::Parts(parts) = material
+        && let Some(asked) = parts.plan(&root, unpack_options, on_spare)?
+    {
+        return Ok(asked);
+    }
     placement.begin(&options.deployer)?;
     let releases = root.releases()?;
     let earlier = unchanged::earlier(options.unchanged, &root, &releases)?;
-    let site = Site {
-        releases: &releases,
-        file,
-        src,
-        options: unpack_options,
-        earlier,
-        spare: options.spare && options.unchanged == Unchanged::Copy,
+    let fill = |into: &Dir, spare, earlier: Option<Earlier>| match (material, earlier) {
+        (Material::Parts(parts), _) => parts.fill(&root, src, unpack_options, into, spare),
+        (Material::Archive(archive), Some(earlier)) => {
+            let file = &archive.file;
+            archive::unpack_sharing(file, src, into, unpack_options, Some(earlier))
+                .map(|summary| (summary, None))
+        }
+        (Material::Archive(archive), None) => {
+            archive::unpack_noting(&archive.file, src, into, unpack_options, spare)
+        }
     };
-    let confirm = |unpacked: &archive::Summary| archive.confirm(unpacked.sha256.as_deref());
-    let Built { staging, unpacked, mut trash, warning } =
-        build::build(site, confirm).map_err(|failure| {
+    let site = Site { releases: &releases, fill: &fill, earlier, spare: on_spare };
+    let confirm = |unpacked: &archive::Summary| material.confirm(unpacked.sha256.as_deref());
+    let Built { staging, unpacked, noted, mut trash, warning } = build::build(site, confirm)
+        .map_err(|failure| {
             failure.state("The unfinished release was removed; the live release is unchanged.")
         })?;
     top::give_owner(staging.dir(), unpack_options)?;
     let alone = top::warning_if_alone(staging.dir(), src)?;
+    if let Some(noted) = noted {
+        // Without it the next deploy sends all.
+        let _ = write_index(&root, &noted, staging.dir());
+    }
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
     let made_from = sha256.map(|sha256| source(options, sha256));
     let replaced = Placement { source: made_from.as_deref(), ..placement }.finish(staging)?;
     trash.extend(replaced);
     let later = trash::empty_later(&releases, &trash);
+    Indexes::tidy(&root);
     let mut outcome = result(true, format!("unpacked {} files into {path}", unpacked.files))
         .value("checksum", sha256.map(|sha256| format!("sha256:{sha256}")))
         .value("files", unpacked.files)
@@ -285,6 +352,10 @@ fn unpack(
         outcome = outcome.warnings(gone.err().map(|failure| failure.to_string()));
     }
     Ok(outcome)
+}
+
+fn write_index(root: &Root, noted: &Noted, release: &Dir) -> Result<(), Failure> {
+    noted.write(Indexes::make(root)?.dir(), &Indexes::name(release)?)
 }
 
 /// Removes the archive from the host; one that was fetched into the staging directory has gone

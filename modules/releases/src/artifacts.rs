@@ -48,6 +48,60 @@ pub struct Artifact {
     pub listing: Option<u64>,
     /// Why the controller has no such list.
     pub unlisted: Option<String>,
+    /// What it can send instead of the archive: a [`Delta`].
+    delta: Option<Value>,
+}
+
+/// What differs from what the host has.
+#[derive(Debug, Clone, Default)]
+pub struct Delta {
+    /// The digests of manifests that the controller has, of earlier archives.
+    pub known: Vec<String>,
+    /// That of the archive's own, once something is sent.
+    pub digest: String,
+    /// What is sent, one after the other, by size and SHA-256: the first has the manifest, each has contents.
+    bundles: Vec<(u64, String)>,
+}
+
+impl Delta {
+    /// More rounds are never needed.
+    const MOST_BUNDLES: usize = 4;
+
+    /// Reads it without a derived reader, which takes many bytes of the program.
+    fn read(value: &Value) -> Option<Self> {
+        let digest = |value: &Value| {
+            value.as_str().filter(|text| is_sha256(text.as_bytes())).map(str::to_owned)
+        };
+        let list = |name: &str| value[name].as_array().map(Vec::as_slice).unwrap_or_default();
+        let known = list("known").iter().map(digest).collect::<Option<_>>()?;
+        let bundles = list("bundles")
+            .iter()
+            .map(|bundle| Some((bundle["size"].as_u64()?, digest(&bundle["sha256"])?)));
+        let bundles = bundles.collect::<Option<Vec<_>>>()?;
+        let digest = match bundles.is_empty() {
+            true => String::new(),
+            false => digest(&value["digest"])?,
+        };
+        (bundles.len() <= Self::MOST_BUNDLES).then_some(Self { known, digest, bundles })
+    }
+
+    /// Whether anything is sent.
+    pub fn is_sent(&self) -> bool {
+        !self.bundles.is_empty()
+    }
+
+    /// The bundles as what [`Artifacts`] keeps.
+    pub fn artifacts(&self) -> impl Iterator<Item = Artifact> {
+        self.bundles.iter().map(|(size, sha256)| Artifact {
+            size: *size,
+            sha256: Some(sha256.clone()),
+            offset: None,
+            here: None,
+            listing: None,
+            unlisted: None,
+            delta: None,
+        })
+    }
 }
 
 /// A file on the controller.
@@ -65,6 +119,9 @@ impl FromValue for Artifact {
     const SPEC: OptionSpec = OptionSpec::of(Kind::Dict);
     fn from_value(value: Option<Value>) -> Result<Self, String> {
         let given: Self = json::from_value(value.unwrap_or_default()).map_err(|e| e.to_string())?;
+        if given.delta.is_some() && given.delta().is_none() {
+            return Err("delta must have few bundles, and digests".to_owned());
+        }
         match &given.sha256 {
             None if given.here.is_some() => Ok(given),
             Some(digits) if is_sha256(digits.as_bytes()) => Ok(given),
@@ -74,6 +131,11 @@ impl FromValue for Artifact {
 }
 
 impl Artifact {
+    /// What the controller can send instead of the archive.
+    pub fn delta(&self) -> Option<Delta> {
+        self.delta.as_ref().and_then(Delta::read)
+    }
+
     /// The file itself, if this process sees it and may read it: with the same inode number
     /// and times it is the same one, whatever container or user this is.
     pub fn open_here(&self) -> Option<File> {
@@ -389,7 +451,15 @@ mod tests {
 
     fn artifact(digit: char, size: u64) -> Artifact {
         let sha256 = Some(digit.to_string().repeat(64));
-        Artifact { size, sha256, offset: None, here: None, listing: None, unlisted: None }
+        Artifact {
+            size,
+            sha256,
+            offset: None,
+            here: None,
+            listing: None,
+            unlisted: None,
+            delta: None,
+        }
     }
 
     fn send(to: &Artifacts, what: &Artifact, offset: u64, bytes: &[u8]) -> u64 {

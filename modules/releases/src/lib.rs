@@ -9,6 +9,7 @@
 //! * [`Site`]: where a release is built, on the spare or in an empty directory.
 //! * [`trash`]: a release that is being deleted.
 //! * [`Artifacts`]: the archives that controllers have sent.
+//! * [`Indexes`]: what tells which files of a release are as they were unpacked.
 //! * [`durable`]: waits until a release is on the disk.
 //! * [`Comparison`]: what a release would change, for check mode.
 //! * [`switch`]: the only way to change what `current` leads to.
@@ -21,6 +22,7 @@ mod damage;
 mod deployer;
 pub mod durable;
 mod history;
+mod indexes;
 pub mod links;
 mod lock;
 mod options;
@@ -36,11 +38,12 @@ pub mod switch;
 pub mod trash;
 mod version;
 
-pub use artifacts::{Artifact, Artifacts};
+pub use artifacts::{Artifact, Artifacts, Delta};
 pub use build::{Built, Site};
 pub use comparison::Comparison;
 pub use deployer::Deployer;
 pub use history::{Event, EventKind, History, Outcome, Record};
+pub use indexes::Indexes;
 pub use lock::{Lock, LockKind};
 pub use options::{LOCK_CODE, Via};
 pub use placement::{Decision, Placement};

@@ -14,7 +14,7 @@ use crate::staging::{NAME as STAGING, Staging};
 use crate::{Version, trash};
 
 /// Its name.
-const NAME: &str = ".oxistrano-spare";
+pub const NAME: &str = ".oxistrano-spare";
 /// So much of a file system must be free when a spare is kept: one part in so many.
 const PART: u64 = 4;
 /// Or so much, of whatever size it is: more than releases have.

@@ -210,7 +210,7 @@ pub fn forget(dir: &Dir) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_trash(name: &OsString) -> bool {
+pub(crate) fn is_trash(name: &OsString) -> bool {
     let name = name.as_bytes();
     name.starts_with(PREFIX.as_bytes()) && !name.contains(&b'/')
 }

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use oxistrano_harness::{Value, dir, file, hard_link, is_root, json, symlink as link, tar_gz};
+
+use sha2::{Digest, Sha256};
 
 use crate::programs::Programs;
 
@@ -39,6 +41,8 @@ pub enum How {
     Copy,
     /// A tree that somebody has put into the staging directory.
     Adopt,
+    /// What differs from the release 2, which the controller has sent.
+    Delta,
 }
 
 /// A deploy.
@@ -217,6 +221,15 @@ impl Scene {
                 }
                 "release_unpack"
             }
+            How::Delta => {
+                code["src"] = "/on/the/controller.tar.gz".into();
+                code["artifact"] = self.bundle(deploy.contents).1;
+                if is_root() {
+                    code["owner"] = "33".into();
+                    code["group"] = "33".into();
+                }
+                "release_unpack"
+            }
             How::Copy => {
                 code["src"] = self.tree(deploy.contents).to_str().into();
                 "release_copy"
@@ -254,6 +267,64 @@ impl Scene {
         run("cp", &["-a", &format!("{}/.", path(&from)), &path(&staging)]);
     }
 
+    /// The file that is sent of an archive, and what the module is told of it. Made once.
+    fn bundle(&self, contents: &str) -> (Vec<u8>, Value) {
+        let at = |name: &str| self.top.join(format!("{contents}.{name}"));
+        let told = at("told");
+        if !told.exists() {
+            let archive = self.archive(contents);
+            let base = at("base");
+            self.programs
+                .must("archive_manifest", &json!({"src": self.archive("2"), "dest": base}));
+            let arguments = json!({
+                "src": archive, "dest": at("new"), "contents": at("contents"), "base": base,
+            });
+            self.programs.must("archive_manifest", &arguments);
+            let read = |name: &str| fs::read(at(name)).expect("a part of a bundle");
+            let bundle = [read("contents.message"), read("contents"), vec![0; 1024]].concat();
+            let whole = self.programs.must("archive_manifest", &json!({"src": archive}));
+            let size = fs::metadata(&archive).expect("the archive").len();
+            let digits = |bytes: &[u8]| -> String {
+                Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+            };
+            let artifact = json!({
+                "size": size, "sha256": digits(&fs::read(&archive).expect("the archive")),
+                "delta": {
+                    "digest": whole["digest"],
+                    "bundles": [{"size": bundle.len(), "sha256": digits(&bundle)}],
+                },
+            });
+            fs::write(at("bundle"), bundle).expect("a bundle");
+            fs::write(&told, artifact.to_string()).expect("what is told");
+        }
+        let told = fs::read(&told).expect("what is told");
+        let told = serde_json::from_slice(&told).expect("JSON");
+        (fs::read(at("bundle")).expect("a bundle"), told)
+    }
+
+    /// What has come before the module runs: all of a bundle.
+    fn send(&self, deploy: &Deploy) {
+        let (bundle, told) = self.bundle(deploy.contents);
+        let place = self.root().join(".oxistrano/artifacts");
+        let private = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+        };
+        fs::create_dir_all(&place).expect("a directory");
+        private(&place, 0o700);
+        let name = told["delta"]["bundles"][0]["sha256"].as_str().expect("a name");
+        fs::write(place.join(name), bundle).expect("a bundle");
+        private(&place.join(name), 0o600);
+    }
+
+    /// What a step needs that is no module's work.
+    fn bring(&self, deploy: &Deploy, step: &Step) {
+        match (step.name, deploy.how) {
+            ("setup", How::Adopt) => self.fetch(deploy),
+            ("setup", How::Delta) => self.send(deploy),
+            _ => {}
+        }
+    }
+
     /// Runs the steps of a deploy up to this one, without it.
     pub fn up_to(&self, deploy: &Deploy, name: &str) {
         for step in self.steps(deploy) {
@@ -261,9 +332,7 @@ impl Scene {
                 return;
             }
             self.programs.must(step.module, &step.arguments);
-            if step.name == "setup" && deploy.how == How::Adopt {
-                self.fetch(deploy);
-            }
+            self.bring(deploy, &step);
         }
     }
 
@@ -278,9 +347,7 @@ impl Scene {
             if !said.is_well() {
                 return Err(format!("{}: {}", step.name, said.message()));
             }
-            if step.name == "setup" && deploy.how == How::Adopt {
-                self.fetch(deploy);
-            }
+            self.bring(deploy, &step);
             if step.name == "finish" {
                 break;
             }
@@ -299,6 +366,20 @@ impl Scene {
         run("rm", &["-rf", &path(&self.root())]);
         if let Some(template) = template {
             run("cp", &["-a", &path(template), &path(&self.root())]);
+            self.name_indexes(&self.root(), |name, inode| (name.to_owned(), inode));
+        }
+    }
+
+    /// Gives the indexes of the releases of a deploy root other names: by release and inode, the ones that
+    /// they have and the ones that they get.
+    fn name_indexes(&self, to: &Path, names_of: impl Fn(&str, String) -> (String, String)) {
+        let index = to.join(".oxistrano/index");
+        for name in names(&self.root().join("releases")) {
+            let release = self.root().join("releases").join(&name);
+            let inode = fs::symlink_metadata(&release).expect("a release").ino().to_string();
+            let (from, to) = names_of(&name, inode);
+            // A release that was copied has none.
+            let _ = fs::rename(index.join(from), index.join(to));
         }
     }
 
@@ -318,6 +399,8 @@ impl Scene {
         self.settle();
         let template = self.top.join(name);
         run("cp", &["-a", &path(&self.root()), &path(&template)]);
+        // A copy has other inodes.
+        self.name_indexes(&template, |name, inode| (inode, name.to_owned()));
         template
     }
 

@@ -52,6 +52,7 @@ pub fn cases() -> Vec<Case> {
     let next_rsync = Deploy { via: Via::Rsync, ..next };
     let again = Deploy { version: "2", contents: "3", force: true, ..three };
     let staged = Deploy { how: How::Adopt, ..three };
+    let sent = Deploy { how: How::Delta, ..three };
     let copied = Deploy { how: How::Copy, ..three };
     let pruned = Deploy { keep: 1, ..three };
     let dead = Deploy { deployer: 9, ..Deploy::of("dead") };
@@ -77,6 +78,12 @@ pub fn cases() -> Vec<Case> {
         },
         case("release_unpack", "code"),
         Case { spare: true, ..case("release_unpack, on a spare", "code") },
+        Case { deploy: sent, ..case("release_unpack, of what differs", "code") },
+        Case {
+            deploy: sent,
+            spare: true,
+            ..case("release_unpack, of what differs, on a spare", "code")
+        },
         Case {
             deploy: again,
             replaces: true,

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::batch::{Attributes, CREATE, Problem, candidate};
 use crate::earlier::{self, Earlier, Unchanged};
 use crate::entry::Map;
+use crate::notes::Note;
 use crate::place::Place;
 use crate::select::Item;
 use crate::stream::Body;
@@ -36,6 +37,9 @@ impl Writer<'_> {
         // The first of all tells with which owner things are made.
         let unowned = item.uid.is_none() && item.gid.is_none() && self.stock.earlier.is_none();
         let born = self.directories.born;
+        if stands && self.is_known(&place, item)? {
+            return Ok(());
+        }
         if self.pending.has_crew()
             && map.is_none()
             && *body.remaining <= SMALL
@@ -47,8 +51,15 @@ impl Writer<'_> {
         if self.pending.has(&place, name) {
             self.pending.settle()?;
         }
-        if stands && self.stays(&place, item, map, body)? {
-            return Ok(());
+        if item.number.is_some() {
+            body.start_hash();
+        }
+        if stands {
+            // They may be what is in the file that goes now: it must be open before.
+            body.peek()?;
+            if self.stays(&place, item, map, body)? {
+                return Ok(());
+            }
         }
         let mode = Mode::from_raw_mode(item.mode & 0o777);
         let file = loop {
@@ -69,6 +80,29 @@ impl Writer<'_> {
                 attributes.settle(&file).map_err(|(verb, error)| self.failed(verb, item, error))
             }
         }
+    }
+
+    /// Whether the file that was there before is known to be this one, and stays.
+    fn is_known(&mut self, place: &Place, item: &Item) -> Result<bool, Failure> {
+        let stock = Arc::clone(&self.stock);
+        let (Some(spare), Some(known), Some(number)) = (&stock.spare, &item.known, item.number)
+        else {
+            return Ok(false);
+        };
+        let attributes = self.attributes(item, place)?;
+        let mark = c_name(item.path.name())
+            .and_then(|name| spare.keep_known(place.as_fd(), &name, &known.mark, &attributes))
+            .map_err(|(verb, error)| self.failed(verb, item, error))?;
+        stock.note(mark.map(|mark| Note { file: number, hash: known.hash, mark: Some(mark) }));
+        Ok(mark.is_some())
+    }
+
+    /// Notes a file that is as it should be.
+    fn note(&self, file: &OwnedFd, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure> {
+        if let Some(number) = item.number {
+            self.stock.note([Note::of(number, body.finish_hash()?, file)]);
+        }
+        Ok(())
     }
 
     /// Whether the file that was there before is this one, and stays. If not, its name is free. What
@@ -97,6 +131,7 @@ impl Writer<'_> {
                 let bytes = body.peek()?;
                 if bytes.is_empty() {
                     spare.stays(old, size, item.mtime).map_err(failed)?;
+                    self.note(old, item, body)?;
                     return Ok(true);
                 }
                 if !earlier::has(old, offset, bytes) {
@@ -115,6 +150,7 @@ impl Writer<'_> {
         self.rest(&file, item, offset, body)?;
         let failed = |(verb, error)| self.failed(verb, item, error);
         attributes.settle(&file).map_err(failed)?;
+        self.note(&file, item, body)?;
         Ok(true)
     }
 
@@ -195,7 +231,8 @@ impl Writer<'_> {
                 return Ok(());
             }
         }
-        attributes.settle(file).map_err(|(verb, error)| failed(verb, error))
+        attributes.settle(file).map_err(|(verb, error)| failed(verb, error))?;
+        self.note(file, item, body)
     }
 
     /// Puts the earlier file in the place of the one that was just written.

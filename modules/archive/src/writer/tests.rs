@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Noting;
 
 /// Few names, so that they meet each other: as files, directories and links.
 const NAMES: [&str; 6] = ["a", "b", "a/x", "a/y", "b/x/z", "b/x"];
@@ -47,7 +48,8 @@ fn unpacked(
     let file = File::open(archive).unwrap();
     let mut writer = Writer::new(&dir, archive, 0o022, &options, Stock::default()).unwrap();
     writer.threads = with_crew;
-    crate::run(&file, archive, &options, 0o022, &mut writer).map_err(|f| f.code().to_owned())?;
+    crate::run(&file, archive, &options, 0o022, &mut writer, &mut Noting::Nothing)
+        .map_err(|f| f.code().to_owned())?;
     drop(writer);
     let mut all = BTreeMap::new();
     let mut left = vec![into.to_owned()];

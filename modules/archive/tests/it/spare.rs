@@ -14,14 +14,14 @@ use oxistrano_archive::{Spare, Summary, UnpackOptions, unpack, unpack_onto};
 use oxistrano_core::{Dir, Failure, users};
 
 /// Few names, so that they meet each other: as files, directories and links.
-const NAMES: [&str; 8] = ["a", "b", "a/x", "a/y", "b/x/z", "b/x", "c/d/e/f", "a/y/z"];
+pub const NAMES: [&str; 8] = ["a", "b", "a/x", "a/y", "b/x/z", "b/x", "c/d/e/f", "a/y/z"];
 /// Before this all is of the archives, after it of now.
 const PAST: i64 = 1_000_000_000;
 
 /// An entry: its kind, its name, another name, and a number for all else.
-type Entry = (u8, usize, usize, u8);
+pub type Entry = (u8, usize, usize, u8);
 
-fn archive(entries: &[Entry]) -> Vec<u8> {
+pub fn archive(entries: &[Entry]) -> Vec<u8> {
     let large = noise(150_000);
     entries
         .iter()
@@ -67,7 +67,7 @@ fn archive(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// What somebody does to a release.
-fn spoil(top: &Path, outside: &Path, (what, name): (u8, usize)) {
+pub fn spoil(top: &Path, outside: &Path, (what, name): (u8, usize)) {
     let path = top.join(NAMES[name]);
     let beside = top.join("beside");
     // Who opens a FIFO waits.
@@ -95,31 +95,31 @@ fn spoil(top: &Path, outside: &Path, (what, name): (u8, usize)) {
     let _ = done;
 }
 
-struct Place {
+pub struct Place {
     _scratch: tempfile::TempDir,
-    top: PathBuf,
+    pub top: PathBuf,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scratch = tempfile::tempdir_in("/dev/shm").unwrap();
         let top = scratch.path().to_owned();
         Self { _scratch: scratch, top }
     }
 
-    fn make(&self, name: &str) -> PathBuf {
+    pub fn make(&self, name: &str) -> PathBuf {
         let path = self.top.join(name);
         fs::create_dir(&path).unwrap();
         path
     }
 
-    fn file(&self, archive: &[u8]) -> (File, PathBuf) {
+    pub fn file(&self, archive: &[u8]) -> (File, PathBuf) {
         let path = self.top.join("archive");
         fs::write(&path, archive).unwrap();
         (File::open(&path).unwrap(), path)
     }
 
-    fn anew(
+    pub fn anew(
         &self,
         archive: &[u8],
         into: &Path,
@@ -129,7 +129,7 @@ impl Place {
         unpack(&file, &path, &Dir::open(into).unwrap(), options)
     }
 
-    fn onto(
+    pub fn onto(
         &self,
         archive: &[u8],
         into: &Path,
@@ -143,7 +143,7 @@ impl Place {
 }
 
 /// All that can be told of a tree. Files with several names have the first of them with each.
-fn tree(top: &Path) -> BTreeMap<String, String> {
+pub fn tree(top: &Path) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut left = vec![top.to_owned()];
     while let Some(path) = left.pop() {
@@ -176,7 +176,7 @@ fn tree(top: &Path) -> BTreeMap<String, String> {
     all
 }
 
-fn entries() -> impl Strategy<Value = Vec<Entry>> {
+pub fn entries() -> impl Strategy<Value = Vec<Entry>> {
     proptest::collection::vec((0_u8..11, 0..NAMES.len(), 0..NAMES.len(), 0_u8..10), 1..14)
 }
 

@@ -83,7 +83,7 @@ impl Shop {
 
 /// As the action plugin calls it: the arguments on standard input, then the bytes.
 #[track_caller]
-fn call(root: &Root, mut arguments: Value, piece: &[u8]) -> Reply {
+pub fn call(root: &Root, mut arguments: Value, piece: &[u8]) -> Reply {
     arguments["deploy_to"] = root.path().to_str().into();
     let mut child = Command::new(binary("release_unpack"))
         .arg("-")

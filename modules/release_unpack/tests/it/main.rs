@@ -2,6 +2,7 @@
 
 mod artifact;
 mod common;
+mod delta;
 mod failures;
 mod rehearsal;
 mod spare;

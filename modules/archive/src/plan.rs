@@ -1,0 +1,298 @@
+//! Owns the question where each file of a manifest gets its contents: from the spare, under the same
+//! path, from another release, under whatever path, or from what has been sent.
+
+use std::collections::hash_map::RandomState;
+use std::ffi::OsStr;
+use std::hash::BuildHasher;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oxistrano_core::{Dir, Failure, RelPath, interrupt};
+use rustix::fs::{self, AtFlags, FileType, Stat};
+use sha2::{Digest, Sha256};
+
+use crate::earlier;
+use crate::index::Index;
+use crate::manifest::{CUT, Hash, Manifest, Record, Wrong};
+use crate::notes::Mark;
+use crate::numbers::Numbers;
+use crate::place::kind;
+use crate::rows::{Rows, beginning};
+use crate::select::stripped;
+
+/// The file of the spare under the same path has the contents.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) hash: Hash,
+    pub(crate) mark: Mark,
+}
+
+/// Where a file's contents come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// It has none.
+    Empty,
+    /// They were sent.
+    Sent,
+    /// From the tree that is changed, from this path.
+    Here(PathBuf, Option<Known>),
+    /// From one of the other trees, from this path.
+    Elsewhere(usize, PathBuf),
+    /// Not known.
+    Missing,
+}
+
+/// A tree that has an index.
+#[derive(Debug)]
+pub struct Indexed {
+    /// Its top.
+    pub top: Dir,
+    /// What was unpacked into it.
+    pub index: Index,
+}
+
+/// Where the contents of all files of a manifest come from.
+#[derive(Debug)]
+pub struct Plan {
+    /// By number of the file.
+    pub(crate) sources: Vec<Source>,
+    /// The trees that something comes from.
+    pub(crate) tops: Vec<Dir>,
+    /// The entries whose contents are nowhere.
+    pub missing: Numbers,
+}
+
+impl Plan {
+    /// Looks for contents in `spare`, which will be changed, then in the trees that `others` brings until
+    /// it has no more. `sent`: the entries whose contents were sent.
+    ///
+    /// # Errors
+    /// `bad_manifest`.
+    pub fn make(
+        manifest: &Manifest,
+        sent: &Numbers,
+        strip_components: u32,
+        spare: Option<Indexed>,
+        others: &mut dyn Iterator<Item = Indexed>,
+    ) -> Result<Self, Failure> {
+        let mut plan = Self { sources: Vec::new(), tops: Vec::new(), missing: Numbers::default() };
+        let mut wanted = plan.first(manifest, sent, strip_components, spare).map_err(wrong)?;
+        // Those that are nowhere else cost a look into every tree.
+        while wanted.left > 0
+            && let Some(other) = others.next()
+        {
+            interrupt::check()?;
+            plan.look_into(other, &mut wanted).map_err(wrong)?;
+        }
+        // In the order of their entries.
+        let missing = wanted.all.iter().filter(|want| !want.found).map(|want| want.entry);
+        plan.missing = missing.collect();
+        Ok(plan)
+    }
+
+    /// What the spare has, what was sent. Returns the rest.
+    fn first(
+        &mut self,
+        manifest: &Manifest,
+        sent: &Numbers,
+        strip_components: u32,
+        spare: Option<Indexed>,
+    ) -> Result<Wanted, Wrong> {
+        let table = spare.as_ref().map(|spare| Table::of(&spare.index)).transpose()?;
+        let spare = spare.as_ref().zip(table.as_ref());
+        let mut wanted = Vec::new();
+        let mut sent = sent.iter().peekable();
+        let mut cursor = manifest.cursor();
+        while let Some(record) = manifest.next(&mut cursor)? {
+            if !record.is_file() {
+                continue;
+            }
+            let (entry, file) = (cursor.record - 1, cursor.file - 1);
+            while sent.next_if(|number| *number < entry).is_some() {}
+            if sent.next_if_eq(&entry).is_some() {
+                self.sources.push(Source::Sent);
+                continue;
+            }
+            let hash = manifest.hash(file);
+            let here = spare.and_then(|(spare, table)| {
+                let path = stripped(&record.entry.name, strip_components)?;
+                spare_has(spare, table, path.as_path(), &record, hash)
+            });
+            self.sources.push(match here {
+                Some(source) => source,
+                None if record.size == 0 => Source::Empty,
+                None => {
+                    let (size, hash, found) = (record.size, hash.to_vec(), false);
+                    wanted.push(Want { entry, file, size, hash, found });
+                    Source::Missing
+                }
+            });
+        }
+        Ok(Wanted::new(wanted))
+    }
+
+    fn look_into(&mut self, other: Indexed, wanted: &mut Wanted) -> Result<(), Wrong> {
+        let Indexed { top, index } = other;
+        let number = self.tops.len();
+        let mut cursor = index.manifest.cursor();
+        while let Some(record) = index.manifest.next(&mut cursor)? {
+            let wants = wanted.of(&record);
+            if wants.is_empty() {
+                continue;
+            }
+            let Some(path) = stripped(&record.entry.name, index.strip_components) else { continue };
+            let path = path.as_path();
+            if find(&top, &index, cursor.file - 1, path, &record, &record.hash).is_none() {
+                continue;
+            }
+            for want in wants {
+                let Some(want) = wanted.all.get_mut(want) else { continue };
+                want.found = true;
+                wanted.left -= 1;
+                if let Some(source) = self.sources.get_mut(want.file as usize) {
+                    *source = Source::Elsewhere(number, path.to_owned());
+                }
+            }
+        }
+        self.tops.push(top);
+        Ok(())
+    }
+}
+
+/// Contents that are looked for.
+struct Wanted {
+    all: Vec<Want>,
+    /// By the beginning of their hash.
+    rows: Rows,
+    /// How many were not found.
+    left: usize,
+}
+
+struct Want {
+    entry: u32,
+    file: u32,
+    size: u64,
+    hash: Vec<u8>,
+    found: bool,
+}
+
+impl Wanted {
+    fn new(all: Vec<Want>) -> Self {
+        let rows = all.iter().zip(0..).map(|(want, n)| (beginning(&want.hash, CUT), n));
+        Self { rows: Rows::new(rows.collect()), left: all.len(), all }
+    }
+
+    /// Those that this file has the contents of.
+    fn of(&self, record: &Record) -> Vec<usize> {
+        if !record.is_file() {
+            return Vec::new();
+        }
+        let rows = self.rows.get(beginning(&record.hash, CUT)).iter();
+        let fits = |number: &usize| {
+            self.all.get(*number).is_some_and(|want| {
+                !want.found && want.size == record.size && record.hash.starts_with(&want.hash)
+            })
+        };
+        rows.map(|(_, number)| *number as usize).filter(fits).collect()
+    }
+}
+
+fn wrong(why: Wrong) -> Failure {
+    Failure::new("bad_manifest", "cannot use the manifest of the archive").cause(why)
+}
+
+fn spare_has(
+    spare: &Indexed,
+    table: &Table,
+    path: &Path,
+    record: &Record,
+    hash: &[u8],
+) -> Option<Source> {
+    let (file, whole) = table.find(path, &spare.index)?;
+    if !whole.starts_with(hash) {
+        return None;
+    }
+    let found = find(&spare.top, &spare.index, file, path, record, &whole)?;
+    match found {
+        Found::Mark(mark) if mark.size == record.size => {
+            Some(Source::Here(path.to_owned(), Some(Known { hash: whole, mark })))
+        }
+        Found::Mark(_) => None,
+        Found::Read => Some(Source::Here(path.to_owned(), None)),
+    }
+}
+
+/// How a file was found to have the contents that the index says.
+enum Found {
+    Mark(Mark),
+    Read,
+}
+
+fn find(
+    top: &Dir,
+    index: &Index,
+    file: u32,
+    path: &Path,
+    record: &Record,
+    hash: &Hash,
+) -> Option<Found> {
+    // Links on the way may lead anywhere: what counts is which file it is, and what is in it.
+    let stat = fs::statat(top, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    if index.holds(file, &stat) {
+        return Some(Found::Mark(Mark::of(&stat)));
+    }
+    let may_be = kind(&stat) == FileType::RegularFile && stat.st_size as u64 == record.size;
+    (may_be && reads(top, path, &stat, hash)?).then_some(Found::Read)
+}
+
+/// Whether a file that was changed has these contents still: only its owner or its time may be others.
+fn reads(top: &Dir, path: &Path, stat: &Stat, hash: &Hash) -> Option<bool> {
+    let parent = match path.parent().map(RelPath::new) {
+        Some(Ok(parent)) => top.open_below(&parent).ok()?,
+        _ => top.duplicate().ok()?,
+    };
+    let file = earlier::open_regular(&parent, path.file_name()?)?;
+    let mut sum = Sha256::new();
+    let mut file = file.take(stat.st_size as u64);
+    let mut window = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut window).ok()? {
+            0 => return Some(sum.finalize().as_slice() == hash),
+            read => sum.update(window.get(..read).unwrap_or_default()),
+        }
+    }
+}
+
+/// The files of an index by their paths.
+struct Table {
+    rows: Rows,
+    hasher: RandomState,
+}
+
+impl Table {
+    fn of(index: &Index) -> Result<Self, Wrong> {
+        let hasher = RandomState::new();
+        let mut rows = Vec::with_capacity(index.manifest.files() as usize);
+        let mut cursor = index.manifest.cursor();
+        while let Some(record) = index.manifest.next(&mut cursor)? {
+            if record.is_file()
+                && let Some(path) = stripped(&record.entry.name, index.strip_components)
+            {
+                rows.push((hasher.hash_one(bytes(path.as_path())), cursor.file - 1));
+            }
+        }
+        Ok(Self { rows: Rows::new(rows), hasher })
+    }
+
+    /// The last file of this path, which is the one that is there. A wrong one, whose path has the same
+    /// hash, has another mark.
+    fn find(&self, path: &Path, index: &Index) -> Option<(u32, Hash)> {
+        let (_, file) = self.rows.get(self.hasher.hash_one(bytes(path))).last()?;
+        Some((*file, index.manifest.hash(*file).try_into().ok()?))
+    }
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    OsStr::as_bytes(path.as_os_str())
+}

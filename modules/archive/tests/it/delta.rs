@@ -1,0 +1,370 @@
+//! A release that is built of what is there and of what was sent is what unpacking the whole archive gives.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use crate::common::{Raw, gz, noise, xz, zst};
+use crate::spare::{NAMES, Place, archive, entries, spoil, tree};
+use oxistrano_archive::{
+    Building, Index, Indexed, Manifest, Message, Numbers, Packed, Packing, Pattern, Plan, Spare,
+    Summary, UnpackOptions, build, pack, unpack_noting,
+};
+use oxistrano_core::{Dir, Failure, users};
+
+/// An archive on the controller, and what is sent of it.
+struct Controller<'a> {
+    place: &'a Place,
+    archive: Vec<u8>,
+    bundles: usize,
+}
+
+impl Controller<'_> {
+    fn pack(&self, packing: Packing<'_>) -> Result<(Packed, Vec<u8>), Failure> {
+        let path = self.place.top.join("new");
+        fs::write(&path, &self.archive).unwrap();
+        let contents = self.place.top.join("contents");
+        let into = File::create(&contents).unwrap();
+        let file = File::open(&path).unwrap();
+        let options = UnpackOptions { checksum: true, ..UnpackOptions::default() };
+        let packed = pack(&file, &path, &options, packing, &into)?;
+        Ok((packed, fs::read(contents).unwrap()))
+    }
+
+    fn bundle(&mut self, message: &Message, contents: &[u8]) -> (File, PathBuf) {
+        self.bundles += 1;
+        let path = self.place.top.join(format!("bundle{}", self.bundles));
+        let tar = [&message.encode(), contents, &[0; 1024]].concat();
+        // Compressed by whatever there is.
+        let bundle = [gz, xz, <[u8]>::to_vec][self.bundles % 3](&tar);
+        fs::write(&path, bundle).unwrap();
+        (File::open(&path).unwrap(), path)
+    }
+}
+
+/// Unpacks, and writes the index.
+fn unpack(place: &Place, archive: &[u8], name: &str, options: &UnpackOptions) -> Option<PathBuf> {
+    let (file, path) = place.file(archive);
+    let top = place.make(name);
+    let (_, noted) = unpack_noting(&file, &path, &Dir::open(&top).unwrap(), options, None).ok()?;
+    noted?.write(&Dir::open(&place.top).unwrap(), &format!("{name}.index")).unwrap();
+    Some(top)
+}
+
+fn index(place: &Place, name: &str) -> Option<Index> {
+    let bytes = fs::read(place.top.join(format!("{name}.index"))).ok()?;
+    let index = Index::parse(&bytes).unwrap();
+    assert_eq!(Index::digest(&bytes), index.manifest().digest());
+    Some(index)
+}
+
+fn indexed(place: &Place, name: &str) -> Option<Indexed> {
+    let top = Dir::open(&place.top.join(name)).ok()?;
+    Some(Indexed { top, index: index(place, name)? })
+}
+
+/// What happened on the way.
+#[derive(Debug)]
+struct Story {
+    summary: Summary,
+    /// Bytes of the contents that were sent, and how many entries were missing after that.
+    sent: usize,
+    missing: usize,
+}
+
+/// Both sides. `base`: whether the controller knows the manifest of the tree `live`.
+fn deploy(
+    place: &Place,
+    archive: &[u8],
+    into: &Path,
+    on_spare: bool,
+    base: bool,
+    options: &UnpackOptions,
+) -> Result<Story, Failure> {
+    let mut controller = Controller { place, archive: archive.to_vec(), bundles: 0 };
+    let known = if base { index(place, "live") } else { None };
+    let known = known.as_ref().map(Index::manifest);
+    let (packed, contents) = controller.pack(Packing { base: known, ..Packing::default() })?;
+    let mut bundles = Vec::new();
+    let Packed { manifest, sent } = packed;
+    let message = match known {
+        Some(known) => Message::difference(sent, &manifest, known)?,
+        // Of files that are left out, nobody finds out the rest.
+        None if options.strip_components > 0 || !options.exclude.is_empty() => {
+            Message::whole(sent, &manifest)
+        }
+        None => Message::whole(sent, &manifest.cut()),
+    };
+    let mut bytes = contents.len();
+    bundles.push(controller.bundle(&message, &contents));
+    let digest = manifest.digest().unwrap();
+    let mut missing = Numbers::default();
+    loop {
+        let mut sent = Numbers::default();
+        let mut there = None;
+        for (file, path) in &bundles {
+            let message = Message::read(file, path, &options.limits)?;
+            sent = sent.with(&message.sent);
+            if message.has_manifest() {
+                there = Some(message.manifest(|digest| {
+                    let manifest = index(place, "live")?.manifest().clone();
+                    (manifest.digest()? == digest).then_some(manifest)
+                })?);
+            }
+        }
+        let there = there.unwrap();
+        let spare = if on_spare { indexed(place, "spare") } else { None };
+        let mut others = ["live"].into_iter().filter_map(|name| indexed(place, name));
+        let strip = options.strip_components;
+        let plan = Plan::make(&there, &sent, strip, spare, &mut others)?;
+        if plan.missing.is_empty() {
+            let grave = place.make("grave");
+            let spare = on_spare.then(|| Spare::new(Dir::open(&grave).unwrap()).unwrap());
+            let size = archive.len() as u64;
+            let digest = digest.as_str();
+            let building = Building { manifest: there, digest, plan, bundles: &bundles, size };
+            let into = Dir::open(into).unwrap();
+            let (summary, noted) = build(building, Path::new("new"), &into, options, spare)?;
+            assert_eq!(noted.manifest().digest().unwrap(), digest);
+            return Ok(Story { summary, sent: bytes, missing: missing.iter().count() });
+        }
+        assert!(missing.is_empty(), "what was sent is missing still");
+        missing = plan.missing;
+        let known = Some(manifest.clone());
+        let (packed, contents) =
+            controller.pack(Packing { known, base: None, wanted: missing.clone() })?;
+        assert_eq!(packed.sent, missing);
+        bytes += contents.len();
+        bundles.push(controller.bundle(&Message::new(packed.sent), &contents));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+    #[test]
+    fn built_of_whatever_is_there_it_is_as_unpacked(
+        before in entries(),
+        live in entries(),
+        // Often nearly the same archive.
+        same in 0_u8..4,
+        other in entries(),
+        spoilt in proptest::collection::vec((0_u8..13, 0..NAMES.len()), 0..4),
+        spoilt_live in proptest::collection::vec((0_u8..13, 0..NAMES.len()), 0..3),
+        with in 0_u8..6,
+        (base, on_spare, compress) in (any::<bool>(), any::<bool>(), 0_usize..3),
+    ) {
+        let options = UnpackOptions {
+            preserve_owner: users::is_root() && with % 2 == 0,
+            owner: (users::is_root() && with == 3).then_some(34),
+            directory_mode: oxistrano_core::Mode::parse("0775").ok().filter(|_| with == 1),
+            set_id: true,
+            strip_components: u32::from(with == 4),
+            exclude: if with == 5 { vec![Pattern::new("b/x")] } else { Vec::new() },
+            ..UnpackOptions::default()
+        };
+        let live = if same < 3 { before.clone() } else { live };
+        let after = match same {
+            0 => other,
+            1 => before.iter().rev().copied().collect(),
+            // Other times.
+            2 => before.iter().map(|(k, n, o, number)| (*k, *n, *o, (*number + 4) % 12)).collect(),
+            _ => [&live[..live.len() / 2], &other[..1], &live[live.len() / 2..]].concat(),
+        };
+        let place = Place::new();
+        let spare = unpack(&place, &archive(&before), "spare", &options);
+        let _ = unpack(&place, &archive(&live), "live", &options);
+        let like = place.make("like").metadata().unwrap();
+        let outside = place.top.join("outside");
+        fs::write(&outside, "whole").unwrap();
+        if let Some(spare) = &spare {
+            fs::set_permissions(spare, like.permissions()).unwrap();
+            spoilt.iter().for_each(|what| spoil(spare, &outside, *what));
+            std::os::unix::fs::lchown(spare, Some(users::current()), None).unwrap();
+        }
+        let live = place.top.join("live");
+        spoilt_live.iter().for_each(|what| spoil(&live, &outside, *what));
+        let listed = after.clone();
+        let after = [<[u8]>::to_vec, zst, gz][compress](&archive(&after));
+        let fresh = place.make("fresh");
+        let anew = place.anew(&after, &fresh, &options);
+        let into = match &spare {
+            Some(spare) if on_spare => spare.clone(),
+            _ => place.make("into"),
+        };
+        let base = base && index(&place, "live").is_some();
+        match deploy(&place, &after, &into, on_spare && spare.is_some(), base, &options) {
+            Ok(story) => {
+                prop_assert_eq!(tree(&fresh), tree(&into));
+                let Summary { kept_files, kept_bytes, .. } = story.summary;
+                prop_assert_eq!(Summary { kept_files, kept_bytes, ..anew.unwrap() }, story.summary);
+            }
+            Err(failure) if failure.code() == "unlisted" => {}
+            // Before the directory was replaced, the spare had it: the archive is sent then.
+            Err(failure) if failure.code() == "stale" && on_spare && replaces(&listed) => {}
+            Err(failure) => prop_assert!(
+                anew.is_err() && failure.code() != "stale", "{} {:?}", failure, anew
+            ),
+        }
+        prop_assert_eq!(fs::read_to_string(&outside).unwrap(), "whole");
+    }
+}
+
+/// Whether an entry takes the place of what an earlier one has made.
+fn replaces(entries: &[(u8, usize, usize, u8)]) -> bool {
+    let made = |n: usize| {
+        let name = NAMES[entries[n].1];
+        entries[..n]
+            .iter()
+            .any(|entry| name.starts_with(NAMES[entry.1]) || NAMES[entry.1].starts_with(name))
+    };
+    (0..entries.len()).any(made)
+}
+
+/// A release of so many files, of which one is changed.
+fn release(files: usize, changed: &str, time: u64) -> Vec<u8> {
+    (0..files)
+        .fold(Raw::new().dir("app", 0o755), |raw, n| {
+            let text = format!("file {n} {}", if n == 5 { changed } else { "" });
+            raw.with(&format!("app/{n:03}"), b'0', text.as_bytes(), |header| {
+                header[136..147].copy_from_slice(format!("{:011o}", time + n as u64).as_bytes());
+            })
+        })
+        .file("large", &noise(300_000))
+        .end()
+}
+
+#[test]
+fn only_what_changed_is_sent_and_only_that_is_written() {
+    for base in [true, false] {
+        let place = Place::new();
+        let options = UnpackOptions::default();
+        let spare = unpack(&place, &release(300, "old", 1), "spare", &options).unwrap();
+        unpack(&place, &release(300, "live", 1), "live", &options).unwrap();
+        let new = release(300, "new", 1);
+        let story = deploy(&place, &new, &spare, true, base, &options).unwrap();
+        assert_eq!(story.sent, 1024, "{base}");
+        assert_eq!(story.missing, usize::from(!base));
+        assert_eq!((story.summary.files, story.summary.kept_files), (301, 300));
+        let fresh = place.make("fresh");
+        place.anew(&new, &fresh, &options).unwrap();
+        assert_eq!(tree(&fresh), tree(&spare));
+    }
+}
+
+#[test]
+fn a_file_that_was_moved_is_not_sent() {
+    let place = Place::new();
+    let options = UnpackOptions::default();
+    unpack(&place, &Raw::new().file("old/name", &noise(5000)).end(), "live", &options).unwrap();
+    let into = place.make("into");
+    let new = Raw::new().file("new/name", &noise(5000)).end();
+    let story = deploy(&place, &new, &into, false, true, &options).unwrap();
+    assert_eq!(story.sent, 0);
+    assert_eq!(fs::read(into.join("new/name")).unwrap(), noise(5000));
+}
+
+fn manifest(place: &Place, archive: &[u8]) -> Manifest {
+    let controller = Controller { place, archive: archive.to_vec(), bundles: 0 };
+    controller.pack(Packing::default()).unwrap().0.manifest
+}
+
+#[test]
+fn a_difference_is_small_when_all_times_or_the_order_changed() {
+    let place = Place::new();
+    let old = manifest(&place, &release(900, "old", 1));
+    for new in [release(900, "new", 1), release(900, "new", 1_000_000)] {
+        let new = manifest(&place, &new);
+        let message = Message::difference(Numbers::default(), &new, &old).unwrap();
+        assert!(xz(&message.encode()).len() < 700, "{}", xz(&message.encode()).len());
+        assert!(xz(&new.encode()).len() > 20_000);
+        let decoded = message.manifest(|_| Some(old.clone())).unwrap();
+        assert_eq!((decoded.digest(), decoded.entries()), (new.digest(), 902));
+    }
+}
+
+#[test]
+fn the_digest_does_not_depend_on_the_compression() {
+    let place = Place::new();
+    let tar = release(9, "x", 1);
+    let plain = manifest(&place, &tar);
+    for compressed in [gz(&tar), zst(&tar)] {
+        let other = manifest(&place, &compressed);
+        assert_eq!(other.digest(), plain.digest());
+        assert_ne!(other.archive(), plain.archive());
+    }
+    assert_ne!(manifest(&place, &release(9, "y", 1)).digest(), plain.digest());
+    let again = Manifest::parse(&plain.encode()).unwrap();
+    assert_eq!((again.digest(), again.archive()), (plain.digest(), plain.archive()));
+}
+
+#[test]
+fn what_comes_from_elsewhere_may_be_anything() {
+    let place = Place::new();
+    let options = UnpackOptions::default();
+    unpack(&place, &release(20, "live", 1), "live", &options).unwrap();
+    let live = index(&place, "live").unwrap();
+    let new = manifest(&place, &release(20, "new", 1));
+    let bytes = fs::read(place.top.join("live.index")).unwrap();
+    let whole = Message::whole("1-3".parse().unwrap(), &new.cut()).encode();
+    let difference =
+        Message::difference(Numbers::default(), &new, live.manifest()).unwrap().encode();
+    let read = |bytes: &[u8]| {
+        let path = place.top.join("hostile");
+        fs::write(&path, bytes).unwrap();
+        let message = Message::read(&File::open(&path).unwrap(), &path, &options.limits)?;
+        let base = live.manifest().clone();
+        message.manifest(|_| Some(base))
+    };
+    read(&whole).unwrap();
+    read(&difference).unwrap();
+    for n in 0..bytes.len().min(4000) {
+        // Nothing of an index that is damaged or cut off is believed.
+        let mut damaged = bytes.clone();
+        damaged[n] ^= 0x41;
+        assert!(Index::parse(&damaged).is_none());
+        assert!(Index::parse(&bytes[..n]).is_none());
+    }
+    for message in [&whole, &difference] {
+        for n in 512..message.len() {
+            for flip in [0xff, 0x80, 1] {
+                let mut hostile = message.to_vec();
+                hostile[n] ^= flip;
+                // It may make sense: then it is another manifest.
+                let Ok(manifest) = read(&hostile) else { continue };
+                let _ =
+                    Plan::make(&manifest, &Numbers::default(), 0, None, &mut std::iter::empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn contents_that_are_others_than_the_manifest_says_are_noticed() {
+    let place = Place::new();
+    let options = UnpackOptions::default();
+    let new = Raw::new().file("a", b"right").file("b", b"same").end();
+    let mut controller = Controller { place: &place, archive: new, bundles: 0 };
+    let wanted = "0-1".parse().unwrap();
+    let (packed, mut contents) = controller.pack(Packing { wanted, ..Packing::default() }).unwrap();
+    let digest = packed.manifest.digest().unwrap();
+    let message = Message::whole(packed.sent, &packed.manifest.cut());
+    let mut build = |contents: &[u8], digest: &str| {
+        let bundles = [controller.bundle(&message, contents)];
+        let (file, path) = &bundles[0];
+        let message = Message::read(file, path, &options.limits).unwrap();
+        let sent = message.sent.clone();
+        let manifest = message.manifest(|_| None).unwrap();
+        let plan = Plan::make(&manifest, &sent, 0, None, &mut std::iter::empty()).unwrap();
+        let building = Building { manifest, digest, plan, bundles: &bundles, size: 10_000 };
+        let into = place.make(&format!("into{}", fs::read_dir(&place.top).unwrap().count()));
+        build(building, Path::new("new"), &Dir::open(&into).unwrap(), &options, None)
+            .map(|(summary, _)| summary.files)
+            .map_err(|failure| failure.code())
+    };
+    assert_eq!(build(&contents, &digest), Ok(2));
+    assert_eq!(build(&contents, &"0".repeat(64)), Err("stale"));
+    assert_eq!(build(&contents[..1024], &digest), Err("bad_archive"));
+    contents[512] ^= 1;
+    assert_eq!(build(&contents, &digest), Err("stale"));
+}

@@ -1,0 +1,249 @@
+//! A release that is built of what the host has and of what differs, which the controller has sent.
+//! `docs/spare.md` has the whole of it.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use oxistrano_archive::{
+    self as archive, Building, Index, Indexed, Limits, Manifest, Message, Noted, Numbers, Plan,
+    Spare, Summary, UnpackOptions,
+};
+use oxistrano_core::json::{Value, json};
+use oxistrano_core::{Dir, Failure, Outcome, input};
+use oxistrano_releases::{Artifact, Artifacts, Delta, Indexes, Root, spare};
+
+use crate::artifact::wanted;
+
+/// What has been sent of an archive.
+pub struct Parts {
+    /// Of the archive.
+    pub artifact: Artifact,
+    pub manifest: Manifest,
+    digest: String,
+    sent: Numbers,
+    bundles: Vec<(File, PathBuf)>,
+    kept: Artifacts,
+    /// The plan, and whether it is one for the spare.
+    plan: RefCell<Option<(Plan, bool)>>,
+    /// Something is missing.
+    pub asked: Cell<bool>,
+}
+
+/// What there is to do about an archive of which only something is sent.
+pub enum Found {
+    Here(Box<Parts>),
+    Wanted(Outcome),
+}
+
+/// Tells the controller what the host has, if it has anything to build on. The action plugin knows
+/// these words.
+pub fn offer(delta: &Delta, root: &Root) -> Result<Option<Outcome>, Failure> {
+    let Some(indexes) = Indexes::open(root) else { return Ok(None) };
+    let offer = |base: Value| wanted(0, false).value("delta", json!({"base": base}));
+    let mut any = false;
+    for release in releases(root)? {
+        let head = indexes.read(&release, Some(Index::HEAD));
+        let Some(digest) = head.and_then(|head| Index::digest(&head)) else { continue };
+        any = true;
+        if delta.known.contains(&digest) {
+            return Ok(Some(offer(digest.into())));
+        }
+    }
+    Ok(any.then(|| offer(Value::Null)))
+}
+
+/// The directories of all releases, the live one first, then the newest, last the spare.
+fn releases(root: &Root) -> Result<Vec<Dir>, Failure> {
+    let Some(dir) = root.releases_if_there()? else { return Ok(Vec::new()) };
+    let all = root.all_releases()?;
+    let active = all.active().map(|release| &release.version);
+    let others = all.iter().map(|release| &release.version).filter(|it| Some(*it) != active);
+    let names = active.into_iter().chain(others).map(AsRef::<Path>::as_ref);
+    let names = names.chain([spare::NAME.as_ref()]);
+    Ok(names.filter_map(|name| dir.open_dir(name).ok()).collect())
+}
+
+fn indexed(indexes: &Indexes, top: &Dir) -> Option<Indexed> {
+    let index = Index::parse(&indexes.read(top, None)?)?;
+    Some(Indexed { top: top.duplicate().ok()?, index })
+}
+
+/// Takes what is sent, until all of it is here.
+pub fn receive(
+    artifact: &Artifact,
+    delta: &Delta,
+    kept: Artifacts,
+    root: &Root,
+    src: &Path,
+) -> Result<Found, Failure> {
+    let mut offset = artifact.offset;
+    let mut bundles = Vec::new();
+    for bundle in delta.artifacts() {
+        if kept.whole(&bundle)?.is_none()
+            && let Some(offset) = offset.take()
+        {
+            kept.receive(&bundle, offset, &mut *input::lock())?;
+        }
+        let Some(file) = kept.whole(&bundle)? else {
+            kept.make_room(&bundle, src)?;
+            return Ok(Found::Wanted(wanted(kept.received(&bundle)?, false)));
+        };
+        bundles.push((file, src.to_owned()));
+    }
+    match read(&bundles, root) {
+        Ok((manifest, sent)) => Ok(Found::Here(Box::new(Parts {
+            artifact: artifact.clone(),
+            manifest,
+            digest: delta.digest.clone(),
+            sent,
+            bundles,
+            kept,
+            plan: RefCell::default(),
+            asked: Cell::default(),
+        }))),
+        Err(failure) => {
+            for bundle in delta.artifacts() {
+                kept.discard(&bundle)?;
+            }
+            Ok(Found::Wanted(useless(&failure)))
+        }
+    }
+}
+
+/// The manifest, and which contents were sent.
+fn read(bundles: &[(File, PathBuf)], root: &Root) -> Result<(Manifest, Numbers), Failure> {
+    let (mut sent, mut manifest) = (Numbers::default(), None);
+    for (file, path) in bundles {
+        let message = Message::read(file, path, &Limits::default())?;
+        sent = sent.with(&message.sent);
+        if message.has_manifest() && manifest.is_none() {
+            let base = |digest: &str| base(digest, root);
+            manifest = Some(message.manifest(base)?);
+        }
+    }
+    let missing = || {
+        Failure::new("bad_manifest", "nothing says what is in the archive")
+            .cause(format!("{} files were sent", bundles.len()))
+    };
+    Ok((manifest.ok_or_else(missing)?, sent))
+}
+
+/// The manifest of this digest.
+fn base(digest: &str, root: &Root) -> Option<Manifest> {
+    let indexes = Indexes::open(root)?;
+    releases(root).ok()?.iter().find_map(|release| {
+        let head = indexes.read(release, Some(Index::HEAD))?;
+        let found = Index::digest(&head)? == digest;
+        found.then(|| Index::parse(&indexes.read(release, None)?))?.map(|it| it.manifest().clone())
+    })
+}
+
+/// Asks for the whole archive.
+fn useless(failure: &Failure) -> Outcome {
+    wanted(0, false).value("whole", failure.to_string())
+}
+
+impl Parts {
+    /// Looks for all contents. `Some`: asks for those that are nowhere.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn plan(
+        &self,
+        root: &Root,
+        options: &UnpackOptions,
+        on_spare: bool,
+    ) -> Result<Option<Outcome>, Failure> {
+        let releases = root.releases()?;
+        let spare = match on_spare {
+            true => releases.open_dir(spare::NAME).ok(),
+            false => None,
+        };
+        let plan = self.make_plan(root, options, spare.as_ref())?;
+        if plan.missing.is_empty() {
+            *self.plan.borrow_mut() = Some((plan, spare.is_some()));
+            return Ok(None);
+        }
+        self.asked.set(true);
+        let missing = json!({"missing": plan.missing.to_string()});
+        Ok(Some(wanted(0, false).value("delta", missing)))
+    }
+
+    fn make_plan(
+        &self,
+        root: &Root,
+        options: &UnpackOptions,
+        spare: Option<&Dir>,
+    ) -> Result<Plan, Failure> {
+        let Some(indexes) = Indexes::open(root) else {
+            let (mut none, strip) = (std::iter::empty(), options.strip_components);
+            return Plan::make(&self.manifest, &self.sent, strip, None, &mut none);
+        };
+        let top = spare.map(|spare| spare.info().map(|info| info.inode())).transpose()?;
+        let spare = spare.and_then(|spare| indexed(&indexes, spare));
+        let others = releases(root)?;
+        let others = others.iter().filter(|other| {
+            // What is changed cannot be copied from.
+            other.info().is_ok_and(|info| Some(info.inode()) != top)
+        });
+        let mut others = others.filter_map(|other| indexed(&indexes, other));
+        Plan::make(&self.manifest, &self.sent, options.strip_components, spare, &mut others)
+    }
+
+    /// Makes the tree in `into`, which is the spare or empty.
+    ///
+    /// # Errors
+    /// As [`archive::build`].
+    pub fn fill(
+        &self,
+        root: &Root,
+        src: &Path,
+        options: &UnpackOptions,
+        into: &Dir,
+        spare: Option<Spare>,
+    ) -> Result<(Summary, Option<Noted>), Failure> {
+        let made =
+            self.plan.borrow_mut().take().filter(|(_, for_spare)| *for_spare == spare.is_some());
+        let plan = match made {
+            Some((plan, _)) => plan,
+            None => self.make_plan(root, options, spare.as_ref().map(|_| into))?,
+        };
+        let building = Building {
+            manifest: self.manifest.clone(),
+            digest: &self.digest,
+            plan,
+            bundles: &self.bundles,
+            size: self.artifact.size,
+        };
+        let (summary, noted) = archive::build(building, src, into, options, spare)?;
+        Ok((summary, Some(noted)))
+    }
+
+    /// After the deploy: what was sent is of no use any more.
+    pub fn discard(&self) -> Option<String> {
+        let delta = self.artifact.delta()?;
+        let mut gone = delta.artifacts().map(|bundle| self.kept.discard(&bundle));
+        gone.find_map(Result::err).map(|failure| failure.to_string())
+    }
+
+    /// After a failure: if the whole archive may do better, it is asked for.
+    ///
+    /// # Errors
+    /// The failure, if it says nothing of what was sent.
+    pub fn blame(&self, failure: Failure) -> Result<Outcome, Failure> {
+        let of_parts = [
+            "stale",
+            "bad_manifest",
+            "bad_archive",
+            "too_large",
+            "unknown_format",
+            "strange_spare",
+        ];
+        let _ = self.discard();
+        match of_parts.contains(&failure.code()) {
+            true => Ok(useless(&failure)),
+            false => Err(failure),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is sent in the place of an archive to a host that has an earlier one: C(docs/spare.md).
+
+The program makes it on this machine, once in a run of Ansible for all hosts that have the same. Manifests of archives are
+kept in a directory of this user's, so that the next run knows what hosts have.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import lzma
+import os
+import re
+import stat
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import program
+
+# What runs a module on this machine: its result. Raises C(OSError) or C(ValueError).
+Run = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+CACHE = "~/.ansible/oxistrano/manifests"
+# As many manifests are kept, and told to a host.
+KEPT = 20
+TOLD = 16
+# No manifest is larger.
+MOST = 512 << 20
+# So much of the archive is too much: then the archive is sent.
+WORTH = 0.8
+# A smaller archive is sent as it is: it is one piece in any case.
+LEAST = 256 << 10
+# Up to so many bytes are compressed as well as it goes. It takes a second for 4 MB.
+SLOWLY = 2 << 20
+BLOCK = 1 << 20
+_HEAD = struct.Struct("<8sBBI32s9Q")
+_MAGIC = b"OXIMAN1\n"
+_NAME = re.compile("([0-9a-f]{64})-([0-9a-f]{64})")
+
+
+class Useless(Exception):
+    """Why the archive is sent as a whole."""
+
+
+class Gone(Useless):
+    """The manifest of what the host has is not here any more."""
+
+
+class Source(Protocol):
+    """An archive of the controller."""
+
+    path: str
+    readable: str
+    size: int
+
+
+class Bundle(NamedTuple):
+    """A file to send; C(digest) is that of the archive's manifest."""
+
+    path: str
+    size: int
+    sha256: str
+    digest: str
+
+    def piece(self, offset: int, most: int) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.read(most)
+
+
+def identify(manifest: bytes) -> tuple[str, str]:
+    """The SHA-256 of the archive that a manifest is of, and its digest. Raises C(ValueError)."""
+    if len(manifest) < _HEAD.size:
+        raise ValueError("it is cut off")
+    magic, _format, cut, _count, archive, *lengths = _HEAD.unpack_from(manifest)
+    if magic != _MAGIC or cut != 32 or _HEAD.size + sum(lengths) != len(manifest):
+        raise ValueError("it is no manifest")
+    digest, at = hashlib.sha256(), _HEAD.size
+    view = memoryview(manifest)
+    for length in lengths:
+        digest.update(struct.pack("<Q", length))
+        digest.update(view[at : at + length])
+        at += length
+    return archive.hex(), digest.hexdigest()
+
+
+class Manifests:
+    """Those that are kept, by the SHA-256 of their archive and their digest."""
+
+    def __init__(self, path: str = CACHE) -> None:
+        self._path = os.path.expanduser(path)
+
+    def usable(self) -> bool:
+        """Whether the directory is this user's alone; it is made if it is missing."""
+        try:
+            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            try:
+                os.mkdir(self._path, 0o700)
+            except FileExistsError:
+                pass
+            status = os.lstat(self._path)
+        except OSError:
+            return False
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+
+    def _all(self) -> list[tuple[str, str]]:
+        """The last used first."""
+        found = []
+        with os.scandir(self._path) as entries:
+            for entry in entries:
+                named = _NAME.fullmatch(entry.name)
+                if named and entry.is_file(follow_symlinks=False):
+                    found.append((entry.stat().st_mtime_ns, named.group(1), named.group(2)))
+        return [(archive, digest) for _time, archive, digest in sorted(found, reverse=True)]
+
+    def take_in(self, directory: str) -> None:
+        """Those that were made where archives are built, and lie beside them; and by C(make_later)."""
+        known = set(self._all())
+        for path in [*_manifests_in(directory), *_manifests_in(self._path)]:
+            try:
+                content = program.read(path)
+                names = identify(content)
+            except (OSError, ValueError):
+                continue
+            if names not in known:
+                self.keep(content, names)
+            if os.path.dirname(path) == self._path:
+                os.unlink(path)
+
+    def make_later(self, ours: str, source: Source, sha256: str, scratch: str) -> None:
+        """Has the manifest of an archive made that was sent as a whole, so that the next one need not be. Nobody waits."""
+        if source.readable != source.path or any(names[0] == sha256 for names in self._all()):
+            return
+        try:
+            os.close(os.open(os.path.join(scratch, f"oxistrano-manifest-{sha256[:32]}"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            return
+        arguments = {"src": source.path, "dest": os.path.join(self._path, f"{sha256}.manifest")}
+        started = subprocess.Popen(
+            ["nice", ours, "archive_manifest", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        if started.stdin:
+            started.stdin.write(json.dumps(arguments).encode())
+            started.stdin.close()
+
+    def digests(self) -> list[str]:
+        return list(dict.fromkeys(digest for _archive, digest in self._all()))[:TOLD]
+
+    def keep(self, content: bytes, names: tuple[str, str]) -> None:
+        program.write(self._at(names), zlib.compress(content, 1))
+        for old in self._all()[KEPT:]:
+            self._forget(old)
+
+    def _at(self, names: tuple[str, str]) -> str:
+        return os.path.join(self._path, "-".join(names))
+
+    def _forget(self, names: tuple[str, str]) -> None:
+        try:
+            os.unlink(self._at(names))
+        except FileNotFoundError:
+            pass
+
+    def bring(self, path: str, archive: str | None = None, digest: str | None = None) -> str | None:
+        """Writes one to C(path), and returns it. C(None) if it is not there."""
+        for names in self._all():
+            if archive in (None, names[0]) and digest in (None, names[1]):
+                try:
+                    content = zlib.decompress(program.read(self._at(names)))
+                    if identify(content)[1] != names[1]:
+                        raise ValueError("it is damaged")
+                except (OSError, ValueError, zlib.error):
+                    self._forget(names)
+                    continue
+                os.utime(self._at(names))
+                program.write(path, content)
+                return path
+        return None
+
+
+def _manifests_in(directory: str) -> list[str]:
+    """The newest."""
+    found = []
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.endswith(".manifest") and entry.is_file():
+                    status = entry.stat()
+                    if status.st_size <= MOST:
+                        found.append((status.st_mtime_ns, entry.path))
+    except OSError:
+        pass
+    return [path for _time, path in sorted(found)[-TOLD:]]
+
+
+def make(run: Run, source: Source, sha256: str, scratch: str, **how: Any) -> Bundle:
+    """What is sent of an archive; made once in a run of Ansible.
+
+    C(how): C(base), the digest of a manifest that the host has; C(wanted), numbers of entries that it asks for; C(cut), whether
+    it finds out hashes itself; C(told), whether it has the manifest. Raises C(Useless).
+    """
+    key = hashlib.sha256(json.dumps([sha256, how], sort_keys=True).encode()).hexdigest()[:32]
+    path = os.path.join(scratch, f"oxistrano-delta-{key}")
+    # The first of them makes the manifest, which the others need.
+    with open(os.path.join(scratch, f"oxistrano-delta-{sha256[:32]}.lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            noted = json.loads(program.read(f"{path}.json"))
+        except FileNotFoundError:
+            try:
+                noted = {"bundle": _make(run, source, sha256, path, how)}
+            except Gone as why:
+                noted = {"gone": str(why)}
+            except Useless as why:
+                noted = {"useless": str(why)}
+            program.write(f"{path}.json", json.dumps(noted).encode())
+    if "gone" in noted:
+        raise Gone(noted["gone"])
+    if "useless" in noted:
+        raise Useless(noted["useless"])
+    return Bundle(*noted["bundle"])
+
+
+def _make(run: Run, source: Source, sha256: str, path: str, how: dict[str, Any]) -> Bundle:
+    manifests = Manifests()
+    arguments: dict[str, Any] = {"src": source.readable, "contents": f"{path}.contents", "dest": f"{path}.new"}
+    base = how.get("base")
+    if base:
+        arguments["base"] = manifests.bring(f"{path}.base", digest=base)
+        if not arguments["base"]:
+            raise Gone("the manifest of what the host has is not here any more")
+    known = manifests.bring(f"{path}.known", archive=sha256)
+    if known:
+        arguments["known"] = known
+    arguments.update({name: how[name] for name in ("wanted", "cut", "told") if how.get(name)})
+    made = [f"{path}.{name}" for name in ("contents", "contents.message", "new", "base", "known")]
+    try:
+        result = run("archive_manifest", arguments)
+        if result.get("failed"):
+            raise Useless(result.get("msg"))
+        if not known:
+            content = program.read(f"{path}.new")
+            if result["archive"] != sha256:
+                raise Useless("the archive is not what it was")
+            manifests.keep(content, identify(content))
+        size, digest = _compress(path, made[1], made[0])
+    except (OSError, ValueError) as error:
+        raise Useless(str(error)) from None
+    finally:
+        for name in made:
+            if os.path.exists(name):
+                os.unlink(name)
+    if size > WORTH * source.size:
+        os.unlink(path)
+        raise Useless(f"nearly all of it is new ({size} of {source.size} bytes)")
+    return Bundle(path, size, digest, result["digest"])
+
+
+def _compress(path: str, message: str, contents: str) -> tuple[int, str]:
+    """The message and the contents, as one file; its size and SHA-256."""
+    plain = os.path.getsize(message) + os.path.getsize(contents)
+    compressor: Any
+    if plain <= SLOWLY:
+        compressor = lzma.LZMACompressor(check=lzma.CHECK_CRC32, preset=6)
+    elif plain <= 16 * SLOWLY:
+        # Large manifests, mainly: half the time, a tenth more bytes.
+        compressor = lzma.LZMACompressor(check=lzma.CHECK_CRC32, preset=1)
+    else:
+        compressor = zlib.compressobj(6, wbits=31)
+    size, digest = 0, hashlib.sha256()
+    with open(path, "wb") as file:
+        for piece in _pieces(message, contents):
+            packed = compressor.compress(piece) if piece else compressor.flush()
+            digest.update(packed)
+            size += len(packed)
+            file.write(packed)
+    return size, digest.hexdigest()
+
+
+def _pieces(*paths: str) -> Iterator[bytes]:
+    """What is in these files, the end of a tar, and an empty piece at the end."""
+    for path in paths:
+        with open(path, "rb") as file:
+            while piece := file.read(BLOCK):
+                yield piece
+    yield bytes(1024)
+    yield b""

@@ -1,0 +1,243 @@
+"""A host that has an earlier release gets what differs: as little as it can be, and never another release."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from ansible_run import CHECKOUT, Root, plugin_utils, wait_until
+
+UNPACK = "oxistrano.deploy.release_unpack"
+NOISE = os.urandom(700_000)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Makes an archive of many files; what is named changes one of them."""
+
+    def make(name, changed, times=0, **more):
+        tree = tmp_path / f"tree-{name}"
+        files = {f"app/code/{n}/file{n}.php": f"<?php // {n}\n" for n in range(200)}
+        files |= {"app/changed.php": changed, "bin/tool": "#!/bin/sh\n", **more}
+        for path, text in files.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        (tree / "noise").write_bytes(NOISE)
+        (tree / "bin/tool").chmod(0o755)
+        (tree / "link").symlink_to("bin/tool")
+        for path in [*tree.rglob("*"), tree]:
+            os.utime(path, (1_600_000_000 + times, 1_600_000_000 + times), follow_symlinks=False)
+        archive = tmp_path / f"build/{name}"
+        archive.parent.mkdir(exist_ok=True)
+        subprocess.run(["tar", "-C", tree, "-caf", archive, "."], check=True)
+        return archive
+
+    return make
+
+
+@pytest.fixture
+def deploy(project, over_ssh):
+    """Deploys with -vvv."""
+    project.environment["ANSIBLE_INJECT_INVOCATION"] = "1"
+
+    def run(archive, version, **variables):
+        return project.deploy(archive, version, "-vvv", **variables)
+
+    return run
+
+
+def sent(result):
+    """The bytes that went over, for each host; with those of the archive if it was not sent as a whole."""
+    return [int(number) for number in re.findall(r'^    "sent": (\d+)', result.output, re.M)]
+
+
+def whole(result):
+    return re.findall(r"as a whole: (.*)", result.output)
+
+
+@pytest.fixture
+def manifests(project):
+    return project.directory / "home/.ansible/oxistrano/manifests"
+
+
+def wait_for_manifest(manifests):
+    wait_until(lambda: manifests.exists() and any(p.name.endswith(".manifest") for p in manifests.iterdir()), "the manifest")
+
+
+def same_as_unpacked(project, archive, version, tmp_path):
+    """The release is what tar makes of the archive."""
+    anew = tmp_path / f"anew-{version}"
+    anew.mkdir(exist_ok=True)
+    subprocess.run(["tar", "-C", anew, "-xpf", archive], check=True)
+
+    def told(top):
+        found = {}
+        for path in sorted(top.rglob("*")):
+            status = path.lstat()
+            content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
+            found[str(path.relative_to(top))] = (status.st_mode, status.st_uid, status.st_gid, int(status.st_mtime), content)
+        return found
+
+    ours = told(project.root / "releases" / version)
+    assert ours.pop("REVISION")[-1].strip() == version.encode()
+    assert ours == told(anew)
+
+
+def test_a_deploy_sends_what_changed(project, deploy, build, manifests, tmp_path):
+    first = build("shop-1.tar.gz", "1")
+    result = deploy(first, "1").good()
+    assert sent(result) == [first.stat().st_size] and not whole(result)
+    wait_for_manifest(manifests)
+    for version, archive in {
+        "2": build("shop-2.tar.gz", "2"),
+        "3": build("shop-3.tar.gz", "3", times=100_000),
+        "4": build("shop-4.tar.xz", "3", times=100_000),
+        "5": build("shop-5.tar.zst", "5", new="new\n"),
+    }.items():
+        result = deploy(archive, version, ansistrano_keep_releases=2).good()
+        assert sent(result)[0] < 4_000 and not whole(result), version
+        assert re.search(r"unpacked \d+ files into .*, [\d.]+ k?B of [\d.]+ kB sent", result.output)
+        same_as_unpacked(project, archive, version, tmp_path)
+    # Only what leads to releases that are there.
+    assert len(list((project.root / ".oxistrano/index").iterdir())) == 3
+    assert os.stat(manifests).st_mode & 0o777 == 0o700
+
+
+def test_a_controller_without_manifests_asks_the_host(project, deploy, build, manifests, tmp_path):
+    deploy(build("shop-1.tar.gz", "1"), "1").good()
+    wait_for_manifest(manifests)
+    shutil.rmtree(manifests)
+    archive = build("shop-2.tar.gz", "2")
+    result = deploy(archive, "2").good()
+    assert sent(result)[0] < 12_000 and not whole(result)
+    same_as_unpacked(project, archive, "2", tmp_path)
+    # Now it is known.
+    archive = build("shop-3.tar.gz", "3")
+    assert sent(deploy(archive, "3").good())[0] < 4_000
+    # One that was made where the archive was built is known to another controller as well.
+    shutil.rmtree(manifests)
+    module = CHECKOUT / "plugins/modules/archive_manifest"
+    subprocess.run([module, "-"], input=json.dumps({"src": str(archive)}).encode(), check=True)
+    assert Path(f"{archive}.manifest").exists()
+    assert sent(deploy(build("shop-4.tar.gz", "4"), "4").good())[0] < 4_000
+
+
+def test_what_somebody_changed_comes_anew(project, deploy, build, manifests, tmp_path):
+    deploy(build("shop-1.tar.gz", "1"), "1").good()
+    wait_for_manifest(manifests)
+    live = project.root / "releases/1"
+    (live / "app/code/3/file3.php").write_text("<?php // 4\n")
+    (live / "app/code/5/file5.php").unlink()
+    (live / "app/code/6/file6.php").chmod(0o600)
+    archive = build("shop-2.tar.gz", "2")
+    result = deploy(archive, "2").good()
+    assert sent(result)[0] < 4_000 and not whole(result)
+    same_as_unpacked(project, archive, "2", tmp_path)
+
+
+def test_each_host_gets_what_it_lacks(project, deploy, build, manifests, tmp_path):
+    roots = {name: Root(tmp_path / name) for name in ("a", "b", "c")}
+    hosts = {name: {"ansistrano_deploy_to": str(root.path)} for name, root in roots.items()}
+    ones = {version: build(f"shop-{version}.tar.gz", version) for version in ("1", "2", "3")}
+    project.hosts = {"a": hosts["a"], "b": hosts["b"]}
+    deploy(ones["1"], "1").good()
+    wait_for_manifest(manifests)
+    project.hosts = {"a": hosts["a"]}
+    deploy(ones["2"], "2").good()
+    project.hosts = hosts
+    result = deploy(ones["3"], "3").good()
+    few, fewer, all_of_it = sorted(sent(result))
+    assert few < 4_000 and fewer < 4_000 and all_of_it == ones["3"].stat().st_size
+    for root in roots.values():
+        project.root = root
+        same_as_unpacked(project, ones["3"], "3", tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["index", "manifests", "index is a link"])
+def test_what_is_damaged_costs_bytes_and_nothing_else(project, deploy, build, manifests, tmp_path, damage):
+    deploy(build("shop-1.tar.gz", "1"), "1").good()
+    wait_for_manifest(manifests)
+    deploy(build("shop-2.tar.gz", "2"), "2").good()
+    index = project.root / ".oxistrano/index"
+    if damage == "index":
+        for path in index.iterdir():
+            content = bytearray(path.read_bytes())
+            content[-100] ^= 1
+            path.write_bytes(content)
+    elif damage == "manifests":
+        for path in manifests.iterdir():
+            path.write_bytes(path.read_bytes()[:-10])
+    else:
+        index.rename(tmp_path / "index")
+        index.symlink_to(tmp_path / "index")
+    archive = build("shop-3.tar.gz", "3")
+    result = deploy(archive, "3").good()
+    same_as_unpacked(project, archive, "3", tmp_path)
+    assert bool(whole(result)) == (damage == "index")
+    archive = build("shop-4.tar.gz", "4")
+    result = deploy(archive, "4").good()
+    assert sent(result)[0] < 12_000, "the next one is as always"
+
+
+def test_a_small_archive_a_new_one_and_one_of_the_host_go_as_they_are(project, deploy, build, artifacts, tmp_path):
+    deploy(build("shop-1.tar.gz", "1"), "1").good()
+    small = artifacts.archive("9")
+    assert sent(deploy(small, "2").good()) == [small.stat().st_size]
+    other = tmp_path / "other.tar"
+    with tarfile.open(other, "w") as tar:
+        (tmp_path / "other").write_bytes(os.urandom(400_000))
+        tar.add(tmp_path / "other", "other")
+    result = deploy(other, "3").good()
+    assert "nearly all of it is new" in whole(result)[0]
+    project.variables["ansible_connection"] = "local"
+    assert sent(deploy(build("shop-4.tar.gz", "4"), "4").good()) == [0]
+
+
+@pytest.fixture
+def delta():
+    with plugin_utils("program", "delta") as found:
+        yield found.delta
+
+
+def manifest_of(archive):
+    """One without an entry."""
+    return struct.pack("<8sBBI32s9Q", b"OXIMAN1\n", 0, 32, 0, bytes([archive]) * 32, *[0] * 9)
+
+
+@pytest.mark.once
+def test_the_last_manifests_are_kept_in_a_directory_of_this_users(delta, tmp_path):
+    kept = delta.Manifests(str(tmp_path / "place/manifests"))
+    assert kept.usable()
+    for n in range(delta.KEPT + 5):
+        content = manifest_of(n)
+        kept.keep(content, delta.identify(content))
+        os.utime(tmp_path / f"place/manifests/{'-'.join(delta.identify(content))}", (n + 1, n + 1))
+    names = {path.name[:2] for path in (tmp_path / "place/manifests").iterdir()}
+    assert len(names) == delta.KEPT and "00" not in names and f"{delta.KEPT + 4:02x}" in names
+    digest = delta.identify(manifest_of(7))[1]
+    assert kept.digests() == [digest], "they all say the same"
+    assert Path(kept.bring(str(tmp_path / "brought"), archive="07" * 32)).read_bytes() == manifest_of(7)
+    assert kept.bring(str(tmp_path / "none"), archive="00" * 32) is None
+    (tmp_path / "place/manifests").chmod(0o755)
+    assert not kept.usable()
+
+
+@pytest.mark.once
+def test_a_manifest_beside_the_archive_is_taken_in_if_it_is_one(delta, tmp_path):
+    kept = delta.Manifests(str(tmp_path / "manifests"))
+    assert kept.usable()
+    beside = tmp_path / "build"
+    beside.mkdir()
+    (beside / "a.manifest").write_bytes(manifest_of(1))
+    (beside / "cut.manifest").write_bytes(manifest_of(2)[:-1])
+    (beside / "other.manifest").write_bytes(b"no manifest")
+    kept.take_in(str(beside))
+    kept.take_in(str(tmp_path / "nowhere"))
+    assert [path.name[:64] for path in (tmp_path / "manifests").iterdir()] == ["01" * 32]
