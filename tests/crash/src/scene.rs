@@ -389,7 +389,7 @@ impl Scene {
         let spare = releases.join(".oxistrano-spare");
         let release = match how {
             How::Copy => self.tree(version),
-            How::Unpack | How::Adopt => releases.join(version),
+            How::Unpack | How::Delta | How::Adopt => releases.join(version),
         };
         run("cp", &["-a", &path(&release), &path(&spare)]);
     }
