@@ -16,18 +16,19 @@ author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    Unpacks a tar (plain, gzip, zstd, xz, bzip2) or zip archive beside the final place and
-    renames it when it is whole, so that a release directory is either absent or complete.
-    Owner, group and mode are written as the files are created; C(REVISION) is written.
+    Unpacks a tar (plain, gzip, zstd, xz, bzip2) or zip archive under a temporary name and
+    renames it when it is complete, so that a release directory is either absent or complete.
+    Owner, group and mode are set as the files are created. The module also writes C(REVISION).
   - >-
     Modes, modification times, symbolic and hard links, long names and sparse files are kept.
-    Memory stays below 64 MB whatever the archive is, but for zstd and xz with a larger window
-    (C(zstd --long=27), C(xz -9)): as with C(tar), up to 128 MB of window are accepted, and
-    taken.
+    The module needs less than 64 MB of memory for any archive, except for zstd and xz with a
+    larger window (C(zstd --long=27), C(xz -9)): as with C(tar), a window of up to 128 MB is
+    accepted, and needs that memory.
   - >-
-    An entry that would land outside the release is refused with its name: an absolute path,
-    C(..), a path through a symbolic link of the archive, a hard link to elsewhere, a device.
-    Symbolic links themselves may point anywhere; nothing is ever written through them.
+    The module fails and names the entry if an entry would be written outside the release: an
+    absolute path, C(..), a path through a symbolic link of the archive, a hard link to
+    elsewhere; also for a device. Symbolic links themselves may point anywhere; nothing is ever
+    written through them.
 options:
   deploy_to:
     description:
@@ -39,15 +40,15 @@ options:
   version:
     description:
       - >-
-        The release to make, the name of its directory.
+        The release to make, which is the name of its directory.
     type: str
     required: true
   src:
     description:
       - >-
         The archive: a tar (plain, gzip, zstd, xz or bzip2) or a zip, recognised by its content.
-        A file on the controller, found like the C(src) of M(ansible.builtin.copy), or with
-        O(remote_src) an absolute path on the host.
+        It is a file on the controller, searched like the C(src) of M(ansible.builtin.copy), or
+        with O(remote_src) an absolute path on the host.
     type: path
     required: true
   remote_src:
@@ -59,25 +60,26 @@ options:
   checksum:
     description:
       - >-
-        C(sha256:) and 64 hexadecimal digits. Checked before anything is written.
+        The expected checksum, C(sha256:) and 64 hexadecimal digits. It is checked before
+        anything is written.
     type: str
   owner:
     description:
       - >-
-        Owner of all that is unpacked: a name or a number. If it is not given, as C(tar) does:
-        the archive's owners for root, else the executing user.
+        Owner of everything that is unpacked, a name or a number. By default as with C(tar): the
+        owners in the archive if the module runs as root, else the user that the module runs as.
     type: str
   group:
     description:
       - >-
-        Group of all that is unpacked; otherwise as O(owner).
+        Group of everything that is unpacked; otherwise as O(owner).
     type: str
   mode:
     description:
       - >-
-        Permissions of files: octal in quotes (V('0644')) or symbolic (V(u=rwX,go=rX)), applied
-        to those in the archive. If it is not given, those in the archive, less the umask unless
-        root.
+        Permissions of files: octal in quotes (V('0644')), or symbolic (V(u=rwX,go=rX)), which
+        changes those in the archive. By default those in the archive, less the umask if the
+        module does not run as root.
     type: raw
   directory_mode:
     description:
@@ -87,50 +89,52 @@ options:
   strip_components:
     description:
       - >-
-        The number of leading names to drop from each path.
+        The number of leading path components to remove, as for C(tar).
     type: int
     default: 0
   exclude:
     description:
       - >-
-        Patterns of what to leave out, as for C(tar --exclude): V(*.pdf), V(dev/tests).
+        Patterns of entries to leave out, as for C(tar --exclude), for example V(*.pdf) or
+        V(dev/tests).
     type: list
     elements: str
     default: []
   extra_opts:
     description:
       - >-
-        Options as for C(tar), for those who come from M(ansible.builtin.unarchive):
+        Options of C(tar), for playbooks that used M(ansible.builtin.unarchive):
         C(--strip-components=N), C(--exclude=PATTERN), C(--no-same-owner), C(--same-owner),
         C(--no-same-permissions), C(--same-permissions). Others are refused. Setuid and setgid
-        bits of files are dropped unless C(--same-permissions) is among them.
+        bits of files are dropped without C(--same-permissions).
     type: list
     elements: str
     default: []
   revision:
     description:
       - >-
-        What the file C(REVISION) in the release says. The version, if it is not given.
+        The content of the file C(REVISION) in the release. By default, O(version).
     type: str
   remove_src:
     description:
       - >-
-        Remove O(src) from the host when the release is in its place. A file on the controller
-        stays in any case.
+        Whether to remove O(src) from the host after the release was made. A file on the
+        controller is never removed.
     type: bool
     default: false
   force:
     description:
       - >-
-        Replace a release of this version even if it is live or no deploy has made it. What was
-        live is kept until the switch; a deploy that fails before it puts it back.
+        Replace a release of this version even if it is live, or if no deploy has made it. The
+        replaced release is kept until the switch; if the deploy fails before that, it is
+        restored.
     type: bool
     default: false
   shared_paths:
     description:
       - >-
-        Directories that releases share. Only for O(force): a release that takes the place of
-        the live one is linked to them before it does.
+        Directories that releases share. Only needed with O(force): a release that replaces the
+        live one needs its links before it does.
     type: list
     elements: str
     default: []
@@ -144,30 +148,30 @@ options:
   keep_artifacts:
     description:
       - >-
-        How many of the archives that the controller has sent stay on the host, in the state
-        directory of O(deploy_to): the last ones that were deployed. One that is there is not
-        sent again. Each takes its size.
+        How many of the archives that the controller has sent are kept on the host, in the state
+        directory of O(deploy_to); the last ones that were deployed stay. An archive that is
+        kept is not sent again. Each needs its size in disk space.
     type: int
     default: 1
   unchanged:
     description:
       - >-
-        What becomes of files that the live release has with the same contents, owner, group and
-        mode under the same path. V(copy): they are written like all others. V(reflink): they
-        share the blocks of the earlier ones until one of the two is changed (xfs, btrfs).
-        V(hardlink): they are the earlier ones, with their modification time, so what changes
-        one of them in place changes it in every release. Where the file system cannot do it,
-        files are written.
+        What to do with files that the live release has with the same contents, owner, group and
+        mode under the same path. V(copy) writes them like all others. V(reflink) lets them
+        share blocks with the live release's files until one of them is changed (xfs, btrfs).
+        V(hardlink) makes hard links to the live release's files, with their modification times,
+        so changing such a file in place changes it in every release. If the file system does
+        not support it, files are written.
     type: str
     default: "copy"
     choices: [copy, reflink, hardlink]
   spare:
     description:
       - >-
-        Make the release of the spare that M(oxistrano.deploy.release_prune) has kept, if there
-        is one: files that are as in the archive stay, only the others are written. The release
-        is the same as without. Not with another O(unchanged) than V(copy), which shares what
-        this would replace.
+        Whether to build the release from the spare that M(oxistrano.deploy.release_prune) has
+        kept, if there is one: files that are the same as in the archive stay, and only the
+        others are written. The result is the same as without the spare. It has no effect if
+        O(unchanged) is not V(copy).
     type: bool
     default: true
   max_bytes:
@@ -179,28 +183,28 @@ options:
   max_ratio:
     description:
       - >-
-        Refuse archives that unpack to more than so many times their size, and to more than 64
+        Refuse archives that unpack to more than this many times their size and to more than 64
         MiB.
     type: int
     default: 1000
   max_entries:
     description:
       - >-
-        Refuse archives with more entries than this. Directories that no entry stands for count
-        as well.
+        Refuse archives with more entries than this. Directories without an entry of their own
+        count, too.
     type: int
     default: 2000000
   artifact:
     description:
       - >-
-        What O(src) on the controller is. The action plugin fills it in when it brings the
-        archive; there is no need to set it.
+        Describes O(src) on the controller. The action plugin fills it in when it sends the
+        archive.
     type: dict
   listing:
     description:
       - >-
-        In check mode, the file that gets the list of what is in O(src). For the action plugin,
-        which has it made on the controller.
+        In check mode, the file to write the list of the contents of O(src) to. For the action
+        plugin, which runs this on the controller.
     type: path
   releases_dir:
     description:
@@ -240,25 +244,25 @@ attributes:
     platforms: linux
 notes:
   - >-
-    The action plugin brings the archive to the host; nothing but this module is needed there.
-    It is sent at most once: what has arrived is kept in the state directory of O(deploy_to), an
-    upload that broke off is resumed, and the archive stays for the next time
+    The action plugin sends the archive to the host, where nothing but this module is needed.
+    The archive is sent at most once: what has arrived is kept in the state directory of
+    O(deploy_to), an interrupted upload is resumed, and the archive is kept for the next deploy
     (O(keep_artifacts)).
   - >-
     A host that has a release which this module has unpacked gets only what differs from it
     (C(docs/spare.md)). The release is the same as of the whole archive.
   - >-
-    Run twice with the same archive and version, it changes nothing the second time.
+    A second run with the same archive and version changes nothing.
   - >-
-    In check mode nothing is sent. With diff, the controller reads the archive and sends the
-    list of what is in it, a few per cent of its size, and the host says which files of the live
+    In check mode nothing is sent. With diff, the controller reads the archive and sends a list
+    of its contents, a few per cent of its size, and the host reports which files of the live
     release would change.
   - >-
     A release of the same version that is not live is replaced.
   - >-
-    With O(unchanged=hardlink) an unchanged file is one and the same file in both releases. Do
-    not use it where the application or a task changes files of a release in place
-    (C(lineinfile) and most others replace them instead, which is fine).
+    With O(unchanged=hardlink), an unchanged file is the same file in both releases. Do not use
+    it if the application or a task changes files of a release in place. (C(lineinfile) and most
+    other modules replace files, which is safe.)
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -272,7 +276,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Unpack the artifact that the build has made
+- name: Unpack the artifact of the build
   oxistrano.deploy.release_unpack:
     deploy_to: /var/www/shop
     version: 20260824101500Z
@@ -281,7 +285,7 @@ EXAMPLES = r"""
     owner: shop
     group: www-data
 
-- name: Unpack what is on the host already, without its first directory
+- name: Unpack an archive on the host, without its top directory
   oxistrano.deploy.release_unpack:
     deploy_to: /var/www/shop
     version: 20260824101500Z
@@ -296,23 +300,23 @@ RETURN = r"""
 ---
 release_path:
   description: >-
-    The release.
+    The directory of the release.
   returned: "success"
   type: str
 version:
   description: >-
-    Its version.
+    The version of the release.
   returned: "success"
   type: str
 revision:
   description: >-
-    What C(REVISION) says.
+    The content of the file C(REVISION).
   returned: "success"
   type: str
 format:
   description: >-
-    What the archive is, as C(tar.zst).
-  returned: "when the archive was read"
+    The format of the archive, for example C(tar.zst).
+  returned: "if the archive was read"
   type: str
 checksum:
   description: >-
@@ -326,12 +330,12 @@ files:
   type: int
 directories:
   description: >-
-    Directories made.
+    Directories of the release.
   returned: "changed"
   type: int
 links:
   description: >-
-    Symbolic and hard links made.
+    Symbolic and hard links of the release.
   returned: "changed"
   type: int
 sent:
@@ -346,12 +350,12 @@ archive_bytes:
   type: int
 to_send:
   description: >-
-    Bytes of the archive that the host lacks.
+    Bytes of the archive that are missing on the host.
   returned: "check mode, without O(remote_src)"
   type: int
 listing_wanted:
   description: >-
-    For the action plugin, which tells the host what is in the archive, and takes this out of
+    For the action plugin, which then sends the contents of the archive; it removes this from
     the result.
   returned: "never"
   type: bool
@@ -374,27 +378,27 @@ changes_unknown:
   type: str
 bytes:
   description: >-
-    Bytes of the files.
+    Size of all files in bytes.
   returned: "changed"
   type: int
 shared_files:
   description: >-
-    Files that are shared with the earlier release (O(unchanged)).
+    Files that are shared with the live release (O(unchanged)).
   returned: "changed"
   type: int
 shared_bytes:
   description: >-
-    Bytes of these.
+    Their size in bytes.
   returned: "changed"
   type: int
 kept_files:
   description: >-
-    Files that the spare had already (O(spare)).
+    Files that the spare already had (O(spare)).
   returned: "changed"
   type: int
 kept_bytes:
   description: >-
-    Bytes of these.
+    Their size in bytes.
   returned: "changed"
   type: int
 msg:

@@ -56,7 +56,7 @@ class Archive:
         self._status = os.fstat(self._fd)
         if not stat.S_ISREG(self._status.st_mode):
             self.close()
-            raise AnsibleError(f"cannot unpack '{name}': it is no regular file. Nothing was changed.")
+            raise AnsibleError(f"cannot unpack '{name}': it is not a regular file. Nothing was changed.")
         self.size = self._status.st_size
         # Of a vault file, this is another one in each process, with the same contents.
         self.readable = readable
@@ -124,7 +124,7 @@ def unreadable(name: str, error: OSError) -> AnsibleError:
 
 def changed(name: str) -> AnsibleError:
     return AnsibleError(
-        f"cannot send '{name}': it has changed on the controller meanwhile. Deploy again when nobody"
+        f"cannot send '{name}': it was changed on the controller during the upload. Deploy again when no process"
         " writes to it any more. Nothing was changed."
     )
 
@@ -172,7 +172,7 @@ class Delivery(Base):
         if re.match(r"[a-z][a-z0-9+.-]*://", given, re.I):
             # It may hold a password: it is not repeated.
             raise AnsibleError(
-                f"cannot unpack a URL ({given.partition('://')[0]}): src (ansistrano_deploy_from) names a file on"
+                f"cannot unpack a URL ({given.partition('://')[0]}): src (ansistrano_deploy_from) must be a file on"
                 " the controller; to download an archive to the host, use ansistrano_deploy_via: download_unarchive"
                 " and ansistrano_get_url. Nothing was changed."
             )
@@ -180,7 +180,7 @@ class Delivery(Base):
             found = self._find_needle("files", given)
             if os.path.isdir(found):
                 raise AnsibleError(
-                    f"cannot unpack '{found}': it is a directory; name an archive in src"
+                    f"cannot unpack '{found}': it is a directory; set src to an archive"
                     " (ansistrano_deploy_from), or deploy the directory with ansistrano_deploy_via: copy"
                     " or rsync. Nothing was changed."
                 )
@@ -188,8 +188,8 @@ class Delivery(Base):
             return Archive(given, os.path.abspath(found), self._loader.get_real_file(found))
         except AnsibleFileNotFound as error:
             raise AnsibleError(
-                f"cannot unpack '{given}': there is no such file on the controller; name the"
-                f" archive in src (ansistrano_deploy_from). Nothing was changed. ({to_text(error)})"
+                f"cannot unpack '{given}': the file does not exist on the controller; set"
+                f" src (ansistrano_deploy_from) to the archive. Nothing was changed. ({to_text(error)})"
             ) from None  # ansible-core 2.19 would append its message once more
         except OSError as error:
             raise unreadable(given, error) from None
@@ -201,7 +201,7 @@ class Delivery(Base):
             outcome = self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars)
             if "wanted" not in outcome:
                 if not outcome.get("failed"):
-                    self._tell(f"the module has read {archive.path} itself")
+                    self._tell(f"the module could read {archive.path} itself")
                 return {**outcome, "sent": 0}
         artifact = {"size": archive.size, "sha256": archive.sha256(C.DEFAULT_LOCAL_TMP), **self._offer(archive)}
         content, sent, damaged, idle, last = b"", 0, 0, 0, -1
@@ -228,17 +228,17 @@ class Delivery(Base):
                 continue
             offset = outcome["wanted"]
             if outcome["damaged"]:
-                self._tell(f"what the host had of {archive.path} was damaged, and it is thrown away")
+                self._tell(f"the host's copy of {archive.path} was damaged, so it was removed")
                 damaged += 1
                 if damaged > 1:
                     raise AnsibleError(
-                        f"cannot send '{archive.name}': twice it was not the same on the host as here (by its SHA-256)."
-                        " If nobody writes to it here, look at the disks of both. What was live is untouched."
+                        f"cannot send '{archive.name}': twice its SHA-256 on the host was not the same as here."
+                        " If no process writes to it here, check the disks of both. The live release is unchanged."
                     )
             idle = idle + 1 if offset <= last else 0
             if idle == PATIENCE or not 0 <= offset < archive.size:
                 raise AnsibleError(
-                    f"cannot send '{archive.name}': the host does not take it from byte {offset} on"
+                    f"cannot send '{archive.name}': the host did not accept it from byte {offset} on"
                     f" ({archive.size} bytes, {sent} sent). Nothing was changed."
                 )
             last = offset
@@ -328,7 +328,7 @@ class Delivery(Base):
         except Broken as broken:
             return broken.result
         else:
-            self._tell(f"telling the host what is in {archive.path}, in {len(content)} bytes")
+            self._tell(f"sending the list of {archive.path} to the host, {len(content)} bytes")
             artifact = {**artifact, "listing": len(content)}
         return self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars, content)
 
@@ -398,7 +398,7 @@ class Delivery(Base):
         if shell.tmpdir is None:
             self._make_tmp_path()
         remote = shell.join_path(shell.tmpdir, "archive")
-        self._tell(f"copying {archive.path} to the host as a whole, to {remote}")
+        self._tell(f"copying all of {archive.path} to the host, to {remote}")
         self._transfer_file(archive.readable, remote)
         # An unprivileged become user must be able to read it.
         self._fixup_perms2((shell.tmpdir, remote), execute=False)

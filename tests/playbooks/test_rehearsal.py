@@ -73,7 +73,10 @@ def test_long_lists_are_bounded(modules):
 @pytest.mark.parametrize(
     "brought, line",
     [
-        ({"changed": False, "msg": "2 is there, from the same archive"}, "files: 2 is there, from the same archive"),
+        (
+            {"changed": False, "msg": "release 2 already exists, from the same archive"},
+            "files: release 2 already exists, from the same archive",
+        ),
         (
             {"changed": True, "changes_unknown": "it is nested too deeply"},
             "files: the changes are not known, because it is nested too deeply",
@@ -199,7 +202,7 @@ def test_the_next_deploy_the_same_again_and_the_way_back(reached, artifacts):
     for line in ("-by the shop.txt: 25 bytes", "+index.php: 21 bytes, different content", "-link to ./releases/2", "+link to ./releases/3"):
         assert re.search(f"^{re.escape(line)}$", result.output, re.M), result.output
     again = shown(rehearse(reached, artifact=artifacts.archive("2"), ansistrano_release_version="2"))
-    assert "current: 2, as before" in again and "files: 2 is there, from the same archive" in again, again
+    assert "current: 2, as before" in again and "files: release 2 already exists, from the same archive" in again, again
     result = rehearse(reached, ROLLBACK, ansistrano_remove_rolled_back=True)
     back = shown(result)
     for line in ("current: 2 → 1", "files: 2 changed (index.php, pub/index.php), 1 removed (by the shop.txt), 3 unchanged", "remove: 2"):

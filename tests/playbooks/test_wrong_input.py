@@ -32,7 +32,7 @@ def not_an_archive(directory):
 WRONG = {
     "an archive that is missing": (
         lambda a, d: {"ansistrano_deploy_from": str(d / "missing.tar.gz")},
-        ["missing.tar.gz", "there is no such file on the controller", "Release 2 is live"],
+        ["missing.tar.gz", "the file does not exist on the controller", "Release 2 is live"],
     ),
     "an archive that is a directory": (
         lambda a, d: {"ansistrano_deploy_from": str(a.tree("3"))},
@@ -112,7 +112,7 @@ def test_where_the_archive_was_looked_for_is_said_once(project, seed, artifacts)
     project.seed(seed)
     given = {"ansistrano_deploy_from": "missing.tar.gz"}
     last = the_last_message(project.run(ROLE, **archive(artifacts) | given).bad("Release 2 is live"))
-    assert last.count("there is no such file") == last.count("Searched in") == 1
+    assert last.count("the file does not exist") == last.count("Searched in") == 1
 
 
 def test_a_current_that_no_deploy_has_made_is_refused_and_stays(project, artifacts):

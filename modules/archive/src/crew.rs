@@ -185,7 +185,7 @@ impl Drop for Turn<'_> {
                 None
             }
             Some(Err(failure)) => Some(failure),
-            None => Some(Failure::new("panic", "a thread that writes files stopped")),
+            None => Some(Failure::new("panic", "a thread that writes files stopped unexpectedly")),
         };
         if let Some(failure) = failed {
             state.failure.get_or_insert(failure);

@@ -321,11 +321,11 @@ impl<'a> Directories<'a> {
         match kind(&stat) {
             FileType::Directory => None,
             FileType::Symlink => {
-                let why = format!("the archive made {shown}, above it, a symbolic link");
+                let why = format!("the archive has a symbolic link above it, {shown}");
                 Some(failures::unsafe_entry(self.archive, entry, why))
             }
             _ => {
-                let why = format!("{shown}, above it, is {}", noun(kind(&stat)));
+                let why = format!("a directory above it, {shown}, is {}", noun(kind(&stat)));
                 Some(failures::bad(self.archive, entry, why))
             }
         }

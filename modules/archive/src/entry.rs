@@ -64,16 +64,16 @@ impl Map {
         let mut sum = 0u64;
         for (offset, length) in &self.parts {
             if *offset < end {
-                return Err("its sparse map is not in order");
+                return Err("its sparse map is not sorted");
             }
             end = offset.checked_add(*length).ok_or("its sparse map is too large")?;
             sum = sum.checked_add(*length).ok_or("its sparse map is too large")?;
         }
         if end > self.size || i64::try_from(self.size).is_err() {
-            return Err("its sparse map reaches beyond its end");
+            return Err("its sparse map exceeds the size of the file");
         }
         if sum != stored {
-            return Err("its sparse map does not fit its contents");
+            return Err("its sparse map does not match its contents");
         }
         Ok(())
     }

@@ -33,13 +33,13 @@ fn about(code: &'static str, archive: &Path, entry: &[u8], cause: impl Display) 
 /// The archive is cut off, corrupt, or uses what is not supported.
 pub(crate) fn bad(archive: &Path, entry: &[u8], cause: impl Display) -> Failure {
     about("bad_archive", archive, entry, cause)
-        .remedy("make the archive again, or transfer it again")
+        .remedy("create the archive again, or transfer it again")
 }
 
 /// An entry that will not be written, whatever the options say.
 pub(crate) fn unsafe_entry(archive: &Path, entry: &[u8], cause: impl Display) -> Failure {
     about("unsafe_entry", archive, entry, cause)
-        .remedy("make the archive without this entry, or exclude it")
+        .remedy("create the archive without this entry, or exclude it")
 }
 
 /// One of [`crate::Limits`] was reached.
@@ -68,7 +68,7 @@ pub(crate) fn unreadable(archive: &Path, entry: &[u8], error: io::Error) -> Fail
         return Failure::io("read", archive, error);
     }
     if error.kind() == io::ErrorKind::UnexpectedEof {
-        return bad(archive, entry, "the archive is cut off here");
+        return bad(archive, entry, "the archive is truncated here");
     }
     let text = error.to_string();
     if text.contains("too much memory") || text.contains("memory limit") {

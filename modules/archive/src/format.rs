@@ -139,7 +139,7 @@ pub(crate) fn format_within(file: &File, path: &Path, limits: &Limits) -> Result
         return Err(failures::empty(path, "the file has no bytes", "transfer it again"));
     }
     let foreign = match zip_reader::is_behind_program(file, start) {
-        true => Some("a zip behind a program"),
+        true => Some("a self-extracting zip"),
         false => foreign(start),
     };
     let format = Format::by_magic(start).unwrap_or(Format::Tar);
@@ -164,7 +164,7 @@ pub(crate) fn format_within(file: &File, path: &Path, limits: &Limits) -> Result
 fn unknown(format: Format, foreign: Option<&str>, path: &Path) -> Failure {
     let cause = match (format.name().strip_prefix("tar."), foreign) {
         (Some(compression), _) => {
-            format!("it is compressed ({compression}), but no tar is inside")
+            format!("it is compressed ({compression}), but does not contain a tar")
         }
         (None, Some(what)) => format!("it is {what}, which is not supported"),
         (None, None) => "it is neither a tar nor a zip archive".to_owned(),
@@ -172,7 +172,7 @@ fn unknown(format: Format, foreign: Option<&str>, path: &Path) -> Failure {
     let what = format!("cannot unpack {}", failures::show(path.as_os_str().as_encoded_bytes()));
     Failure::new("unknown_format", what)
         .cause(cause)
-        .remedy(format!("make one of {SUPPORTED}; the name of the file does not matter"))
+        .remedy(format!("create one of {SUPPORTED}; the file name does not matter"))
         .path(path)
 }
 

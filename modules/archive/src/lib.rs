@@ -408,7 +408,14 @@ fn run(
         let entries = Entries::new(stream, format);
         let selection = Selection::new(options, path, umask);
         let summary = consume(path, entries, format, selection, ceiling, sink, noting);
-        let checksum = reader.join().map_err(|_| failures::bad(path, b"", "its reader stopped"));
+        let checksum = reader.join().map_err(|_| {
+            failures::bad(
+                path,
+                b"",
+                "its reader stopped \
+            unexpectedly",
+            )
+        });
         Ok::<_, Failure>((summary?, checksum?))
     })?;
     summary.sha256 = checksum.map_err(|error| failures::unreadable(path, b"", error))?;
@@ -548,10 +555,10 @@ fn consume(
     }
     if summary.files + summary.directories + summary.links == 0 {
         return Err(match selection.seen {
-            0 => failures::empty(archive, "it has no entries", "put the application into it"),
+            0 => failures::empty(archive, "it has no entries", "add the application to it"),
             _ => failures::empty(
                 archive,
-                "all of its entries were left out",
+                "all of its entries were excluded",
                 "check strip_components and exclude",
             ),
         });

@@ -60,7 +60,8 @@ impl Ceiling {
     pub(crate) fn check(&self, bytes: u64, archive: &Path, entry: &[u8]) -> Result<(), Failure> {
         self.check_claim(bytes, archive, entry)?;
         if bytes > self.by_ratio {
-            let cause = format!("more bytes than {} times the archive (max_ratio)", self.max_ratio);
+            let cause =
+                format!("more bytes than {} times the archive's size (max_ratio)", self.max_ratio);
             return Err(failures::too_large(archive, entry, cause));
         }
         Ok(())
@@ -97,7 +98,10 @@ mod tests {
             checked.map_err(|failure| failure.to_string())
         };
         let text = check(50 << 20, (500 << 20) + 1).unwrap_err();
-        assert!(text.contains("'e': more bytes than 10 times the archive (max_ratio)"), "{text}");
+        assert!(
+            text.contains("'e': more bytes than 10 times the archive's size (max_ratio)"),
+            "{text}"
+        );
         check(50 << 20, 500 << 20).unwrap();
         check(1, Limits::ALWAYS).unwrap();
         check(1, Limits::ALWAYS + 1).unwrap_err();

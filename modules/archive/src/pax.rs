@@ -35,7 +35,7 @@ impl Pax {
         while !records.is_empty() && records[0] != 0 {
             let (key, value, rest) = split(records).ok_or("its PAX header is damaged")?;
             self.set(key, value).ok_or_else(|| {
-                format!("its PAX record {} makes no sense", crate::failures::show(key))
+                format!("its PAX record {} is invalid", crate::failures::show(key))
             })?;
             records = rest;
         }

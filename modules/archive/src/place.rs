@@ -196,7 +196,7 @@ pub(crate) fn remove(
     match fs::unlinkat(place, name, AtFlags::REMOVEDIR) {
         Ok(()) => Ok(()),
         Err(Errno::NOTEMPTY | Errno::EXIST) => {
-            let why = "the archive made it a directory before, with entries in it";
+            let why = "the archive has a directory with entries under the same name";
             Err(failures::bad(archive, path.as_os_str().as_bytes(), why))
         }
         Err(error) => Err(Failure::io("replace", &root_path.join(path), error)),

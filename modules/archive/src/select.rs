@@ -149,7 +149,7 @@ impl<'a> Selection<'a> {
                 Some(target) => ItemKind::HardLink(target),
                 None => {
                     return Err(
-                        self.refuse(name, "it is a link to what strip_components takes away")
+                        self.refuse(name, "it is a link to an entry that strip_components removes")
                     );
                 }
             },
@@ -171,8 +171,7 @@ impl<'a> Selection<'a> {
 
     fn check_count(&self, count: u64, name: &[u8]) -> Result<(), Failure> {
         if count > self.options.limits.max_entries {
-            let why =
-                "more entries than the limit (max_entries; directories above them count, too)";
+            let why = "more entries than the limit (max_entries; parent directories count, too)";
             return Err(too_large(self.archive, name, why));
         }
         Ok(())
@@ -207,7 +206,7 @@ impl<'a> Selection<'a> {
         // Its names have one slash between them.
         let slashes = whole.as_path().as_os_str().as_bytes().iter().filter(|b| **b == b'/').count();
         if slashes >= DEEPEST {
-            return Err(self.refuse(entry, "it lies below more than 256 directories"));
+            return Err(self.refuse(entry, "it is below more than 256 directories"));
         }
         if self.options.strip_components == 0 {
             return Ok(Some(whole));

@@ -85,7 +85,7 @@ impl Spare {
         let probe = self.grave.make_dir("probe", 0o777)?;
         let info = probe.info()?;
         if has_attributes(&probe) || info.mode() & 0o777 != 0o777 & !umask {
-            return Err(strange("the file system gives permissions of its own to what is made"));
+            return Err(strange("the file system sets its own permissions for new files"));
         }
         Ok((info.uid(), info.gid()))
     }

@@ -78,7 +78,7 @@ impl Numbers<'_> {
                 let left = self.remaining.checked_sub(BLOCK as u64);
                 *self.remaining = left.ok_or_else(|| stream.bad("its sparse map is damaged"))?;
                 if !stream.fill(&mut self.block)? {
-                    return Err(stream.bad("the archive is cut off here"));
+                    return Err(stream.bad("the archive is truncated here"));
                 }
                 self.at = 0;
             }

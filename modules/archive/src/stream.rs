@@ -143,7 +143,7 @@ impl<'a> Stream<'a> {
                 Ok(Piece::Failed(error)) => {
                     return Err(failures::unreadable(self.archive, &self.entry, error));
                 }
-                Err(_) => return Err(self.bad("the decompressor stopped")),
+                Err(_) => return Err(self.bad("the decompressor stopped unexpectedly")),
             }
         }
         Ok(&self.current[self.at..])
@@ -195,7 +195,7 @@ impl<'a> Stream<'a> {
     }
 
     fn cut_off(&self) -> Failure {
-        self.bad("the archive is cut off here")
+        self.bad("the archive is truncated here")
     }
 }
 

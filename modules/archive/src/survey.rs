@@ -94,10 +94,17 @@ impl<'a> Survey<'a> {
         let shown = failures::show(above.as_os_str().as_bytes());
         let entry = entry.as_os_str().as_bytes();
         if made == Made::Link {
-            let why = format!("the archive made {shown}, above it, a symbolic link");
+            let why = format!("the archive has a symbolic link above it, {shown}");
             return failures::unsafe_entry(self.archive, entry, why);
         }
-        failures::bad(self.archive, entry, format!("{shown}, above it, is a file"))
+        failures::bad(
+            self.archive,
+            entry,
+            format!(
+                "a directory above it, {shown}, is a file in \
+            the archive"
+            ),
+        )
     }
 }
 
@@ -123,14 +130,15 @@ impl Sink for Survey<'_> {
                 }
                 None => {
                     let why = format!(
-                        "it is a hard link to '{target}', which is not there (excluded, or later in the archive)"
+                        "it is a hard link to '{target}', which does not exist yet (excluded, or \
+                         later in the archive)"
                     );
                     return Err(failures::bad(self.archive, entry, why));
                 }
             },
         };
         if old == Some(Made::Filled) && new != Made::Filled {
-            let why = "the archive made it a directory before, with entries in it";
+            let why = "the archive has a directory with entries under the same name";
             return Err(failures::bad(self.archive, entry, why));
         }
         self.slot(path).insert_entry(new);

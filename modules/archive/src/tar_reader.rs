@@ -55,23 +55,19 @@ impl<'a> TarReader<'a> {
             if !found && (self.must_be_marked || any) {
                 return Err(self
                     .stream
-                    .bad("the archive is cut off here, or lacks the mark of its end")
-                    .remedy("or compress it: its checksum then says that it is whole"));
+                    .bad("the archive is truncated here, or has no end mark")
+                    .remedy("or compress it, which adds a checksum"));
             }
             if !found || header.is_end() {
                 if any {
-                    return Err(self
-                        .stream
-                        .bad("the archive ends before the entry that it announced"));
+                    return Err(self.stream.bad("the archive ends before an announced entry"));
                 }
                 // GNU tar ignores what comes after the mark, but damage there is damage.
                 self.stream.drain()?;
                 return Ok(None);
             }
             if !header.is_valid() {
-                return Err(self
-                    .stream
-                    .bad("after this entry comes something that is no tar header"));
+                return Err(self.stream.bad("what follows this entry is not a tar header"));
             }
             match header.type_flag() {
                 b'L' => extensions.name = Some(until_nul(self.extension(&header)?)),
@@ -131,7 +127,7 @@ impl<'a> TarReader<'a> {
             0 | b'0' | b'7' => Kind::File(match (version, real_size) {
                 (1, Some(real)) => Some(self.sparse_1_0(real)?),
                 (0, _) => map,
-                _ => return Err(self.stream.bad("its sparse format is not known")),
+                _ => return Err(self.stream.bad("its sparse format is unknown")),
             }),
             b'1' => Kind::HardLink(link),
             b'2' => Kind::Symlink(link),
@@ -141,8 +137,8 @@ impl<'a> TarReader<'a> {
             b'5' | b'D' => Kind::Directory,
             b'6' => Kind::Special("a FIFO"),
             b'S' => Kind::File(Some(sparse::from_header(header, &mut self.stream)?)),
-            b'M' => Kind::Special("the rest of a file from another volume"),
-            _ => Kind::Special("of a kind that is not known"),
+            b'M' => Kind::Special("a part of a file from another volume"),
+            _ => Kind::Special("of an unknown type"),
         };
         if let Kind::File(Some(map)) = &entry.kind {
             map.check(self.remaining).map_err(|why| self.stream.bad(why))?;
@@ -152,7 +148,7 @@ impl<'a> TarReader<'a> {
 
     /// Notes how much follows a header.
     fn begin(&mut self, size: Option<u64>, header: &Header) -> Result<(), Failure> {
-        let size = size.ok_or_else(|| self.stream.bad("its size makes no sense"))?;
+        let size = size.ok_or_else(|| self.stream.bad("its size is invalid"))?;
         // A hard link has no contents, whatever its header says; so it is in GNU tar.
         self.remaining = if header.type_flag() == b'1' { 0 } else { size };
         self.padding = self.remaining.wrapping_neg() % BLOCK as u64;

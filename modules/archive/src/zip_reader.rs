@@ -150,7 +150,11 @@ pub(crate) fn feed(file: &File, exclude: &[Pattern], feed: &mut Feed) -> io::Res
         }
         // Only the read that finds the end compares the checksum, and there must be one.
         if has_contents && contents.read(&mut [0])? != 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "more contents than announced"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it has more contents than \
+                announced",
+            ));
         }
     }
     Ok(())
@@ -222,7 +226,7 @@ impl<'a> ZipReader<'a> {
         match record.problem {
             ENCRYPTED => {
                 return Err(failures::bad(archive, &record.name, "it is encrypted")
-                    .remedy("make the archive without a password"));
+                    .remedy("create the archive without a password"));
             }
             METHOD => {
                 let method = match record.mtime {
@@ -230,11 +234,11 @@ impl<'a> ZipReader<'a> {
                     12 => "bzip2",
                     14 => "LZMA",
                     93 => "zstd",
-                    _ => "a rare one",
+                    _ => "an unusual one",
                 };
                 let cause = format!("its compression is not supported in a zip ({method})");
                 return Err(failures::bad(archive, &record.name, cause)
-                    .remedy("make the archive with the usual one (deflate)"));
+                    .remedy("create the archive with the usual one (deflate)"));
             }
             BROKEN => self.stream.drain()?,
             _ => {}
@@ -245,7 +249,7 @@ impl<'a> ZipReader<'a> {
                 &record.name,
                 "its name contains a backslash",
             )
-            .remedy("make the archive with a program that writes '/' between directories"));
+            .remedy("create the archive with a program that separates directories by '/'"));
         }
         self.remaining = record.size;
         let kind = match record.mode & TYPE {
@@ -259,7 +263,7 @@ impl<'a> ZipReader<'a> {
             0o020_000 => Kind::Special("a character device"),
             0o060_000 => Kind::Special("a block device"),
             0o140_000 => Kind::Special("a socket"),
-            _ => Kind::Special("of a kind that is not known"),
+            _ => Kind::Special("of an unknown type"),
         };
         let mtime = Some(record.mtime)
             .filter(|mtime| *mtime != i64::MIN)

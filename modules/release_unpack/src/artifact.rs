@@ -100,7 +100,7 @@ pub fn find<'a>(
 /// here was something else.
 pub fn wanted(offset: u64, damaged: bool) -> Outcome {
     Outcome::new(false)
-        .msg("the archive is not here, or not all of it; the action plugin sends it")
+        .msg("the archive is missing or incomplete on the host; the action plugin sends it")
         .value("wanted", offset)
         .value("damaged", damaged)
 }
@@ -126,9 +126,9 @@ impl Archive<'_> {
         if same && artifact.is_unchanged(&self.file) {
             return Ok(());
         }
-        Err(Failure::new("changed", "the archive is not what it was")
-            .cause("it has changed while it was read")
-            .remedy("deploy again when nobody writes to it any more"))
+        Err(Failure::new("changed", "the archive has changed")
+            .cause("another process changed it while it was read")
+            .remedy("deploy again when no process writes to it any more"))
     }
 
     /// Whether what is kept here is not what the controller has. Reads all of it.

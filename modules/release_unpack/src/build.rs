@@ -98,7 +98,8 @@ fn make<'a>(
                     let _ = trash::empty(releases, std::mem::take(trash));
                 }
                 warning = Some(format!(
-                    "the release was unpacked anew, because it could not be built on the spare: {failure}"
+                    "the release was unpacked completely, because it could not be built on the \
+                     spare: {failure}"
                 ));
             }
         }

@@ -6,33 +6,38 @@ use oxistrano_releases::returns::{CHANGES, CHANGES_UNKNOWN, COMPARED_WITH};
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Unpack an artifact into a new release",
     description: &[
-        "Unpacks a tar (plain, gzip, zstd, xz, bzip2) or zip archive beside the final place and \
-         renames it when it is whole, so that a release directory is either absent or complete. \
-         Owner, group and mode are written as the files are created; C(REVISION) is written.",
-        "Modes, modification times, symbolic and hard links, long names and sparse files are kept. \
-         Memory stays below 64 MB whatever the archive is, but for zstd and xz with a larger window \
-         (C(zstd --long=27), C(xz -9)): as with C(tar), up to 128 MB of window are accepted, and taken.",
-        "An entry that would land outside the release is refused with its name: an absolute path, \
-         C(..), a path through a symbolic link of the archive, a hard link to elsewhere, a device. \
-         Symbolic links themselves may point anywhere; nothing is ever written through them.",
+        "Unpacks a tar (plain, gzip, zstd, xz, bzip2) or zip archive under a temporary name and \
+         renames it when it is complete, so that a release directory is either absent or \
+         complete. Owner, group and mode are set as the files are created. The module also writes \
+         C(REVISION).",
+        "Modes, modification times, symbolic and hard links, long names and sparse files are \
+         kept. The module needs less than 64 MB of memory for any archive, except for zstd and xz \
+         with a larger window (C(zstd --long=27), C(xz -9)): as with C(tar), a window of up to \
+         128 MB is accepted, and needs that memory.",
+        "The module fails and names the entry if an entry would be written outside the release: \
+         an absolute path, C(..), a path through a symbolic link of the archive, a hard link to \
+         elsewhere; also for a device. Symbolic links themselves may point anywhere; nothing is \
+         ever written through them.",
     ],
     notes: &[
-        "The action plugin brings the archive to the host; nothing but this module is needed there. \
-         It is sent at most once: what has arrived is kept in the state directory of O(deploy_to), an \
-         upload that broke off is resumed, and the archive stays for the next time (O(keep_artifacts)).",
+        "The action plugin sends the archive to the host, where nothing but this module is \
+         needed. The archive is sent at most once: what has arrived is kept in the state \
+         directory of O(deploy_to), an interrupted upload is resumed, and the archive is kept for \
+         the next deploy (O(keep_artifacts)).",
         "A host that has a release which this module has unpacked gets only what differs from it (C(docs/spare.md)). The release \
          is the same as of the whole archive.",
-        "Run twice with the same archive and version, it changes nothing the second time.",
-        "In check mode nothing is sent. With diff, the controller reads the archive and sends the list of what is in it, a \
-         few per cent of its size, and the host says which files of the live release would change.",
+        "A second run with the same archive and version changes nothing.",
+        "In check mode nothing is sent. With diff, the controller reads the archive and sends a \
+         list of its contents, a few per cent of its size, and the host reports which files of \
+         the live release would change.",
         "A release of the same version that is not live is replaced.",
-        "With O(unchanged=hardlink) an unchanged file is one and the same file in both releases. \
-         Do not use it where the application or a task changes files of a release in place (C(lineinfile) and \
-         most others replace them instead, which is fine).",
+        "With O(unchanged=hardlink), an unchanged file is the same file in both releases. Do not \
+         use it if the application or a task changes files of a release in place. (C(lineinfile) \
+         and most other modules replace files, which is safe.)",
     ],
     see_also: &["release_setup", "release_copy", "release_link", "archive_manifest"],
     examples: r"
-- name: Unpack the artifact that the build has made
+- name: Unpack the artifact of the build
   oxistrano.deploy.release_unpack:
     deploy_to: /var/www/shop
     version: 20260824101500Z
@@ -41,7 +46,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
     owner: shop
     group: www-data
 
-- name: Unpack what is on the host already, without its first directory
+- name: Unpack an archive on the host, without its top directory
   oxistrano.deploy.release_unpack:
     deploy_to: /var/www/shop
     version: 20260824101500Z
@@ -52,19 +57,29 @@ pub const DOCUMENTATION: Documentation = Documentation {
       - '*.md'
 ",
     returns: &[
-        ReturnSpec { name: "release_path", kind: "str", doc: "The release.", returned: "success" },
-        ReturnSpec { name: "version", kind: "str", doc: "Its version.", returned: "success" },
+        ReturnSpec {
+            name: "release_path",
+            kind: "str",
+            doc: "The directory of the release.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "version",
+            kind: "str",
+            doc: "The version of the release.",
+            returned: "success",
+        },
         ReturnSpec {
             name: "revision",
             kind: "str",
-            doc: "What C(REVISION) says.",
+            doc: "The content of the file C(REVISION).",
             returned: "success",
         },
         ReturnSpec {
             name: "format",
             kind: "str",
-            doc: "What the archive is, as C(tar.zst).",
-            returned: "when the archive was read",
+            doc: "The format of the archive, for example C(tar.zst).",
+            returned: "if the archive was read",
         },
         ReturnSpec {
             name: "checksum",
@@ -81,13 +96,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "directories",
             kind: "int",
-            doc: "Directories made.",
+            doc: "Directories of the release.",
             returned: "changed",
         },
         ReturnSpec {
             name: "links",
             kind: "int",
-            doc: "Symbolic and hard links made.",
+            doc: "Symbolic and hard links of the release.",
             returned: "changed",
         },
         ReturnSpec {
@@ -105,38 +120,49 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "to_send",
             kind: "int",
-            doc: "Bytes of the archive that the host lacks.",
+            doc: "Bytes of the archive that are missing on the host.",
             returned: "check mode, without O(remote_src)",
         },
         ReturnSpec {
             name: "listing_wanted",
             kind: "bool",
-            doc: "For the action plugin, which tells the host what is in the archive, and takes this out of the result.",
+            doc: "For the action plugin, which then sends the contents of the archive; it removes \
+                this from the result.",
             returned: "never",
         },
         COMPARED_WITH,
         CHANGES,
         CHANGES_UNKNOWN,
-        ReturnSpec { name: "bytes", kind: "int", doc: "Bytes of the files.", returned: "changed" },
+        ReturnSpec {
+            name: "bytes",
+            kind: "int",
+            doc: "Size of all files in bytes.",
+            returned: "changed",
+        },
         ReturnSpec {
             name: "shared_files",
             kind: "int",
-            doc: "Files that are shared with the earlier release (O(unchanged)).",
+            doc: "Files that are shared with the live release (O(unchanged)).",
             returned: "changed",
         },
         ReturnSpec {
             name: "shared_bytes",
             kind: "int",
-            doc: "Bytes of these.",
+            doc: "Their size in bytes.",
             returned: "changed",
         },
         ReturnSpec {
             name: "kept_files",
             kind: "int",
-            doc: "Files that the spare had already (O(spare)).",
+            doc: "Files that the spare already had (O(spare)).",
             returned: "changed",
         },
-        ReturnSpec { name: "kept_bytes", kind: "int", doc: "Bytes of these.", returned: "changed" },
+        ReturnSpec {
+            name: "kept_bytes",
+            kind: "int",
+            doc: "Their size in bytes.",
+            returned: "changed",
+        },
     ],
     diff_mode: "full",
     action_plugin: true,

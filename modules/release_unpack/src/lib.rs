@@ -35,75 +35,76 @@ use unchanged::Unchanged;
 release_options! {
     /// The options of `release_unpack`.
     pub struct Options {
-        /// The release to make, the name of its directory.
+        /// The release to make, which is the name of its directory.
         version: Version;
         /// The archive: a tar (plain, gzip, zstd, xz or bzip2) or a zip, recognised by its content.
-        /// A file on the controller, found like the C(src) of M(ansible.builtin.copy), or with
-        /// O(remote_src) an absolute path on the host.
+        /// It is a file on the controller, searched like the C(src) of M(ansible.builtin.copy), or
+        /// with O(remote_src) an absolute path on the host.
         src: AbsPath;
         /// Whether O(src) is on the host.
         remote_src: bool, default = Some(Literal::Flag(false));
-        /// C(sha256:) and 64 hexadecimal digits. Checked before anything is written.
+        /// The expected checksum, C(sha256:) and 64 hexadecimal digits. It is checked before anything is written.
         checksum: Option<String>;
-        /// Owner of all that is unpacked: a name or a number. If it is not given, as C(tar) does: the
-        /// archive's owners for root, else the executing user.
+        /// Owner of everything that is unpacked, a name or a number. By default as with C(tar): the
+        /// owners in the archive if the module runs as root, else the user that the module runs as.
         owner: Option<String>;
-        /// Group of all that is unpacked; otherwise as O(owner).
+        /// Group of everything that is unpacked; otherwise as O(owner).
         group: Option<String>;
-        /// Permissions of files: octal in quotes (V('0644')) or symbolic (V(u=rwX,go=rX)), applied to
-        /// those in the archive. If it is not given, those in the archive, less the umask unless root.
+        /// Permissions of files: octal in quotes (V('0644')), or symbolic (V(u=rwX,go=rX)), which
+        /// changes those in the archive. By default those in the archive, less the umask if the
+        /// module does not run as root.
         mode: Option<Mode>;
         /// Permissions of directories; otherwise as O(mode).
         directory_mode: Option<Mode>;
-        /// The number of leading names to drop from each path.
+        /// The number of leading path components to remove, as for C(tar).
         strip_components: u32, default = Some(Literal::Number(0));
-        /// Patterns of what to leave out, as for C(tar --exclude): V(*.pdf), V(dev/tests).
+        /// Patterns of entries to leave out, as for C(tar --exclude), for example V(*.pdf) or V(dev/tests).
         exclude: Vec<String>;
-        /// Options as for C(tar), for those who come from M(ansible.builtin.unarchive):
+        /// Options of C(tar), for playbooks that used M(ansible.builtin.unarchive):
         /// C(--strip-components=N), C(--exclude=PATTERN), C(--no-same-owner), C(--same-owner),
-        /// C(--no-same-permissions), C(--same-permissions). Others are refused.
-        /// Setuid and setgid bits of files are dropped unless C(--same-permissions) is among them.
+        /// C(--no-same-permissions), C(--same-permissions). Others are refused. Setuid and setgid
+        /// bits of files are dropped without C(--same-permissions).
         extra_opts: Vec<String>;
-        /// What the file C(REVISION) in the release says. The version, if it is not given.
+        /// The content of the file C(REVISION) in the release. By default, O(version).
         revision: Option<String>;
-        /// Remove O(src) from the host when the release is in its place. A file on the controller
-        /// stays in any case.
+        /// Whether to remove O(src) from the host after the release was made. A file on the
+        /// controller is never removed.
         remove_src: bool, default = Some(Literal::Flag(false));
-        /// Replace a release of this version even if it is live or no deploy has made it. What was
-        /// live is kept until the switch; a deploy that fails before it puts it back.
+        /// Replace a release of this version even if it is live, or if no deploy has made it. The
+        /// replaced release is kept until the switch; if the deploy fails before that, it is
+        /// restored.
         force: bool, default = Some(Literal::Flag(false));
-        /// Directories that releases share. Only for O(force): a release that takes the place of the
-        /// live one is linked to them before it does.
+        /// Directories that releases share. Only needed with O(force): a release that replaces the
+        /// live one needs its links before it does.
         shared_paths: Vec<RelPath>;
         /// Files that releases share; otherwise as O(shared_paths).
         shared_files: Vec<RelPath>;
-        /// How many of the archives that the controller has sent stay on the host, in the state
-        /// directory of O(deploy_to): the last ones that were deployed. One that is there is not
-        /// sent again. Each takes its size.
+        /// How many of the archives that the controller has sent are kept on the host, in the state
+        /// directory of O(deploy_to); the last ones that were deployed stay. An archive that is
+        /// kept is not sent again. Each needs its size in disk space.
         keep_artifacts: u64, default = Some(Literal::Number(1));
-        /// What becomes of files that the live release has with the same contents, owner, group and
-        /// mode under the same path. V(copy): they are written like all others. V(reflink): they share
-        /// the blocks of the earlier ones until one of the two is changed (xfs, btrfs). V(hardlink):
-        /// they are the earlier ones, with their modification time, so what changes one of them in
-        /// place changes it in every release. Where the file system cannot do it, files are written.
+        /// What to do with files that the live release has with the same contents, owner, group and
+        /// mode under the same path. V(copy) writes them like all others. V(reflink) lets them
+        /// share blocks with the live release's files until one of them is changed (xfs, btrfs).
+        /// V(hardlink) makes hard links to the live release's files, with their modification times,
+        /// so changing such a file in place changes it in every release. If the file system does
+        /// not support it, files are written.
         unchanged: Unchanged, default = Some(Literal::Text("copy"));
-        /// Make the release of the spare that M(oxistrano.deploy.release_prune) has kept, if there is one:
-        /// files that are as in the archive stay, only the others are written. The release is the same as
-        /// without. Not with another O(unchanged) than V(copy), which shares what this would replace.
+        /// Whether to build the release from the spare that M(oxistrano.deploy.release_prune) has
+        /// kept, if there is one: files that are the same as in the archive stay, and only the
+        /// others are written. The result is the same as without the spare. It has no effect if
+        /// O(unchanged) is not V(copy).
         spare: bool, default = Some(Literal::Flag(true));
         /// Refuse archives that unpack to more bytes than this.
         max_bytes: u64, default = Some(Literal::Number(64 << 30));
-        /// Refuse archives that unpack to more than so many times their size, and to more than
-        /// 64 MiB.
+        /// Refuse archives that unpack to more than this many times their size and to more than 64 MiB.
         max_ratio: u64, default = Some(Literal::Number(1000));
-        /// Refuse archives with more entries than this. Directories that no entry stands for count
-        /// as well.
+        /// Refuse archives with more entries than this. Directories without an entry of their own count, too.
         max_entries: u64, default = Some(Literal::Number(2_000_000));
-        /// What O(src) on the controller is. The action plugin fills it in when it brings the
-        /// archive; there is no need to set it.
+        /// Describes O(src) on the controller. The action plugin fills it in when it sends the archive.
         artifact: Option<Artifact>;
-        /// In check mode, the file that gets the list of what is in O(src). For the action plugin, which has it made on
-        /// the controller.
+        /// In check mode, the file to write the list of the contents of O(src) to. For the action
+        /// plugin, which runs this on the controller.
         listing: Option<AbsPath>, internal = true;
     }
 }
@@ -212,7 +213,11 @@ fn result(options: &Options, changed: bool, msg: String) -> Outcome {
 }
 
 fn already_there(options: &Options) -> Outcome {
-    result(options, false, format!("{} is there, from the same archive", options.version))
+    result(
+        options,
+        false,
+        format!("release {} already exists, from the same archive", options.version),
+    )
 }
 
 /// What a release is made of.
@@ -421,7 +426,7 @@ fn open(options: &Options, root: Option<&Root>) -> Result<File, Failure> {
     let refused = |cause| no_archive(options, cause);
     match src.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(refused("there is no such file on the host"));
+            return Err(refused("the file does not exist on the host"));
         }
         Ok(metadata) if metadata.is_dir() => {
             return Err(refused("it is a directory, not an archive"));
@@ -440,7 +445,7 @@ fn open(options: &Options, root: Option<&Root>) -> Result<File, Failure> {
 fn no_archive(options: &Options, cause: &str) -> Failure {
     Failure::new("no_archive", format!("cannot unpack '{}'", options.src))
         .cause(cause)
-        .remedy("name the archive in src (ansistrano_deploy_from)")
+        .remedy("set src (ansistrano_deploy_from) to the archive")
         .path(options.src.as_path())
 }
 
@@ -450,15 +455,15 @@ fn check(wanted: &str, actual: &str, options: &Options) -> Result<(), Failure> {
     if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(Failure::new(
             "bad_checksum_option",
-            format!("'{}' is no checksum", wanted.escape_debug()),
+            format!("'{}' is not a checksum", wanted.escape_debug()),
         )
-        .remedy("write it as sha256:<64 hexadecimal digits>"));
+        .remedy("use the form sha256:<64 hexadecimal digits>"));
     }
     if digits.eq_ignore_ascii_case(actual) {
         return Ok(());
     }
     Err(Failure::new("wrong_checksum", format!("'{}' has the wrong checksum", options.src))
-        .cause(format!("it is sha256:{actual}, not sha256:{digits}"))
+        .cause(format!("it has sha256:{actual}, not sha256:{digits}"))
         .remedy("build or fetch the archive again, or correct the checksum")
         .path(options.src.as_path()))
 }

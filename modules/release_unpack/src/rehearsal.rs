@@ -44,7 +44,7 @@ pub fn would_bring(
 ) -> Result<Outcome, Failure> {
     let path = release_path(options);
     let outcome =
-        result(options, true, format!("would bring {missing} bytes and unpack them into {path}"));
+        result(options, true, format!("would send {missing} bytes and unpack them into {path}"));
     let (outcome, files) = match (artifact.listing, &artifact.unlisted) {
         _ if !context.diff => (outcome, None),
         (Some(bytes), _) => {

@@ -29,12 +29,12 @@ pub fn parse(options: &[String]) -> Result<TarOptions, Failure> {
                 let number = value.take().or_else(|| options.next());
                 match number.and_then(|number| number.parse().ok()) {
                     Some(number) => parsed.strip_components = Some(number),
-                    None => return Err(refused(option, "it needs a number")),
+                    None => return Err(refused(option, "it requires a number")),
                 }
             }
             "--exclude" => match value.take().or_else(|| options.next()) {
                 Some(pattern) => parsed.exclude.push(pattern.trim_matches(['\'', '"']).to_owned()),
-                None => return Err(refused(option, "it needs a pattern")),
+                None => return Err(refused(option, "it requires a pattern")),
             },
             "--same-owner" => parsed.same_owner = Some(true),
             "--no-same-owner" | "-o" => parsed.same_owner = Some(false),
@@ -45,10 +45,10 @@ pub fn parse(options: &[String]) -> Result<TarOptions, Failure> {
             // What the module does anyway.
             "--overwrite" | "--sparse" | "-S" | "-z" | "-j" | "-J" | "--gzip" | "--bzip2"
             | "--xz" | "--zstd" => {}
-            _ => return Err(refused(option, "release_unpack has nothing like it")),
+            _ => return Err(refused(option, "release_unpack does not support it")),
         }
         if value.is_some() {
-            return Err(refused(option, "it takes no value"));
+            return Err(refused(option, "it does not take a value"));
         }
     }
     Ok(parsed)
@@ -57,12 +57,12 @@ pub fn parse(options: &[String]) -> Result<TarOptions, Failure> {
 fn refused(option: &str, why: &str) -> Failure {
     Failure::new(
         "unsupported_option",
-        format!("cannot follow the tar option '{}'", option.escape_debug()),
+        format!("unsupported tar option '{}'", option.escape_debug()),
     )
     .cause(why)
     .remedy(
-        "known are --strip-components, --exclude, --[no-]same-owner and \
-             --[no-]same-permissions; see also owner, mode, strip_components and exclude",
+        "supported are --strip-components, --exclude, --[no-]same-owner and \
+         --[no-]same-permissions; see also owner, mode, strip_components and exclude",
     )
 }
 

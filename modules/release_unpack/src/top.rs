@@ -23,8 +23,9 @@ pub fn warning_if_alone(top: &Dir, src: &Path) -> Result<Option<String>, Failure
         return Ok(None);
     }
     Ok(Some(format!(
-        "everything in '{}' is below the directory '{}', so the release holds that and no other file; if that is \
-         its content, unpack with strip_components: 1 (in the role, oxistrano_strip_components: 1)",
+        "all entries of '{}' are below the directory '{}', so the release contains only that \
+         directory; if it should contain the files in it, unpack with strip_components: 1 (in the \
+         role, oxistrano_strip_components: 1)",
         src.display(),
         name.to_string_lossy()
     )))

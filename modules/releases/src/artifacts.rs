@@ -346,17 +346,20 @@ impl Artifacts {
             }
             let Some((name, _)) = others.pop() else {
                 let what = format!(
-                    "there is no room for '{}' in '{}' on the host",
+                    "not enough space for '{}' in '{}' on the host",
                     src.display(),
                     self.dir.path().display()
                 );
                 return Err(Failure::new("no_space", what)
                     .cause(format!(
-                        "{} are still to come, and {} are free",
+                        "{} are still to be sent, and {} are free",
                         megabytes(missing),
                         megabytes(free)
                     ))
-                    .remedy("free some space there; what is unpacked needs its own as well")
+                    .remedy(
+                        "free some space there; the unpacked release needs its own space in \
+                        addition",
+                    )
                     .path(self.dir.path()));
             };
             self.dir.remove_file(name)?;

@@ -81,7 +81,8 @@ impl Writer<'_> {
         let missing = || {
             let shown = failures::show(target.as_os_str().as_bytes());
             let why = format!(
-                "it is a hard link to {shown}, which is not there (excluded, or later in the archive)"
+                "it is a hard link to {shown}, which does not exist yet (excluded, or later in \
+                 the archive)"
             );
             failures::bad(self.archive, path.as_os_str().as_bytes(), why)
         };

@@ -88,15 +88,20 @@ fn hard_links_stay_inside() {
     let link = |target: &str| Raw::new().file("a", b"").link("h", b'1', target);
     refused(link("../outside"), "unsafe_entry", "h", "'..'");
     refused(link("/etc/passwd"), "unsafe_entry", "h", "is absolute");
-    refused(link("missing"), "bad_archive", "h", "hard link to 'missing', which is not there");
-    refused(link("no/where"), "bad_archive", "h", "not there");
+    refused(
+        link("missing"),
+        "bad_archive",
+        "h",
+        "hard link to 'missing', which does not exist yet",
+    );
+    refused(link("no/where"), "bad_archive", "h", "does not exist yet");
     refused(Raw::new().dir("d/", 0o755).link("h", b'1', "d"), "bad_archive", "h", "to a directory");
     let through = Raw::new().link("up", b'2', "..").link("h", b'1', "up/outside");
     let (_, text) = failure_of_unpack_only(&through.end());
     assert!(text.contains("symbolic link"), "{text}");
 }
 
-/// Here check mode, which does not look at a link's way, says "not there" instead.
+/// Here check mode, which does not look at a link's way, says "does not exist yet" instead.
 fn failure_of_unpack_only(archive: &[u8]) -> (&'static str, String) {
     let scratch = Scratch::new();
     std::fs::write(scratch.archive(), archive).unwrap();
@@ -123,7 +128,7 @@ fn special_files_are_refused() {
         (b'4', "a block device"),
         (b'6', "a FIFO"),
         (b'M', "volume"),
-        (b'Q', "not known"),
+        (b'Q', "unknown type"),
     ] {
         refused(Raw::new().with("dev", kind, b"", |_| ()), "unsafe_entry", "dev", what);
     }
@@ -181,7 +186,7 @@ fn hostile_sizes_allocate_nothing() {
     assert_eq!(failure(&huge.end(), &plain()).0, "too_large");
     let negative =
         Raw::new().with("x", b'0', b"", size(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"));
-    refused(negative, "bad_archive", "x", "its size makes no sense");
+    refused(negative, "bad_archive", "x", "its size is invalid");
     let more = Raw::new().pax(b'x', &[("size", "18446744073709551615")]).file("x", b"");
     assert_eq!(failure(&more.end(), &plain()).0, "too_large");
 }
@@ -193,14 +198,14 @@ fn hostile_pax_headers_are_refused() {
         assert_eq!(failure(&body(records), &plain()).0, "bad_archive");
     }
     let alone = Raw::new().file("a", b"").pax(b'x', &[("path", "b")]);
-    refused(alone, "bad_archive", "a", "ends before the entry that it announced");
+    refused(alone, "bad_archive", "a", "ends before an announced entry");
 }
 
 #[test]
 fn a_file_is_no_directory() {
     refused(Raw::new().file("a", b"").file("a/b", b""), "bad_archive", "a/b", "is a file");
     let filled = Raw::new().file("a/b", b"").file("a", b"");
-    refused(filled, "bad_archive", "a", "a directory before, with entries in it");
+    refused(filled, "bad_archive", "a", "a directory with entries under the same name");
 }
 
 #[test]
@@ -210,9 +215,9 @@ fn hostile_sparse_maps_are_refused() {
             .pax(b'x', &[("GNU.sparse.size", size), ("GNU.sparse.map", map)])
             .file("s", b"12345678")
     };
-    refused(map("0,4,2,4", "8"), "bad_archive", "s", "not in order");
-    refused(map("0,8", "4"), "bad_archive", "s", "beyond its end");
-    refused(map("0,4", "8"), "bad_archive", "s", "does not fit");
+    refused(map("0,4,2,4", "8"), "bad_archive", "s", "not sorted");
+    refused(map("0,8", "4"), "bad_archive", "s", "exceeds the size");
+    refused(map("0,4", "8"), "bad_archive", "s", "does not match");
     refused(map("18446744073709551615,8", "8"), "bad_archive", "s", "too large");
     // A file of an exabyte would cost nothing here, but whoever copies it pays.
     let (code, _) = failure(&map("0,8", "1000000000000000000").end(), &plain());

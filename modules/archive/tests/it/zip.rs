@@ -196,7 +196,7 @@ fn a_zip_behind_a_program_is_refused_for_what_it_is() {
     ] {
         let (code, text) = failure(&archive, &plain());
         assert_eq!(code, "unknown_format");
-        assert_eq!(text.contains("it is a zip behind a program"), is_zip, "{text}");
+        assert_eq!(text.contains("it is a self-extracting zip"), is_zip, "{text}");
     }
 }
 
@@ -219,7 +219,7 @@ fn a_compression_that_is_not_supported_is_named() {
         zip.start_file("index.php", options()).unwrap();
         zip.write_all(b"php").unwrap();
     });
-    for (method, name) in [(9, "Deflate64"), (12, "bzip2"), (93, "zstd"), (77, "a rare one")] {
+    for (method, name) in [(9, "Deflate64"), (12, "bzip2"), (93, "zstd"), (77, "an unusual one")] {
         let mut bytes = bytes.clone();
         let central = bytes.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
         bytes[8] = method;

@@ -158,7 +158,7 @@ fn what_is_kept_and_damaged_is_thrown_away_and_asked_for() {
         damaged[at] ^= 1;
         fs::write(shop.place(""), &damaged).unwrap();
         let check = shop.root.check("release_unpack", shop.arguments()).changed();
-        check.says(["would bring"]);
+        check.says(["would send"]);
         let reply = shop.ask().unchanged();
         assert_eq!((&reply["wanted"], &reply["damaged"]), (&0.into(), &true.into()), "{reply}");
         assert!(shop.names().is_empty() && !shop.root.has("releases/2"));
@@ -221,14 +221,14 @@ fn what_cannot_be_deployed_is_refused_before_it_is_sent() {
 fn check_mode_takes_nothing_and_uses_what_is_there() {
     let shop = Shop::new();
     let check = || shop.root.check("release_unpack", shop.arguments()).changed();
-    check().says(["would bring", &format!("{} bytes", shop.bytes.len())]);
+    check().says(["would send", &format!("{} bytes", shop.bytes.len())]);
     wants(shop.send(0, &shop.bytes[..9]), 9);
-    check().says(["would bring"]);
+    check().says(["would send"]);
     shop.is_deployed(shop.send(9, &shop.bytes[9..]));
     fs::remove_dir_all(shop.root.at("releases/2")).unwrap();
     check().says(["would unpack 3 files"]);
     let root = Root::fresh();
-    root.check("release_unpack", shop.arguments()).changed().says(["would bring"]);
+    root.check("release_unpack", shop.arguments()).changed().says(["would send"]);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_disk_that_is_too_full_is_noticed_before_anything_is_sent() {
     };
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
     let full = shop.ask().failed("no_space");
-    full.says(["there is no room for '/on/the/controller.tar.gz'", "3.0 MB are still to come"]);
+    full.says(["not enough space for '/on/the/controller.tar.gz'", "3.0 MB are still to be sent"]);
     // An archive that was kept gives way.
     let small = Shop::of(noise(1_500_000));
     let mut arguments = small.arguments();

@@ -38,7 +38,12 @@ fn what_is_no_checksum_is_refused() {
     let digits = sha256(&tar_gz(&entries())).replace("sha256:", "");
     for wrong in [digits.as_str(), "md5:abc", "sha1:abc"] {
         let arguments = with(unpack(&src), "checksum", wrong);
-        refused(&root, arguments, "bad_checksum_option", &[wrong, "is no checksum", "sha256:<64"]);
+        refused(
+            &root,
+            arguments,
+            "bad_checksum_option",
+            &[wrong, "is not a checksum", "sha256:<64"],
+        );
     }
     for wrong in ["sha256:", "sha256:abc", "sha256:zz"] {
         let before = root.content();
@@ -59,7 +64,7 @@ fn a_source_that_is_no_archive_is_named_with_the_reason() {
         "no_archive",
         &[
             missing,
-            "there is no such file on the host",
+            "the file does not exist on the host",
             "ansistrano_deploy_from",
             "Nothing was changed.",
         ],
@@ -73,11 +78,11 @@ fn a_source_that_is_no_archive_is_named_with_the_reason() {
     let text = root.archive("readme.tar.gz", b"This is no archive at all.\n");
     refused(&root, unpack(&text), "unknown_format", &[&text, "neither a tar nor a zip"]);
     let text = root.archive("readme.tar.gz", &gzip(b"No tar is in here.\n"));
-    refused(&root, unpack(&text), "unknown_format", &["no tar is inside"]);
+    refused(&root, unpack(&text), "unknown_format", &["does not contain a tar"]);
     let nothing = root.archive("nothing.tar.gz", &tar_gz(&[]));
     refused(&root, unpack(&nothing), "empty_archive", &["it has no entries"]);
     let arguments = with(unpack(&sample(&root)), "strip_components", 9);
-    refused(&root, arguments, "empty_archive", &["all of its entries were left out"]);
+    refused(&root, arguments, "empty_archive", &["all of its entries were excluded"]);
 }
 
 #[test]
@@ -97,7 +102,7 @@ fn every_format_that_is_cut_off_is_noticed() {
     let mut bytes = tar_gz(&[file("big", noise(300_000)), file("after", "")]);
     bytes.truncate(200_000);
     let src = root.archive("cut.tar.gz", &bytes);
-    refused(&root, unpack(&src), "bad_archive", &["'big'", "cut off", "transfer it again"]);
+    refused(&root, unpack(&src), "bad_archive", &["'big'", "truncated", "transfer it again"]);
 }
 
 #[test]

@@ -375,7 +375,7 @@ fn an_archive_with_one_directory_at_the_top_is_warned_of() {
     let src =
         root.archive("shop.tar.gz", &tar_gz(&[file("shop/index.php", "<?php"), dir("shop/pub")]));
     let reply = root.run("release_unpack", unpack(&src)).changed();
-    reply.warns("is below the directory 'shop'");
+    reply.warns("are below the directory 'shop'");
     reply.warns("oxistrano_strip_components: 1");
     let stripped = with(unpack(&src), "strip_components", 1);
     root.run("release_unpack", with(stripped, "version", "3")).changed().has_no_warnings();

@@ -65,12 +65,12 @@ pub(super) static CASES: &[Case] = &[
     case(
         "gzip in gzip",
         |o| gzip(o, &|o| gzip(o, &|o| tar(o, &[file("a")]))),
-        Refused("unknown_format", "no tar is inside"),
+        Refused("unknown_format", "does not contain a tar"),
     ),
     case(
         "no tar in gzip",
         |o| gzip(o, &|o| o.write_all(&[b'x'; 4096])),
-        Refused("unknown_format", "no tar is inside"),
+        Refused("unknown_format", "does not contain a tar"),
     ),
     case("only zeros", |o| zeros(o, 1 << 20), Refused("empty_archive", "no entries")),
     case(
@@ -81,10 +81,10 @@ pub(super) static CASES: &[Case] = &[
         },
         Refused("empty_archive", "no entries"),
     ),
-    case("gzip that is cut off", |o| o.write_all(&cut(bytes(gzip, &two()))), bad("cut off")),
-    case("zstd that is cut off", |o| o.write_all(&cut(bytes(zstd, &two()))), bad("cut off")),
-    case("xz that is cut off", |o| o.write_all(&cut(bytes(xz, &two()))), bad("cut off")),
-    case("bzip2 that is cut off", |o| o.write_all(&cut(bytes(bzip2, &two()))), bad("cut off")),
+    case("gzip that is cut off", |o| o.write_all(&cut(bytes(gzip, &two()))), bad("truncated")),
+    case("zstd that is cut off", |o| o.write_all(&cut(bytes(zstd, &two()))), bad("truncated")),
+    case("xz that is cut off", |o| o.write_all(&cut(bytes(xz, &two()))), bad("truncated")),
+    case("bzip2 that is cut off", |o| o.write_all(&cut(bytes(bzip2, &two()))), bad("truncated")),
     case("a flipped bit in gzip", |o| o.write_all(&flipped(bytes(gzip, &two()))), bad("damaged")),
     case("a flipped bit in xz", |o| o.write_all(&flipped(bytes(xz, &two()))), bad("damaged")),
     case("a flipped bit in bzip2", |o| o.write_all(&flipped(bytes(bzip2, &two()))), bad("damaged")),
@@ -176,7 +176,7 @@ pub(super) static CASES: &[Case] = &[
     case(
         "nothing in gzip",
         |o| gzip(o, &|_| Ok(())),
-        Refused("unknown_format", "no tar is inside"),
+        Refused("unknown_format", "does not contain a tar"),
     ),
-    case("the beginning of gzip", |o| o.write_all(b"\x1f\x8b"), bad("cut off")),
+    case("the beginning of gzip", |o| o.write_all(b"\x1f\x8b"), bad("truncated")),
 ];

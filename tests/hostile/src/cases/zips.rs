@@ -270,6 +270,6 @@ pub(super) static CASES: &[Case] = &[
             o.write_all(b"#!/bin/sh\nexit\n")?;
             o.write_all(&zip(&[fine()]))
         },
-        Refused("unknown_format", "a zip behind a program"),
+        Refused("unknown_format", "a self-extracting zip"),
     ),
 ];
