@@ -75,6 +75,9 @@ fn every_module_shows_with_check_and_diff_what_it_is_documented_to_show() {
     );
     for module in oxistrano::MODULES {
         let reply = match module.name {
+            "archive_manifest" => {
+                root.check(module.name, json!({"deploy_to": null, "src": archive})).changed()
+            }
             "release_activate" => root.check(module.name, json!({"version": "4"})).changed(),
             "release_copy" => {
                 let src = root.at("src").display().to_string();
