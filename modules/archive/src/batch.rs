@@ -1,5 +1,4 @@
-//! Owns files that wait to be written: their names and contents, and the directories that
-//! they belong into.
+//! Files that wait to be written: their names and contents, and their directories.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +17,7 @@ use crate::notes::Note;
 use crate::place::{Owner, Place, give_back, times};
 use crate::spare::Stock;
 
-/// What one thread takes at a time.
+/// The number of files in a batch.
 const FILES: usize = 64;
 const PLACES: usize = 16;
 const BYTES: usize = 256 << 10;
@@ -29,30 +28,30 @@ pub(crate) const CREATE: OFlags = OFlags::RDWR
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// What a file is made with, and what it gets when its contents are there.
+/// The attributes of a file: those for its creation, and those to set after its contents.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attributes {
     /// Final permissions.
     pub(crate) mode: u32,
-    /// Whether they differ from those it is made with.
+    /// Whether they differ from those at its creation.
     pub(crate) chmod: bool,
     /// Owner and group, if they must be changed.
     pub(crate) owner: Option<Owner>,
-    /// Who will own it, if that is known.
+    /// Its owner, if known.
     pub(crate) ids: Option<Ids>,
     /// Time of modification.
     pub(crate) mtime: Option<Time>,
-    /// Something has its name that was there before.
+    /// Its name exists from before.
     pub(crate) stands: bool,
     /// Its number among the files of the archive, if it is to be noted.
     pub(crate) number: Option<u32>,
 }
 
-/// What could not be done, and why.
+/// The failed operation, and its error.
 pub(crate) type Problem = (&'static str, Errno);
 
 impl Attributes {
-    /// Setuid and the like come when owner and contents are there.
+    /// Setuid and setgid are set after owner and contents.
     pub(crate) fn created_with(&self) -> Mode {
         Mode::from_raw_mode(self.mode & 0o777)
     }
@@ -73,7 +72,7 @@ impl Attributes {
     }
 }
 
-/// Files, in the order in which they came.
+/// Files in the order of the archive.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// The directories, in the order in which their files come.
@@ -94,7 +93,7 @@ struct Waiting {
     attributes: Attributes,
 }
 
-/// A file whose name was taken: by an entry before it, or by what was there.
+/// A file whose name was taken, by an earlier entry or an existing file.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) place: Arc<Place>,
@@ -134,8 +133,7 @@ impl Batch {
         });
     }
 
-    /// Writes all, gives their directories back and is empty then; comes back with those
-    /// whose name was taken.
+    /// Writes all files, releases their directories and is empty then; returns the files whose names were taken.
     pub(crate) fn write(&mut self, root: &Path, stock: &Stock) -> Result<Vec<Taken>, Failure> {
         let (mut taken, mut notes) = (Vec::new(), Vec::new());
         let mut places = self.places.drain(..).enumerate();
@@ -233,14 +231,14 @@ fn write(
         same
     });
     if !cloned {
-        // Of a clone that is different all is written over: it has the same size.
+        // If a clone differs, all of it is overwritten: it has the same size.
         write_all(&file, contents).map_err(|error| ("write", error))?;
     }
     attributes.settle(&file)?;
     Ok(note(&file))
 }
 
-/// The file of the earlier release that this one may be.
+/// The earlier release's file that may be equal.
 pub(crate) fn candidate<'e>(
     place: &Place,
     name: &CStr,

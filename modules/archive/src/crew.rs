@@ -1,10 +1,9 @@
-//! Owns the threads that write small files while the next entries are read.
+//! The threads that write small files while the next entries are read.
 //!
-//! Files of an archive do not depend on each other but for their directory and their name,
-//! and nearly all of an application's are small. So they are copied out of the stream, many
-//! at a time and one after the other as they came (threads that make files in one directory
-//! wait for each other in the kernel), and written by whoever is free; who reads the stream
-//! helps when there is more to write than may wait.
+//! Files of an archive depend only on their directory and name, and nearly all files of an
+//! application are small. So they are copied out of the stream, in batches of consecutive files
+//! (threads that create files in the same directory block each other in the kernel), and written by
+//! any free thread; the reading thread helps if too many batches are waiting.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -16,13 +15,11 @@ use oxistrano_core::Failure;
 use crate::batch::{Batch, Taken};
 use crate::spare::Stock;
 
-/// What may wait to be written: bounds memory, and with the directories of a batch how many
-/// are open.
+/// The number of batches that may wait: limits memory and open directories.
 const WAITING: usize = 6;
-/// As many files whose names were taken may wait for the others: each has its contents, and
-/// keeps its directory open.
+/// The number of files with taken names that may wait: each keeps its contents in memory and its directory open.
 const MOST_TAKEN: usize = 64;
-/// More writers than this only wait for the file system.
+/// More writers would only wait for the file system.
 const MOST_THREADS: usize = 4;
 
 /// The threads.
@@ -35,14 +32,14 @@ struct Shared {
     root: PathBuf,
     stock: Arc<Stock>,
     state: Mutex<State>,
-    /// Something to do, or nothing left to do.
+    /// Signals new work, or the end of work.
     change: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Batch>,
-    /// Written ones, whose memory is used again.
+    /// Written batches, whose memory is reused.
     spent: Vec<Batch>,
     busy: usize,
     taken: Vec<Taken>,
@@ -51,7 +48,7 @@ struct State {
 }
 
 impl Crew {
-    /// Starts the threads; `None` where one processor has to do everything.
+    /// Starts the threads; `None` on a single processor.
     pub(crate) fn start(root: &Path, stock: Arc<Stock>) -> Option<Self> {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
@@ -69,7 +66,7 @@ impl Crew {
         (!threads.is_empty()).then_some(Self { shared, threads })
     }
 
-    /// Hands a batch over and comes back with an empty one; helps if too much is waiting.
+    /// Hands a batch over and returns an empty one; helps if too many are waiting.
     ///
     /// # Errors
     /// The first failure of any thread.
@@ -94,7 +91,7 @@ impl Crew {
         self.shared.lock().taken.len() >= MOST_TAKEN
     }
 
-    /// Helps until all is written; comes back with the files whose names were taken.
+    /// Helps until all is written; returns the files whose names were taken.
     ///
     /// # Errors
     /// The first failure of any thread.
@@ -118,7 +115,7 @@ impl Crew {
 }
 
 impl Drop for Crew {
-    /// Nothing is written any more when it is gone: what was written may be removed next.
+    /// After the drop, no thread writes any more, because the files may be removed next.
     fn drop(&mut self) {
         {
             let mut state = self.shared.lock();
@@ -160,7 +157,7 @@ impl Shared {
     }
 
     fn write(&self, mut batch: Batch) {
-        // Says that it is done whatever happens, or the others would wait for ever.
+        // Always marks the batch as done, because the others would wait forever.
         let mut turn = Turn { shared: self, result: None };
         let result = batch.write(&self.root, &self.stock);
         turn.result = Some(result.map(|taken| (taken, batch)));

@@ -1,10 +1,8 @@
-//! Owns the directories below the root: which of them are open, and when they get their
-//! owner, permissions and time.
+//! The directories below the root: which of them are open, and when they get owner, permissions and time.
 //!
-//! An archive usually has a directory's entries together, so a directory is finished when
-//! an entry comes that lies elsewhere, and nothing needs to be remembered of it. One that is
-//! entered again afterwards is left with the time that it had. Only permissions without
-//! which nobody could write into a directory again wait for the end.
+//! An archive usually has a directory's entries together, so a directory is finished at the first
+//! entry outside of it, and then forgotten. If it is entered again afterwards, its time is
+//! restored. Only permissions that would prevent writing into it again are set at the end.
 
 mod adopt;
 mod make;
@@ -32,10 +30,10 @@ use crate::place::{self, Finally, Place, give_back, kind};
 use crate::remains::Remains;
 use crate::spare::Stock;
 
-/// As many directories are remembered that were left before all of theirs was written.
+/// The number of directories that are remembered because files in them are not written yet.
 const MOST_LEFT: usize = 1 << 14;
 
-/// Permissions, owner, group and time that a directory is to have; `None`: whatever it has.
+/// The wanted permissions, owner, group and time of a directory; `None` leaves one unchanged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) mode: u32,
@@ -44,7 +42,7 @@ pub(crate) struct Wanted {
     pub(crate) mtime: Option<Time>,
 }
 
-/// Where things are written, and which directories are open on the way there.
+/// The target tree, and the open directories on the current path.
 pub(crate) struct Directories<'a> {
     root: Arc<Place>,
     /// For messages.
@@ -53,9 +51,9 @@ pub(crate) struct Directories<'a> {
     umask: u32,
     /// The set-group-id bit that directories inherit from the root.
     inherited: u32,
-    /// Owner and group that things have when they are made; looked up once.
+    /// Owner and group of new files; looked up once.
     pub(crate) born: Option<Ids>,
-    /// From the top down, each in the one before it.
+    /// From the top down.
     levels: Vec<Level>,
     /// The path of the last of them.
     current: Vec<u8>,
@@ -65,10 +63,10 @@ pub(crate) struct Directories<'a> {
     pub(crate) made_unmentioned: u64,
     /// How many places there have been.
     places: u64,
-    /// Hashes of the paths of those that were left and may not be finished.
+    /// Hashes of the paths of those that were left and may be unfinished.
     left: HashSet<u64>,
     hasher: RandomState,
-    /// Permissions that come at the end, by path, and what they take.
+    /// Permissions that are set at the end, by path, and their memory.
     kept: BTreeMap<Vec<u8>, u32>,
     kept_bytes: usize,
     stock: Arc<Stock>,
@@ -132,8 +130,7 @@ impl<'a> Directories<'a> {
         self.root_path.join(path)
     }
 
-    /// The directory in which `path` lies; what is missing is made. A link on the way is
-    /// refused, whoever made it.
+    /// The directory of `path`; missing ones are created. A link in the path is always refused.
     pub(crate) fn parent_of(
         &mut self,
         path: &Path,
@@ -155,7 +152,7 @@ impl<'a> Directories<'a> {
         self.last()
     }
 
-    /// Leaves directories until only so many are left on the way.
+    /// Leaves directories until the path has this depth.
     fn leave_to(&mut self, depth: usize) -> Result<(), Failure> {
         while self.levels.len() > depth {
             let Some(level) = self.levels.pop() else { break };
@@ -173,7 +170,7 @@ impl<'a> Directories<'a> {
         Ok(())
     }
 
-    /// The last directory, opened if it has not been.
+    /// The last directory, opened if necessary.
     fn last(&mut self) -> Result<Arc<Place>, Failure> {
         match self.levels.pop() {
             None => Ok(Arc::clone(&self.root)),
@@ -213,7 +210,7 @@ impl<'a> Directories<'a> {
         let (above, name) = self.taken_off();
         match finally {
             Finally { mode: None, owner: None, mtime: None, adopted: false } => Ok(()),
-            // Not by its name: the directory above may be another user's by now.
+            // Not by its name, because the parent may belong to another user by now.
             _ => self.finish_by_name(above, name, finally),
         }
     }
@@ -264,7 +261,7 @@ impl<'a> Directories<'a> {
         }
     }
 
-    /// A directory that was there before: its time will be what it is now.
+    /// Enters a directory again; it will get its current time.
     fn enter_again(
         &mut self,
         fd: OwnedFd,
@@ -314,7 +311,7 @@ impl<'a> Directories<'a> {
         Ok(Some(place))
     }
 
-    /// Why `name`, which is there, cannot be entered.
+    /// Why the existing `name` cannot be entered.
     fn in_the_way(&self, above: &Place, name: &OsStr, entry: &[u8]) -> Option<Failure> {
         let stat = above.lookup(name).ok().flatten()?;
         let shown = failures::show(name.as_bytes());
@@ -335,8 +332,7 @@ impl<'a> Directories<'a> {
         Failure::io(verb, &self.shown(&above.path().join(name)), error)
     }
 
-    /// Leaves all of them, and sets the permissions that had to wait: those below before
-    /// those above, which may be closed to us afterwards.
+    /// Leaves all directories and sets the postponed permissions, from below, because a parent may become inaccessible.
     pub(crate) fn finish(&mut self, pending: &mut Pending<'_>) -> Result<(), Failure> {
         self.leave_to(0)?;
         pending.settle()?;

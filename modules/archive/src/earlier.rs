@@ -1,10 +1,8 @@
-//! Owns the sharing of files that are as in an earlier release: their blocks (reflink), or
-//! the files themselves (hard link).
+//! Shares unchanged files with an earlier release: their blocks (reflink), or the files themselves (hard link).
 //!
-//! The earlier release may belong to somebody who changes it meanwhile. So nothing in it is
-//! looked up by a path, no link is followed, and what is shared is the very file that was
-//! examined, under whatever name it now has. A clone is compared after it was made, when
-//! nobody can change it any more.
+//! Another user may change the earlier release at the same time. So nothing in it is looked up by a
+//! path, no link is followed, and exactly the file that was examined is shared. A clone is compared
+//! after it was made, when no other user can change it.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -25,14 +23,14 @@ const WINDOW: usize = 64 << 10;
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// NONBLOCK: a FIFO must not hold us up. NOATIME: it was not read for its owner.
+/// NONBLOCK: a FIFO must not block. NOATIME: the access time must not change.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// What becomes of files that are the same in an [`Earlier`] release.
+/// What to do with files that are the same in an [`Earlier`] release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unchanged {
     /// They are written like all others.
@@ -40,7 +38,7 @@ pub enum Unchanged {
     Copy,
     /// They share their blocks with the earlier ones.
     Reflink,
-    /// They are the earlier ones.
+    /// They are hard links to the earlier ones.
     HardLink,
 }
 
@@ -49,14 +47,14 @@ pub enum Unchanged {
 pub struct Earlier {
     top: OwnedFd,
     pub(crate) how: Unchanged,
-    /// The file system cannot do it.
+    /// The file system does not support it.
     off: AtomicBool,
     files: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl Earlier {
-    /// Begins with its top; `None` if nothing is to be shared, or it cannot be entered.
+    /// Opens an earlier release; `None` if nothing is to be shared, or it cannot be entered.
     pub fn new(top: &Dir, how: Unchanged) -> Option<Self> {
         let top = fs::openat(top, ".", DIRECTORY, Mode::empty()).ok()?;
         let (off, files, bytes) = Default::default();
@@ -88,8 +86,7 @@ impl Earlier {
         mode: u32,
         ids: Ids,
     ) -> Option<OwnedFd> {
-        // With setuid and the like a file is somebody's tool, not contents; without bytes
-        // there is nothing to clone.
+        // Files with setuid or setgid are never shared; empty files cannot be cloned.
         let pointless = size == 0 && self.how == Unchanged::Reflink;
         if self.off.load(Ordering::Relaxed) || mode & 0o7000 != 0 || pointless {
             return None;
@@ -103,7 +100,7 @@ impl Earlier {
         same.then_some(file)
     }
 
-    /// Gives this file the blocks of an earlier one; `false` where that is not possible.
+    /// Gives this file the blocks of an earlier one; `false` if that is not possible.
     pub(crate) fn reflink_into(&self, file: impl AsFd, earlier: &OwnedFd) -> bool {
         let result = fs::ioctl_ficlone(file, earlier);
         if let Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOTTY | Errno::NOSYS) = result {
@@ -112,7 +109,7 @@ impl Earlier {
         result.is_ok()
     }
 
-    /// Gives an earlier file one more name. `Ok(false)` where that is not possible.
+    /// Makes a hard link to an earlier file. `Ok(false)` if that is not possible.
     pub(crate) fn link(
         &self,
         earlier: &OwnedFd,
@@ -120,7 +117,7 @@ impl Earlier {
         name: &CStr,
     ) -> Result<bool, Errno> {
         let linked = match fs::linkat(earlier, "", place, name, AtFlags::EMPTY_PATH) {
-            // Not everybody may do that, but everybody may do this.
+            // This needs a privilege; the other way does not.
             Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
                 let by_handle = format!("/proc/self/fd/{}", earlier.as_raw_fd());
                 fs::linkat(fs::CWD, by_handle, place, name, AtFlags::SYMLINK_FOLLOW)
@@ -139,7 +136,7 @@ impl Earlier {
     }
 }
 
-/// Opens a file to look at it.
+/// Opens a file for comparing.
 pub(crate) fn open(directory: impl AsFd, name: &CStr) -> Option<OwnedFd> {
     match fs::openat(&directory, name, FILE | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => fs::openat(&directory, name, FILE, Mode::empty()).ok(),

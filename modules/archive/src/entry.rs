@@ -1,6 +1,6 @@
-//! Owns what an archive says about one of its entries, before anything is decided.
+//! An entry as the archive describes it, before any decision.
 
-/// One entry, as the archive has it. Nothing in it has been checked.
+/// One entry, unchecked.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// Its name, byte for byte.
@@ -11,7 +11,7 @@ pub(crate) struct Entry {
     pub(crate) mode: u32,
     /// Time of modification, if the archive knows it.
     pub(crate) mtime: Option<Time>,
-    /// Who owns it; a zip archive does not say.
+    /// Its owner; a zip archive has none.
     pub(crate) owner: Option<Owner>,
 }
 

@@ -1,4 +1,4 @@
-//! Owns the wording of what can be wrong with an archive, and the codes that programs see.
+//! The failures of archives: messages, and codes for programs.
 
 use std::fmt::Display;
 use std::io;
@@ -9,7 +9,7 @@ use oxistrano_core::{Failure, interrupt};
 /// Longer names are cut in messages: one from a hostile header may have a megabyte.
 const SHOWN: usize = 200;
 
-/// `'name'`, with what a terminal must not see escaped.
+/// `'name'`, with control characters escaped.
 pub(crate) fn show(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(&name[..name.len().min(4 * SHOWN)]);
     let mut shown: String = text.chars().take(SHOWN).collect();
@@ -30,7 +30,7 @@ fn about(code: &'static str, archive: &Path, entry: &[u8], cause: impl Display) 
         .value("entry", String::from_utf8_lossy(&entry[..entry.len().min(4096)]).into_owned())
 }
 
-/// The archive is cut off, corrupt, or uses what is not supported.
+/// The archive is truncated, damaged, or uses an unsupported feature.
 pub(crate) fn bad(archive: &Path, entry: &[u8], cause: impl Display) -> Failure {
     about("bad_archive", archive, entry, cause)
         .remedy("create the archive again, or transfer it again")
@@ -53,7 +53,7 @@ pub(crate) fn stale(path: &Path) -> Failure {
         .cause("it has changed meanwhile")
 }
 
-/// Nothing is in it, or nothing is left of it.
+/// It has no entries, or all are excluded.
 pub(crate) fn empty(archive: &Path, cause: impl Display, remedy: &str) -> Failure {
     about("empty_archive", archive, b"", cause).remedy(remedy)
 }

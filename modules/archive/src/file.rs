@@ -1,5 +1,5 @@
-//! Owns the reading of the archive file: through a small window, by position, so that
-//! several readers can share one open file and a seek costs nothing.
+//! Reads the archive file through a small window, by position, so that several readers can share
+//! one open file and seeks cost nothing.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
@@ -23,7 +23,7 @@ pub(crate) struct ArchiveFile<'a> {
     /// Where the window begins in the file, and how much of it is filled.
     start: u64,
     filled: usize,
-    /// Where it ends, as far as anybody but the checksum is concerned.
+    /// The logical end; the checksum covers the whole file.
     end: u64,
     hash: Option<Sha256>,
 }
@@ -101,7 +101,7 @@ impl BufRead for ArchiveFile<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let offset = self.position.wrapping_sub(self.start);
         if offset >= self.filled as u64 {
-            // Of much of it nothing may come out, so that nobody else would ask.
+            // A long part of a file may decompress to nothing, so the signal is checked here.
             interrupt::check().map_err(io::Error::other)?;
             self.filled = 0;
             self.start = self.position;

@@ -1,5 +1,4 @@
-//! Owns the formats: telling them apart by what is in the file, and undoing the
-//! compression.
+//! The formats: recognises them by the content of the file, and decompresses.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read};
@@ -109,7 +108,7 @@ impl Format {
     }
 }
 
-/// What others make that is not supported.
+/// Unsupported formats, for messages.
 fn foreign(start: &[u8]) -> Option<&'static str> {
     Some(match start {
         [b'L', b'Z', b'I', b'P', ..] => "compressed by lzip",
@@ -122,8 +121,8 @@ fn foreign(start: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// Says what a file is by what is in it, whatever its name; in what is compressed there
-/// must be a tar. The file's own position stays.
+/// Recognises the format of a file by its content; a compressed file must contain a tar. The file's
+/// position does not change.
 ///
 /// # Errors
 /// `unknown_format`, `empty_archive` for a file without a byte, `bad_archive` when not

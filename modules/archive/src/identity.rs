@@ -1,10 +1,10 @@
-//! Owns the identity under which a thread makes things: what is made belongs to its owner
-//! from the beginning, which saves a call for each file.
+//! The identity under which a thread creates files: they belong to the right owner from the
+//! beginning, which saves a call for each file.
 //!
-//! On Linux user and group belong to a thread. Only the effective ones change, and the
-//! thread keeps all that root may do, so that it can also write where the owner may not. The
-//! owner gains no hold on the process: the real and the saved user stay root's, without
-//! which nobody else may signal or trace it.
+//! On Linux user and group belong to a thread. Only the effective ones change, and the thread keeps
+//! root's capabilities, so that it can also write where the owner may not. The owner gets no
+//! control of the process: the real and saved user stay root, so that user can neither signal nor
+//! trace it.
 
 use std::marker::PhantomData;
 
@@ -22,7 +22,7 @@ pub(crate) fn current() -> Ids {
     (geteuid().as_raw(), getegid().as_raw())
 }
 
-/// While it is there, this thread makes things for somebody else.
+/// While it exists, this thread creates files for another user.
 pub(crate) struct Identity {
     before: (Uid, Gid),
     capabilities: CapabilitySets,
@@ -31,9 +31,9 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Takes one on; `None` where that is not possible: not root, a container that took
-    /// something away from root, an id that it does not know. Then nothing has changed, and
-    /// the owner has to be changed afterwards, as always.
+    /// Changes the identity; `None` if that is not possible: not root, a container without the
+    /// capability, or an unmapped id. Then nothing has changed, and the owner has to be set
+    /// afterwards.
     pub(crate) fn take((uid, gid): Ids) -> Option<Self> {
         let before = (geteuid(), getegid());
         let capabilities = capabilities(None).ok()?;
@@ -47,11 +47,11 @@ impl Identity {
         if !before.0.is_root() || !valid || !capabilities.effective.contains(needed) {
             return None;
         }
-        // From here on dropping it takes everything back.
+        // From here on, dropping it restores the identity.
         let identity = Self { before, capabilities, _thread: PhantomData };
         set_thread_res_gid(None, Gid::from_raw(gid), None).ok()?;
         set_thread_res_uid(None, Uid::from_raw(uid), None).ok()?;
-        // The kernel takes the capabilities away with the user; they may be taken back.
+        // The kernel drops the capabilities with the user; they may be restored.
         set_capabilities(None, capabilities).ok()?;
         Some(identity)
     }

@@ -1,17 +1,16 @@
 //! Unpacks an archive below an open directory, in one pass, without any other program.
 //!
-//! tar (v7, ustar, GNU, PAX; plain or in gzip, zstd, xz or bzip2) and zip. One thread
-//! reads and decompresses the file, and computes its checksum on the way; another reads
-//! entries from that stream and writes them, with the help of a crew for small files. Memory
-//! does not grow with the archive, but for the decompressor's window.
+//! tar (v7, ustar, GNU, PAX; plain or in gzip, zstd, xz or bzip2) and zip. One thread reads and
+//! decompresses the file, and computes its checksum on the way; another reads entries from that
+//! stream and writes them, with the help of a crew for small files. Memory does not grow with the
+//! archive, except for the decompressor's window.
 //!
-//! An archive is not trusted, even when this process is root: nothing is written outside
-//! the directory, no link is followed, no device made. See [`unpack`] for what is refused.
+//! An archive is not trusted, and this process may be root: nothing is written outside the
+//! directory, no link is followed, no device is made. See [`unpack`] for what is refused.
 //!
-//! What the parts own: [`format`](format_of) tells archives apart and decompresses, the
-//! stream brings bytes from one thread to the other, the readers turn them into entries,
-//! the selection decides what becomes of an entry, and a sink writes it or, in check mode,
-//! only looks whether it could.
+//! The parts: [`format`](format_of) recognises archives and decompresses, the stream passes bytes
+//! from one thread to the other, the readers parse entries, the selection decides what to do with
+//! an entry, and a sink writes it or, in check mode, only checks it.
 
 mod batch;
 mod built;
@@ -94,24 +93,23 @@ pub struct UnpackOptions {
     /// Changes the permissions of directories, also of those that the archive does not
     /// mention; applied last.
     pub directory_mode: Option<Mode>,
-    /// Leading names that are taken from each entry's path, counted as GNU tar does:
-    /// `./a/b` has three. Entries without more are left out.
+    /// The number of leading components to remove from each path, counted as in GNU tar: `./a/b`
+    /// has three. Entries without further components are left out.
     pub strip_components: u32,
-    /// What is left out, also if it would be refused. Judged by the name in the archive.
+    /// Entries to leave out, even if they would be refused. Matched against the name in the archive.
     pub exclude: Vec<Pattern>,
-    /// Owner and group as in the archive, by name where this host knows it, else by
-    /// number. As GNU tar does for root. A zip has no owners.
+    /// Keep owner and group of the archive, by name if this host knows it, else by number, as GNU
+    /// tar does for root. A zip has no owners.
     pub preserve_owner: bool,
-    /// With `preserve_owner`, setuid and setgid bits of files, too: whoever made the archive
-    /// is then trusted with the rights of every owner in it. Those of directories only pass a
-    /// group on, and stay anyway.
+    /// With `preserve_owner`, also keep setuid and setgid bits of files: this trusts the creator of
+    /// the archive with the rights of every owner in it. Setgid of directories only passes on a
+    /// group, and is always kept.
     pub set_id: bool,
-    /// Permissions less the umask and without setuid, setgid and sticky bits. As GNU tar
-    /// does for everybody but root.
+    /// Apply the umask, and drop setuid, setgid and sticky bits, as GNU tar does for users other than root.
     pub apply_umask: bool,
     /// Whether to compute the checksum of the archive file on the way.
     pub checksum: bool,
-    /// What is too much.
+    /// The limits.
     pub limits: Limits,
 }
 
@@ -126,15 +124,15 @@ pub struct Summary {
     pub directories: u64,
     /// Entries that are symbolic or hard links.
     pub links: u64,
-    /// The sizes of the files together, holes included.
+    /// The total size of the files, including holes.
     pub bytes: u64,
-    /// Files that are shared with the earlier release, and their sizes together.
+    /// The number of files that are shared with the earlier release.
     pub shared_files: u64,
-    /// See there.
+    /// Their total size.
     pub shared_bytes: u64,
-    /// Files that were there before and stayed, and their sizes together.
+    /// The number of files that existed before and stayed.
     pub kept_files: u64,
-    /// See there.
+    /// Their total size.
     pub kept_bytes: u64,
     /// SHA-256 of the archive file, in hexadecimal, if it was asked for.
     pub sha256: Option<String>,
@@ -142,28 +140,27 @@ pub struct Summary {
 
 /// Where chosen entries go.
 trait Sink {
-    /// Takes an item; what is left of its contents is skipped.
+    /// Writes an item; the rest of its contents is skipped.
     fn write(&mut self, item: &Item, body: &mut Body<'_, '_>) -> Result<(), Failure>;
     /// Notes a file that is left out.
     fn note(&mut self, _: Note) {}
-    /// How many directories there are by now that no entry stood for when they were made.
+    /// The number of directories that were made without an entry.
     fn unmentioned(&self) -> u64;
-    /// After the last; `top` is what the archive says of the directory itself. Comes back
-    /// with the number of files that are shared with an earlier release and of those that stayed, each
-    /// with their bytes.
+    /// Called after the last entry; `top` is the entry of the directory itself. Returns the number
+    /// of files that are shared with an earlier release and of those that stayed, each with their
+    /// bytes.
     fn finish(&mut self, top: Option<&Top>) -> Result<[(u64, u64); 2], Failure>;
 }
 
-/// Says what `unpack` would do, and fails where it would: reads the whole archive and
-/// writes nothing.
+/// Reports what `unpack` would do, and fails if it would fail: reads the whole archive and writes nothing.
 ///
 /// # Errors
-/// As [`unpack`], but for what only writing shows.
+/// As [`unpack`], except for errors that occur only during writing.
 pub fn list(file: &File, path: &Path, options: &UnpackOptions) -> Result<Summary, Failure> {
     run(file, path, options, umask(), &mut survey::Survey::new(path, None), &mut Noting::Nothing)
 }
 
-/// The same, with what would be in the files.
+/// The same, with the digests of the contents.
 ///
 /// # Errors
 /// As [`list`].
@@ -177,20 +174,19 @@ pub fn list_contents(
     Ok((summary, survey.files.unwrap_or_default()))
 }
 
-/// Unpacks the archive `file`, which was found at `path`, below `into`, which should be
-/// empty: what is there may be replaced. The file is read from its beginning, whatever its
-/// position is.
+/// Unpacks the archive `file`, which was found at `path`, below `into`, which should be empty:
+/// existing entries may be replaced. The file is read from its beginning.
 ///
-/// Kept are permissions, times of modification, links, holes, and owners if wanted. Of
-/// entries with the same name the last counts, a directory that is there stays. While things
-/// are made for somebody else, `into` is closed to everybody but its owner.
+/// Kept are permissions, times of modification, links, holes, and owners if wanted. If several
+/// entries have the same name, the last one counts; an existing directory stays. While root creates
+/// files for another user, only the owner may enter `into`.
 ///
 /// # Errors
-/// In each case some of it may have been written; remove it.
+/// In each case, a part may have been written and should be removed.
 ///
 /// * `unknown_format`: neither tar nor zip.
 /// * `empty_archive`: there is nothing to write.
-/// * `bad_archive`: cut off, damaged, or with a feature that is not supported.
+/// * `bad_archive`: truncated, damaged, or with an unsupported feature.
 /// * `unsafe_entry`: an absolute name, one with `..` or a NUL byte, an entry below a symbolic
 ///   link, a hard link to outside, a device, a FIFO, a socket, in a zip a backslash, a name
 ///   too long or too deep.
@@ -205,9 +201,8 @@ pub fn unpack(
     unpack_sharing(file, path, into, options, None)
 }
 
-/// The same, but files that are the same in `earlier` (contents, owner and permissions, under
-/// the same path) are shared with it where the file system can do that. What is linked has
-/// the earlier file's time.
+/// The same, but files that are the same in `earlier` (contents, owner and permissions, under the same path)
+/// are shared with it if the file system supports that. Hard links have the earlier file's time.
 ///
 /// # Errors
 /// As [`unpack`].
@@ -222,9 +217,9 @@ pub fn unpack_sharing(
     write(file, path, into, options, stock, false).map(|(summary, _)| summary)
 }
 
-/// The same as [`unpack`], but `into` is a tree that was unpacked before, whatever has become of it
-/// since: what is as the archive says stays, all else goes. `into` itself must be as one that was just
-/// made, but for what is in it.
+/// The same as [`unpack`], but `into` is a tree that was unpacked before and may have been changed:
+/// files that match the archive stay, everything else is removed. `into` itself must have the
+/// metadata of a new directory.
 ///
 /// # Errors
 /// As [`unpack`]; and `strange_spare` if this tree cannot be used.
@@ -404,7 +399,7 @@ fn run(
     let (feed, stream) = stream::pipe(path, ceiling);
     let (mut summary, checksum) = thread::scope(|scope| {
         let reader = read_ahead(scope, file, path, format, options, feed)?;
-        // The stream is gone after this, which ends the other thread in any case.
+        // This drops the stream, which ends the other thread in any case.
         let entries = Entries::new(stream, format);
         let selection = Selection::new(options, path, umask);
         let summary = consume(path, entries, format, selection, ceiling, sink, noting);
@@ -439,7 +434,7 @@ fn read_ahead<'scope, 'env>(
         .or_fail("start a thread to read", path)
 }
 
-/// The thread that reads: sends the tar stream, or what makes a zip one.
+/// The reading thread: sends the tar stream, or the parts of a zip.
 fn produce(
     file: &File,
     format: Format,
@@ -460,7 +455,7 @@ fn produce(
         return Ok(None);
     }
     if options.checksum && format == Format::Zip {
-        // Its parts are not read in order, so it is read once more, from the cache.
+        // A zip is not read in order, so its checksum needs a second read, from the cache.
         input = ArchiveFile::hashing(file);
     }
     input.finish_hash()
@@ -498,7 +493,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// The thread that writes.
+/// The writing thread.
 fn consume(
     archive: &Path,
     mut entries: Entries<'_>,

@@ -1,4 +1,4 @@
-//! Owns what is too much: a small archive can describe a lot.
+//! The limits: a small archive can describe a large tree.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use oxistrano_core::Failure;
 
 use crate::failures;
 
-/// What is too much.
+/// The limits for an archive.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Entries, also those that are left out, and the directories that none of them stands for.
+    /// Entries, including excluded ones and directories without an entry.
     pub max_entries: u64,
     /// Bytes that come out of the decompressor, headers included; and the sizes of all
     /// files that are written, holes included.
@@ -31,7 +31,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// So many bytes are harmless whatever the archive's size is (64 MiB).
+    /// This many bytes are always allowed (64 MiB).
     pub const ALWAYS: u64 = 64 << 20;
 
     /// For an archive of `size` bytes.
@@ -44,7 +44,7 @@ impl Limits {
     }
 }
 
-/// How many bytes a certain archive may become.
+/// The limit in bytes for a certain archive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ceiling {
     max_bytes: u64,
@@ -67,8 +67,8 @@ impl Ceiling {
         Ok(())
     }
 
-    /// Whether headers may say so. Not compared with the archive's size: a claim that is not
-    /// true is a damaged archive, not a large one.
+    /// Checks the size in a header. It is not compared with the archive's size: a wrong size means
+    /// a damaged archive, not a large one.
     ///
     /// # Errors
     /// `too_large`, naming the entry.

@@ -74,8 +74,8 @@ impl Pax {
         Some(())
     }
 
-    /// Keeps what makes sense for all entries that follow: each gets a copy of it, so it must
-    /// be small. No two sparse files have one map.
+    /// Keeps only records that apply to all following entries: each gets a copy, so they must be
+    /// small. A sparse map is never shared.
     pub(crate) fn keep_for_all(&mut self) {
         let short = |text: Option<Vec<u8>>| text.filter(|text| text.len() <= MOST_FOR_ALL);
         *self = Self {
@@ -96,7 +96,7 @@ impl Pax {
         Some(Map { parts: self.parts.take()?, size: self.real_size? })
     }
 
-    /// Puts what it says over what the entry's own header said.
+    /// Overrides the values of the entry's header.
     pub(crate) fn apply(self, entry: &mut Entry) {
         if let Some(path) = self.sparse_name.or(self.path) {
             entry.name = path;

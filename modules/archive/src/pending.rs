@@ -1,4 +1,4 @@
-//! Owns what was taken out of the stream and may not have been written yet.
+//! Files that were read from the stream and may not have been written yet.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -22,9 +22,9 @@ pub(crate) const MOST_UNDER_WAY: usize = 1 << 16;
 pub(crate) struct Pending<'a> {
     root: &'a Path,
     archive: &'a Path,
-    /// Those who write them.
+    /// The threads that write them.
     crew: Option<Crew>,
-    /// What will be handed to them next.
+    /// The next batch for them.
     batch: Batch,
     /// Hashes of the names, and of the places that they are in.
     under_way: HashSet<u64, BuildHasherDefault<AsItIs>>,
@@ -33,7 +33,7 @@ pub(crate) struct Pending<'a> {
 }
 
 impl<'a> Pending<'a> {
-    /// Nothing yet; without threads nothing will be.
+    /// Creates an empty one; without threads it stays empty.
     pub(crate) fn new(
         root: &'a Path,
         archive: &'a Path,
@@ -51,7 +51,7 @@ impl<'a> Pending<'a> {
         }
     }
 
-    /// Whether there is somebody to write them.
+    /// Whether there are threads.
     pub(crate) fn has_crew(&self) -> bool {
         self.crew.is_some()
     }

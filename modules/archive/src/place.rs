@@ -1,5 +1,4 @@
-//! Owns a directory that is written into: its handle, and what it gets when nothing is
-//! written into it any more.
+//! A directory that is written into: its handle, and its final attributes.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,19 +19,17 @@ pub(crate) type Owner = (Option<Uid>, Option<Gid>);
 const OPEN: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What a directory gets at the end; what is not there stays as it is.
+/// The final attributes of a directory; `None` leaves one unchanged.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Finally {
     pub(crate) mode: Option<u32>,
     pub(crate) owner: Option<Owner>,
     pub(crate) mtime: Option<Time>,
-    /// It was there before: its time is only changed if it is another one, and is now where none is
-    /// given.
+    /// It existed before: its time is set only if it differs, and to now if none is given.
     pub(crate) adopted: bool,
 }
 
-/// An open directory. Those who write into it share it; whoever gives it back last
-/// ([`give_back`]) finishes it.
+/// An open directory. Its writers share it; the last one to give it back ([`give_back`]) finishes it.
 #[derive(Debug)]
 pub(crate) struct Place {
     fd: OwnedFd,
@@ -40,8 +37,7 @@ pub(crate) struct Place {
     pub(crate) number: u64,
     /// Where it was found; below the root.
     path: PathBuf,
-    /// What is made in it does not get the owner and the permissions that it gets elsewhere:
-    /// it was finished with a setgid bit, and then entered again.
+    /// New files in it get another group: it was finished with a setgid bit, and then entered again.
     pub(crate) peculiar: bool,
     finally: Mutex<Finally>,
     /// The same directory of an earlier release.
@@ -86,7 +82,7 @@ impl Place {
         fs::openat(&self.fd, name, OPEN, Mode::empty())
     }
 
-    /// What stands under a name; `None` if nothing does.
+    /// The metadata of a name; `None` if it does not exist.
     pub(crate) fn lookup(&self, name: &OsStr) -> Result<Option<Stat>, Errno> {
         match fs::statat(&self.fd, name, fs::AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -189,7 +185,7 @@ pub(crate) fn remove(
     let name = path.file_name().unwrap_or_default();
     match fs::unlinkat(place, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        // Linux says the one, POSIX the other.
+        // Linux returns the first, POSIX the second.
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(Failure::io("replace", &root_path.join(path), error)),
     }

@@ -1,5 +1,5 @@
-//! Owns the names that a tree has from before, as far as its directories have been entered: those
-//! that no entry of the archive has taken yet. What is not among them was made for the archive.
+//! The names that a tree has from before, in the directories that were entered, and that no entry
+//! of the archive has taken yet. All other names were made for the archive.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};

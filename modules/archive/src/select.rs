@@ -1,9 +1,7 @@
-//! Owns the decisions about an entry: whether it is written, where, with which owner and
-//! permissions, and what is refused.
+//! The decisions about an entry: whether it is written, where, with which owner and permissions, or refused.
 //!
-//! A symbolic link may point anywhere: a deployed tree has links to shared directories
-//! outside of it, and even a harmful target harms nobody until it is followed. This crate
-//! never follows one.
+//! A symbolic link may point anywhere: a deployed tree has links to shared directories outside of
+//! it, and a link is harmless until it is followed. This crate never follows one.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -111,15 +109,15 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// What becomes of an entry; `None` if it is left out.
+    /// Decides about an entry; `None` if it is left out.
     pub(crate) fn choose(&mut self, entry: Entry) -> Result<Option<Item>, Failure> {
         self.seen += 1;
         self.check_count(self.seen, &entry.name)?;
-        // To match it would take long, and nothing of such a name could be written.
+        // Matching it would take long, and such a name could not be written.
         if entry.name.len() > LONGEST_PATH {
             return Err(self.refuse(&entry.name, "its name is longer than 4095 bytes"));
         }
-        // First, so that what would be refused can be excluded.
+        // First, so that an entry that would be refused can be excluded.
         if self.options.exclude.iter().any(|pattern| pattern.matches(&entry.name)) {
             return Ok(None);
         }
@@ -127,7 +125,7 @@ impl<'a> Selection<'a> {
         let Some(path) = self.place(name, name)? else {
             if is_root(name) && matches!(entry.kind, Kind::Directory) {
                 let (uid, gid) = self.owner(entry.owner.as_ref())?;
-                // Whoever unpacks still has to write into it.
+                // We still have to write into it.
                 let mode = self.mode(entry.mode, true) | 0o700;
                 self.top = Some(Top { mode, uid, gid });
             }
@@ -244,8 +242,8 @@ impl<'a> Selection<'a> {
             // Setgid on a directory passes its group on, whichever that is.
             mode & 0o3777
         } else {
-            // Setuid was meant for the archive's owner, not for another, and it makes its
-            // maker as mighty as that owner.
+            // Setuid was meant for the owner in the archive, and would give the creator of the
+            // archive the rights of another owner.
             mode & 0o1777
         };
         let wanted: &Option<Mode> = if is_dir { &options.directory_mode } else { &options.mode };

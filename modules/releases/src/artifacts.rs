@@ -210,7 +210,7 @@ impl Artifacts {
         Ok(artifacts)
     }
 
-    /// Opens it for check mode: as it is, and `None` where [`Self::open`] would change it.
+    /// Opens it for check mode; `None` if [`Self::open`] would change it.
     ///
     /// # Errors
     /// An I/O error.
@@ -230,7 +230,7 @@ impl Artifacts {
         Ok(info.uid() == users::current() && info.mode() & 0o077 == 0)
     }
 
-    /// The whole archive, if it is here.
+    /// The archive, if it is here completely.
     ///
     /// # Errors
     /// An I/O error.
@@ -240,7 +240,7 @@ impl Artifacts {
         Ok(file.filter(|(_, info)| info.len() == artifact.size).map(|(file, _)| file))
     }
 
-    /// How much of it has come, in bytes from its beginning.
+    /// How many bytes of it have arrived, from its beginning.
     ///
     /// # Errors
     /// An I/O error.
@@ -249,16 +249,16 @@ impl Artifacts {
         Ok(part.map_or(0, |(_, info)| info.len()))
     }
 
-    /// Takes bytes from `offset` on until `input` ends; those that are here already are
-    /// skipped, those after a gap are not taken. Then [`Self::whole`] and [`Self::received`]
-    /// say what is here.
+    /// Reads bytes from `offset` on until `input` ends; bytes that are already here are skipped,
+    /// bytes after a gap are ignored. Afterwards, [`Self::whole`] and [`Self::received`] show what
+    /// is here.
     ///
-    /// Several may send the same archive at once: a part grows only at its end, and each of
-    /// them writes the same bytes at the same place. A lock would be held by who waits for
-    /// bytes from a controller that is gone, and then the next deploy could not go on.
+    /// Several processes may send the same archive at the same time: a part grows only at its end,
+    /// and each writes the same bytes at the same offset. A lock would be held by a process that
+    /// waits for a dead controller, and would block the next deploy.
     ///
     /// # Errors
-    /// An I/O error; what came before stays.
+    /// An I/O error; the bytes before it stay.
     pub fn receive(
         &self,
         artifact: &Artifact,
@@ -296,8 +296,9 @@ impl Artifacts {
         }
     }
 
-    /// Gives what has come its name, unless somebody else who sends it has done so. Then the part's
-    /// name may be that of a third one's new part by now, which must not take the whole one's place.
+    /// Gives the complete part its final name, unless another process has done so. In that case,
+    /// the part's name may already belong to a new part of a third process, which must not replace
+    /// the complete archive.
     fn complete(&self, artifact: &Artifact, part: &str) -> Result<(), Failure> {
         let whole = artifact.sha256.as_deref().unwrap_or_default();
         let renamed = self.dir.rename_new(part, whole);
@@ -306,29 +307,29 @@ impl Artifacts {
         }
         match renamed? {
             true => Ok(()),
-            // What has the name is of another size, and of no use.
+            // The existing file has another size, and is useless.
             false => self.dir.rename(part, whole),
         }
     }
 
-    /// The part to go on with, or a new one.
+    /// Opens the existing part, or a new one.
     fn part(&self, name: &str, size: u64) -> Result<File, Failure> {
         loop {
             match self.file(name, OFlags::RDWR)? {
                 Some((file, info)) if info.len() <= size => return Ok(file),
-                // Of another size: not this archive.
+                // Its size exceeds that of this archive.
                 Some(_) => drop(self.dir.remove_file(name)?),
                 None => {}
             }
             match self.dir.create_file(name, 0o600) {
-                // Somebody else who sends it was faster.
+                // Another sending process was faster.
                 Err(_) if self.dir.lookup(name)?.is_some() => {}
                 made => return made,
             }
         }
     }
 
-    /// Makes sure that the rest of it finds room, also at the expense of others that are here.
+    /// Makes sure that there is room for the rest of it; removes other archives if necessary.
     ///
     /// # Errors
     /// `no_space`, with the sizes.
@@ -338,7 +339,7 @@ impl Artifacts {
         others.retain(|(name, _)| *name != *part(artifact));
         loop {
             let free = fs::fstatvfs(&self.dir).or_fail("examine", self.dir.path())?;
-            // Root may use what is reserved for root.
+            // Root may use the blocks that are reserved for root.
             let blocks = if users::is_root() { free.f_bfree } else { free.f_bavail };
             let free = blocks.saturating_mul(free.f_frsize);
             if missing <= free {
@@ -375,8 +376,8 @@ impl Artifacts {
         artifact.sha256.as_deref().map_or(Ok(false), |name| self.dir.remove_file(name)).map(drop)
     }
 
-    /// After a deploy of `latest`: of the whole archives the `keep` that were used last stay,
-    /// and the parts that may still be completed.
+    /// After a deploy of `latest`: keeps the `keep` archives that were used last, and parts that
+    /// may still be completed.
     ///
     /// # Errors
     /// An I/O error.
@@ -390,7 +391,7 @@ impl Artifacts {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs() as i64;
         let (mut whole, parts): (Vec<_>, Vec<_>) =
             self.names()?.into_iter().partition(|(name, _)| is_sha256(name.as_encoded_bytes()));
-        // Whatever the clock does, this is the last one.
+        // Even if the clock was changed, this one is the latest.
         whole.sort_by_key(|(name, _)| *name != latest);
         let too_many = whole.into_iter().skip(usize::try_from(keep).unwrap_or(usize::MAX));
         let too_old = |mtime: i64| now.saturating_sub(mtime) > PATIENCE.as_secs() as i64;
@@ -398,7 +399,7 @@ impl Artifacts {
         too_many.chain(given_up).try_for_each(|(name, _)| self.dir.remove_file(name).map(drop))
     }
 
-    /// The archives and parts with the times of their last use, the latest first. Other names are not ours.
+    /// The archives and parts with the times of their last use, the latest first. Other names are ignored.
     fn names(&self) -> Result<Vec<(OsString, Moment)>, Failure> {
         let mut found = Vec::new();
         for name in self.dir.names()? {
@@ -414,8 +415,8 @@ impl Artifacts {
         Ok(found)
     }
 
-    /// A file that is this user's alone. Anything else under its name is removed and `None`:
-    /// a link, a FIFO, what has a second name elsewhere, what others may read or write.
+    /// Opens a file that belongs only to this user. Anything else under its name is removed, and
+    /// the result is `None`: a link, a FIFO, a hard link, a file that others may read or write.
     fn file(&self, name: &str, access: OFlags) -> Result<Option<(File, Metadata)>, Failure> {
         let path = self.dir.at(name);
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;

@@ -1,8 +1,7 @@
-//! A release that is not needed any more, kept as raw material for the next one. `docs/spare.md` has
-//! the whole of it.
+//! The spare: a former release, kept as raw material for the next one. See `docs/spare.md`.
 //!
-//! It is a directory beside the releases, one at most. It gets its name by a rename and loses it by
-//! one, so that it is always either the spare, a staging tree, a release or trash.
+//! There is at most one, a directory next to the releases. It gets and loses its name by a rename,
+//! so it is always either the spare, a staging tree, a release or trash.
 
 use rustix::fs::{StatVfs, fstatvfs};
 use serde::Serialize;
@@ -15,13 +14,13 @@ use crate::{Version, trash};
 
 /// Its name.
 pub const NAME: &str = ".oxistrano-spare";
-/// So much of a file system must be free when a spare is kept: one part in so many.
+/// To keep a spare, this fraction of the file system must be free: 1/4.
 const PART: u64 = 4;
-/// Or so much, of whatever size it is: more than releases have.
+/// Or this many bytes, which is more than a release has.
 const BYTES: u64 = 20 << 30;
 const INODES: u64 = 2_000_000;
 
-/// It as it stands in a result.
+/// The spare as a module returns it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {
     path: String,
@@ -36,7 +35,7 @@ pub fn find(releases: &Dir) -> Result<Option<Found>, Failure> {
     Ok(there.map(|_| Found { path: releases.at(NAME).display().to_string() }))
 }
 
-/// Whether the file system holds one more release comfortably.
+/// Whether the file system has enough room for one more release.
 ///
 /// # Errors
 /// An I/O error.
@@ -52,16 +51,15 @@ fn is_roomy(disk: &StatVfs) -> bool {
     enough(disk.f_bavail, disk.f_blocks, most) && enough(disk.f_favail, disk.f_files, INODES)
 }
 
-/// Makes a release the spare. `false`: it cannot be one, and is where it was.
+/// Makes a release the spare. `false` if it cannot be renamed; it then stays.
 ///
 /// # Errors
-/// An I/O error; it is where it was.
+/// An I/O error; the release stays.
 pub fn keep(releases: &Dir, version: &Version) -> Result<bool, Failure> {
     Ok(is_free_of_mounts(&releases.at(version)) && releases.rename_new(version, NAME)?)
 }
 
-/// Makes a release the spare in the place of an earlier one, if there is room. `false`: it was not made
-/// it, and is where it was.
+/// Makes a release the spare in place of an earlier one, if there is room. `false` if it was not; it then stays.
 ///
 /// # Errors
 /// An I/O error.
@@ -74,11 +72,11 @@ pub fn replace(
         return Ok(false);
     }
     trash.extend(discard(releases)?);
-    // What cannot be renamed cannot be it.
+    // A release that cannot be renamed cannot be the spare.
     Ok(keep(releases, version).unwrap_or(false))
 }
 
-/// Gives up what there is.
+/// Moves the spare to the trash.
 ///
 /// # Errors
 /// An I/O error.
@@ -91,16 +89,16 @@ pub fn discard(releases: &Dir) -> Result<Option<trash::Item>, Failure> {
 
 /// A spare that has become a staging tree.
 pub struct Taken<'a> {
-    /// The tree, its top being as of one that was just made.
+    /// The tree; its top has the metadata of a new directory.
     pub staging: Staging<'a>,
-    /// An empty directory for what is not needed of it.
+    /// An empty directory for directories to be removed.
     pub grave: Dir,
     /// The same, in the trash.
     pub trash: trash::Item,
 }
 
-/// Makes the spare the staging tree; what an earlier try left of one is removed. `None` if there is
-/// no spare, or none that can be used: that is in `given_up` then.
+/// Makes the spare the staging tree, and removes that of an earlier try. `None` if there is no
+/// usable spare; an unusable one is in `given_up`.
 ///
 /// # Errors
 /// An I/O error.
@@ -130,7 +128,7 @@ pub fn take<'a>(
     }
 }
 
-/// Gives the top of a tree what a directory has that was just made. `false`: it has more than that.
+/// Gives the top of a tree the metadata of a new directory. `false` if it has attributes that cannot be removed.
 fn as_just_made(top: &Dir, made: &Dir) -> Result<bool, Failure> {
     if has_attributes(top) || has_attributes(made) {
         return Ok(false);

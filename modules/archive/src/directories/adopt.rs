@@ -1,5 +1,4 @@
-//! Owns what becomes of what stood there before: a directory is brought to what the archive says,
-//! and what no entry has taken is removed.
+//! Handles what existed before: directories are adapted to the archive, and names without an entry are removed.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -17,8 +16,7 @@ use crate::place::{self, Finally, Place};
 use crate::spare::Spare;
 
 impl Directories<'_> {
-    /// Lets what stands under a name from before be the directory that is wanted there, or makes one
-    /// in its place; then it is the last.
+    /// Uses an existing directory as the wanted one, or replaces it by a new one; enters it.
     pub(super) fn adopt(
         &mut self,
         above: &Place,
@@ -41,7 +39,7 @@ impl Directories<'_> {
                 .map_err(|error| self.failed("create the directory", above, name, error))?;
             return self.made(above, name, wanted);
         };
-        // First, so that nobody can exchange what is in it any more who could not then.
+        // First, so that users who lose access cannot change its contents any more.
         let ids = (wanted.uid.unwrap_or(born.0), wanted.gid.unwrap_or(born.1));
         if ids != (stat.st_uid, stat.st_gid) {
             fs::fchown(&fd, Some(Uid::from_raw(ids.0)), Some(Gid::from_raw(ids.1)))
@@ -65,7 +63,7 @@ impl Directories<'_> {
         Ok(())
     }
 
-    /// Takes away what stands under a name from before.
+    /// Removes what exists under a name from before.
     fn clear_before(&self, spare: &Spare, place: &Place, name: &OsStr) -> Result<(), Failure> {
         CString::new(name.as_bytes())
             .map_err(|_| ("replace", Errno::INVAL))
@@ -73,9 +71,8 @@ impl Directories<'_> {
             .map_err(|(verb, error)| self.failed(verb, place, name, error))
     }
 
-    /// Takes the name of something that is no directory; whether something has it from before. A
-    /// directory that the archive has made of one of before has nothing in it any more but what
-    /// entries have put there.
+    /// Takes the name of an entry that is not a directory; returns whether it exists from before.
+    /// An adapted directory contains only entries of the archive by then.
     pub(crate) fn take(&mut self, path: &Path) -> Result<bool, Failure> {
         let bytes = path.as_os_str().as_bytes();
         if self.remains.leave(bytes) {
@@ -84,12 +81,12 @@ impl Directories<'_> {
         Ok(self.remains.take(bytes))
     }
 
-    /// Whether something is only there from before.
+    /// Whether something exists only from before.
     pub(crate) fn is_of_before(&self, path: &Path) -> bool {
         self.remains.has(path.as_os_str().as_bytes())
     }
 
-    /// Removes what no entry has taken in a directory.
+    /// Removes the names in a directory that no entry has taken.
     pub(super) fn remove_remains(&mut self, path: &[u8]) -> Result<(), Failure> {
         let stock = Arc::clone(&self.stock);
         let Some(spare) = stock.spare.as_ref() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Owns the making of directories, and which owner, permissions and time they get.
+//! Creates directories and decides their owner, permissions and time.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,14 +14,13 @@ use crate::identity::Ids;
 use crate::pending::Pending;
 use crate::place::{self, Finally, Owner, Place, kind};
 
-/// As much is kept, in bytes, of directories that get their permissions at the end.
+/// The memory limit, in bytes, for permissions that are set at the end.
 const MOST_KEPT: usize = 12 << 20;
-/// What one of them takes beside its name, about.
+/// The approximate memory of one, in addition to its name.
 const KEPT: usize = 96;
 
 impl Directories<'_> {
-    /// Makes the directory that an entry stands for, or gives its attributes to the one that
-    /// is there.
+    /// Creates the directory of an entry, or sets the attributes of the existing one.
     pub(crate) fn make(
         &mut self,
         path: &Path,
@@ -55,7 +54,7 @@ impl Directories<'_> {
             }
             let there = above.lookup(name).or_fail("examine", self.shown(path))?;
             if there.is_some_and(|stat| kind(&stat) == FileType::Directory) {
-                // It was left before, and something of it may be under way.
+                // It was left before, and files in it may still be unwritten.
                 pending.settle()?;
                 let finally = self.finally_of_old(bytes, wanted)?;
                 return self.finish_by_name(&above, name, finally);
@@ -64,7 +63,7 @@ impl Directories<'_> {
         }
     }
 
-    /// Notes what a directory gets that was just made; then it is the last.
+    /// Remembers the final attributes of a new directory and enters it.
     pub(super) fn made(
         &mut self,
         above: &Place,
@@ -84,7 +83,7 @@ impl Directories<'_> {
         Ok(())
     }
 
-    /// What a directory gets whose attributes are not known.
+    /// The final attributes of an existing directory.
     fn finally_of_old(&mut self, path: &[u8], wanted: Wanted) -> Result<Finally, Failure> {
         let Wanted { mode, uid, gid, mtime } = wanted;
         let mode = (!self.keep(path, mode)?).then_some(mode | self.inherited);
@@ -93,7 +92,7 @@ impl Directories<'_> {
         Ok(Finally { mode, owner, mtime, adopted: false })
     }
 
-    /// Whether the permissions have to wait for the end: the last word on them counts.
+    /// Whether the permissions have to be set at the end; the last entry counts.
     pub(super) fn keep(&mut self, path: &[u8], mode: u32) -> Result<bool, Failure> {
         if mode & 0o700 == 0o700 {
             self.forget(Path::new(OsStr::from_bytes(path)));
@@ -109,7 +108,7 @@ impl Directories<'_> {
         Ok(true)
     }
 
-    /// Something else takes the place of a directory, perhaps.
+    /// Something else may replace a directory.
     pub(crate) fn forget(&mut self, path: &Path) {
         let path = path.as_os_str().as_bytes();
         if !self.kept.is_empty() && self.kept.remove(path).is_some() {
@@ -117,7 +116,7 @@ impl Directories<'_> {
         }
     }
 
-    /// Owner and group of what was just made, if they must be changed.
+    /// Owner and group of a new file, if they must be changed.
     pub(crate) fn owner_of_new(
         &mut self,
         place: &Place,
@@ -133,7 +132,7 @@ impl Directories<'_> {
         Ok((uid.is_some() || gid.is_some()).then_some((uid, gid)))
     }
 
-    /// Owner and group that things have when they are made; the first of all shows it.
+    /// Owner and group of new files, as seen with the first one.
     pub(crate) fn born_in(&mut self, place: &Place, name: &OsStr) -> Result<Ids, Failure> {
         if let Some(born) = self.born {
             return Ok(born);
@@ -143,11 +142,10 @@ impl Directories<'_> {
         Ok(*self.born.insert(born))
     }
 
-    /// Removes what stands where a later entry of the same name belongs: a file, a link,
-    /// or a directory without anything in it.
+    /// Removes what a later entry of the same name replaces: a file, a link, or an empty directory.
     pub(crate) fn clear(&mut self, path: &Path, pending: &mut Pending<'_>) -> Result<(), Failure> {
         let place = self.parent_of(path, pending)?;
-        // Whether a directory is empty shows when all is written.
+        // Only after all is written, it is known whether a directory is empty.
         pending.settle()?;
         place::remove(&place, path, self.root_path, self.archive)?;
         self.forget(path);
@@ -155,7 +153,7 @@ impl Directories<'_> {
     }
 }
 
-/// Until the end we must be able to write into it; and no bits beyond 0777.
+/// We must be able to write into it until the end; and no bits beyond 0777.
 pub(super) fn created_with(mode: u32) -> u32 {
     mode & 0o777 | 0o700
 }
