@@ -102,6 +102,7 @@ impl Plan {
         let table = spare.as_ref().map(|spare| Table::of(&spare.index)).transpose()?;
         let spare = spare.as_ref().zip(table.as_ref());
         let mut wanted = Vec::new();
+        let mut ways = Ways::default();
         let mut sent = sent.iter().peekable();
         let mut cursor = manifest.cursor();
         while let Some(record) = manifest.next(&mut cursor)? {
@@ -117,7 +118,8 @@ impl Plan {
             let hash = manifest.hash(file);
             let here = spare.and_then(|(spare, table)| {
                 let path = stripped(&record.entry.name, strip_components)?;
-                spare_has(spare, table, path.as_path(), &record, hash)
+                let is_its_own = ways.lead_through_no_link(&spare.top, path.as_path());
+                is_its_own.then(|| spare_has(spare, table, path.as_path(), &record, hash))?
             });
             self.sources.push(match here {
                 Some(source) => source,
@@ -220,6 +222,32 @@ fn spare_has(
         }
         Found::Mark(_) => None,
         Found::Read => Some(Source::Here(path.to_owned(), None)),
+    }
+}
+
+/// The directories of paths. Links in the spare, to what is shared for one, give way to directories before the
+/// files below are read.
+#[derive(Default)]
+struct Ways {
+    /// The last directory, and whether there is no link on the way to it.
+    last: Option<(PathBuf, bool)>,
+}
+
+impl Ways {
+    fn lead_through_no_link(&mut self, top: &Dir, path: &Path) -> bool {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        match &self.last {
+            Some((last, direct)) if last == parent => *direct,
+            _ => {
+                let mut ways = parent.ancestors().filter(|way| !way.as_os_str().is_empty());
+                let direct = ways.all(|way| {
+                    let stat = fs::statat(top, way, AtFlags::SYMLINK_NOFOLLOW);
+                    stat.is_ok_and(|stat| kind(&stat) == FileType::Directory)
+                });
+                self.last = Some((parent.to_owned(), direct));
+                direct
+            }
+        }
     }
 }
 
