@@ -82,8 +82,9 @@ attributes:
     platforms: linux
 notes:
   - >-
-    A manifest beside the archive is used if it names the SHA-256 of the archive. Those who can
-    write there are trusted as those who can write the archive.
+    A manifest beside an archive is used for what hosts have already. What is in the archive
+    that is deployed, the controller reads in that itself: nobody else can put anything into a
+    release.
   - >-
     Archives with sparse files, devices, or more than 1,000,000 entries have no manifest. They
     are sent as a whole.

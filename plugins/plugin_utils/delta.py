@@ -43,6 +43,8 @@ BLOCK = 1 << 20
 _HEAD = struct.Struct("<8sBBI32s9Q")
 _MAGIC = b"OXIMAN1\n"
 _NAME = re.compile("([0-9a-f]{64})-([0-9a-f]{64})")
+# In the place of the archive's SHA-256 where nobody of this controller has compared manifest and archive.
+_UNTOLD = "0" * 64
 
 
 class Useless(Exception):
@@ -116,23 +118,38 @@ class Manifests:
         with os.scandir(self._path) as entries:
             for entry in entries:
                 named = _NAME.fullmatch(entry.name)
-                if named and entry.is_file(follow_symlinks=False):
-                    found.append((entry.stat().st_mtime_ns, named.group(1), named.group(2)))
+                try:
+                    if named and entry.is_file(follow_symlinks=False):
+                        found.append((entry.stat().st_mtime_ns, named.group(1), named.group(2)))
+                except FileNotFoundError:  # another process had one too many
+                    pass
         return [(archive, digest) for _time, archive, digest in sorted(found, reverse=True)]
 
     def take_in(self, directory: str) -> None:
-        """Those that were made where archives are built, and lie beside them; and by C(make_later)."""
+        """Those that were made where archives are built, and lie beside them; and by C(make_later).
+
+        The former count for what a host has, because their digest says that. Which archive they are of is what
+        somebody has written: a release would be what they say and not what is in the archive.
+        """
         known = set(self._all())
+        digests = {digest for _archive, digest in known}
         for path in [*_manifests_in(directory), *_manifests_in(self._path)]:
+            ours = os.path.dirname(path) == self._path
             try:
                 content = program.read(path)
-                names = identify(content)
+                archive, digest = identify(content)
             except (OSError, ValueError):
                 continue
-            if names not in known:
-                self.keep(content, names)
-            if os.path.dirname(path) == self._path:
-                os.unlink(path)
+            if ours and (archive, digest) not in known:
+                self.keep(content, (archive, digest))
+            elif not ours and digest not in digests:
+                self.keep(content, (_UNTOLD, digest))
+            digests.add(digest)
+            if ours:
+                try:
+                    os.unlink(path)
+                except FileNotFoundError:  # that of another host was faster
+                    pass
 
     def make_later(self, ours: str, source: Source, sha256: str, scratch: str) -> None:
         """Has the manifest of an archive made that was sent as a whole, so that the next one need not be. Nobody waits."""
@@ -159,6 +176,8 @@ class Manifests:
 
     def keep(self, content: bytes, names: tuple[str, str]) -> None:
         program.write(self._at(names), zlib.compress(content, 1))
+        if names[0] != _UNTOLD:
+            self._forget((_UNTOLD, names[1]))
         for old in self._all()[KEPT:]:
             self._forget(old)
 
@@ -168,7 +187,7 @@ class Manifests:
     def _forget(self, names: tuple[str, str]) -> None:
         try:
             os.unlink(self._at(names))
-        except FileNotFoundError:
+        except OSError:  # it is gone, or the directory is read only
             pass
 
     def bring(self, path: str, archive: str | None = None, digest: str | None = None) -> str | None:
@@ -182,7 +201,10 @@ class Manifests:
                 except (OSError, ValueError, zlib.error):
                     self._forget(names)
                     continue
-                os.utime(self._at(names))
+                try:
+                    os.utime(self._at(names))
+                except OSError:  # read only, or another user's
+                    pass
                 program.write(path, content)
                 return path
         return None
@@ -232,6 +254,13 @@ def make(run: Run, source: Source, sha256: str, scratch: str, **how: Any) -> Bun
 
 
 def _make(run: Run, source: Source, sha256: str, path: str, how: dict[str, Any]) -> Bundle:
+    try:
+        return _make_anew(run, source, sha256, path, how)
+    except (OSError, ValueError) as error:
+        raise Useless(str(error)) from None
+
+
+def _make_anew(run: Run, source: Source, sha256: str, path: str, how: dict[str, Any]) -> Bundle:
     manifests = Manifests()
     arguments: dict[str, Any] = {"src": source.readable, "contents": f"{path}.contents", "dest": f"{path}.new"}
     base = how.get("base")
@@ -252,10 +281,11 @@ def _make(run: Run, source: Source, sha256: str, path: str, how: dict[str, Any])
             content = program.read(f"{path}.new")
             if result["archive"] != sha256:
                 raise Useless("the archive is not what it was")
-            manifests.keep(content, identify(content))
+            try:
+                manifests.keep(content, identify(content))
+            except OSError:  # read only, or full: the next run makes it again
+                pass
         size, digest = _compress(path, made[1], made[0])
-    except (OSError, ValueError) as error:
-        raise Useless(str(error)) from None
     finally:
         for name in made:
             if os.path.exists(name):

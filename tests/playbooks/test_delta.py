@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -160,6 +161,21 @@ def test_each_host_gets_what_it_lacks(project, deploy, build, manifests, tmp_pat
         same_as_unpacked(project, ones["3"], "3", tmp_path)
 
 
+def test_what_is_shared_is_not_taken_for_a_file_of_the_release(project, deploy, build, manifests, tmp_path):
+    """The same file is in the archive and where the shared path leads."""
+    same = {"pub/media/.htaccess": "deny from all\n"}
+    (project.root / "shared/pub/media").mkdir(parents=True)
+    (project.root / "shared/pub/media/.htaccess").write_text(same["pub/media/.htaccess"])
+    for version in ("1", "2", "3", "4"):
+        archive = build(f"shop-{version}.tar.gz", version, **same)
+        result = deploy(archive, version, ansistrano_keep_releases=1, ansistrano_shared_paths=["pub/media"]).good()
+        if version == "1":
+            wait_for_manifest(manifests)
+        assert not whole(result), version
+    assert (project.root / "releases/.oxistrano-spare/pub/media").is_symlink()
+    assert sent(result)[0] < 4_000
+
+
 @pytest.mark.parametrize("damage", ["index", "manifests", "index is a link"])
 def test_what_is_damaged_costs_bytes_and_nothing_else(project, deploy, build, manifests, tmp_path, damage):
     deploy(build("shop-1.tar.gz", "1"), "1").good()
@@ -240,4 +256,30 @@ def test_a_manifest_beside_the_archive_is_taken_in_if_it_is_one(delta, tmp_path)
     (beside / "other.manifest").write_bytes(b"no manifest")
     kept.take_in(str(beside))
     kept.take_in(str(tmp_path / "nowhere"))
+    assert kept.digests() == [delta.identify(manifest_of(1))[1]]
+    # Whoever can write beside an archive may say anything of it: what is in a release, its own archive says.
+    assert kept.bring(str(tmp_path / "brought"), archive="01" * 32) is None
+    assert kept.bring(str(tmp_path / "brought"), digest=kept.digests()[0])
+    kept.keep(manifest_of(1), delta.identify(manifest_of(1)))
     assert [path.name[:64] for path in (tmp_path / "manifests").iterdir()] == ["01" * 32]
+    assert kept.bring(str(tmp_path / "brought"), archive="01" * 32)
+
+
+@pytest.mark.once
+def test_manifests_that_cannot_be_changed_can_be_used(delta, tmp_path, monkeypatch):
+    kept = delta.Manifests(str(tmp_path / "manifests"))
+    assert kept.usable()
+    kept.keep(manifest_of(1), delta.identify(manifest_of(1)))
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, "read only")
+
+    monkeypatch.setattr(delta.os, "utime", read_only)
+    assert kept.bring(str(tmp_path / "brought"), archive="01" * 32)
+    # Another process of the same run was faster.
+    monkeypatch.undo()
+    (tmp_path / "manifests/2.manifest").write_bytes(manifest_of(2))
+    unlink = os.unlink
+    monkeypatch.setattr(delta.os, "unlink", lambda path: (unlink(path), unlink(path)))
+    kept.take_in(str(tmp_path / "nowhere"))
+    assert len(kept.digests()) == 1 and kept.bring(str(tmp_path / "brought"), archive="02" * 32)
