@@ -107,7 +107,7 @@ def test_a_deploy_sends_what_changed(project, deploy, build, manifests, tmp_path
         assert re.search(r"unpacked \d+ files into .*, [\d.]+ k?B of [\d.]+ kB sent", result.output)
         same_as_unpacked(project, archive, version, tmp_path)
     # Only what leads to releases that are there.
-    assert len(list((project.root / ".oxistrano/index").iterdir())) == 3
+    assert len(list((project.root / f".oxistrano/index-{os.getuid()}").iterdir())) == 3
     assert os.stat(manifests).st_mode & 0o777 == 0o700
 
 
@@ -181,7 +181,7 @@ def test_what_is_damaged_costs_bytes_and_nothing_else(project, deploy, build, ma
     deploy(build("shop-1.tar.gz", "1"), "1").good()
     wait_for_manifest(manifests)
     deploy(build("shop-2.tar.gz", "2"), "2").good()
-    index = project.root / ".oxistrano/index"
+    index = project.root / f".oxistrano/index-{os.getuid()}"
     if damage == "index":
         for path in index.iterdir():
             content = bytearray(path.read_bytes())

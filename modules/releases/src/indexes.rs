@@ -10,9 +10,14 @@ use oxistrano_core::{Dir, Failure, remove, users};
 
 use crate::{Root, trash};
 
-const DIR: &str = "index";
 /// No index is larger.
 const MOST: u64 = 1 << 30;
+
+/// Each user has a directory of their own: otherwise a deploy by root would leave one that another user can neither
+/// read nor remove.
+fn directory() -> String {
+    format!("index-{}", users::current())
+}
 
 /// The indexes of a deploy root.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub struct Indexes {
 impl Indexes {
     /// Opens their directory; `None` if there is none that is ours alone.
     pub fn open(root: &Root) -> Option<Self> {
-        let dir = root.state_if_there().ok()??.open_dir(DIR).ok()?;
+        let dir = root.state_if_there().ok()??.open_dir(&directory()).ok()?;
         let info = dir.info().ok()?;
         let ours = info.uid() == users::current() && info.mode() & 0o077 == 0;
         ours.then_some(Self { dir })
@@ -38,8 +43,8 @@ impl Indexes {
             return Ok(indexes);
         }
         let state = root.state()?;
-        remove::remove_tree(&state, DIR)?;
-        Ok(Self { dir: state.make_dir(DIR, 0o700)? })
+        remove::remove_tree(&state, &directory())?;
+        Ok(Self { dir: state.make_dir(directory(), 0o700)? })
     }
 
     /// Where they are.
@@ -102,7 +107,7 @@ mod tests {
         assert!(Indexes::open(&root).is_none());
         let releases = root.releases().unwrap();
         let release = releases.make_dir("1", 0o755).unwrap();
-        let path = scratch.path().join(".oxistrano/index");
+        let path = scratch.path().join(".oxistrano").join(directory());
         let indexes = Indexes::make(&root).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         let file = path.join(Indexes::name(&release).unwrap());

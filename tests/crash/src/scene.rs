@@ -375,7 +375,9 @@ impl Scene {
     /// Gives the indexes of the releases of a deploy root other names: by release and inode, the ones that
     /// they have and the ones that they get.
     fn name_indexes(&self, to: &Path, names_of: impl Fn(&str, String) -> (String, String)) {
-        let index = to.join(".oxistrano/index");
+        let state = to.join(".oxistrano");
+        let user = fs::symlink_metadata(&state).map_or(0, |state| state.uid());
+        let index = state.join(format!("index-{user}"));
         for name in names(&self.root().join("releases")) {
             let release = self.root().join("releases").join(&name);
             let inode = fs::symlink_metadata(&release).expect("a release").ino().to_string();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 
 use crate::artifact::call;
 use crate::common::{noise, sha256, with};
@@ -27,6 +28,12 @@ struct Scene {
 }
 
 impl Scene {
+    /// The directory of the indexes.
+    fn indexes(&self) -> PathBuf {
+        let user = fs::metadata(self.root.at(".oxistrano")).unwrap().uid();
+        self.root.at(format!(".oxistrano/index-{user}"))
+    }
+
     fn new() -> Self {
         let root = Root::with(&["0"]);
         for version in ["1", "2"] {
@@ -161,7 +168,7 @@ fn without_a_spare_it_is_copied_and_without_an_index_all_is_wanted() {
     assert_eq!(reply["kept_files"], json!(0));
 
     let scene = Scene::new();
-    fs::remove_dir_all(scene.root.at(".oxistrano/index")).unwrap();
+    fs::remove_dir_all(scene.indexes()).unwrap();
     let asked = scene.root.run("release_unpack", scene.arguments(json!({"known": []}))).unchanged();
     assert_eq!((&asked["wanted"], &asked["delta"]), (&json!(0), &Value::Null));
 }
@@ -182,7 +189,7 @@ fn where_what_was_sent_is_of_no_use_the_whole_is_wanted_and_nothing_is_lost() {
     whole(scene.send(&[&bundle], &live["digest"], 0, &bundle));
     whole(scene.send(&[b"no bundle"], &digest, 0, b"no bundle"));
     // Indexes may be damaged after they were offered.
-    for entry in fs::read_dir(scene.root.at(".oxistrano/index")).unwrap() {
+    for entry in fs::read_dir(scene.indexes()).unwrap() {
         let path = entry.unwrap().path();
         let mut bytes = fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
@@ -201,7 +208,7 @@ fn where_what_was_sent_is_of_no_use_the_whole_is_wanted_and_nothing_is_lost() {
 #[test]
 fn an_index_is_not_read_where_others_can_write_and_goes_with_its_release() {
     let scene = Scene::new();
-    let index = scene.root.at(".oxistrano/index");
+    let index = scene.indexes();
     assert_eq!(fs::metadata(&index).unwrap().permissions().mode() & 0o777, 0o700);
     let count = || fs::read_dir(&index).unwrap().count();
     assert_eq!(count(), 3);
