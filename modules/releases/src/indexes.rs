@@ -28,7 +28,7 @@ pub struct Indexes {
 impl Indexes {
     /// Opens their directory; `None` if there is none that is ours alone.
     pub fn open(root: &Root) -> Option<Self> {
-        let dir = root.state_if_there().ok()??.open_dir(&directory()).ok()?;
+        let dir = root.state_if_there().ok()??.open_dir(directory()).ok()?;
         let info = dir.info().ok()?;
         let ours = info.uid() == users::current() && info.mode() & 0o077 == 0;
         ours.then_some(Self { dir })
@@ -43,7 +43,7 @@ impl Indexes {
             return Ok(indexes);
         }
         let state = root.state()?;
-        remove::remove_tree(&state, &directory())?;
+        remove::remove_tree(&state, directory())?;
         Ok(Self { dir: state.make_dir(directory(), 0o700)? })
     }
 

@@ -328,7 +328,7 @@ fn what_comes_from_elsewhere_may_be_anything() {
     for message in [&whole, &difference] {
         for n in 512..message.len() {
             for flip in [0xff, 0x80, 1] {
-                let mut hostile = message.to_vec();
+                let mut hostile = message.clone();
                 hostile[n] ^= flip;
                 // It may make sense: then it is another manifest.
                 let Ok(manifest) = read(&hostile) else { continue };
