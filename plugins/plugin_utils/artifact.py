@@ -1,10 +1,10 @@
 # Copyright the Oxistrano authors.
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the archive of C(release_unpack) gets from the controller to a host.
+"""Sends the archive of C(release_unpack) from the controller to a host.
 
-In pieces, each with a call of the module, which keeps what has come and says what is still
-missing: C(docs/transport.md). C(Delivery) is a part of the action plugin, in a file of its own.
+It is sent in pieces, one with each call of the module. The module keeps what has arrived and says what is
+still missing: C(docs/transport.md). C(Delivery) is a part of the action plugin, in a file of its own.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:  # what it is mixed into
 else:
     Base = object
 
-# Bytes that go over at a time. Each fork of the controller holds two copies of them.
+# The bytes of one piece. Each fork of the controller holds two copies of it.
 PIECE = 16 << 20
-# The code of the module's failure when the state directory is somebody else's.
+# The code of the module's failure if another user owns the state directory.
 NO_PLACE = "no_place"
-# Answers that bring it no further, one after the other, until it is given up.
+# After this many answers in a row without progress, the upload fails.
 PATIENCE = 4
-# Options of C(release_unpack) that decide which files of an archive a release has.
+# Options of C(release_unpack) that select files of the archive or limit it.
 SELECTION = ("strip_components", "exclude", "extra_opts", "max_bytes", "max_ratio", "max_entries")
 
 
@@ -51,21 +51,21 @@ class Archive:
 
     def __init__(self, name: str, path: str, readable: str) -> None:
         self.name, self.path = name, path
-        # Nothing is waited for, should it be a FIFO.
+        # Does not wait if it is a FIFO.
         self._fd = os.open(readable, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self._status = os.fstat(self._fd)
         if not stat.S_ISREG(self._status.st_mode):
             self.close()
             raise AnsibleError(f"cannot unpack '{name}': it is not a regular file. Nothing was changed.")
         self.size = self._status.st_size
-        # Of a vault file, this is another one in each process, with the same contents.
+        # For a vault file, this is a decrypted copy, another one in each process.
         self.readable = readable
 
     def close(self) -> None:
         os.close(self._fd)
 
     def identity(self) -> dict[str, Any]:
-        """By which a module knows it again that sees the same file systems."""
+        """Identifies the file for a module that sees the same file systems."""
         status = self._status
         return {
             "path": self.readable,
@@ -75,7 +75,7 @@ class Archive:
         }
 
     def piece(self, offset: int) -> bytes:
-        """The bytes from there on. Raises C(AnsibleError) when the file is not as it was."""
+        """Returns the bytes from C(offset) on. Raises C(AnsibleError) if the file was changed."""
         try:
             content = os.pread(self._fd, PIECE, offset)
         except OSError as error:
@@ -89,11 +89,11 @@ class Archive:
             raise changed(self.name)
 
     def sha256(self, scratch: str) -> str:
-        """In hexadecimal digits; computed once in a run of Ansible, whatever the number of hosts.
+        """Returns the SHA-256 in hexadecimal. It is computed once in a run of Ansible, for all hosts.
 
         C(scratch) is a directory of this run.
         """
-        # Ansible decrypts a vault file anew for each task; only the encrypted one can be known again.
+        # Ansible decrypts a vault file again for each task, so the encrypted file is the one to compare.
         found = self._status if self.readable == self.path else os.stat(self.path)
         known = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, self.size]
         notes = os.path.join(scratch, "oxistrano-artifact-" + hashlib.sha256(os.fsencode(self.path)).hexdigest()[:32])
@@ -130,11 +130,11 @@ def changed(name: str) -> AnsibleError:
 
 
 class Unlisted(Exception):
-    """Why this controller cannot tell what is in an archive."""
+    """This controller cannot list what is in the archive; the text says why."""
 
 
 class Broken(Exception):
-    """C(release_unpack) would not unpack the archive, and its C(result) says why."""
+    """C(release_unpack) refuses the archive; C(result) is its result."""
 
     def __init__(self, result: Values) -> None:
         super().__init__(result.get("msg"))
@@ -142,10 +142,10 @@ class Broken(Exception):
 
 
 class Delivery(Base):
-    """Brings the archive and has it unpacked; mixed into an action plugin with C(Transport)."""
+    """Sends the archive and runs C(release_unpack). Mixed into an action plugin with C(Transport)."""
 
     def deliver(self, arguments: Values, task_vars: Values) -> Values:
-        """Runs C(release_unpack) with an archive of the controller; the result has C(sent), in bytes."""
+        """Runs C(release_unpack) with an archive of the controller. The result has C(sent), in bytes."""
         given = arguments["src"]
         archive = self._archive(given)
         brought = archive.path
@@ -156,7 +156,7 @@ class Delivery(Base):
         finally:
             archive.close()
             self._loader.cleanup_tmp_file(archive.readable)
-        # By the name that the user has given it.
+        # The result names the archive as the user does.
         shown = outcome.get("invocation", {}).get("module_args", {})
         shown.pop("artifact", None)
         if "src" in shown:
@@ -170,7 +170,7 @@ class Delivery(Base):
 
     def _archive(self, given: str) -> Archive:
         if re.match(r"[a-z][a-z0-9+.-]*://", given, re.I):
-            # It may hold a password: it is not repeated.
+            # The URL may contain a password, so the message does not repeat it.
             raise AnsibleError(
                 f"cannot unpack a URL ({given.partition('://')[0]}): src (ansistrano_deploy_from) must be a file on"
                 " the controller; to download an archive to the host, use ansistrano_deploy_via: download_unarchive"
@@ -184,7 +184,7 @@ class Delivery(Base):
                     " (ansistrano_deploy_from), or deploy the directory with ansistrano_deploy_via: copy"
                     " or rsync. Nothing was changed."
                 )
-            # Decrypts a file of Ansible Vault as well.
+            # This also decrypts a file of Ansible Vault.
             return Archive(given, os.path.abspath(found), self._loader.get_real_file(found))
         except AnsibleFileNotFound as error:
             raise AnsibleError(
@@ -196,7 +196,7 @@ class Delivery(Base):
 
     def _deliver(self, arguments: Values, archive: Archive, task_vars: Values) -> Values:
         if self._connection.transport == "local":
-            # Who runs the module may be another user, or see other file systems.
+            # The module may run as another user, or see other file systems.
             artifact = {"size": archive.size, "here": archive.identity()}
             outcome = self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars)
             if "wanted" not in outcome:
@@ -223,7 +223,7 @@ class Delivery(Base):
                 sent += bytes_sent
                 if built is not None:
                     return {**built, "sent": sent, "archive_bytes": archive.size}
-                # From now on as if nothing was known.
+                # From now on, the whole archive is sent.
                 del artifact["delta"]
                 continue
             offset = outcome["wanted"]
@@ -243,7 +243,7 @@ class Delivery(Base):
                 )
             last = offset
             self._tell(f"sending {archive.path} to the host, {archive.size} bytes, from byte {offset} on")
-            # The one before is not needed any more.
+            # Frees the previous piece before the next one is read.
             content = b""
             content = archive.piece(offset)
             artifact["offset"] = offset
@@ -253,7 +253,7 @@ class Delivery(Base):
             upload_notes.write(C.DEFAULT_LOCAL_TMP, task_vars.get("inventory_hostname", ""), offset, archive.size, rate, ends)
 
     def _offer(self, archive: Archive) -> Values:
-        """What a host needs to know that may have an earlier archive."""
+        """What the module must know to tell whether the host has an earlier release."""
         manifests = delta.Manifests()
         if self._task.check_mode or archive.size < delta.LEAST or self._program_for_here() is None or not manifests.usable():
             return {}
@@ -266,7 +266,7 @@ class Delivery(Base):
 
     def _make_manifest_later(self, archive: Archive, artifact: Values) -> None:
         ours = self._program_for_here()
-        # Without it, a host was not asked, or had nothing that differs little.
+        # If it is missing, the host was not asked, or sending what differs has failed.
         if ours is None or "delta" not in artifact:
             return
         try:
@@ -277,9 +277,12 @@ class Delivery(Base):
     def _deliver_delta(
         self, arguments: Values, archive: Archive, artifact: Values, has: Values, task_vars: Values
     ) -> tuple[Values | None, int]:
-        """Sends what the host lacks. Returns the result, or C(None) if the archive must be sent, and the bytes that were sent."""
+        """Sends what the host lacks.
+
+        Returns the result (C(None) if the whole archive must be sent) and the bytes that were sent.
+        """
         sha256, scratch = artifact["sha256"], C.DEFAULT_LOCAL_TMP
-        # Where files are left out, nobody finds out their hashes.
+        # The host cannot compute the hashes of files that it does not unpack.
         selects = any(arguments.get(name) for name in ("strip_components", "exclude", "extra_opts"))
         how = {"base": has["base"]} if has.get("base") else {"cut": not selects}
         bundles: list[delta.Bundle] = []
@@ -320,7 +323,7 @@ class Delivery(Base):
             return None, sent
 
     def _rehearse(self, arguments: Values, archive: Archive, artifact: Values, task_vars: Values) -> Values:
-        """In check mode with diff: tells the host what is in the archive, without sending it."""
+        """In check mode with diff: sends the list of the archive's contents to the host, without the archive."""
         try:
             content = self._listing(arguments, archive)
         except Unlisted as reason:
@@ -333,7 +336,7 @@ class Delivery(Base):
         return self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars, content)
 
     def _listing(self, arguments: Values, archive: Archive) -> bytes:
-        """The list of what is in the archive, made by the module itself on this machine, once in a run of Ansible."""
+        """Returns the list of the archive's contents. The module makes it on this machine, once in a run of Ansible."""
         selection = {name: arguments[name] for name in SELECTION if arguments.get(name) is not None}
         key = json.dumps([archive.sha256(C.DEFAULT_LOCAL_TMP), selection], sort_keys=True, default=str)
         path = os.path.join(C.DEFAULT_LOCAL_TMP, f"oxistrano-listing-{hashlib.sha256(key.encode()).hexdigest()[:32]}")
@@ -370,7 +373,7 @@ class Delivery(Base):
     def _list(self, archive: Archive, selection: Values, path: str) -> None:
         arguments = {
             **selection,
-            # Nothing is there, and in check mode nothing will be.
+            # This directory does not exist, and check mode does not make it.
             "deploy_to": f"{path}.nowhere",
             "version": "1",
             "src": archive.readable,
@@ -383,7 +386,7 @@ class Delivery(Base):
         except ValueError as error:
             raise Unlisted(f"the archive is not on the host, and {error}") from None
         if result.get("failed"):
-            # Not where it is this controller that could not: a full disk, a signal.
+            # A full disk or a signal on this controller says nothing about the archive.
             if result.get("code") in ("io", "interrupted"):
                 raise Unlisted(f"the archive is not on the host, and this controller could not list it: {result.get('msg')}")
             raise Broken(result)

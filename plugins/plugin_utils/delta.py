@@ -1,10 +1,10 @@
 # Copyright the Oxistrano authors.
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is sent in the place of an archive to a host that has an earlier one: C(docs/spare.md).
+"""Makes what is sent to a host that has an earlier release, instead of the archive. See C(docs/spare.md).
 
-The program makes it on this machine, once in a run of Ansible for all hosts that have the same. Manifests of archives are
-kept in a directory of this user's, so that the next run knows what hosts have.
+The program makes it on this machine, once in a run of Ansible for all hosts that have the same release. Manifests of
+archives are kept in a directory of this user, so that the next run knows what hosts have.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from typing import Any, NamedTuple, Protocol
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import program
 
-# What runs a module on this machine: its result. Raises C(OSError) or C(ValueError).
+# Runs a module on this machine and returns its result. Raises C(OSError) or C(ValueError).
 Run = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 CACHE = "~/.ansible/oxistrano/manifests"
-# As many manifests are kept, and told to a host.
+# How many manifests are kept, and how many of them a host is told about.
 KEPT = 20
 TOLD = 16
-# No manifest is larger.
+# The maximum size of a manifest in bytes.
 MOST = 512 << 20
-# So much of the archive is too much: then the archive is sent.
+# If a bundle has more than this part of the archive's size, the archive is sent.
 WORTH = 0.8
-# A smaller archive is sent as it is: it is one piece in any case.
+# A smaller archive (in bytes) is always sent: it is one piece in any case.
 LEAST = 256 << 10
-# Up to so many bytes are compressed as well as it goes. It takes a second for 4 MB.
+# Up to this many bytes are compressed well, which takes a second for 4 MB.
 SLOWLY = 2 << 20
 BLOCK = 1 << 20
 _HEAD = struct.Struct("<8sBBI32s9Q")
 _MAGIC = b"OXIMAN1\n"
 _NAME = re.compile("([0-9a-f]{64})-([0-9a-f]{64})")
-# In the place of the archive's SHA-256 where nobody of this controller has compared manifest and archive.
+# The SHA-256 in the name of a manifest that this controller has not compared with its archive.
 _UNTOLD = "0" * 64
 
 
 class Useless(Exception):
-    """Why the archive is sent as a whole."""
+    """The archive is sent as a whole; the text says why."""
 
 
 class Gone(Useless):
-    """The manifest of what the host has is not here any more."""
+    """The manifest of what the host has is no longer on the controller."""
 
 
 class Source(Protocol):
-    """An archive of the controller."""
+    """An archive on the controller."""
 
     path: str
     readable: str
@@ -78,7 +78,7 @@ class Bundle(NamedTuple):
 
 
 def identify(manifest: bytes) -> tuple[str, str]:
-    """The SHA-256 of the archive that a manifest is of, and its digest. Raises C(ValueError)."""
+    """Returns the SHA-256 of the archive that a manifest names, and the manifest's digest. Raises C(ValueError)."""
     if len(manifest) < _HEAD.size:
         raise ValueError("it is cut off")
     magic, _format, cut, _count, archive, *lengths = _HEAD.unpack_from(manifest)
@@ -94,13 +94,13 @@ def identify(manifest: bytes) -> tuple[str, str]:
 
 
 class Manifests:
-    """Those that are kept, by the SHA-256 of their archive and their digest."""
+    """The manifests that are kept. Their file names have the SHA-256 of the archive and the digest of the manifest."""
 
     def __init__(self, path: str = CACHE) -> None:
         self._path = os.path.expanduser(path)
 
     def usable(self) -> bool:
-        """Whether the directory is this user's alone; it is made if it is missing."""
+        """Whether only this user can enter the directory. It is made if it is missing."""
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             try:
@@ -113,7 +113,7 @@ class Manifests:
         return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
     def _all(self) -> list[tuple[str, str]]:
-        """The last used first."""
+        """Returns the names, the last used first."""
         found = []
         with os.scandir(self._path) as entries:
             for entry in entries:
@@ -121,15 +121,16 @@ class Manifests:
                 try:
                     if named and entry.is_file(follow_symlinks=False):
                         found.append((entry.stat().st_mtime_ns, named.group(1), named.group(2)))
-                except FileNotFoundError:  # another process had one too many
+                except FileNotFoundError:  # another process has removed it
                     pass
         return [(archive, digest) for _time, archive, digest in sorted(found, reverse=True)]
 
     def take_in(self, directory: str) -> None:
-        """Those that were made where archives are built, and lie beside them; and by C(make_later).
+        """Keeps the manifests in the directory of the archive, and those that C(make_later) has made.
 
-        The former count for what a host has, because their digest says that. Which archive they are of is what
-        somebody has written: a release would be what they say and not what is in the archive.
+        Manifests from the directory of the archive only tell what a host has, because their digest proves that. Nothing
+        proves to which archive they belong, and a release that was built from a wrong one would not have the content of
+        its archive.
         """
         known = set(self._all())
         digests = {digest for _archive, digest in known}
@@ -148,11 +149,11 @@ class Manifests:
             if ours:
                 try:
                     os.unlink(path)
-                except FileNotFoundError:  # that of another host was faster
+                except FileNotFoundError:  # the process for another host has removed it
                     pass
 
     def make_later(self, ours: str, source: Source, sha256: str, scratch: str) -> None:
-        """Has the manifest of an archive made that was sent as a whole, so that the next one need not be. Nobody waits."""
+        """Starts a process that makes the manifest of an archive that was sent, for the next deploy. Does not wait."""
         if source.readable != source.path or any(names[0] == sha256 for names in self._all()):
             return
         try:
@@ -191,7 +192,7 @@ class Manifests:
             pass
 
     def bring(self, path: str, archive: str | None = None, digest: str | None = None) -> str | None:
-        """Writes one to C(path), and returns it. C(None) if it is not there."""
+        """Writes a manifest to C(path) and returns the path; C(None) if there is no such manifest."""
         for names in self._all():
             if archive in (None, names[0]) and digest in (None, names[1]):
                 try:
@@ -211,7 +212,7 @@ class Manifests:
 
 
 def _manifests_in(directory: str) -> list[str]:
-    """The newest."""
+    """Returns the paths of the newest manifests in a directory."""
     found = []
     try:
         with os.scandir(directory) as entries:
@@ -226,14 +227,14 @@ def _manifests_in(directory: str) -> list[str]:
 
 
 def make(run: Run, source: Source, sha256: str, scratch: str, **how: Any) -> Bundle:
-    """What is sent of an archive; made once in a run of Ansible.
+    """Makes a bundle, once in a run of Ansible.
 
-    C(how): C(base), the digest of a manifest that the host has; C(wanted), numbers of entries that it asks for; C(cut), whether
-    it finds out hashes itself; C(told), whether it has the manifest. Raises C(Useless).
+    C(how) has C(base), the digest of a manifest that the host has; C(wanted), the numbers of the entries that it asks for;
+    C(cut), whether it computes the hashes itself; C(told), whether it has the manifest already. Raises C(Useless).
     """
     key = hashlib.sha256(json.dumps([sha256, how], sort_keys=True).encode()).hexdigest()[:32]
     path = os.path.join(scratch, f"oxistrano-delta-{key}")
-    # The first of them makes the manifest, which the others need.
+    # The first process makes the manifest, which the others need.
     with open(os.path.join(scratch, f"oxistrano-delta-{sha256[:32]}.lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -297,13 +298,13 @@ def _make_anew(run: Run, source: Source, sha256: str, path: str, how: dict[str, 
 
 
 def _compress(path: str, message: str, contents: str) -> tuple[int, str]:
-    """The message and the contents, as one file; its size and SHA-256."""
+    """Compresses the message and the contents into one file. Returns its size and SHA-256."""
     plain = os.path.getsize(message) + os.path.getsize(contents)
     compressor: Any
     if plain <= SLOWLY:
         compressor = lzma.LZMACompressor(check=lzma.CHECK_CRC32, preset=6)
     elif plain <= 16 * SLOWLY:
-        # Large manifests, mainly: half the time, a tenth more bytes.
+        # Mainly for large manifests: it takes half the time, and a tenth more bytes.
         compressor = lzma.LZMACompressor(check=lzma.CHECK_CRC32, preset=1)
     else:
         compressor = zlib.compressobj(6, wbits=31)
@@ -318,7 +319,7 @@ def _compress(path: str, message: str, contents: str) -> tuple[int, str]:
 
 
 def _pieces(*paths: str) -> Iterator[bytes]:
-    """What is in these files, the end of a tar, and an empty piece at the end."""
+    """Yields the content of these files, the end of a tar, and an empty piece as the end."""
     for path in paths:
         with open(path, "rb") as file:
             while piece := file.read(BLOCK):

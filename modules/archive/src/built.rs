@@ -1,5 +1,5 @@
-//! Owns the reading of a release that is built: the entries of a manifest, with contents from wherever
-//! the plan says.
+//! Owns the reading of a release that is built from parts: the entries are those of the manifest,
+//! and the contents come from the sources that the plan names.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use crate::replica::Replica;
 use crate::stream::{Body, Stream};
 use crate::tar_reader::TarReader;
 
-/// Its entries.
+/// Reads the entries.
 pub(crate) struct BuiltReader<'a> {
     /// For messages.
     archive: &'a Path,
     manifest: &'a Manifest,
     plan: &'a Plan,
-    /// The tree that is changed.
+    /// The tree that is being changed.
     here: &'a Dir,
     bundles: Vec<Bundle<'a>>,
     cursor: Cursor,
@@ -31,12 +31,12 @@ pub(crate) struct BuiltReader<'a> {
 
 struct Bundle<'a> {
     tar: TarReader<'a>,
-    /// The number of the entry that its reader is at.
+    /// The number of the entry whose contents come next in it.
     at: Option<u32>,
 }
 
 impl<'a> BuiltReader<'a> {
-    /// `bundles`: each a stream, and whether it was compressed.
+    /// `bundles`: the stream of each bundle, and whether it is compressed.
     pub(crate) fn new(
         archive: &'a Path,
         manifest: &'a Manifest,
@@ -48,7 +48,7 @@ impl<'a> BuiltReader<'a> {
             .into_iter()
             .map(|(stream, compressed)| {
                 let mut tar = TarReader::new(stream, compressed);
-                // The message was read before.
+                // Skip the message, which was read before.
                 tar.next()?;
                 let at = number(&mut tar)?;
                 Ok(Bundle { tar, at })
@@ -75,7 +75,7 @@ impl<'a> BuiltReader<'a> {
         self.remaining = 0;
         let read = self.manifest.next(&mut self.cursor);
         let Some(record) = read.map_err(|why| failures::bad(self.archive, b"", why))? else {
-            // Damage behind the last entry is damage.
+            // All contents in the bundles must have been used.
             if self.bundles.iter().any(|bundle| bundle.at.is_some()) {
                 return Err(failures::bad(self.archive, b"", "more was sent than was wanted"));
             }
@@ -109,7 +109,7 @@ impl<'a> BuiltReader<'a> {
         Ok(Some(record.entry))
     }
 
-    /// The number of the file that `next` returned, and what is known of the one that was there before.
+    /// The number of the file that `next` returned last, and what is known of the spare's file there.
     pub(crate) fn file(&self) -> (u32, Option<Known>) {
         let number = self.cursor.file.saturating_sub(1);
         match self.plan.sources.get(number as usize) {
@@ -126,7 +126,7 @@ impl<'a> BuiltReader<'a> {
     }
 }
 
-/// Which entry's contents come next.
+/// The number of the entry whose contents come next.
 fn number(tar: &mut TarReader<'_>) -> Result<Option<u32>, Failure> {
     let Some(entry) = tar.next()? else { return Ok(None) };
     let name =

@@ -1,6 +1,7 @@
-//! Owns what is sent in the place of an archive: a tar, compressed or not, whose first entry is a message
-//! (which entries' contents follow, and a manifest where the other side needs it) and whose other
-//! entries are these contents, each under the number of its entry.
+//! Owns bundles, which are sent instead of an archive. A bundle is a tar, compressed or not. Its
+//! first entry is a message: it names the entries whose contents follow, and has a manifest if the
+//! other side needs one. The other entries of the tar are these contents, each named by the number
+//! of its entry.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -23,9 +24,9 @@ const MAGIC: &[u8; 8] = b"OXIMSG1\n";
 const NOTHING: u8 = 0;
 const DIFFERENCE: u8 = 1;
 const WHOLE: u8 = 2;
-/// The name of the first entry.
+/// The name of the first entry of a bundle.
 const MESSAGE: &str = "message";
-/// Contents of files of this size may be in memory until it is known whether they are wanted.
+/// Files up to this size are held in memory until it is known whether they are wanted.
 const SMALL: u64 = 1 << 20;
 
 /// The first entry of a bundle.
@@ -34,18 +35,18 @@ pub struct Message {
     /// The entries whose contents follow.
     pub sent: Numbers,
     kind: u8,
-    /// The digest of the base, of a difference.
+    /// For a difference, the digest of its base.
     base: String,
     content: Vec<u8>,
 }
 
 impl Message {
-    /// No manifest.
+    /// A message without a manifest.
     pub fn new(sent: Numbers) -> Self {
         Self { sent, kind: NOTHING, base: String::new(), content: Vec::new() }
     }
 
-    /// With a manifest, as what differs from one that the other side has.
+    /// A message with a manifest that is encoded relative to one that the other side has.
     ///
     /// # Errors
     /// `bad_manifest`.
@@ -54,7 +55,7 @@ impl Message {
         Ok(Self { sent, kind: DIFFERENCE, base: base.digest().unwrap_or_default(), content })
     }
 
-    /// With a whole manifest, or one with cut hashes.
+    /// A message with a whole manifest; its hashes may be cut.
     pub fn whole(sent: Numbers, new: &Manifest) -> Self {
         Self { sent, kind: WHOLE, base: String::new(), content: new.encode() }
     }
@@ -92,7 +93,7 @@ impl Message {
         Some(Self { sent: sent.parse().ok()?, kind: *kind, base, content: rest.to_vec() })
     }
 
-    /// Reads it from a bundle.
+    /// Reads the message of a bundle.
     ///
     /// # Errors
     /// `bad_archive`; an I/O error.
@@ -117,12 +118,12 @@ impl Message {
         bytes.and_then(Self::parse).ok_or_else(|| failures::bad(path, b"", "it has no message"))
     }
 
-    /// Whether a manifest is in it.
+    /// Whether it has a manifest.
     pub fn has_manifest(&self) -> bool {
         self.kind != NOTHING
     }
 
-    /// The manifest that is in it. `base` brings the one of a digest.
+    /// Returns its manifest. `base` returns the manifest with the given digest.
     ///
     /// # Errors
     /// `bad_manifest`.
@@ -145,7 +146,7 @@ fn bad(why: &'static str) -> Failure {
     Failure::new("bad_manifest", "cannot use the manifest of the archive").cause(why)
 }
 
-/// A header of ustar.
+/// A ustar header.
 fn header(name: &str, size: u64) -> [u8; BLOCK] {
     let mut header = [0; BLOCK];
     let mut put = |at: usize, text: &[u8]| {
@@ -171,30 +172,31 @@ fn header(name: &str, size: u64) -> [u8; BLOCK] {
     header
 }
 
-/// What of an archive is to be found out and written.
+/// What [`pack`] has to write.
 #[derive(Debug, Default)]
 pub struct Packing<'a> {
-    /// Its manifest, if it is known.
+    /// The manifest of the archive, if it is known.
     pub known: Option<Manifest>,
-    /// The contents that this has are not wanted.
+    /// Contents that this manifest has are not written.
     pub base: Option<&'a Manifest>,
-    /// Contents of these entries are wanted; of none, without a base.
+    /// The contents of these entries are written in any case. Without a base, only these.
     pub wanted: Numbers,
 }
 
-/// What was found out.
+/// The result of [`pack`].
 #[derive(Debug)]
 pub struct Packed {
-    /// Of the archive.
+    /// The manifest of the archive.
     pub manifest: Manifest,
     /// The entries whose contents were written.
     pub sent: Numbers,
 }
 
-/// Reads an archive for its manifest, and writes wanted contents to `into`, as a bundle has them.
+/// Reads an archive, makes its manifest, and writes wanted contents to `into` in the form of a
+/// bundle.
 ///
 /// # Errors
-/// `unlisted` if the archive can have no manifest; as [`crate::list`] otherwise.
+/// `unlisted` if the archive cannot have a manifest; otherwise as [`crate::list`].
 pub fn pack(
     file: &File,
     path: &Path,
@@ -241,8 +243,8 @@ pub fn pack(
     Ok(Packed { manifest, sent: packer.sent.into_iter().collect() })
 }
 
-/// The hashes of all contents, as far as that matters: of what is left out in vain, the host says that it
-/// lacks it.
+/// The first 8 bytes of the hashes of all contents. If they are the same for other contents, these
+/// are not sent at first, and the host asks for them.
 fn hashes(manifest: &Manifest) -> Result<Rows, &'static str> {
     let mut cursor = manifest.cursor();
     let mut all = Vec::with_capacity(manifest.files() as usize);
@@ -254,7 +256,7 @@ fn hashes(manifest: &Manifest) -> Result<Rows, &'static str> {
     Ok(Rows::new(all))
 }
 
-/// The entries with contents that are not among these.
+/// The entries whose contents are not among these.
 fn not_in(manifest: &Manifest, has: &Rows) -> Result<Numbers, &'static str> {
     let mut cursor = manifest.cursor();
     let mut missing = Vec::new();
@@ -278,13 +280,13 @@ fn binary(digits: &str) -> Option<Hash> {
     Some(bytes)
 }
 
-/// The thread that reads entries.
+/// Reads the entries of the archive.
 struct Packer<'a> {
     path: &'a Path,
     out: Out<'a>,
-    /// `None` if the manifest is known; inside, `None` until the first entry.
+    /// `None` if the manifest is known. The inner value is `None` until the first entry.
     encoder: Option<Option<Encoder>>,
-    /// What is not wanted.
+    /// Hashes of contents that are not wanted.
     has: Option<Rows>,
     wanted: Numbers,
     sent: Vec<u32>,
@@ -328,7 +330,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Writes a file if it is wanted, which its hash may have to tell.
+    /// Writes a file if it is wanted, which may depend on its hash. Returns the hash.
     fn file(
         &mut self,
         number: u32,
@@ -359,7 +361,7 @@ impl Packer<'_> {
             }
             return Ok(hash);
         }
-        // A large one is written, and taken back if it was in vain.
+        // A large file is written first, and removed again if its hash says that it is not wanted.
         let before = self.out.position()?;
         self.out.write(&header(&number.to_string(), size))?;
         body.start_hash();
@@ -382,7 +384,7 @@ impl Packer<'_> {
     }
 }
 
-/// Where contents are written.
+/// The file that contents are written to.
 struct Out<'a> {
     file: BufWriter<&'a File>,
     path: &'a Path,

@@ -1,5 +1,5 @@
-//! Owns the index of a tree that was unpacked: the manifest of its archive, and by which each of its
-//! files is known again. What it says of a file counts only while the file has not been changed.
+//! Owns the index of an unpacked tree: the manifest of its archive, and for each file a mark that
+//! tells later whether the file was changed. The index says nothing about a file that was changed.
 
 use std::io::Write;
 
@@ -12,12 +12,12 @@ use crate::notes::{Mark, Note};
 use crate::place::kind;
 
 const MAGIC: &[u8; 8] = b"OXIIDX1\n";
-/// What comes before the manifest, after it for each file, and at the end.
+/// Sizes in bytes: what is before the manifest, the row of each file after it, and the end.
 const HEAD: usize = 8 + 32 + 4 + 8;
 const ROW: usize = 28;
 const END: usize = 12 + 32;
 
-/// What [`crate::unpack_noting`] has noted.
+/// What [`crate::unpack_noting`] has recorded: the content of an index.
 #[derive(Debug)]
 pub struct Noted {
     pub(crate) manifest: Manifest,
@@ -31,8 +31,8 @@ impl Noted {
         &self.manifest
     }
 
-    /// Writes the index as `name` into a directory. It takes the place of what has the name when it is
-    /// whole.
+    /// Writes the index as `name` into a directory. An existing file of this name is replaced when
+    /// the index is complete.
     ///
     /// # Errors
     /// An I/O error.
@@ -70,7 +70,8 @@ impl Noted {
             sum.update(part);
             file.write_all(part).or_fail("write", &path)?;
         }
-        // By the clock that all files have their times of. What is changed from now on has a later one.
+        // The time by the clock of the file system, which also sets the ctime of all files. A file
+        // that is changed later has a later ctime.
         let now = fs::fstat(&file).or_fail("examine", &path)?;
         let mut end = now.st_ctime.to_le_bytes().to_vec();
         end.extend((now.st_ctime_nsec as u32).to_le_bytes());
@@ -80,7 +81,7 @@ impl Noted {
     }
 }
 
-/// An index that was written before.
+/// An index that was read.
 #[derive(Debug)]
 pub struct Index {
     pub(crate) manifest: Manifest,
@@ -90,15 +91,15 @@ pub struct Index {
 }
 
 impl Index {
-    /// Bytes from its beginning that tell its digest.
+    /// The number of bytes at its beginning that [`Self::digest`] needs.
     pub const HEAD: u64 = HEAD as u64;
 
-    /// The digest of its manifest, from its beginning.
+    /// The digest of its manifest. `head`: the first bytes of the index.
     pub fn digest(head: &[u8]) -> Option<String> {
         head.strip_prefix(MAGIC)?.get(..32).map(hexadecimal)
     }
 
-    /// Reads one; `None` if it is none, or damaged.
+    /// Reads an index; `None` if it is damaged, or not an index.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
         if !content.starts_with(MAGIC) || Sha256::digest(content).as_slice() != sum {
@@ -135,8 +136,9 @@ impl Index {
         .filter(|mark| mark.inode != 0)
     }
 
-    /// Whether this is the file as it was written. Not known of one that was written within the last tick
-    /// of the clock: what was done to it then has the same time.
+    /// Whether this is the file as it was unpacked. `false` for a file that was written in the same
+    /// tick of the clock in which the index was finished: a later change in this tick has the same
+    /// ctime.
     pub(crate) fn holds(&self, file: u32, stat: &Stat) -> bool {
         self.mark(file).is_some_and(|mark| {
             kind(stat) == FileType::RegularFile

@@ -105,7 +105,8 @@ pub struct UnpackOptions {
     /// the archive with the rights of every owner in it. Setgid of directories only passes on a
     /// group, and is always kept.
     pub set_id: bool,
-    /// Apply the umask, and drop setuid, setgid and sticky bits, as GNU tar does for users other than root.
+    /// Apply the umask, and drop setuid, setgid and sticky bits, as GNU tar does for users other
+    /// than root.
     pub apply_umask: bool,
     /// Whether to compute the checksum of the archive file on the way.
     pub checksum: bool,
@@ -152,7 +153,8 @@ trait Sink {
     fn finish(&mut self, top: Option<&Top>) -> Result<[(u64, u64); 2], Failure>;
 }
 
-/// Reports what `unpack` would do, and fails if it would fail: reads the whole archive and writes nothing.
+/// Reports what `unpack` would do, and fails if it would fail: reads the whole archive and writes
+/// nothing.
 ///
 /// # Errors
 /// As [`unpack`], except for errors that occur only during writing.
@@ -201,8 +203,9 @@ pub fn unpack(
     unpack_sharing(file, path, into, options, None)
 }
 
-/// The same, but files that are the same in `earlier` (contents, owner and permissions, under the same path)
-/// are shared with it if the file system supports that. Hard links have the earlier file's time.
+/// The same, but files that are the same in `earlier` (contents, owner and permissions, under the
+/// same path) are shared with it if the file system supports that. Hard links have the earlier
+/// file's time.
 ///
 /// # Errors
 /// As [`unpack`].
@@ -233,8 +236,8 @@ pub fn unpack_onto(
     unpack_noting(file, path, into, options, Some(spare)).map(|(summary, _)| summary)
 }
 
-/// The same as [`unpack`], or [`unpack_onto`] where there is a spare; and what will tell later which of the
-/// files are still as they were written. `None` of archives that can have no manifest.
+/// The same as [`unpack`], or [`unpack_onto`] where there is a spare; and what will tell later
+/// which of the files are still as they were written. `None` of archives that can have no manifest.
 ///
 /// # Errors
 /// As these.
@@ -289,11 +292,11 @@ pub struct Building<'a> {
     pub size: u64,
 }
 
-/// Makes in `into` what [`unpack_noting`] makes of the archive that `building` describes. `path` is the
-/// archive's, for messages.
+/// Builds in `into` what [`unpack_noting`] would unpack from the archive that `building` describes.
+/// `path` is the archive's, for messages.
 ///
 /// # Errors
-/// As [`unpack_noting`]; and `stale` if contents are not what they should be, whoever is to blame.
+/// As [`unpack_noting`], and `stale` if contents are not those of the manifest.
 pub fn build(
     building: Building<'_>,
     path: &Path,

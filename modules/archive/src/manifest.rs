@@ -1,9 +1,9 @@
-//! Owns the manifest of an archive: what it says of each of its entries, in its order, and the SHA-256 of
-//! what is in its files. `docs/spare.md` says what for.
+//! Owns the manifest of an archive: path and attributes of each entry, in the order of the archive,
+//! and the SHA-256 of the contents of each file. `docs/spare.md` says what it is used for.
 //!
-//! In columns, each with the same of all entries, because these compress well. The same entries give the
-//! same bytes, so the digest of the columns names them, whatever compresses the archive. What comes from
-//! elsewhere is checked while it is read.
+//! It is stored in columns, one for each attribute, because these compress well. The same entries
+//! give the same bytes, so the digest of the columns identifies them, whatever the compression of
+//! the archive. A manifest from another machine is checked while it is read.
 
 pub(crate) mod delta;
 mod varint;
@@ -18,14 +18,14 @@ use varint::{Reader, zigzag};
 
 /// The SHA-256 of a file's contents.
 pub(crate) type Hash = [u8; 32];
-/// Of it, so much travels where the other side has no manifest to compare with: what is
-/// built is compared with the digest, which has all of it.
+/// The number of bytes of each hash that are sent to a side that has no manifest to compare with. The
+/// rest is not needed: the result is compared with the digest, which is that of the whole hashes.
 pub const CUT: usize = 6;
-/// No manifest is made of an archive with more entries.
+/// An archive with more entries has no manifest.
 pub(crate) const MOST_ENTRIES: u32 = 1_000_000;
-/// No manifest is larger.
+/// The maximum size of a manifest in bytes.
 pub const MOST_BYTES: u64 = 512 << 20;
-/// As many different owners and permissions.
+/// The maximum number of different pairs of permissions and owner.
 const MOST_SHADES: usize = 4096;
 /// No entry that can be unpacked has a longer name or target.
 const LONGEST: usize = 4096;
@@ -33,7 +33,7 @@ const LONGEST: usize = 4096;
 const MAGIC: &[u8; 8] = b"OXIMAN1\n";
 const COLUMNS: usize = 9;
 const HEAD: usize = MAGIC.len() + 2 + 4 + 32 + COLUMNS * 8;
-// What each column has.
+// The columns.
 const KINDS: usize = 0;
 const SHARED: usize = 1;
 const NAMES: usize = 2;
@@ -58,7 +58,7 @@ pub(crate) struct Record {
     pub(crate) entry: Entry,
     /// Of a regular file.
     pub(crate) size: u64,
-    /// Of a regular file; what was cut off is zero.
+    /// Of a regular file; bytes that were cut off are zero.
     pub(crate) hash: Hash,
 }
 
@@ -76,7 +76,7 @@ pub(crate) type Wrong = &'static str;
 /// Permissions and owner: few different ones, for many entries.
 type Shade = (u32, Option<Owner>);
 
-/// A manifest in the making.
+/// Makes a manifest, entry by entry.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     format: Format,
@@ -86,7 +86,7 @@ pub(crate) struct Encoder {
     name: Vec<u8>,
     seconds: i64,
     palette: Vec<Shade>,
-    /// The number of that of the entry before.
+    /// The position in `palette` of the previous entry's.
     shade: usize,
 }
 
@@ -96,7 +96,7 @@ impl Encoder {
         Self { format, columns, count: 0, files: 0, name, seconds: 0, palette, shade: 0 }
     }
 
-    /// Adds an entry. Returns the number of a file among the files; its hash may come later.
+    /// Adds an entry. For a file, returns its number among the files; its hash may be set later.
     pub(crate) fn push(
         &mut self,
         entry: &Entry,
@@ -157,7 +157,7 @@ impl Encoder {
 
     fn shade(&mut self, mode: u32, owner: Option<&Owner>) -> Result<usize, Unlisted> {
         let is = |shade: &Shade| (shade.0, shade.1.as_ref()) == (mode, owner);
-        // Nearly always that of the entry before.
+        // Nearly always the same as for the previous entry.
         if !self.palette.get(self.shade).is_some_and(is) {
             let known = self.palette.iter().position(is);
             self.shade = known.unwrap_or(self.palette.len());
@@ -185,7 +185,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Notes the hash of a file.
+    /// Sets the hash of a file.
     pub(crate) fn set_hash(&mut self, file: u32, hash: &Hash) {
         let at = file as usize * hash.len();
         if let Some(place) = self.columns[HASHES].get_mut(at..at + hash.len()) {
@@ -193,7 +193,7 @@ impl Encoder {
         }
     }
 
-    /// The manifest.
+    /// Returns the manifest.
     pub(crate) fn finish(self) -> Result<Manifest, Wrong> {
         Manifest::new(self.format, [0; 32], 32, self.count, self.columns)
     }
@@ -208,9 +208,9 @@ fn push_text(column: &mut Vec<u8>, text: &[u8]) {
 #[derive(Debug, Clone)]
 pub struct Manifest {
     format: Format,
-    /// The SHA-256 of the archive, or zeros.
+    /// The SHA-256 of the archive; zeros if it is unknown.
     archive: Hash,
-    /// Bytes of each hash that are there.
+    /// The number of bytes of each hash that are stored.
     cut: usize,
     count: u32,
     columns: [Vec<u8>; COLUMNS],
@@ -246,7 +246,7 @@ impl Manifest {
     /// Reads what [`Manifest::encode`] has written.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// What is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         const SHORT: Wrong = "it is cut off";
         let head = bytes.get(..HEAD).ok_or(SHORT)?;
@@ -274,7 +274,7 @@ impl Manifest {
         Self::new(format, archive, cut, count, columns)
     }
 
-    /// The bytes to keep or to send, with so much of each hash as there is.
+    /// The bytes to store or to send. Cut hashes stay cut.
     pub fn encode(&self) -> Vec<u8> {
         let size = self.columns.iter().map(Vec::len).sum::<usize>();
         let mut bytes = Vec::with_capacity(HEAD + size);
@@ -292,8 +292,7 @@ impl Manifest {
         bytes
     }
 
-    /// The same with cut hashes. The other side finds out the rest of each, of all files that it
-    /// unpacks.
+    /// The same with cut hashes. The other side computes the whole hash of each file that it unpacks.
     #[must_use]
     pub fn cut(&self) -> Self {
         let hashes = self.columns[HASHES].chunks_exact(self.cut);
@@ -303,7 +302,7 @@ impl Manifest {
         Self { cut: CUT, columns, palette: self.palette.clone(), ..*self }
     }
 
-    /// What names it, in hexadecimal; `None` while hashes are cut.
+    /// The digest, which identifies it, in hexadecimal; `None` if the hashes are cut.
     pub fn digest(&self) -> Option<String> {
         (!self.is_cut()).then(|| hexadecimal(&self.raw_digest()))
     }
@@ -336,23 +335,23 @@ impl Manifest {
         self.format
     }
 
-    /// The SHA-256 of the archive, in hexadecimal; zeros if nobody has noted it.
+    /// The SHA-256 of the archive, in hexadecimal; zeros if it is unknown.
     pub fn archive(&self) -> String {
         hexadecimal(&self.archive)
     }
 
-    /// Notes the SHA-256 of the archive.
+    /// Sets the SHA-256 of the archive.
     pub fn set_archive(&mut self, sha256: Hash) {
         self.archive = sha256;
     }
 
-    /// The hash of a file by its number, as far as it is there.
+    /// The hash of the file with this number. It is cut if the manifest's hashes are.
     pub(crate) fn hash(&self, file: u32) -> &[u8] {
         let at = file as usize * self.cut;
         self.columns[HASHES].get(at..at + self.cut).unwrap_or_default()
     }
 
-    /// Puts whole hashes in the place of cut ones; each must begin as the one that was there.
+    /// Replaces the cut hashes by whole ones. Each must begin with the cut one.
     pub(crate) fn complete(&mut self, hashes: Vec<u8>) -> Result<(), Wrong> {
         let cut = self.columns[HASHES].chunks_exact(self.cut);
         let whole = hashes.chunks_exact(32);
@@ -363,12 +362,12 @@ impl Manifest {
         Ok(())
     }
 
-    /// The entries from the beginning on.
+    /// A position before the first entry.
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor { record: 0, file: 0, at: [0; COLUMNS], name: Vec::new(), seconds: 0 }
     }
 
-    /// The entry at the cursor, which moves on; `None` after the last.
+    /// Returns the next entry and advances the cursor; `None` after the last entry.
     pub(crate) fn next(&self, cursor: &mut Cursor) -> Result<Option<Record>, Wrong> {
         if cursor.record == self.count {
             let ends = self.columns.iter().zip(cursor.at).enumerate();
@@ -439,7 +438,7 @@ impl Manifest {
         Ok(Record { entry, size, hash })
     }
 
-    /// The beginning of every so many entries, from where [`Manifest::at`] begins.
+    /// Positions at regular distances (`Cursor::STEP`), from which [`Cursor::before`] starts.
     pub(crate) fn marks(&self) -> Result<Vec<Cursor>, Wrong> {
         let mut cursor = self.cursor();
         let mut marks = vec![cursor.clone()];
@@ -452,10 +451,10 @@ impl Manifest {
     }
 }
 
-/// A place in a manifest.
+/// A position in a manifest.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor {
-    /// The number of the entry that is next, and of the file.
+    /// The number of the next entry, and that of the next file.
     pub(crate) record: u32,
     pub(crate) file: u32,
     at: [usize; COLUMNS],
@@ -466,7 +465,7 @@ pub(crate) struct Cursor {
 impl Cursor {
     const STEP: u32 = 128;
 
-    /// The place before an entry, from the marks of its manifest.
+    /// The position before an entry. `marks`: the result of [`Manifest::marks`].
     pub(crate) fn before(
         record: u32,
         marks: &[Cursor],

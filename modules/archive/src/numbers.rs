@@ -1,26 +1,26 @@
-//! Owns sets of numbers of entries, as text: `3-7,9`.
+//! Owns sets of entry numbers and their text form, for example `3-7,9`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::manifest::MOST_ENTRIES;
 
-/// Ascending, without repetition.
+/// Ranges, in ascending order and without overlap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers(Vec<(u32, u32)>);
 
 impl Numbers {
-    /// Whether there are none.
+    /// Whether there is no number.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All of them.
+    /// All numbers.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().flat_map(|(first, last)| *first..=*last)
     }
 
-    /// Those of both.
+    /// The numbers of both sets.
     #[must_use]
     pub fn with(&self, other: &Self) -> Self {
         let mut all: Vec<u32> = self.iter().chain(other.iter()).collect();
@@ -31,7 +31,7 @@ impl Numbers {
 }
 
 impl FromIterator<u32> for Numbers {
-    /// From ascending ones.
+    /// The numbers must be in ascending order.
     fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         for number in numbers {

@@ -1,5 +1,5 @@
-//! Owns the question where each file of a manifest gets its contents: from the spare, under the same
-//! path, from another release, under whatever path, or from what has been sent.
+//! Decides where each file of a manifest gets its contents from: the file of the spare under the same
+//! path, any file of another release, or what was sent.
 
 use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
@@ -21,7 +21,7 @@ use crate::place::kind;
 use crate::rows::{Rows, beginning};
 use crate::select::stripped;
 
-/// The file of the spare under the same path has the contents.
+/// What the index says of a file of the spare that has the contents already.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
     pub(crate) hash: Hash,
@@ -31,41 +31,41 @@ pub(crate) struct Known {
 /// Where a file's contents come from.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// It has none.
+    /// The file is empty.
     Empty,
-    /// They were sent.
+    /// The contents were sent.
     Sent,
-    /// From the tree that is changed, from this path.
+    /// The file at this path of the tree that is changed.
     Here(PathBuf, Option<Known>),
-    /// From one of the other trees, from this path.
+    /// The file at this path of another tree, by its number in [`Plan::tops`].
     Elsewhere(usize, PathBuf),
-    /// Not known.
+    /// No source was found.
     Missing,
 }
 
 /// A tree that has an index.
 #[derive(Debug)]
 pub struct Indexed {
-    /// Its top.
+    /// Its top directory.
     pub top: Dir,
-    /// What was unpacked into it.
+    /// The index of what was unpacked into it.
     pub index: Index,
 }
 
 /// Where the contents of all files of a manifest come from.
 #[derive(Debug)]
 pub struct Plan {
-    /// By number of the file.
+    /// By the number of the file.
     pub(crate) sources: Vec<Source>,
-    /// The trees that something comes from.
+    /// The top directories of the other trees.
     pub(crate) tops: Vec<Dir>,
-    /// The entries whose contents are nowhere.
+    /// The entries whose contents were not found.
     pub missing: Numbers,
 }
 
 impl Plan {
-    /// Looks for contents in `spare`, which will be changed, then in the trees that `others` brings until
-    /// it has no more. `sent`: the entries whose contents were sent.
+    /// Looks for contents in `spare`, which will be changed, then in the trees of `others`, one after
+    /// the other, until all contents are found. `sent`: the entries whose contents were sent.
     ///
     /// # Errors
     /// `bad_manifest`.
@@ -78,20 +78,20 @@ impl Plan {
     ) -> Result<Self, Failure> {
         let mut plan = Self { sources: Vec::new(), tops: Vec::new(), missing: Numbers::default() };
         let mut wanted = plan.first(manifest, sent, strip_components, spare).map_err(wrong)?;
-        // Those that are nowhere else cost a look into every tree.
+        // Contents that are nowhere cost a search of every tree.
         while wanted.left > 0
             && let Some(other) = others.next()
         {
             interrupt::check()?;
             plan.look_into(other, &mut wanted).map_err(wrong)?;
         }
-        // In the order of their entries.
+        // In the order of their entries, as `Numbers` needs them.
         let missing = wanted.all.iter().filter(|want| !want.found).map(|want| want.entry);
         plan.missing = missing.collect();
         Ok(plan)
     }
 
-    /// What the spare has, what was sent. Returns the rest.
+    /// Sets the sources of all contents that were sent or that the spare has. Returns the rest.
     fn first(
         &mut self,
         manifest: &Manifest,
@@ -162,12 +162,12 @@ impl Plan {
     }
 }
 
-/// Contents that are looked for.
+/// Contents that have to be found.
 struct Wanted {
     all: Vec<Want>,
-    /// By the beginning of their hash.
+    /// By the first bytes of their hash.
     rows: Rows,
-    /// How many were not found.
+    /// How many are not found yet.
     left: usize,
 }
 
@@ -185,7 +185,7 @@ impl Wanted {
         Self { rows: Rows::new(rows.collect()), left: all.len(), all }
     }
 
-    /// Those that this file has the contents of.
+    /// The numbers of those whose contents this file has.
     fn of(&self, record: &Record) -> Vec<usize> {
         if !record.is_file() {
             return Vec::new();
@@ -225,11 +225,11 @@ fn spare_has(
     }
 }
 
-/// The directories of paths. Links in the spare, to what is shared for one, give way to directories before the
-/// files below are read.
+/// Checks the directories of paths in the spare. A symbolic link among them (to a shared directory,
+/// for example) is replaced by a directory before the files below it are read.
 #[derive(Default)]
 struct Ways {
-    /// The last directory, and whether there is no link on the way to it.
+    /// The directory that was checked last, and whether its path has no link.
     last: Option<(PathBuf, bool)>,
 }
 
@@ -251,7 +251,7 @@ impl Ways {
     }
 }
 
-/// How a file was found to have the contents that the index says.
+/// How it was confirmed that a file has the contents of the index: by its mark, or by reading it.
 enum Found {
     Mark(Mark),
     Read,
@@ -265,7 +265,7 @@ fn find(
     record: &Record,
     hash: &Hash,
 ) -> Option<Found> {
-    // Links on the way may lead anywhere: what counts is which file it is, and what is in it.
+    // Links in the path may lead anywhere. That is safe: the mark or the contents of the file decide.
     let stat = fs::statat(top, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     if index.holds(file, &stat) {
         return Some(Found::Mark(Mark::of(&stat)));
@@ -274,7 +274,7 @@ fn find(
     (may_be && reads(top, path, &stat, hash)?).then_some(Found::Read)
 }
 
-/// Whether a file that was changed has these contents still: only its owner or its time may be others.
+/// Whether a changed file still has these contents. Perhaps only its owner or its time was changed.
 fn reads(top: &Dir, path: &Path, stat: &Stat, hash: &Hash) -> Option<bool> {
     let parent = match path.parent().map(RelPath::new) {
         Some(Ok(parent)) => top.open_below(&parent).ok()?,
@@ -292,7 +292,7 @@ fn reads(top: &Dir, path: &Path, stat: &Stat, hash: &Hash) -> Option<bool> {
     }
 }
 
-/// The files of an index by their paths.
+/// The files of an index, by path.
 struct Table {
     rows: Rows,
     hasher: RandomState,
@@ -313,8 +313,8 @@ impl Table {
         Ok(Self { rows: Rows::new(rows), hasher })
     }
 
-    /// The last file of this path, which is the one that is there. A wrong one, whose path has the same
-    /// hash, has another mark.
+    /// The last file with this path, because it has replaced earlier ones. If another path has the
+    /// same hash, it may be the wrong file; its mark and its contents are compared later.
     fn find(&self, path: &Path, index: &Index) -> Option<(u32, Hash)> {
         let (_, file) = self.rows.get(self.hasher.hash_one(bytes(path))).last()?;
         Some((*file, index.manifest.hash(*file).try_into().ok()?))

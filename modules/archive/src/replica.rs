@@ -1,5 +1,5 @@
-//! Owns the reading of contents that another file has, of this tree or another one. Which file that is
-//! was found out before; what it has now is compared by its hash.
+//! Owns the reading of contents from an existing file, of this tree or another one. The plan has
+//! chosen the file. It may have been changed since, so the hash of what is read is compared.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,8 +16,9 @@ const WINDOW: usize = 128 << 10;
 
 /// The file that is read.
 pub(crate) struct Replica<'a> {
-    /// The top of its tree, and the directory that was open last, with its path.
+    /// The top directory of its tree.
     top: Option<&'a Dir>,
+    /// The directory that was opened last, with its path.
     above: Option<(PathBuf, Dir)>,
     path: PathBuf,
     file: Option<File>,
@@ -31,7 +32,7 @@ impl<'a> Replica<'a> {
         Self { top: None, above: None, path, file: None, window, at: 0 }
     }
 
-    /// From now on it is this file; it is opened when something of it is wanted.
+    /// Changes to this file. It is opened when its first bytes are needed.
     pub(crate) fn set(&mut self, top: &'a Dir, path: &Path) {
         if !self.top.is_some_and(|before| std::ptr::eq(before, top)) {
             self.above = None;
@@ -42,7 +43,8 @@ impl<'a> Replica<'a> {
         self.path.push(path);
     }
 
-    /// Some of the next bytes. There are some: how many there must be is known.
+    /// Returns some of the next bytes. A file that has no more is a failure, because the caller reads
+    /// only as many bytes as the file must have.
     pub(crate) fn peek(&mut self) -> Result<&[u8], Failure> {
         if self.at == self.window.len() {
             let file = match &mut self.file {

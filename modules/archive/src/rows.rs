@@ -1,17 +1,17 @@
-//! Owns a table of numbers by hashes: smaller than a map, and made once.
+//! Owns a table from hashes to numbers. It is smaller than a map, and does not change.
 
 /// Numbers by 64 bits of a hash.
 #[derive(Debug, Default)]
 pub(crate) struct Rows(Vec<(u64, u32)>);
 
 impl Rows {
-    /// In any order.
+    /// The rows may be in any order.
     pub(crate) fn new(mut rows: Vec<(u64, u32)>) -> Self {
         rows.sort_unstable();
         Self(rows)
     }
 
-    /// The numbers that have this hash, ascending.
+    /// The rows with this hash, in ascending order of their numbers.
     pub(crate) fn get(&self, key: u64) -> &[(u64, u32)] {
         let from = self.0.partition_point(|(hash, _)| *hash < key);
         let rest = self.0.get(from..).unwrap_or_default();

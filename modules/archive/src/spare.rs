@@ -1,9 +1,9 @@
-//! Owns what may stay of a tree that is brought to what an archive says, and how the rest goes.
-//! `docs/spare.md` says why.
+//! Decides which files of an unneeded tree may stay when it becomes what an archive contains, and
+//! removes the rest. `docs/spare.md` says why.
 //!
-//! The tree was a release, in which others may have worked and may still have something open. So a
-//! file stays only as it is: nothing is written into it, its owner and permissions are not
-//! changed. What is examined is what is held, never what has its name by then.
+//! The tree was a release: other users may have changed its files, and may still have them open. So
+//! a file stays only as it is: nothing is written into it, and its owner and permissions are not
+//! changed. Files are examined by their handle, because another process may replace the name.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,34 +24,35 @@ use crate::identity::Ids;
 use crate::notes::{Mark, Note, Notes};
 use crate::place::{self, Place};
 
-/// The tree into which the archive is unpacked, as it was before.
+/// The state of the tree before the archive is unpacked into it.
 #[derive(Debug)]
 pub struct Spare {
-    /// Where directories that go are put.
+    /// Removed directories are moved here.
     grave: Dir,
     device: u64,
-    /// How many lie there.
+    /// The number of directories in it.
     buried: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// What there is beside the archive to make files of.
+/// The trees, other than the archive, that files can come from.
 #[derive(Debug, Default)]
 pub(crate) struct Stock {
     pub(crate) earlier: Option<Earlier>,
     pub(crate) spare: Option<Spare>,
-    /// Where files are noted.
+    /// Notes of files.
     pub(crate) notes: Notes,
 }
 
 impl Stock {
-    /// Notes files.
+    /// Adds notes.
     pub(crate) fn note(&self, notes: impl IntoIterator<Item = Note>) {
         self.notes.add(notes);
     }
 
-    /// How many files were not written, and their bytes: shared ones, and those that stayed.
+    /// The number of files that were not written, and their bytes: shared ones, and those that
+    /// stayed.
     pub(crate) fn unwritten(&self) -> [(u64, u64); 2] {
         let kept = |spare: &Spare| {
             (spare.files.load(Ordering::Relaxed), spare.bytes.load(Ordering::Relaxed))
@@ -63,14 +64,14 @@ impl Stock {
     }
 }
 
-/// The tree is not one that can be worked on.
+/// The tree cannot be used.
 fn strange(why: &str) -> Failure {
     Failure::new("strange_spare", "cannot build on the spare").cause(why)
 }
 
 impl Spare {
-    /// `grave`: an empty directory on the same file system, made as the tree's own top would be
-    /// made. Directories that go are moved into it; remove it afterwards.
+    /// `grave`: an empty directory on the same file system, made in the same parent as the tree.
+    /// Removed directories are moved into it; remove it afterwards.
     ///
     /// # Errors
     /// An I/O error.
@@ -80,7 +81,7 @@ impl Spare {
         Ok(Self { grave, device, buried, files, bytes })
     }
 
-    /// Owner and group that things have when they are made.
+    /// Owner and group of new files.
     pub(crate) fn born(&self, umask: u32) -> Result<Ids, Failure> {
         let probe = self.grave.make_dir("probe", 0o777)?;
         let info = probe.info()?;
@@ -90,7 +91,7 @@ impl Spare {
         Ok((info.uid(), info.gid()))
     }
 
-    /// Whether this is something that may stay, as far as its attributes tell.
+    /// Whether kind, owner, device and number of names allow it to stay.
     fn fits(&self, stat: &Stat, kind: FileType, ids: Ids) -> bool {
         place::kind(stat) == kind
             && stat.st_nlink == 1
@@ -98,7 +99,7 @@ impl Spare {
             && (stat.st_uid, stat.st_gid) == ids
     }
 
-    /// The file of this name, if nothing but its contents and its time may be different.
+    /// Opens the file of this name if only its contents and its time may differ from the archive's.
     pub(crate) fn candidate(
         &self,
         place: BorrowedFd<'_>,
@@ -119,7 +120,7 @@ impl Spare {
         (!has_attributes(&file)).then_some(file)
     }
 
-    /// Leaves the file of this name where it is, if it is as this one would be.
+    /// Keeps the file of this name if a new one would be the same.
     pub(crate) fn keep(
         &self,
         place: BorrowedFd<'_>,
@@ -135,8 +136,8 @@ impl Spare {
         }
     }
 
-    /// Leaves the file of this name where it is, if it is still the one that was known by an index, and
-    /// as this one would be. Comes back with its mark. Nothing of it is read.
+    /// Keeps the file of this name if it is still the one that an index knows, and a new one would
+    /// be the same. Returns its mark. Its contents are not read.
     pub(crate) fn keep_known(
         &self,
         place: BorrowedFd<'_>,
@@ -147,7 +148,7 @@ impl Spare {
         let Some(ids) = attributes.ids.filter(|_| attributes.mode & 0o7000 == 0) else {
             return Ok(None);
         };
-        // Attributes that it has not had when it was written would have changed the mark.
+        // Extended attributes that were added after it was written would have changed the mark.
         let fits = |stat: &Stat| {
             self.fits(stat, FileType::RegularFile, ids)
                 && Mark::of(stat) == *known
@@ -172,7 +173,7 @@ impl Spare {
         Ok(Some(mark))
     }
 
-    /// Gives a file that stays its time.
+    /// Sets the time of a file that stays, and counts it.
     pub(crate) fn stays(
         &self,
         file: &OwnedFd,
@@ -189,7 +190,7 @@ impl Spare {
         self.bytes.fetch_add(size, Ordering::Relaxed);
     }
 
-    /// Leaves the symbolic link of this name where it is, if it is as this one would be.
+    /// Keeps the symbolic link of this name if a new one would be the same.
     pub(crate) fn keep_link(
         &self,
         place: BorrowedFd<'_>,
@@ -209,7 +210,7 @@ impl Spare {
         Ok(same)
     }
 
-    /// A directory in the tree, if it can stay.
+    /// Examines a directory of the tree; `None` if it cannot stay.
     ///
     /// # Errors
     /// When another file system is mounted there.
@@ -221,11 +222,11 @@ impl Spare {
         Ok((!has_attributes(fd)).then_some(stat))
     }
 
-    /// Takes away what stands under a name, whatever it is.
+    /// Removes whatever has this name.
     pub(crate) fn clear(&self, place: &Place, name: &CStr) -> Result<(), Problem> {
         match fs::unlinkat(place, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            // Linux says the one, POSIX the other.
+            // Linux says the former, POSIX the latter.
             Err(Errno::ISDIR | Errno::PERM) => {}
             Err(error) => return Err(("replace", error)),
         }
@@ -233,7 +234,7 @@ impl Spare {
         if fs::renameat(place, name, &self.grave, number.as_str()).is_ok() {
             return Ok(());
         }
-        // One that its owner may not write cannot be moved.
+        // A directory that its owner cannot write cannot be moved.
         let fd = place.as_fd().try_clone_to_owned().map_err(|_| ("replace", Errno::MFILE))?;
         let name = std::ffi::OsStr::from_bytes(name.to_bytes());
         let removed = remove_tree(&Dir::held(fd, PathBuf::new()), name);

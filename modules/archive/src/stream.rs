@@ -1,5 +1,5 @@
-//! Owns the pipe between the thread that decompresses and the one that writes: a few
-//! buffers that go round.
+//! Owns the pipe between the thread that decompresses and the one that writes. It has a few
+//! buffers, which are reused.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -13,18 +13,18 @@ use crate::limits::Ceiling;
 use crate::manifest::Hash;
 use crate::replica::Replica;
 
-/// Bytes that are handed over at a time, and how many such buffers there are.
+/// The size of a buffer in bytes, and the number of buffers.
 const BUFFER: usize = 256 * 1024;
 const BUFFERS: usize = 8;
 
 enum Piece {
     Bytes(Vec<u8>),
-    /// Said expressly: a thread that stopped half-way must not look like an end.
+    /// Sent explicitly, because a thread that stops early must not look like the end.
     End,
     Failed(io::Error),
 }
 
-/// The decompressor's end.
+/// The decompressor's side.
 pub(crate) struct Feed {
     pieces: SyncSender<Piece>,
     spent: Receiver<Vec<u8>>,
@@ -32,21 +32,21 @@ pub(crate) struct Feed {
     filled: usize,
 }
 
-/// The reader of entries' end. Knows which entry is being read, for messages.
+/// The side of the reader of entries. It knows which entry is being read, for messages.
 pub(crate) struct Stream<'a> {
     pieces: Receiver<Piece>,
     spent: Sender<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
     ended: bool,
-    /// How many bytes may come, and how many have.
+    /// How many bytes may arrive, and how many have arrived.
     ceiling: Ceiling,
     arrived: u64,
     archive: &'a Path,
     entry: Vec<u8>,
 }
 
-/// Makes a pipe through which no more bytes may go than `ceiling` allows.
+/// Makes a pipe that passes no more bytes than `ceiling` allows.
 pub(crate) fn pipe(archive: &Path, ceiling: Ceiling) -> (Feed, Stream<'_>) {
     let (pieces, received) = sync_channel(BUFFERS);
     let (spent, returned) = channel();
@@ -66,7 +66,7 @@ pub(crate) fn pipe(archive: &Path, ceiling: Ceiling) -> (Feed, Stream<'_>) {
 }
 
 impl Feed {
-    /// Takes all that `source` has; returns how much that was.
+    /// Reads `source` to its end. Returns the number of bytes.
     pub(crate) fn take_from(&mut self, source: &mut impl Read) -> io::Result<u64> {
         let mut taken = 0;
         loop {
@@ -88,7 +88,7 @@ impl Feed {
     fn flush(&mut self) -> io::Result<()> {
         let fresh = self.spent.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
         let mut full = std::mem::replace(&mut self.buffer, fresh);
-        // Only a new buffer is filled with zeros here; one that comes back is long enough.
+        // Only a new buffer is filled with zeros here; a reused one is long enough.
         self.buffer.resize(BUFFER, 0);
         full.truncate(self.filled);
         self.filled = 0;
@@ -96,11 +96,11 @@ impl Feed {
     }
 
     fn send(&self, piece: Piece) -> io::Result<()> {
-        // Nobody listens any more: the reader has failed and says why.
+        // An error means that the reader has failed; it reports the reason.
         self.pieces.send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Says how it ended. What was taken before a failure still arrives.
+    /// Reports how it ended. Bytes that were read before a failure still arrive.
     pub(crate) fn finish(mut self, result: io::Result<()>) {
         let last = match result {
             Ok(()) => Piece::End,
@@ -122,12 +122,12 @@ impl<'a> Stream<'a> {
         self.entry.extend_from_slice(entry);
     }
 
-    /// `bad_archive`, naming the entry.
+    /// A failure `bad_archive` that names the entry.
     pub(crate) fn bad(&self, cause: impl std::fmt::Display) -> Failure {
         failures::bad(self.archive, &self.entry, cause)
     }
 
-    /// Some of the next bytes; none at the end.
+    /// Returns some of the next bytes; none at the end.
     pub(crate) fn peek(&mut self) -> Result<&[u8], Failure> {
         while self.at == self.current.len() && !self.ended {
             interrupt::check()?;
@@ -135,7 +135,7 @@ impl<'a> Stream<'a> {
                 Ok(Piece::Bytes(bytes)) => {
                     self.arrived += bytes.len() as u64;
                     self.ceiling.check(self.arrived, self.archive, &self.entry)?;
-                    // The other side may be gone already; then nobody needs the buffer.
+                    // If the other side has ended already, the buffer is not needed.
                     let _ = self.spent.send(std::mem::replace(&mut self.current, bytes));
                     self.at = 0;
                 }
@@ -149,7 +149,7 @@ impl<'a> Stream<'a> {
         Ok(&self.current[self.at..])
     }
 
-    /// Goes past the first `amount` of what `peek` showed.
+    /// Skips the first `amount` bytes of what `peek` returned.
     pub(crate) fn consume(&mut self, amount: usize) {
         self.at = (self.at + amount).min(self.current.len());
     }
@@ -170,7 +170,7 @@ impl<'a> Stream<'a> {
         Ok(true)
     }
 
-    /// Goes past `amount` bytes.
+    /// Skips `amount` bytes.
     pub(crate) fn skip(&mut self, mut amount: u64) -> Result<(), Failure> {
         while amount > 0 {
             let available = self.peek()?.len();
@@ -184,7 +184,7 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Reads to the end, so that damage behind the last entry is noticed.
+    /// Reads to the end, so that damage after the last entry is noticed.
     pub(crate) fn drain(&mut self) -> Result<(), Failure> {
         loop {
             match self.peek()?.len() {
@@ -199,11 +199,11 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The contents of one entry: the next bytes of the stream, and no more than belong to it; or those of
-/// a file.
+/// The contents of one entry: the next bytes of the stream, up to the end of the entry, or the bytes
+/// of a file.
 pub(crate) struct Body<'b, 'a> {
     from: From<'b, 'a>,
-    /// How many are left.
+    /// The number of bytes that are left.
     pub(crate) remaining: &'b mut u64,
     sum: Option<Sha256>,
 }
@@ -214,17 +214,17 @@ enum From<'b, 'a> {
 }
 
 impl<'b, 'a> Body<'b, 'a> {
-    /// The next so many bytes of a stream.
+    /// The next `remaining` bytes of a stream.
     pub(crate) fn of_stream(stream: &'b mut Stream<'a>, remaining: &'b mut u64) -> Self {
         Self { from: From::Stream(stream), remaining, sum: None }
     }
 
-    /// So many bytes of a file.
+    /// The next `remaining` bytes of a file.
     pub(crate) fn of_file(file: &'b mut Replica<'a>, remaining: &'b mut u64) -> Self {
         Self { from: From::File(file), remaining, sum: None }
     }
 
-    /// Some of the next bytes; none at the entry's end.
+    /// Returns some of the next bytes; none at the end of the entry.
     pub(crate) fn peek(&mut self) -> Result<&[u8], Failure> {
         if *self.remaining == 0 {
             return Ok(&[]);
@@ -242,7 +242,7 @@ impl<'b, 'a> Body<'b, 'a> {
         Ok(&bytes[..n])
     }
 
-    /// Goes past the first `amount` of what `peek` showed.
+    /// Skips the first `amount` bytes of what `peek` returned.
     pub(crate) fn consume(&mut self, amount: usize) {
         let (shown, consumed) = match &mut self.from {
             From::Stream(stream) => (&mut stream.current, &mut stream.at),
@@ -256,7 +256,7 @@ impl<'b, 'a> Body<'b, 'a> {
         *self.remaining -= amount as u64;
     }
 
-    /// All of it, for what is known to be short.
+    /// Reads all that is left. Only for contents that are known to be short.
     pub(crate) fn read_all(&mut self) -> Result<Vec<u8>, Failure> {
         let mut all = Vec::with_capacity(usize::try_from(*self.remaining).unwrap_or_default());
         loop {
@@ -270,12 +270,12 @@ impl<'b, 'a> Body<'b, 'a> {
         }
     }
 
-    /// From now on computes the SHA-256 of what is consumed.
+    /// Starts to compute the SHA-256 of the bytes that are consumed.
     pub(crate) fn start_hash(&mut self) {
         self.sum = Some(Sha256::new());
     }
 
-    /// That of all of it; what is left is skipped.
+    /// Skips what is left, and returns the SHA-256 of all bytes since [`Self::start_hash`].
     pub(crate) fn finish_hash(&mut self) -> Result<Hash, Failure> {
         loop {
             let length = self.peek()?.len();

@@ -1,21 +1,25 @@
-//! What `ansible-doc` shows of `archive_manifest` beside its options.
+//! What `ansible-doc` shows of `archive_manifest` in addition to its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
 
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Make the manifest of an archive, where it is built",
     description: &[
-        "A manifest says of each entry of an archive what M(oxistrano.deploy.release_unpack) needs to know, and has \
-         the SHA-256 of each file's contents. With those of the new archive and of the one before it, only \
-         the contents of changed files go to the host.",
-        "It is not needed: the controller makes the manifest of each archive that it deploys, and keeps the last ones. \
-         But one that has not deployed the archive before (a new container for each run of CI) has none of that. \
-         There, keep the archives before the last one with their manifests, in one directory.",
+        "A manifest lists the entries of an archive with their attributes, and the SHA-256 of each \
+         file's contents. With the manifests of the new archive and of the one that a host has, \
+         M(oxistrano.deploy.release_unpack) sends only the contents of changed files.",
+        "Usually this module is not needed: the controller makes the manifest of each archive that \
+         it deploys, and keeps the last ones. But a controller that is new for each run, such as a \
+         container of CI, has no manifest of the archive that was deployed before. For such a \
+         controller, make a manifest of each archive when it is built, and keep the manifests of \
+         earlier archives in the directory of the new archive.",
     ],
     notes: &[
-        "A manifest beside an archive is used for what hosts have already. What is in the archive that is deployed, \
-         the controller reads in that itself: nobody else can put anything into a release.",
-        "Archives with sparse files, devices, or more than 1,000,000 entries have no manifest. They are sent as a whole.",
+        "A manifest next to an archive only tells what hosts already have. For the archive that is \
+         deployed, the controller makes the manifest itself, so a wrong manifest cannot put anything \
+         into a release.",
+        "Archives with sparse files, devices, or more than 1,000,000 entries cannot have a manifest. \
+         They are sent as a whole.",
     ],
     see_also: &["release_unpack"],
     examples: r"
@@ -31,7 +35,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "digest",
             kind: "str",
-            doc: "SHA-256 of what it says: the same for archives that differ in their compression only.",
+            doc: "SHA-256 of its content. It is the same for archives that differ only in compression.",
             returned: "success",
         },
         ReturnSpec {

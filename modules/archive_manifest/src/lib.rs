@@ -1,8 +1,8 @@
-//! Makes the manifest of an archive, beside it, where the archive is built; and for the action plugin, on
-//! the controller, what is sent of an archive in its place.
+//! Makes the manifest of an archive where the archive is built. On the controller, the action
+//! plugin also uses it to make what is sent instead of an archive.
 //!
 //! Does: reads the archive once, writes the manifest in one step. Requires: nothing.
-//! After a failure: what was there is untouched.
+//! After a failure: existing files are unchanged.
 
 mod docs;
 
@@ -19,23 +19,24 @@ use oxistrano_core::{AbsPath, Context, Dir, Documentation, Failure, IoContext, M
 oxistrano_core::options! {
     /// The options of `archive_manifest`.
     pub struct Options {
-        /// The archive, an absolute path: a tar (plain, gzip, zstd, xz or bzip2) or a zip, recognised by its
-        /// content.
+        /// The archive, an absolute path: a tar (plain, gzip, zstd, xz or bzip2) or a zip,
+        /// recognised by its content.
         src: AbsPath;
-        /// The file that gets the manifest; O(src) and C(.manifest), if it is not given. There
+        /// The file to write the manifest to. By default, O(src) with C(.manifest) appended, where
         /// M(oxistrano.deploy.release_unpack) looks for it.
         dest: Option<AbsPath>;
-        /// The manifest of the archive, if it is there. For the action plugin of M(oxistrano.deploy.release_unpack).
+        /// The manifest of the archive, if it is known. For the action plugin of
+        /// M(oxistrano.deploy.release_unpack).
         known: Option<AbsPath>, internal = true;
         /// The manifest of an archive that the host has.
         base: Option<AbsPath>, internal = true;
-        /// The entries whose contents are wanted anyway.
+        /// The entries whose contents are wanted in any case.
         wanted: Option<String>, internal = true;
-        /// Whether the host finds out hashes itself.
+        /// Whether the host computes the hashes itself, so that they can be cut.
         cut: Option<bool>, internal = true;
-        /// Whether the host has the manifest.
+        /// Whether the host has the manifest already.
         told: Option<bool>, internal = true;
-        /// The file that gets the contents; beside it comes the message.
+        /// The file to write the contents to. The message is written next to it.
         contents: Option<AbsPath>, internal = true;
     }
 }
@@ -67,7 +68,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     if let Some(there) = there.filter(|there| archive_is(there, &file, src)) {
         return Ok(result(&there, &dest, false, "is there"));
     }
-    // Nothing is wanted, so nothing is written to it.
+    // No contents are wanted, so nothing is written to `file`.
     let Packed { manifest, .. } = pack(&file, src, Packing::default(), &file)?;
     if context.check_mode {
         return Ok(result(&manifest, &dest, true, "would be made"));
@@ -115,7 +116,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Dir::open(parent)?.write(path.file_name().unwrap_or_default(), bytes, 0o644)
 }
 
-/// For the action plugin, in a directory of its own.
+/// Makes a bundle for the action plugin, in a directory of the plugin's.
 fn bundle(
     options: &Options,
     file: &File,

@@ -36,8 +36,9 @@ pub(crate) fn main(module: &Callee, argument: Option<&OsStr>) -> ExitCode {
     print(presentable(result))
 }
 
-/// From now on, a panic of any thread ends the process with a failure that says so, as if the process had been killed:
-/// nothing is unwound, so the program carries no tables for that.
+/// Makes a panic of any thread end the process with a failure that reports it. The stack is not
+/// unwound, so the program needs no unwind tables. For everything else, it is as if the process had
+/// been killed.
 fn answer_a_panic(module: &'static str) {
     static FIRST: AtomicBool = AtomicBool::new(true);
     // Nothing on stderr: a connection with a terminal merges it into the JSON.
@@ -79,10 +80,11 @@ fn print(result: Map<String, Value>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let failed = result.get("failed") == Some(&Value::Bool(true));
-    // A login shell may print text without a line feed before this; Ansible looks for JSON at the start of a line.
+    // A login shell may print text without a line feed before this. Ansible looks for JSON at the
+    // start of a line.
     let text = format!("\n{}\n", Value::Object(result));
     let mut stdout = std::io::stdout().lock();
-    // If the reader has gone, only the exit code is left.
+    // If nobody reads the output any more, only the exit code reports a failure.
     let told = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     ExitCode::from(u8::from(failed || told.is_err()))
 }
@@ -179,7 +181,7 @@ fn execute(module: &Callee, given: Map<String, Value>) -> Map<String, Value> {
             list.extend(checked.warnings.into_iter().map(Value::from));
         }
     }
-    // From 2.21 on, ansible-core says whether it wants them; before, they were always returned.
+    // From 2.21 on, ansible-core says whether it wants the arguments; older versions always get them.
     if settings.get("_ansible_inject_invocation") != Some(&Value::Bool(false)) {
         let shown = checked.mask.apply_to_arguments(Value::Object(checked.shown));
         result.insert("invocation".into(), json!({ "module_args": shown }));

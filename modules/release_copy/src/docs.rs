@@ -1,4 +1,4 @@
-//! What `ansible-doc` shows of `release_copy` beside its options.
+//! What `ansible-doc` shows of `release_copy` in addition to its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
 

@@ -1,5 +1,5 @@
-//! The archive of a deploy, wherever it comes from: on the host, on the controller if that is
-//! this machine, or sent by the controller, in pieces, one with each call of the module.
+//! Finds the archive of a deploy. It is a file on the host, or one on the controller if that is the
+//! same machine, or the controller sends it: in pieces, one with each call of the module.
 
 use std::fs::File;
 
@@ -11,27 +11,27 @@ use crate::Options;
 use crate::delta::{self, Parts};
 use crate::unchanged::Unchanged;
 
-/// An archive that is here.
+/// An archive that is on this host.
 pub struct Archive<'a> {
     pub file: File,
-    /// What it is on the controller, if it came from there.
+    /// How the controller describes it, if it came from there.
     artifact: Option<&'a Artifact>,
     kept: Option<Artifacts>,
 }
 
-/// What there is to do about an archive of the controller.
+/// What to do about an archive of the controller.
 pub enum Found<'a> {
     /// It can be unpacked.
     Here(Archive<'a>),
-    /// It is not here, but for as many bytes, and in check mode it stays so.
+    /// In check mode: the host has only this many bytes of it, and nothing is sent.
     NotSent(u64),
-    /// It can be built.
+    /// The release can be built from parts.
     Parts(Box<Parts>),
-    /// It is not here, or not all of it.
+    /// It is missing or incomplete.
     Wanted(Outcome),
 }
 
-/// Looks for the archive, and takes what the controller sends of it.
+/// Looks for the archive, and receives what the controller sends of it.
 ///
 /// # Errors
 /// `no_place`, `no_space`; an I/O error.
@@ -63,7 +63,7 @@ pub fn find<'a>(
     };
     let kept = Artifacts::open(root)?;
     let delta = match kept.whole(artifact)? {
-        // What is shared with the live release need not be built of it.
+        // Files that are shared with the live release are not built from parts: the archive is sent.
         None if options.unchanged == Unchanged::Copy => artifact.delta(),
         _ => None,
     };
@@ -83,7 +83,7 @@ pub fn find<'a>(
         Some(file) => here(file, Some(kept)),
         None => {
             let received = kept.received(artifact)?;
-            // What has begun to come goes on.
+            // An upload of the archive that has begun is continued.
             if let Some(delta) = delta.filter(|_| received == 0)
                 && let Some(offer) = delta::offer(&delta, root)?
             {
@@ -95,9 +95,9 @@ pub fn find<'a>(
     }
 }
 
-/// Asks the controller for the archive, from some byte on; the action plugin knows these words.
-/// It is no failure: ssh would say at `-vvv` that it could not connect. `damaged`: what was
-/// here was something else.
+/// Asks the controller for the archive, from the byte `offset` on. The action plugin reads these
+/// keys. It is not a failure: with one, the ssh connection would say at `-vvv` that it could not
+/// connect. `damaged`: the file that was here had other contents.
 pub fn wanted(offset: u64, damaged: bool) -> Outcome {
     Outcome::new(false)
         .msg("the archive is missing or incomplete on the host; the action plugin sends it")
@@ -106,7 +106,7 @@ pub fn wanted(offset: u64, damaged: bool) -> Outcome {
 }
 
 impl Archive<'_> {
-    /// One that is on the host anyway.
+    /// An archive that does not come from the controller.
     pub fn on_host(file: File) -> Self {
         Self { file, artifact: None, kept: None }
     }
@@ -116,7 +116,7 @@ impl Archive<'_> {
         self.artifact.and_then(|artifact| artifact.sha256.as_deref())
     }
 
-    /// Makes sure, after it was read to its end, that this was the archive of the controller.
+    /// Checks, after it was read to its end, that this was the archive of the controller.
     ///
     /// # Errors
     /// `changed` if it was not.
@@ -131,17 +131,18 @@ impl Archive<'_> {
             .remedy("deploy again when no process writes to it any more"))
     }
 
-    /// Whether what is kept here is not what the controller has. Reads all of it.
+    /// Whether the archive that is kept here differs from the controller's. Reads all of it.
     pub fn is_damaged(&self, options: &Options) -> bool {
         let read = |_: &Artifacts| archive::sha256(&self.file, options.src.as_path()).ok();
         let read = self.kept.as_ref().and_then(read);
         read.is_some_and(|sha256| self.sha256() != Some(sha256.as_str()))
     }
 
-    /// After a failure: if what is kept here is damaged, it is thrown away and asked for again.
+    /// After a failure: removes the archive that is kept here if it is damaged, and asks for it
+    /// again.
     ///
     /// # Errors
-    /// The failure, if that was not the reason.
+    /// The failure, if that was not the cause.
     pub fn blame(&self, failure: Failure, options: &Options) -> Result<Outcome, Failure> {
         let (Some(artifact), Some(kept)) = (self.artifact, &self.kept) else { return Err(failure) };
         // These say nothing about the archive.
@@ -152,7 +153,7 @@ impl Archive<'_> {
         kept.discard(artifact).map(|()| wanted(0, true))
     }
 
-    /// After the deploy: keeps as many archives as are wanted.
+    /// After the deploy: keeps this many archives. Returns why that failed.
     pub fn keep(&self, number: u64) -> Option<String> {
         let (artifact, kept) = (self.artifact?, self.kept.as_ref()?);
         kept.tidy(artifact, number).err().map(|failure| failure.to_string())

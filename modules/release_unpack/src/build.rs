@@ -1,23 +1,23 @@
-//! The making of the tree: on the spare, or anew.
+//! Builds the tree of a release: on the spare, or in an empty directory.
 
 use oxistrano_archive::{Earlier, Noted, Spare, Summary};
 use oxistrano_core::{Dir, Failure};
 use oxistrano_releases::{Staging, spare, trash};
 use rustix::io::Errno;
 
-/// A whole tree under its staging name.
+/// A complete tree under its staging name.
 pub struct Built<'a> {
     pub staging: Staging<'a>,
     pub unpacked: Summary,
-    /// What tells its files again.
+    /// The content of its index.
     pub noted: Option<Noted>,
-    /// What is to be removed when the release has its name.
+    /// To be removed when the release has its name.
     pub trash: Vec<trash::Item>,
     /// Why the spare could not be used.
     pub warning: Option<String>,
 }
 
-/// Where the tree is made, and of what.
+/// Where to build the tree, and from what.
 pub struct Site<'a> {
     pub releases: &'a Dir,
     /// Fills a directory, which is empty if there is no spare.
@@ -27,13 +27,12 @@ pub struct Site<'a> {
     pub spare: bool,
 }
 
-/// What makes the tree, of an archive or of what there is.
+/// Fills a directory, from an archive or from parts.
 pub type Fill<'a> = dyn Fn(&Dir, Option<Spare>, Option<Earlier>) -> Result<Filled, Failure> + 'a;
-/// What is in it, and the index of it.
+/// What was unpacked, and the content of the index.
 pub type Filled = (Summary, Option<Noted>);
 
-/// What says something of the archive, or that there is no time left: without the spare it would be
-/// the same.
+/// Codes of failures that would also happen without the spare: of the archive, or an interruption.
 const NOT_OF_THE_SPARE: [&str; 8] = [
     "unknown_format",
     "empty_archive",
@@ -45,12 +44,12 @@ const NOT_OF_THE_SPARE: [&str; 8] = [
     "interrupted",
 ];
 
-/// Makes the tree; `check` judges it. A spare with which that does not work is given up, and the tree is
-/// made anew.
+/// Builds the tree, then checks it with `check`. If building on the spare fails, the spare is given
+/// up and the tree is built in an empty directory.
 ///
 /// # Errors
-/// What is wrong with the archive, an I/O error; nothing is left behind, and of the spare nothing is lost
-/// for the next time.
+/// A failure of the archive, or an I/O error. Nothing is left behind, and the spare is kept for the
+/// next time.
 pub fn build<'a>(
     site: Site<'a>,
     check: impl Fn(&Summary) -> Result<(), Failure>,
@@ -68,7 +67,7 @@ pub fn build<'a>(
     }
 }
 
-/// The tree, what is in it, and why the spare could not be used.
+/// The tree, what was unpacked, and why the spare could not be used.
 type Made<'a> = (Staging<'a>, Filled, Option<String>);
 
 fn make<'a>(
@@ -93,7 +92,7 @@ fn make<'a>(
             Err(failure) if NOT_OF_THE_SPARE.contains(&failure.code()) => return Err(failure),
             Err(failure) => {
                 trash.push(staging.give_up()?);
-                // It takes the room that is needed now.
+                // The new release needs its disk space now.
                 if failure.is(Errno::NOSPC) || failure.is(Errno::DQUOT) {
                     let _ = trash::empty(releases, std::mem::take(trash));
                 }

@@ -1,5 +1,5 @@
-//! A release that is built of what the host has and of what differs, which the controller has sent.
-//! `docs/spare.md` has the whole of it.
+//! Builds a release from what the host has and from what differs, which the controller has sent.
+//! `docs/spare.md` describes the exchange.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -15,29 +15,29 @@ use oxistrano_releases::{Artifact, Artifacts, Delta, Indexes, Root, spare};
 
 use crate::artifact::wanted;
 
-/// What has been sent of an archive.
+/// What the controller has sent instead of an archive.
 pub struct Parts {
-    /// Of the archive.
+    /// The archive, as the controller describes it.
     pub artifact: Artifact,
     pub manifest: Manifest,
     digest: String,
     sent: Numbers,
     bundles: Vec<(File, PathBuf)>,
     kept: Artifacts,
-    /// The plan, and whether it is one for the spare.
+    /// The plan, and whether it is for the spare.
     plan: RefCell<Option<(Plan, bool)>>,
-    /// Something is missing.
+    /// Whether the controller is asked for missing contents.
     pub asked: Cell<bool>,
 }
 
-/// What there is to do about an archive of which only something is sent.
+/// What to do about an archive of which only parts are sent.
 pub enum Found {
     Here(Box<Parts>),
     Wanted(Outcome),
 }
 
-/// Tells the controller what the host has, if it has anything to build on. The action plugin knows
-/// these words.
+/// Tells the controller what the host has, if it has a release to build on. The action plugin reads
+/// these keys.
 pub fn offer(delta: &Delta, root: &Root) -> Result<Option<Outcome>, Failure> {
     let Some(indexes) = Indexes::open(root) else { return Ok(None) };
     let offer = |base: Value| wanted(0, false).value("delta", json!({"base": base}));
@@ -53,7 +53,7 @@ pub fn offer(delta: &Delta, root: &Root) -> Result<Option<Outcome>, Failure> {
     Ok(any.then(|| offer(Value::Null)))
 }
 
-/// The directories of all releases, the live one first, then the newest, last the spare.
+/// The directories of all releases: the live one, then the others, newest first, then the spare.
 fn releases(root: &Root) -> Result<Vec<Dir>, Failure> {
     let Some(dir) = root.releases_if_there()? else { return Ok(Vec::new()) };
     let all = root.all_releases()?;
@@ -69,7 +69,7 @@ fn indexed(indexes: &Indexes, top: &Dir) -> Option<Indexed> {
     Some(Indexed { top: top.duplicate().ok()?, index })
 }
 
-/// Takes what is sent, until all of it is here.
+/// Receives the bundles, until all of them are complete.
 pub fn receive(
     artifact: &Artifact,
     delta: &Delta,
@@ -111,7 +111,7 @@ pub fn receive(
     }
 }
 
-/// The manifest, and which contents were sent.
+/// Reads the manifest, and which contents were sent.
 fn read(bundles: &[(File, PathBuf)], root: &Root) -> Result<(Manifest, Numbers), Failure> {
     let (mut sent, mut manifest) = (Numbers::default(), None);
     for (file, path) in bundles {
@@ -129,7 +129,7 @@ fn read(bundles: &[(File, PathBuf)], root: &Root) -> Result<(Manifest, Numbers),
     Ok((manifest.ok_or_else(missing)?, sent))
 }
 
-/// The manifest of this digest.
+/// The manifest with this digest, from the index of a release.
 fn base(digest: &str, root: &Root) -> Option<Manifest> {
     let indexes = Indexes::open(root)?;
     releases(root).ok()?.iter().find_map(|release| {
@@ -145,7 +145,7 @@ fn useless(failure: &Failure) -> Outcome {
 }
 
 impl Parts {
-    /// Looks for all contents. `Some`: asks for those that are nowhere.
+    /// Looks for all contents. `Some` is a request for those that are nowhere on this host.
     ///
     /// # Errors
     /// An I/O error.
@@ -184,14 +184,14 @@ impl Parts {
         let spare = spare.and_then(|spare| indexed(&indexes, spare));
         let others = releases(root)?;
         let others = others.iter().filter(|other| {
-            // What is changed cannot be copied from.
+            // The spare is changed at the same time, so nothing is copied from it.
             other.info().is_ok_and(|info| Some(info.inode()) != top)
         });
         let mut others = others.filter_map(|other| indexed(&indexes, other));
         Plan::make(&self.manifest, &self.sent, options.strip_components, spare, &mut others)
     }
 
-    /// Makes the tree in `into`, which is the spare or empty.
+    /// Builds the tree in `into`, which is the spare or empty.
     ///
     /// # Errors
     /// As [`archive::build`].
@@ -220,17 +220,17 @@ impl Parts {
         Ok((summary, Some(noted)))
     }
 
-    /// After the deploy: what was sent is of no use any more.
+    /// Removes the bundles when they are no longer needed. Returns why that failed.
     pub fn discard(&self) -> Option<String> {
         let delta = self.artifact.delta()?;
         let mut gone = delta.artifacts().map(|bundle| self.kept.discard(&bundle));
         gone.find_map(Result::err).map(|failure| failure.to_string())
     }
 
-    /// After a failure: if the whole archive may do better, it is asked for.
+    /// After a failure: asks for the whole archive if the bundles may be the cause.
     ///
     /// # Errors
-    /// The failure, if it says nothing of what was sent.
+    /// The failure, if it has another cause.
     pub fn blame(&self, failure: Failure) -> Result<Outcome, Failure> {
         let of_parts = [
             "stale",

@@ -1,4 +1,4 @@
-//! What `ansible-doc` shows of `release_unpack` beside its options.
+//! What `ansible-doc` shows of `release_unpack` in addition to its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
 use oxistrano_releases::returns::{CHANGES, CHANGES_UNKNOWN, COMPARED_WITH};
@@ -24,8 +24,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
          needed. The archive is sent at most once: what has arrived is kept in the state \
          directory of O(deploy_to), an interrupted upload is resumed, and the archive is kept for \
          the next deploy (O(keep_artifacts)).",
-        "A host that has a release which this module has unpacked gets only what differs from it (C(docs/spare.md)). The release \
-         is the same as of the whole archive.",
+        "If the host has a release that this module has unpacked, only what differs from it is sent \
+         (C(docs/spare.md)). The release is the same as if the whole archive was sent.",
         "A second run with the same archive and version changes nothing.",
         "In check mode nothing is sent. With diff, the controller reads the archive and sends a \
          list of its contents, a few per cent of its size, and the host reports which files of \
@@ -114,8 +114,8 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "archive_bytes",
             kind: "int",
-            doc: "Bytes of the archive, where only what differs from an earlier release was sent.",
-            returned: "when only that was sent",
+            doc: "The size of the archive in bytes, if only what differs from an earlier release was sent.",
+            returned: "if only what differs was sent",
         },
         ReturnSpec {
             name: "to_send",

@@ -1,9 +1,8 @@
 //! Unpacks an artifact into a new release.
 //!
-//! Does: takes the archive from the controller as far as the host lacks it, checks the
-//! checksum, unpacks beside the final place, writes `REVISION`, renames. Requires: the
-//! directories that `release_setup` makes.
-//! After a failure: the release is absent and nothing else has changed.
+//! Does: receives from the controller what the host lacks, checks the checksum, unpacks under a
+//! temporary name, writes `REVISION`, renames. Requires: the directories that `release_setup`
+//! makes. After a failure: the release is absent and nothing else has changed.
 
 mod artifact;
 mod build;
@@ -43,7 +42,8 @@ release_options! {
         src: AbsPath;
         /// Whether O(src) is on the host.
         remote_src: bool, default = Some(Literal::Flag(false));
-        /// The expected checksum, C(sha256:) and 64 hexadecimal digits. It is checked before anything is written.
+        /// The expected checksum, C(sha256:) and 64 hexadecimal digits. It is checked before
+        /// anything is written.
         checksum: Option<String>;
         /// Owner of everything that is unpacked, a name or a number. By default as with C(tar): the
         /// owners in the archive if the module runs as root, else the user that the module runs as.
@@ -58,7 +58,8 @@ release_options! {
         directory_mode: Option<Mode>;
         /// The number of leading path components to remove, as for C(tar).
         strip_components: u32, default = Some(Literal::Number(0));
-        /// Patterns of entries to leave out, as for C(tar --exclude), for example V(*.pdf) or V(dev/tests).
+        /// Patterns of entries to leave out, as for C(tar --exclude), for example V(*.pdf) or
+        /// V(dev/tests).
         exclude: Vec<String>;
         /// Options of C(tar), for playbooks that used M(ansible.builtin.unarchive):
         /// C(--strip-components=N), C(--exclude=PATTERN), C(--no-same-owner), C(--same-owner),
@@ -97,11 +98,14 @@ release_options! {
         spare: bool, default = Some(Literal::Flag(true));
         /// Refuse archives that unpack to more bytes than this.
         max_bytes: u64, default = Some(Literal::Number(64 << 30));
-        /// Refuse archives that unpack to more than this many times their size and to more than 64 MiB.
+        /// Refuse archives that unpack to more than this many times their size and to more than 64
+        /// MiB.
         max_ratio: u64, default = Some(Literal::Number(1000));
-        /// Refuse archives with more entries than this. Directories without an entry of their own count, too.
+        /// Refuse archives with more entries than this. Directories without an entry of their own
+        /// count, too.
         max_entries: u64, default = Some(Literal::Number(2_000_000));
-        /// Describes O(src) on the controller. The action plugin fills it in when it sends the archive.
+        /// Describes O(src) on the controller. The action plugin fills it in when it sends the
+        /// archive.
         artifact: Option<Artifact>;
         /// In check mode, the file to write the list of the contents of O(src) to. For the action
         /// plugin, which runs this on the controller.
@@ -119,7 +123,7 @@ impl Module for ReleaseUnpack {
     type Options = Options;
     const NAME: &'static str = "release_unpack";
     const DOCUMENTATION: Documentation = docs::DOCUMENTATION;
-    /// The archive, piece by piece.
+    /// The archive comes on standard input, in pieces.
     const READS_INPUT: bool = true;
 
     fn run(options: Options, context: &Context) -> Result<Outcome, Failure> {
@@ -133,7 +137,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     let archive = match &options.artifact {
         None => Archive::on_host(open(options, existing.as_ref())?),
         Some(artifact) => {
-            // Nothing is sent that cannot be of use.
+            // The archive is not sent if the release exists.
             if is_there(options, artifact, existing.as_ref())? {
                 return Ok(already_there(options));
             }
@@ -147,7 +151,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
                     let material = Material::Parts(&parts);
                     let built = unpack(options, context, &unpack_options, existing, &material);
                     return match built {
-                        // Something of it is wanted.
+                        // Contents are missing; the controller sends them.
                         Ok(outcome) if parts.asked.get() => Ok(outcome),
                         Ok(outcome) => Ok(outcome.warnings(parts.discard())),
                         Err(failure) => parts.blame(failure),
@@ -170,7 +174,7 @@ fn run(options: &Options, context: &Context) -> Result<Outcome, Failure> {
     }
 }
 
-/// Whether the release is there, made from what the controller has.
+/// Whether the release exists and was made from the archive of the controller.
 fn is_there(options: &Options, artifact: &Artifact, root: Option<&Root>) -> Result<bool, Failure> {
     if artifact.size == 0 {
         return Err(no_archive(options, "it is empty"));
@@ -220,7 +224,7 @@ fn already_there(options: &Options) -> Outcome {
     )
 }
 
-/// What a release is made of.
+/// What a release is made from.
 enum Material<'a> {
     Archive(&'a Archive<'a>),
     Parts(&'a Parts),
@@ -242,11 +246,11 @@ impl Material<'_> {
         }
     }
 
-    /// Makes sure that what was read was the archive of the controller.
+    /// Checks that what was read was the archive of the controller.
     fn confirm(&self, read: Option<&str>) -> Result<(), Failure> {
         match self {
             Material::Archive(archive) => archive.confirm(read),
-            // By the digest of its manifest.
+            // The digest of the manifest was compared.
             Material::Parts(_) => Ok(()),
         }
     }
@@ -272,7 +276,7 @@ fn unpack(
         // In check mode nothing is sent.
         Material::Parts(_) => Ok(result(true, format!("would build {path}"))),
     };
-    // Read twice only where something depends on it before anything is written.
+    // The archive is read for its hash only if the hash is needed before anything is written.
     let mut known = material.sha256().map(str::to_owned);
     let needed = options.checksum.is_some() || layout.release_path(&options.version).exists();
     if let Material::Archive(archive) = material
@@ -329,7 +333,7 @@ fn unpack(
     top::give_owner(staging.dir(), unpack_options)?;
     let alone = top::warning_if_alone(staging.dir(), src)?;
     if let Some(noted) = noted {
-        // Without it the next deploy sends all.
+        // Without the index, the next deploy may send the whole archive.
         let _ = write_index(&root, &noted, staging.dir());
     }
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
@@ -363,8 +367,8 @@ fn write_index(root: &Root, noted: &Noted, release: &Dir) -> Result<(), Failure>
     noted.write(Indexes::make(root)?.dir(), &Indexes::name(release)?)
 }
 
-/// Removes the archive from the host; one that was fetched into the staging directory has gone
-/// with it.
+/// Removes the archive from the host. One that was fetched into the staging directory has been
+/// removed with it.
 fn remove_archive(root: &Root, src: &Path) -> Result<(), Failure> {
     match root.locate(src) {
         Ok((dir, name)) => dir.remove_file(name).map(drop),
@@ -373,8 +377,8 @@ fn remove_archive(root: &Root, src: &Path) -> Result<(), Failure> {
     }
 }
 
-/// What a release is made from: the archive, and the options that decide what becomes of
-/// it. The same again is the same release.
+/// Identifies what a release is made from: the archive, and the options that change the release.
+/// The same text means the same release.
 fn source(options: &Options, sha256: &str) -> String {
     let mut source = format!("sha256:{sha256}");
     for (name, value) in [
@@ -436,7 +440,7 @@ fn open(options: &Options, root: Option<&Root>) -> Result<File, Failure> {
         _ => {}
     }
     match root.filter(|_| src.starts_with(&options.deploy_to)) {
-        // Where others may write, no link is followed.
+        // In the deploy root, where other users may write, links are not followed.
         Some(root) => root.locate(src).and_then(|(dir, name)| dir.open_file(name)),
         None => open_followed(src).or_fail("open", src),
     }
@@ -449,7 +453,7 @@ fn no_archive(options: &Options, cause: &str) -> Failure {
         .path(options.src.as_path())
 }
 
-/// Compares, in the form that the option has.
+/// Compares checksums, in the form of the option.
 fn check(wanted: &str, actual: &str, options: &Options) -> Result<(), Failure> {
     let digits = wanted.strip_prefix("sha256:").unwrap_or_default().trim();
     if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {

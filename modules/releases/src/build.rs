@@ -31,8 +31,8 @@ pub struct Site<'a> {
 
 impl<'a> Site<'a> {
     /// Builds the release: with `on_spare`, which gets the spare and an empty directory for what it
-    /// removes, or with `in_empty`, which gets a new directory. If `on_spare` fails, the spare is given
-    /// up and `in_empty` is tried.
+    /// removes, or with `in_empty`, which gets a new directory. If `on_spare` fails, the spare is
+    /// given up and `in_empty` is tried.
     ///
     /// # Errors
     /// The failure of the builder, or an I/O error. Nothing is left behind, and the spare is kept for
@@ -72,7 +72,7 @@ impl<'a> Site<'a> {
                 }
                 Err(failure) => {
                     trash.push(staging.give_up()?);
-                    // Its room is needed now.
+                    // The new release needs its disk space now.
                     if failure.is(Errno::NOSPC) || failure.is(Errno::DQUOT) {
                         let _ = trash::empty(self.releases, std::mem::take(trash));
                     }

@@ -1,6 +1,7 @@
-//! The indexes of releases: what tells later which of their files are as they were unpacked. They are
-//! hints, in a directory that is this user's alone: one that is not there or not ours makes a deploy
-//! larger, and nothing else. `docs/spare.md`.
+//! The indexes of releases. An index tells which files of a release are still as they were
+//! unpacked. The indexes are in a directory that only this user can enter. They are hints: if one
+//! is missing or cannot be trusted, a deploy sends more bytes, and the release is the same. See
+//! `docs/spare.md`.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -10,11 +11,11 @@ use oxistrano_core::{Dir, Failure, remove, users};
 
 use crate::{Root, trash};
 
-/// No index is larger.
+/// The maximum size of an index in bytes.
 const MOST: u64 = 1 << 30;
 
-/// Each user has a directory of their own: otherwise a deploy by root would leave one that another user can neither
-/// read nor remove.
+/// Each user has their own directory. In a common one, a deploy by root would leave indexes that
+/// another user can neither read nor remove.
 fn directory() -> String {
     format!("index-{}", users::current())
 }
@@ -26,7 +27,7 @@ pub struct Indexes {
 }
 
 impl Indexes {
-    /// Opens their directory; `None` if there is none that is ours alone.
+    /// Opens their directory; `None` if it is missing, or if other users may enter it.
     pub fn open(root: &Root) -> Option<Self> {
         let dir = root.state_if_there().ok()??.open_dir(directory()).ok()?;
         let info = dir.info().ok()?;
@@ -34,7 +35,7 @@ impl Indexes {
         ours.then_some(Self { dir })
     }
 
-    /// The same, made if it is missing or not ours.
+    /// Opens their directory. If it is missing, or other users may enter it, a new one is made.
     ///
     /// # Errors
     /// An I/O error.
@@ -47,12 +48,12 @@ impl Indexes {
         Ok(Self { dir: state.make_dir(directory(), 0o700)? })
     }
 
-    /// Where they are.
+    /// Their directory.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
 
-    /// The name of that of a release, which goes with its directory whatever that is called.
+    /// The file name of a release's index: the inode number of its directory, which a rename keeps.
     ///
     /// # Errors
     /// An I/O error.
@@ -60,7 +61,8 @@ impl Indexes {
         Ok(release.info()?.inode().to_string())
     }
 
-    /// The first bytes of that of a release, at most so many; `None` if there is none that can be trusted.
+    /// Reads the index of a release, at most `most` bytes of it; `None` if there is none that can be
+    /// trusted.
     pub fn read(&self, release: &Dir, most: Option<u64>) -> Option<Vec<u8>> {
         let file = self.dir.open_file(Self::name(release).ok()?).ok()?;
         let info = file.metadata().ok()?;
@@ -73,10 +75,10 @@ impl Indexes {
         Some(bytes)
     }
 
-    /// Removes those of releases that are gone, of the root that is being changed.
+    /// Removes the indexes of releases that no longer exist. The caller has locked the root.
     pub fn tidy(root: &Root) {
         let Some(indexes) = Self::open(root) else { return };
-        // What cannot be removed now can be the next time.
+        // If an index cannot be removed now, the next call tries again.
         let _ = root.releases().and_then(|releases| indexes.keep(&releases));
     }
 
@@ -118,7 +120,7 @@ mod tests {
         set_mode(0o600);
         assert_eq!(indexes.read(&release, None).unwrap(), b"index");
         assert_eq!(indexes.read(&release, Some(2)).unwrap(), b"in");
-        // A sparse file of a terabyte costs nobody anything.
+        // A sparse file of a terabyte uses no disk space.
         fs::File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
         assert!(indexes.read(&release, None).is_none());
         fs::remove_file(&file).unwrap();

@@ -1,5 +1,5 @@
-//! The work of [`copy_tree`](crate::copy_tree) and [`copy_onto`](crate::copy_onto): directories are jobs of several threads,
-//! and so are the files of large ones.
+//! The work of [`copy_tree`](crate::copy_tree) and [`copy_onto`](crate::copy_onto). Several threads
+//! take jobs: directories, and batches of files of large directories.
 
 mod entry;
 
@@ -257,8 +257,8 @@ impl Task<'_> {
         self.finish(before, batch, dirs, pool)
     }
 
-    /// After the last name of a directory: copies the last batch, and removes what the source does not
-    /// have.
+    /// After the last name of a directory: copies the last batch, and removes what the source does
+    /// not have.
     fn finish(
         &self,
         before: Before,
@@ -340,7 +340,8 @@ impl Task<'_> {
         Ok(())
     }
 
-    /// One entry of a directory is done. After the last one, the directory gets its metadata, and so on upwards.
+    /// One entry of a directory is done. After the last one, the directory gets its metadata, and
+    /// so on upwards.
     fn done(&self, node: &Arc<Node>) -> Result<(), Failure> {
         let mut node = node;
         while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {

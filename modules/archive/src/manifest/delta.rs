@@ -1,7 +1,8 @@
-//! Owns a manifest as what differs from another one, which both sides have.
+//! Owns the difference of two manifests: a new one, encoded relative to a base that both sides have.
 //!
-//! Runs of entries that are the same in both, entries that are given in full, and the times of those
-//! that are the same where a build changes them all.
+//! It has runs of entries that are the same in the base, and other entries in full. Many builds
+//! change the times of all files. Then it also has the times of the entries that are otherwise the
+//! same.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -13,14 +14,15 @@ use crate::entry::{Kind, Time};
 use crate::rows::Rows;
 
 const MAGIC: &[u8; 8] = b"OXIDEL1\n";
-/// How times are given: not at all, in seconds, in seconds and nanoseconds.
+/// How the times of entries in runs are given: not at all (they are those of the base), in seconds,
+/// or in seconds and nanoseconds.
 const SAME: u8 = 0;
 const SECONDS: u8 = 1;
 const NANOSECONDS: u8 = 2;
-/// If more than one entry in so many has another time, those of all are given.
+/// If more than one entry in this many has another time, the times of all are given.
 const FEW: usize = 50;
 
-/// What differs in `new`.
+/// Encodes `new` relative to `base`.
 pub(crate) fn encode(new: &Manifest, base: &Manifest) -> Result<Vec<u8>, Wrong> {
     let known = all(base)?;
     let hasher = RandomState::new();
@@ -49,7 +51,8 @@ pub(crate) fn encode(new: &Manifest, base: &Manifest) -> Result<Vec<u8>, Wrong> 
     let mut literals = Encoder::new(new.format);
     let (mut runs, mut column) = (Vec::new(), Vec::new());
     let (mut seconds, mut expected) = (0, 0);
-    // Of each run: how many there are, from which on; then how many are given in full.
+    // The number of entries that are in the base, where they begin there (relative to the end of the
+    // previous run), and the number of entries in full that follow.
     let mut run = (0u64, 0i64, 0u64);
     for (record, number) in records.iter().zip(&same) {
         let number = number.filter(|_| times != SAME || !moved(record, *number));
@@ -100,7 +103,7 @@ fn all(manifest: &Manifest) -> Result<Vec<Record>, Wrong> {
     std::iter::from_fn(|| manifest.next(&mut cursor).transpose()).collect()
 }
 
-/// Whether only the time differs.
+/// Whether two entries are the same except for their time.
 fn is_same(new: &Record, known: &Record) -> bool {
     let kind = match (&new.entry.kind, &known.entry.kind) {
         (Kind::File(_), Kind::File(_)) => new.size == known.size && new.hash == known.hash,
@@ -115,7 +118,7 @@ fn is_same(new: &Record, known: &Record) -> bool {
         && new.entry.mtime.is_some() == known.entry.mtime.is_some()
 }
 
-/// The manifest, from what differs.
+/// Decodes what [`encode`] has written.
 pub(crate) fn decode(bytes: &[u8], base: &Manifest) -> Result<Manifest, Wrong> {
     let mut reader = Reader(bytes);
     if reader.take(MAGIC.len())? != MAGIC || base.is_cut() {

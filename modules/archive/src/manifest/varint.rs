@@ -1,10 +1,10 @@
-//! Owns numbers of any length, and the reading of a column.
+//! Owns the encoding of numbers with a variable number of bytes, and the reading of a column.
 
 use super::Wrong;
 
 const SHORT: Wrong = "it is cut off";
 
-/// Seven bits in each byte, the lowest first.
+/// Appends a number: seven bits in each byte, the lowest first.
 pub(super) fn push(column: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         column.push(number as u8 | 0x80);
@@ -13,7 +13,7 @@ pub(super) fn push(column: &mut Vec<u8>, mut number: u64) {
     column.push(number as u8);
 }
 
-/// Small for what is near zero, whatever its sign.
+/// Maps numbers near zero, positive and negative, to small numbers.
 pub(super) fn zigzag(number: i64) -> u64 {
     (number.wrapping_shl(1) ^ (number >> 63)) as u64
 }
@@ -22,7 +22,7 @@ pub(super) fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
-/// What is left of a column.
+/// The part of a column that is not read yet.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -52,7 +52,7 @@ impl<'a> Reader<'a> {
         Err("a number of it is too large")
     }
 
-    /// Up to a NUL.
+    /// Reads the bytes before the next NUL, and skips the NUL.
     pub(super) fn text(&mut self) -> Result<&'a [u8], Wrong> {
         let end = self.0.iter().position(|byte| *byte == 0).ok_or(SHORT)?;
         let text = self.take(end)?;

@@ -1,4 +1,4 @@
-//! One name of a directory that is no directory itself.
+//! Copies one entry of a directory: a file or a symbolic link.
 
 use std::ffi::OsStr;
 use std::path::Path;
