@@ -16,14 +16,15 @@ author:
   - The Oxistrano authors (@oxistrano)
 description:
   - >-
-    A manifest says of each entry of an archive what M(oxistrano.deploy.release_unpack) needs to
-    know, and has the SHA-256 of each file's contents. With those of the new archive and of the
-    one before it, only the contents of changed files go to the host.
+    A manifest lists the entries of an archive with their attributes, and the SHA-256 of each
+    file's contents. With the manifests of the new archive and of the one that a host has,
+    M(oxistrano.deploy.release_unpack) sends only the contents of changed files.
   - >-
-    It is not needed: the controller makes the manifest of each archive that it deploys, and
-    keeps the last ones. But one that has not deployed the archive before (a new container for
-    each run of CI) has none of that. There, keep the archives before the last one with their
-    manifests, in one directory.
+    Usually this module is not needed: the controller makes the manifest of each archive that it
+    deploys, and keeps the last ones. But a controller that is new for each run, such as a
+    container of CI, has no manifest of the archive that was deployed before. For such a
+    controller, make a manifest of each archive when it is built, and keep the manifests of
+    earlier archives in the directory of the new archive.
 options:
   src:
     description:
@@ -35,13 +36,13 @@ options:
   dest:
     description:
       - >-
-        The file that gets the manifest; O(src) and C(.manifest), if it is not given. There
+        The file to write the manifest to. By default, O(src) with C(.manifest) appended, where
         M(oxistrano.deploy.release_unpack) looks for it.
     type: path
   known:
     description:
       - >-
-        The manifest of the archive, if it is there. For the action plugin of
+        The manifest of the archive, if it is known. For the action plugin of
         M(oxistrano.deploy.release_unpack).
     type: path
   base:
@@ -52,22 +53,22 @@ options:
   wanted:
     description:
       - >-
-        The entries whose contents are wanted anyway.
+        The entries whose contents are wanted in any case.
     type: str
   cut:
     description:
       - >-
-        Whether the host finds out hashes itself.
+        Whether the host computes the hashes itself, so that they can be cut.
     type: bool
   told:
     description:
       - >-
-        Whether the host has the manifest.
+        Whether the host has the manifest already.
     type: bool
   contents:
     description:
       - >-
-        The file that gets the contents; beside it comes the message.
+        The file to write the contents to. The message is written next to it.
     type: path
 attributes:
   check_mode:
@@ -82,12 +83,12 @@ attributes:
     platforms: linux
 notes:
   - >-
-    A manifest beside an archive is used for what hosts have already. What is in the archive
-    that is deployed, the controller reads in that itself: nobody else can put anything into a
-    release.
+    A manifest next to an archive only tells what hosts already have. For the archive that is
+    deployed, the controller makes the manifest itself, so a wrong manifest cannot put anything
+    into a release.
   - >-
-    Archives with sparse files, devices, or more than 1,000,000 entries have no manifest. They
-    are sent as a whole.
+    Archives with sparse files, devices, or more than 1,000,000 entries cannot have a manifest.
+    They are sent as a whole.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the
     controller.
@@ -115,7 +116,7 @@ dest:
   type: str
 digest:
   description: >-
-    SHA-256 of what it says: the same for archives that differ in their compression only.
+    SHA-256 of its content. It is the same for archives that differ only in compression.
   returned: "success"
   type: str
 archive:

@@ -249,8 +249,8 @@ notes:
     O(deploy_to), an interrupted upload is resumed, and the archive is kept for the next deploy
     (O(keep_artifacts)).
   - >-
-    A host that has a release which this module has unpacked gets only what differs from it
-    (C(docs/spare.md)). The release is the same as of the whole archive.
+    If the host has a release that this module has unpacked, only what differs from it is sent
+    (C(docs/spare.md)). The release is the same as if the whole archive was sent.
   - >-
     A second run with the same archive and version changes nothing.
   - >-
@@ -345,8 +345,8 @@ sent:
   type: int
 archive_bytes:
   description: >-
-    Bytes of the archive, where only what differs from an earlier release was sent.
-  returned: "when only that was sent"
+    The size of the archive in bytes, if only what differs from an earlier release was sent.
+  returned: "if only what differs was sent"
   type: int
 to_send:
   description: >-

@@ -236,8 +236,8 @@ pub fn unpack_onto(
     unpack_noting(file, path, into, options, Some(spare)).map(|(summary, _)| summary)
 }
 
-/// The same as [`unpack`], or [`unpack_onto`] where there is a spare; and what will tell later
-/// which of the files are still as they were written. `None` of archives that can have no manifest.
+/// Unpacks as [`unpack`], or with a spare as [`unpack_onto`]. Also returns the content of an index,
+/// which tells later which files were changed; `None` if the archive cannot have a manifest.
 ///
 /// # Errors
 /// As these.
@@ -260,7 +260,7 @@ fn write(
     noting: bool,
 ) -> Result<(Summary, Option<Noted>), Failure> {
     let umask = umask();
-    // Attributes that files are made with would not be seen again.
+    // An index does not record extended attributes, so none is made if new files get some here.
     let mut noting = match noting && !has_attributes(into) {
         true => Noting::Archive(None),
         false => Noting::Nothing,
@@ -277,16 +277,16 @@ fn write(
     Ok((summary, manifest.map(|manifest| Noted { manifest, notes, strip_components })))
 }
 
-/// What a release is built of.
+/// What a release is built from.
 #[derive(Debug)]
 pub struct Building<'a> {
-    /// What is to be in it.
+    /// The manifest of the release; its hashes may be cut.
     pub manifest: Manifest,
-    /// The digest of the manifest, with all of its hashes.
+    /// The digest of the manifest with whole hashes.
     pub digest: &'a str,
-    /// Where contents are.
+    /// Where the contents come from.
     pub plan: Plan,
-    /// What was sent.
+    /// The bundles that were sent.
     pub bundles: &'a [(File, PathBuf)],
     /// The size of the archive.
     pub size: u64,
