@@ -326,12 +326,13 @@ fn unpack(
     };
     let site = Site { releases: &releases, fill: &fill, earlier, spare: on_spare };
     let confirm = |unpacked: &archive::Summary| material.confirm(unpacked.sha256.as_deref());
-    let Built { staging, unpacked, noted, mut trash, warning } = build::build(site, confirm)
-        .map_err(|failure| {
-            failure.state("The unfinished release was removed; the live release is unchanged.")
-        })?;
-    top::give_owner(staging.dir(), unpack_options)?;
-    let alone = top::warning_if_alone(staging.dir(), src)?;
+    let removed = |failure: Failure| {
+        failure.state("The unfinished release was removed; the live release is unchanged.")
+    };
+    let Built { staging, unpacked, noted, mut trash, warning } =
+        build::build(site, confirm).map_err(removed)?;
+    top::give_owner(staging.dir(), unpack_options).map_err(removed)?;
+    let alone = top::warning_if_alone(staging.dir(), src).map_err(removed)?;
     if let Some(noted) = noted {
         // Without the index, the next deploy may send the whole archive.
         let _ = write_index(&root, &noted, staging.dir());

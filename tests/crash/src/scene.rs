@@ -420,7 +420,11 @@ impl Scene {
             }
             // One that begins during a look is not seen by it, where its number is one that the look has passed.
             if !self.is_used() && !self.is_used() {
-                return;
+                // Nor is one that waits for a processor between fork and exec.
+                sleep(Duration::from_millis(20));
+                if !self.is_used() {
+                    return;
+                }
             }
             sleep(Duration::from_millis(2));
         }
