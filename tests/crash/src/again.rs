@@ -15,7 +15,7 @@ use crate::table::Row;
 use crate::world::{Before, World};
 
 /// How often a disturbance is tried that the run did not come to.
-const TRIES: usize = 4;
+pub(crate) const TRIES: usize = 4;
 /// More of one system call are not disturbed each, only the first.
 const MANY: usize = 64;
 const FIRST: usize = 24;

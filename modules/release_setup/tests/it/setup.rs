@@ -315,7 +315,10 @@ fn whoever_may_not_write_there_is_told_the_directory_and_the_state() {
     }
     let root = Root::new();
     let denied = root.run_as(NOBODY, "release_setup", start("2")).failed("io");
-    denied.says(["Permission denied; run as a user who may (become)", "Nothing was deployed."]);
+    denied.says([
+        "Permission denied; run as a user who has the permission (become)",
+        "Nothing was deployed.",
+    ]);
     // The root is theirs, what is shared belongs to another.
     let root = Root::fresh();
     for_a_team(&root);
