@@ -284,7 +284,7 @@ def test_a_file_that_changes_while_it_is_sent_is_not_deployed(play, root, large,
     wait_until(lambda: part() > 0, "the first piece")
     with large.open("ab") as file:
         file.write(bytes(512))
-    running.result().bad(f"cannot send '{large}': it has changed on the controller meanwhile", "Nothing was changed")
+    running.result().bad(f"cannot send '{large}': it was changed on the controller during the upload", "Nothing was changed")
     assert root.releases() == []
     play(large, "1", exclude=["noise"]).good()
 

@@ -309,7 +309,7 @@ def test_trouble_at_the_switch_leaves_the_shop_closed_everywhere_and_says_so(mag
     magento.variables |= {"named_before_symlink": str(FILES / "close_then_trouble.yml"), "trouble": trouble}
     host = trouble.split()[0]
     result = magento.deploy("v3", playbook=NAMED)
-    result.bad(f"{host} did not switch to the new release", "Maintenance stays on", CLOSED)
+    result.bad(f"{host} did not switch to the new release", "Maintenance is on and stays on", CLOSED)
     magento.is_closed()
     assert magento.live() == ["v1" if name == host else "v3" for name in HOSTS]
     assert result.recap[host]["unreachable"] == (1 if "lost" in trouble else 0)
