@@ -331,7 +331,7 @@ class Delivery(Base):
         except Broken as broken:
             return broken.result
         else:
-            self._tell(f"sending the list of {archive.path} to the host, {len(content)} bytes")
+            self._tell(f"the host gets a list of what is in {archive.path}, {len(content)} bytes")
             artifact = {**artifact, "listing": len(content)}
         return self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars, content)
 

@@ -314,7 +314,8 @@ pub fn build(
         let mut streams = Vec::new();
         for (file, path) in bundles {
             let format = format::format_within(file, path, &options.limits)?;
-            let size = file.metadata().or_fail("read", path)?.len();
+            // What is in a bundle is in the archive, which may compress it less well.
+            let size = size.max(file.metadata().or_fail("read", path)?.len());
             let (feed, stream) = stream::pipe(path, options.limits.ceiling(size));
             read_ahead(scope, file, path, format, &reading, feed)?;
             streams.push((stream, format != Format::Tar));
