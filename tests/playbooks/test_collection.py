@@ -190,7 +190,7 @@ def test_documentation_is_real(installed):
     _, _, run = installed
     # It wraps its lines.
     text = " ".join(run("ansible-doc", "-t", "module", "oxistrano.deploy.release_unpack").split())
-    for part in ("strip_components", "EXAMPLES", "RETURN VALUES", "refused with its name"):
+    for part in ("strip_components", "EXAMPLES", "RETURN VALUES", "names the entry"):
         assert part in text
     role = run("ansible-doc", "-t", "role", "oxistrano.deploy.deploy")
     assert "ansistrano_keep_releases" in role
