@@ -8,14 +8,31 @@ from .process import figures, missing, run, without_peak
 from .unpack import VERSION, module
 
 
-class Copy(Part):
-    name, title, rounds = "copy", "Copying a release", 2
-    columns = [["peak MB", "peak", 0]]
+class FromTree:
+    """Part of a `Part`: the release as a tree in each place. Groups are named for the place, and after a comma for the way."""
 
     def __init__(self, bench):
         super().__init__(bench)
         self.artifact = bench.artifact
         self.sources = {}
+
+    def prepare(self, group):
+        place = self.place(group)
+        if place.name not in self.sources:
+            source = place.fresh()
+            self.artifact.unpack(source)
+            self.sources[place.name] = source
+
+    def place(self, group):
+        return getattr(self.bench.places, group.split(",")[0])
+
+
+class Copy(FromTree, Part):
+    name, title, rounds = "copy", "Copying a release", 2
+    columns = [["peak MB", "peak", 0]]
+
+    def __init__(self, bench):
+        super().__init__(bench)
         self.notes = without_peak()
 
     def contestants(self):
@@ -44,16 +61,6 @@ class Copy(Part):
                         )
                     )
         return found
-
-    def prepare(self, group):
-        place = self.place(group)
-        if place.name not in self.sources:
-            source = place.fresh()
-            self.artifact.unpack(source)
-            self.sources[place.name] = source
-
-    def place(self, group):
-        return getattr(self.bench.places, group.split(",")[0])
 
     def measure(self, way, place):
         place.settle(held=1)

@@ -15,6 +15,7 @@ import time
 
 from .artifact import GID, GROUP, OWNER, UID, Artifact
 from .contest import Contestant, Part, is_root
+from .copying import FromTree
 from .process import Failed, run
 from .unpack import VERSION, module
 
@@ -98,13 +99,8 @@ class OnSpare(Kept):
         getattr(self.bench.places, group).empty()
 
 
-class CopyOnSpare(Kept):
+class CopyOnSpare(FromTree, Kept):
     name, title, rounds = "copy-spare", "A copy of a tree in which 30 files are others", 3
-
-    def __init__(self, bench):
-        super().__init__(bench)
-        self.artifact = bench.artifact
-        self.sources = {}
 
     def contestants(self):
         root = None if is_root() else "keeping the owner needs root"
@@ -119,16 +115,6 @@ class CopyOnSpare(Kept):
             for what, method in (("copied", "auto"), ("hard links", "hardlink"))
             for on in (True, False)
         ]
-
-    def prepare(self, group):
-        place = self.place(group)
-        if place.name not in self.sources:
-            source = place.fresh()
-            self.artifact.unpack(source)
-            self.sources[place.name] = source
-
-    def place(self, group):
-        return getattr(self.bench.places, group.split(",")[0])
 
     def measure(self, place, method, on):
         place.settle(more=1, held=1)

@@ -5,7 +5,6 @@
 //! makes. After a failure: the release is absent and nothing else has changed.
 
 mod artifact;
-mod build;
 mod delta;
 mod docs;
 mod rehearsal;
@@ -13,23 +12,38 @@ mod tar_options;
 mod top;
 mod unchanged;
 
-use oxistrano_archive::{self as archive, Earlier, Format, Limits, Noted, Pattern, UnpackOptions};
+use oxistrano_archive::{
+    self as archive, Earlier, Format, Limits, Noted, Pattern, Spare, UnpackOptions,
+};
 use oxistrano_core::dir::open_followed;
 use oxistrano_core::{
     AbsPath, Context, Diff, Dir, Documentation, Failure, IoContext, Literal, Mode, Module, Outcome,
     RelPath, users,
 };
 use oxistrano_releases::{
-    Artifact, Decision, Indexes, Placement, Root, Version, release_options, shared_links, trash,
+    Artifact, Built, Decision, Indexes, Placement, Root, Site, Version, release_options,
+    shared_links, trash,
 };
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use artifact::{Archive, Found};
-use build::{Built, Site};
 use delta::Parts;
 use unchanged::Unchanged;
+
+/// Failures that would also happen without the spare: of the archive, or an interruption.
+const NOT_OF_THE_SPARE: [&str; 9] = [
+    "unknown_format",
+    "empty_archive",
+    "bad_archive",
+    "bad_manifest",
+    "unsafe_entry",
+    "too_large",
+    "changed",
+    "stale",
+    "interrupted",
+];
 
 release_options! {
     /// The options of `release_unpack`.
@@ -313,30 +327,37 @@ fn unpack(
     placement.begin(&options.deployer)?;
     let releases = root.releases()?;
     let earlier = unchanged::earlier(options.unchanged, &root, &releases)?;
-    let fill = |into: &Dir, spare, earlier: Option<Earlier>| match (material, earlier) {
-        (Material::Parts(parts), _) => parts.fill(&root, src, unpack_options, into, spare),
-        (Material::Archive(archive), Some(earlier)) => {
-            let file = &archive.file;
-            archive::unpack_sharing(file, src, into, unpack_options, Some(earlier))
-                .map(|summary| (summary, None))
-        }
-        (Material::Archive(archive), None) => {
-            archive::unpack_noting(&archive.file, src, into, unpack_options, spare)
-        }
+    let fill = |into: &Dir, spare, earlier: Option<Earlier>| {
+        let (unpacked, noted) = match (material, earlier) {
+            (Material::Parts(parts), _) => parts.fill(&root, src, unpack_options, into, spare)?,
+            (Material::Archive(archive), Some(earlier)) => {
+                let file = &archive.file;
+                let shared =
+                    archive::unpack_sharing(file, src, into, unpack_options, Some(earlier))?;
+                (shared, None)
+            }
+            (Material::Archive(archive), None) => {
+                archive::unpack_noting(&archive.file, src, into, unpack_options, spare)?
+            }
+        };
+        material.confirm(unpacked.sha256.as_deref())?;
+        Ok((unpacked, noted))
     };
-    let site = Site { releases: &releases, fill: &fill, earlier, spare: on_spare };
-    let confirm = |unpacked: &archive::Summary| material.confirm(unpacked.sha256.as_deref());
+    let site = Site { releases: &releases, spare: on_spare, not_of_the_spare: &NOT_OF_THE_SPARE };
+    let built = site.build(
+        |tree, grave| fill(tree, Some(Spare::new(grave)?), None),
+        |tree| fill(tree, None, earlier),
+    );
     let removed = |failure: Failure| {
         failure.state("The unfinished release was removed; the live release is unchanged.")
     };
-    let Built { staging, unpacked, noted, mut trash, warning } =
-        build::build(site, confirm).map_err(removed)?;
+    let Built { staging, made: (unpacked, noted), mut trash, warning } = built.map_err(removed)?;
     top::give_owner(staging.dir(), unpack_options).map_err(removed)?;
     let alone = top::warning_if_alone(staging.dir(), src).map_err(removed)?;
-    if let Some(noted) = noted {
-        // Without the index, the next deploy may send the whole archive.
-        let _ = write_index(&root, &noted, staging.dir());
-    }
+    let index = noted.map_or(Ok(()), |noted| write_index(&root, &noted, staging.dir()));
+    let index = index.err().map(|failure| {
+        format!("the next deploy may send the whole archive, because this release has no index: {failure}")
+    });
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
     let made_from = sha256.map(|sha256| source(options, sha256));
     let replaced = Placement { source: made_from.as_deref(), ..placement }.finish(staging)?;
@@ -356,7 +377,8 @@ fn unpack(
         .diff(diff(&path))
         .warnings(later)
         .warnings(warning)
-        .warnings(alone);
+        .warnings(alone)
+        .warnings(index);
     if options.remove_src && options.artifact.is_none() {
         let gone = remove_archive(&root, src);
         outcome = outcome.warnings(gone.err().map(|failure| failure.to_string()));
