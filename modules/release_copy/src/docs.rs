@@ -1,6 +1,7 @@
 //! What `ansible-doc` shows of `release_copy` in addition to its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
+use oxistrano_releases::returns::{RELEASE_PATH, REVISION, VERSION};
 
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Make a release from a directory on the host",
@@ -32,24 +33,9 @@ pub const DOCUMENTATION: Documentation = Documentation {
     revision: 6536d650137a868e7872d60d993dcc3188e933b3
 ",
     returns: &[
-        ReturnSpec {
-            name: "release_path",
-            kind: "str",
-            doc: "The directory of the release.",
-            returned: "success",
-        },
-        ReturnSpec {
-            name: "version",
-            kind: "str",
-            doc: "The version of the release.",
-            returned: "success",
-        },
-        ReturnSpec {
-            name: "revision",
-            kind: "str",
-            doc: "The content of the file C(REVISION).",
-            returned: "success",
-        },
+        RELEASE_PATH,
+        VERSION,
+        REVISION,
         ReturnSpec {
             name: "files",
             kind: "int",

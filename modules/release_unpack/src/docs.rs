@@ -1,7 +1,9 @@
 //! What `ansible-doc` shows of `release_unpack` in addition to its options.
 
 use oxistrano_core::{Documentation, ReturnSpec};
-use oxistrano_releases::returns::{CHANGES, CHANGES_UNKNOWN, COMPARED_WITH};
+use oxistrano_releases::returns::{
+    CHANGES, CHANGES_UNKNOWN, COMPARED_WITH, RELEASE_PATH, REVISION, VERSION,
+};
 
 pub const DOCUMENTATION: Documentation = Documentation {
     short: "Unpack an artifact into a new release",
@@ -57,24 +59,9 @@ pub const DOCUMENTATION: Documentation = Documentation {
       - '*.md'
 ",
     returns: &[
-        ReturnSpec {
-            name: "release_path",
-            kind: "str",
-            doc: "The directory of the release.",
-            returned: "success",
-        },
-        ReturnSpec {
-            name: "version",
-            kind: "str",
-            doc: "The version of the release.",
-            returned: "success",
-        },
-        ReturnSpec {
-            name: "revision",
-            kind: "str",
-            doc: "The content of the file C(REVISION).",
-            returned: "success",
-        },
+        RELEASE_PATH,
+        VERSION,
+        REVISION,
         ReturnSpec {
             name: "format",
             kind: "str",

@@ -2,6 +2,30 @@
 
 use oxistrano_core::ReturnSpec;
 
+/// Where the release is.
+pub const RELEASE_PATH: ReturnSpec = ReturnSpec {
+    name: "release_path",
+    kind: "str",
+    doc: "The directory of the release.",
+    returned: "success",
+};
+
+/// Its version.
+pub const VERSION: ReturnSpec = ReturnSpec {
+    name: "version",
+    kind: "str",
+    doc: "The version of the release.",
+    returned: "success",
+};
+
+/// Its revision.
+pub const REVISION: ReturnSpec = ReturnSpec {
+    name: "revision",
+    kind: "str",
+    doc: "The content of the file C(REVISION).",
+    returned: "success",
+};
+
 /// The earlier releases, as `files`.
 pub const FILES: ReturnSpec = ReturnSpec {
     name: "files",
