@@ -13,6 +13,7 @@ impl Reply {
     /// A call with `--diff` that went well has a diff where the module says that it shows what
     /// changes, none where it says that it does not, and no key that is not documented.
     #[track_caller]
+    #[must_use]
     pub fn kept_to_documentation(self, module: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/modules");
         let Ok(text) = fs::read_to_string(path.join(format!("{module}.py"))) else {
