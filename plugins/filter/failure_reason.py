@@ -47,18 +47,9 @@ _value:
   type: str
 """
 
-from collections.abc import Mapping
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import phase_results
 
 ELSEWHERE = "the message is above"
-# Results that the roles register: that of a host that could not be reached says so.
-REGISTERED = (
-    "__oxistrano_setup",
-    "__oxistrano_rollback",
-    "__oxistrano_brought",
-    "__oxistrano_linked",
-    "__oxistrano_switched",
-    "ansistrano_releases",
-)
 
 
 def failure_reason(task, result=None, hosts=None, play=()):
@@ -69,8 +60,12 @@ def failure_reason(task, result=None, hosts=None, play=()):
     of_items = [item for item in result.get("results") or [] if isinstance(item, dict)]
     if _hidden(task, [result, *of_items]):
         return f"{_named(task)}: its message is hidden by no_log"
-    said = [item["msg"] for item in of_items if item.get("failed") and "msg" in item]
-    return f"{_named(task)}: {said[0] if said else _message(result)}"
+    failed = [item for item in of_items if item.get("failed") and "msg" in item]
+    if failed:
+        # Of several phases in one task, the one that failed.
+        title = failed[0].get("title") if "phase" in failed[0] else None
+        return f"{f'task {title}' if title else _named(task)}: {failed[0]['msg']}"
+    return f"{_named(task)}: {_message(result)}"
 
 
 def _named(task):
@@ -116,15 +111,10 @@ def _of_others(hosts, play):
     told = {host: hosts[host].get("ansible_failed_task") for host in play if host in hosts}
     failed = [f"{_named(task)} on {host}" for host, task in told.items() if task]
     # One that cannot be reached has no task that failed, and is in the play as long as all others of any_errors_fatal.
-    lost = [host for host, task in told.items() if not task and _is_lost(hosts[host])]
+    lost = [host for host, task in told.items() if not task and phase_results.is_lost(hosts[host])]
     if lost:
         failed.append(f"the connection to {', '.join(lost)}")
     return f"{' and '.join(failed) or 'the tasks of another host'}, which ends the play for all hosts (any_errors_fatal); {ELSEWHERE}"
-
-
-def _is_lost(variables):
-    results = (variables.get(name) for name in REGISTERED)
-    return any(isinstance(result, Mapping) and result.get("unreachable") is True for result in results)
 
 
 class FilterModule:

@@ -11,7 +11,7 @@ short_description: List from which release to which each host has switched
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - Reads the fact C(__oxistrano_switched) of the roles deploy and rollback. A host that has not switched has no line.
+  - Reads the results that the roles deploy and rollback register. A host that has not switched has no line.
 options:
   _input:
     description: C(hostvars).
@@ -38,10 +38,12 @@ _value:
   elements: str
 """
 
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import phase_results
+
 
 def switched(hostvars, hosts):
     """Lines."""
-    results = {host: hostvars[host].get("__oxistrano_switched") or {} for host in hosts}
+    results = {host: phase_results.of(hostvars[host], "symlink") for host in hosts}
     return [f"{host}: {_words(result)}" for host, result in results.items() if _new(result)]
 
 

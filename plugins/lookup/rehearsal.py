@@ -49,16 +49,10 @@ import os
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import commits, rehearsal
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import commits, phase_results, rehearsal
 
-FACTS = (
-    "__oxistrano_switched",
-    "__oxistrano_brought",
-    "__oxistrano_linked",
-    "ansistrano_releases",
-    "oxistrano_check_note",
-    "__magento2_plan",
-)
+# Facts, beside the results of the phases.
+FACTS = ("oxistrano_check_note", "__magento2_plan")
 
 
 class LookupModule(LookupBase):
@@ -83,4 +77,5 @@ class LookupModule(LookupBase):
         for host in terms:
             of_host = variables["hostvars"][host]
             facts[host] = {name: of_host[name] for name in FACTS if name in of_host}
+            facts[host] |= {phase: phase_results.of(of_host, phase) for phase in phase_results.PHASES}
         return rehearsal.lines(facts, find_once, boolean(kwargs.get("removes", False), strict=False))

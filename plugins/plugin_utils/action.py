@@ -14,20 +14,18 @@ on the host without Python; how it gets there: C(plugin_utils/transport.py).
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible.module_utils.common.text.converters import to_text
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import amounts, controller, core_versions
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.artifact import Delivery
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.phases import Phase, Phases
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Transport, Values
 
 
-class ActionModule(Delivery, Transport, ActionBase):
+class ActionModule(Phases, Delivery, Transport, ActionBase):
     """Runs a module of the collection."""
 
     # A temporary directory on the host is made when something is put there.
@@ -39,34 +37,50 @@ class ActionModule(Delivery, Transport, ActionBase):
         result = super().run(tmp, task_vars)
         del tmp
         module = self._task.action.rpartition(".")[2]
-        arguments = {**self._task.args, "_ansible_oxistrano_defaults": self._defaults_of_groups()}
-        task_vars = task_vars or {}
-        if module.startswith("release_"):
-            queue = str(self._variable("oxistrano_lock_queue", task_vars) or "")
-            arguments.setdefault("deployer", controller.identify(task_vars.get("inventory_hostname", ""), queue))
-        began = time.monotonic()
+        result.update(self.run_all([Phase(module, self._task.args)], task_vars or {})[0])
+        # Of interest where there are several.
+        result.pop("seconds", None)
+        return result
+
+    def run_all(self, phases: Sequence[Phase], task_vars: Values) -> list[Values]:
+        """Runs modules, one after the other; returns the results of those that have run, at least that of the first."""
+        phases = [self._completed(phase, task_vars) for phase in phases]
         try:
-            outcome = self._call(module, arguments, task_vars)
-            lock = outcome.get("lock") or {}
-            if outcome.get("code") == "locked" and module in ("release_setup", "release_rollback"):
-                expires = int(self._variable("oxistrano_lock_expires", task_vars) or 0)
-                if why := controller.why_given_up(lock, queue, expires):
-                    arguments["take_over"] = lock["since"]
-                    outcome = self._call(module, arguments, task_vars)
-                    if not outcome.get("failed"):
-                        outcome.setdefault("warnings", []).append(f"the lock was taken over because {why}")
-            if module in amounts.MODULES and self._has_done(outcome):
-                outcome["msg"] = amounts.with_amounts(outcome, time.monotonic() - began)
-            result.update(outcome)
-        except AnsibleConnectionFailure:
-            raise  # the host is unreachable, which is not the same as failed
-        except AnsibleError as error:
-            result.update(failed=True, changed=False, msg=to_text(error))
+            results = self.run_phases(phases, task_vars)
+            again = self._take_over(phases[len(results) - 1 :], results[-1], task_vars)
+            results[-1:] = again or results[-1:]
         finally:
             # An async task's directory is removed on the host, when the module has ended.
             if self._connection._shell.tmpdir:
                 self._remove_tmp_path(self._connection._shell.tmpdir)
-        return result
+        for phase, result in zip(phases, results):
+            # Plumbing, not something that the user wrote.
+            result.get("invocation", {}).get("module_args", {}).pop("deployer", None)
+            if phase.module in amounts.MODULES and self._has_done(result):
+                result["msg"] = amounts.with_amounts(result, result["seconds"])
+        return results
+
+    def _completed(self, phase: Phase, task_vars: Values) -> Phase:
+        arguments = {**phase.arguments, "_ansible_oxistrano_defaults": self._defaults_of_groups()}
+        if phase.module.startswith("release_"):
+            queue = str(self._variable("oxistrano_lock_queue", task_vars) or "")
+            arguments.setdefault("deployer", controller.identify(task_vars.get("inventory_hostname", ""), queue))
+        return phase._replace(arguments=arguments)
+
+    def _take_over(self, phases: Sequence[Phase], result: Values, task_vars: Values) -> list[Values]:
+        """Runs them again if the first of them, of which this is the result, was locked out by a lock that is given up."""
+        lock = result.get("lock") or {}
+        if result.get("code") != "locked" or phases[0].module not in ("release_setup", "release_rollback"):
+            return []
+        queue = str(self._variable("oxistrano_lock_queue", task_vars) or "")
+        why = controller.why_given_up(lock, queue, int(self._variable("oxistrano_lock_expires", task_vars) or 0))
+        if not why:
+            return []
+        phases[0].arguments["take_over"] = lock["since"]
+        results = self.run_phases(phases, task_vars)
+        if not results[0].get("failed"):
+            results[0].setdefault("warnings", []).append(f"the lock was taken over because {why}")
+        return results
 
     def _has_done(self, outcome: Values) -> bool:
         done = outcome.get("changed") and not outcome.get("failed")
@@ -85,15 +99,3 @@ class ActionModule(Delivery, Transport, ActionBase):
             if name.startswith("group/") and isinstance(options, dict)
         )
         return sorted({option for options in groups for option in options})
-
-    def _call(self, module: str, arguments: Values, task_vars: Values) -> Values:
-        on_host = boolean(arguments.get("remote_src", False), strict=False)
-        src = arguments.get("src")
-        # What is of another type is refused by the module, in its words.
-        if module == "release_unpack" and isinstance(src, (str, int, float)) and not on_host:
-            outcome = self.deliver({**arguments, "src": str(src)}, task_vars)
-        else:
-            outcome = self.run_binary(module, arguments, task_vars)
-        # Plumbing, not something that the user wrote.
-        outcome.get("invocation", {}).get("module_args", {}).pop("deployer", None)
-        return outcome

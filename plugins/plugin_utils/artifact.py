@@ -18,6 +18,7 @@ import stat
 import subprocess
 import time
 import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ansible import constants as C
@@ -141,16 +142,20 @@ class Broken(Exception):
         self.result = result
 
 
+# Runs C(release_unpack) on the host with these arguments and this content, and returns its result. Raises C(Stock).
+Unpack = Callable[[Values, bytes], Values]
+
+
 class Delivery(Base):
     """Sends the archive and runs C(release_unpack). Mixed into an action plugin with C(Transport)."""
 
-    def deliver(self, arguments: Values, task_vars: Values) -> Values:
+    def deliver(self, arguments: Values, task_vars: Values, unpack: Unpack) -> Values:
         """Runs C(release_unpack) with an archive of the controller. The result has C(sent), in bytes."""
         given = arguments["src"]
         archive = self._archive(given)
         brought = archive.path
         try:
-            outcome = self._deliver({**arguments, "src": archive.path}, archive, task_vars)
+            outcome = self._deliver({**arguments, "src": archive.path}, archive, task_vars, unpack)
         except Stock as reason:
             outcome, brought = self._copy(arguments, archive, task_vars, reason)
         finally:
@@ -194,11 +199,11 @@ class Delivery(Base):
         except OSError as error:
             raise unreadable(given, error) from None
 
-    def _deliver(self, arguments: Values, archive: Archive, task_vars: Values) -> Values:
+    def _deliver(self, arguments: Values, archive: Archive, task_vars: Values, unpack: Unpack) -> Values:
         if self._connection.transport == "local":
             # The module may run as another user, or see other file systems.
             artifact = {"size": archive.size, "here": archive.identity()}
-            outcome = self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars)
+            outcome = unpack({**arguments, "artifact": artifact}, b"")
             if "wanted" not in outcome:
                 if not outcome.get("failed"):
                     self._tell(f"the module could read {archive.path} itself")
@@ -207,19 +212,19 @@ class Delivery(Base):
         content, sent, damaged, idle, last = b"", 0, 0, 0, -1
         began = time.monotonic()
         while True:
-            outcome = self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars, content)
+            outcome = unpack({**arguments, "artifact": artifact}, content)
             sent += len(content)
             if outcome.get("code") == NO_PLACE:
                 raise Stock(outcome["msg"])
             if outcome.pop("listing_wanted", False):
-                return {**self._rehearse(arguments, archive, artifact, task_vars), "sent": 0}
+                return {**self._rehearse(arguments, archive, artifact, unpack), "sent": 0}
             if "wanted" not in outcome:
                 if not outcome.get("failed"):
                     self._tell(f"sent {sent} of the {archive.size} bytes of {archive.path}")
                     self._make_manifest_later(archive, artifact)
                 return {**outcome, "sent": sent}
             if "delta" in outcome:
-                built, bytes_sent = self._deliver_delta(arguments, archive, artifact, outcome["delta"], task_vars)
+                built, bytes_sent = self._deliver_delta(arguments, archive, artifact, outcome["delta"], unpack)
                 sent += bytes_sent
                 if built is not None:
                     return {**built, "sent": sent, "archive_bytes": archive.size}
@@ -275,7 +280,7 @@ class Delivery(Base):
             self._tell(f"no manifest of {archive.path} is kept: {error}")
 
     def _deliver_delta(
-        self, arguments: Values, archive: Archive, artifact: Values, has: Values, task_vars: Values
+        self, arguments: Values, archive: Archive, artifact: Values, has: Values, unpack: Unpack
     ) -> tuple[Values | None, int]:
         """Sends what the host lacks.
 
@@ -300,7 +305,7 @@ class Delivery(Base):
                 told = [{"size": bundle.size, "sha256": bundle.sha256} for bundle in bundles]
                 described = {"digest": bundles[0].digest, "bundles": told}
                 asked = {"size": archive.size, "sha256": sha256, "offset": offset, "delta": described}
-                outcome = self.run_kept("release_unpack", {**arguments, "artifact": asked}, task_vars, content)
+                outcome = unpack({**arguments, "artifact": asked}, content)
                 sent += len(content)
                 if outcome.get("code") == NO_PLACE:
                     raise Stock(outcome["msg"])
@@ -322,7 +327,7 @@ class Delivery(Base):
             self._tell(f"sending {archive.path} as a whole: {why}")
             return None, sent
 
-    def _rehearse(self, arguments: Values, archive: Archive, artifact: Values, task_vars: Values) -> Values:
+    def _rehearse(self, arguments: Values, archive: Archive, artifact: Values, unpack: Unpack) -> Values:
         """In check mode with diff: sends the list of the archive's contents to the host, without the archive."""
         try:
             content = self._listing(arguments, archive)
@@ -333,7 +338,7 @@ class Delivery(Base):
         else:
             self._tell(f"the host gets a list of what is in {archive.path}, {len(content)} bytes")
             artifact = {**artifact, "listing": len(content)}
-        return self.run_kept("release_unpack", {**arguments, "artifact": artifact}, task_vars, content)
+        return unpack({**arguments, "artifact": artifact}, content)
 
     def _listing(self, arguments: Values, archive: Archive) -> bytes:
         """Returns the list of the archive's contents. The module makes it on this machine, once in a run of Ansible."""

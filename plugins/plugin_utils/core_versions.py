@@ -8,6 +8,7 @@ Each part says since when it is so, and what can go once no older version is sup
 * 2.14 and older set C(_supports_async) in C(ActionBase.__init__), so that a class cannot: C(allow_async).
 * 2.19 tags values. What a module answers is then no template unless it is tagged as one, text has another type, and
   a module's arguments and result have a I(profile): C(_PROFILE), C(ENCODING), C(untrusted), C(Text), C(NO_TAGS).
+* 2.19 has an object for C(omit), and leaves it out where it templates a dictionary; before, it is a word: C(is_omitted).
 * 2.21 has a class for results in place of a dictionary: C(parse_result).
 * 2.21 leaves C(invocation) out of results unless C(INJECT_INVOCATION) is set. It tells modules so by the argument
   C(_ansible_inject_invocation), and they obey (C(modules/core/src/protocol.rs)). So nothing here may rely on it.
@@ -30,7 +31,7 @@ from typing import Any
 
 from ansible.playbook.task import Task
 
-__all__ = ["ENCODING", "NO_TAGS", "Text", "allow_async", "current_task", "parse_result", "untrusted"]
+__all__ = ["ENCODING", "NO_TAGS", "Text", "allow_async", "current_task", "is_omitted", "parse_result", "untrusted"]
 
 try:  # since 2.19
     from ansible.module_utils._internal._datatag import (
@@ -77,6 +78,11 @@ except ImportError:  # can go with 2.21
 def allow_async(action: Any) -> None:
     """Called in C(run) of an action plugin. Can be an attribute of the class when 2.14 goes."""
     action._supports_async = True
+
+
+def is_omitted(value: Any, word: Any) -> bool:
+    """Whether a value of a templated dictionary is C(omit), of which C(word) is the variable's value. Can go with 2.18."""
+    return isinstance(value, str) and value == word
 
 
 def parse_result(action: Any, answered: dict[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -19,7 +19,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ansible_collections.oxistrano.deploy.plugins.plugin_utils.program import Program
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MARK = "oxistrano-host:"
 DECOMPRESSORS = ("xz", "gzip", "cat")
 _ANSWER = re.compile(rf"^{MARK} (.*?)\r?$", re.M)
+# What the program prints for each phase (C(modules/oxistrano/src/phases.rs)).
+_PHASE = re.compile(r"^oxistrano-phase: (\{.*\})\r?$", re.M)
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
@@ -276,3 +278,16 @@ def answer(stdout: str) -> dict[str, str] | None:
         decompressor, system, directory, why = rest
         return {"kind": kind, "decompressor": decompressor, "system": system, "directory": directory, "why": why}
     return {"kind": "none", "why": " ".join(rest)}
+
+
+def phases(stdout: str) -> list[dict[str, Any]]:
+    """For each phase that has run, a dictionary: C(output), what its module has printed; C(code), its exit code; C(seconds)."""
+    found = []
+    for line in _PHASE.findall(stdout):
+        try:
+            told = json.loads(line)
+            # Become's user may have answered: nothing is taken but what is used.
+            found.append({"output": str(told["output"]), "code": int(told["code"]), "seconds": float(told["seconds"])})
+        except (KeyError, TypeError, ValueError):
+            break
+    return found

@@ -21,7 +21,7 @@ Result = Mapping[str, Any]
 def lines(hosts: Mapping[str, Mapping[str, Any]], find: Find, removes: bool = False) -> list[str]:
     """For each host, or for several of which the same is true, its name and what would be done there.
 
-    C(hosts) has the facts of each; C(removes): whether a rollback would remove the release that it leaves.
+    C(hosts) has the facts of each, and the results of its phases; C(removes): whether a rollback would remove the release that it leaves.
     """
     groups: dict[tuple[str, ...], list[str]] = {}
     for host, facts in hosts.items():
@@ -37,18 +37,18 @@ def _result(facts: Mapping[str, Any], name: str) -> Result:
 
 
 def _of_host(facts: Mapping[str, Any], find: Find, removes: bool) -> list[str]:
-    switched = _result(facts, "__oxistrano_switched")
+    switched = _result(facts, "symlink")
     if "to" in switched:
         return _of_rollback(facts, switched, find, removes)
     new, old = switched.get("version"), switched.get("previous")
     if not new:
         return []
-    brought = _result(facts, "__oxistrano_brought")
+    brought = _result(facts, "update_code")
     told = [_switch(old, new), *_files(brought, old)]
-    linked = _result(facts, "__oxistrano_linked").get("linked")
+    linked = _result(facts, "symlink_shared").get("linked")
     if linked:
         told.append(f"link: {_names(linked, len(linked), most=10)}")
-    removed = _result(facts, "ansistrano_releases").get("removed")
+    removed = _result(facts, "cleanup").get("removed")
     if removed:
         told.append(f"remove: {_names(removed, len(removed), most=10)}")
     told += _commits(switched.get("previous_revision"), brought.get("revision"), find, "commits")

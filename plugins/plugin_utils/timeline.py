@@ -46,6 +46,7 @@ PHASES = {
     )
 }
 OF_MODULE = {
+    "release_phases": "setup",  # until its end, when it is divided
     "release_setup": "setup",
     "release_unpack": "code",
     "archive_manifest": "code",
@@ -161,8 +162,13 @@ class Timeline:
         if not known or not step:
             return
         step.end, step.status = now, status
-        if status in ("ok", "changed"):
-            self._learn(known, step, result, now)
+        steps = [(step, result)]
+        if step.module == "release_phases":
+            steps = _divided(step, result.get("results")) or steps
+            known.steps[-1:] = [one for one, of_it in steps]
+        for one, of_it in steps:
+            if one.status in ("ok", "changed"):
+                self._learn(known, one, of_it, now)
 
     @staticmethod
     def _learn(host: Host, step: Step, result: dict[str, Any], now: float) -> None:
@@ -253,6 +259,27 @@ class Timeline:
         }
 
 
+def _divided(step: Step, results: Any) -> list[tuple[Step, dict[str, Any]]]:
+    """The phases that have run in one task, each as a step with its result.
+
+    The last one has ended with the task, and each before it when the next one began; the way to the host is the first one's.
+    """
+    found: list[tuple[Step, dict[str, Any]]] = []
+    end = step.end or step.begin
+    for result in reversed(results if isinstance(results, list) else []):
+        if not isinstance(result, dict) or "phase" not in result or result.get("skipped"):
+            continue
+        module, state = str(result.get("module")), "finished" if result["phase"] == "finish" else None
+        one = Step(str(result.get("title") or result["phase"]), module, state, phase_of(module, state, "", None), step.begin)
+        one.end, one.begin = end, max(step.begin, end - float(result.get("seconds") or 0))
+        one.status = "failed" if result.get("failed") else "changed" if result.get("changed") else "ok"
+        end = one.begin
+        found.insert(0, (one, result))
+    if found:
+        found[0][0].begin = step.begin
+    return found
+
+
 def _rounded(seconds: float) -> float:
     return round(seconds, 3)
 
@@ -326,7 +353,7 @@ def progress(running: Iterable[tuple[str, Step]], now: float, sent: dict[str, di
     for host, step in running:
         words = f"{host}: {step.name}, {duration(now - step.begin)}"
         note = sent.get(host)
-        if note and step.module == "release_unpack":
+        if note and step.module in ("release_unpack", "release_phases"):
             words += f", {size(note['sent'])} of {size(note['total'])} sent"
             if note["sent"] and note["rate"]:
                 words += f" ({size(int(note['rate']))}/s)"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ansible import constants as C
@@ -42,6 +43,10 @@ class NoPlace(Stock):
 
 # What the modules take and return.
 Values = dict[str, Any]
+# A module and its arguments.
+Call = tuple[str, Values]
+# The first argument of the program that makes it run several modules.
+PHASES = "release_phases"
 
 
 class Transport(Base):
@@ -65,6 +70,30 @@ class Transport(Base):
         """
         self._check_for_stock(task_vars)
         return self._run_kept(module, dict(arguments), task_vars, content)
+
+    def run_phases_kept(self, calls: Sequence[Call], task_vars: Values, content: bytes = b"", to: int | None = None) -> list[Values]:
+        """Runs several modules in one remote operation, by the program that is kept on the host.
+
+        Returns the results of those that have run. The last one has failed, or asks for something, if not all have.
+        C(content) is for the module with the number C(to). Raises C(Stock) like C(run_kept).
+        """
+        self._check_for_stock(task_vars)
+        told = []
+        for module, given in calls:
+            arguments = dict(given)
+            self._update_module_args(f"{COLLECTION}.{module}", arguments, task_vars)
+            told.append({"module": module, "arguments": arguments})
+        text = json.dumps({"phases": told, "content": to}, **core_versions.ENCODING)
+        answered = self._ask(PHASES, text, content)
+        results = []
+        ended = host_script.phases(answered["stdout"])
+        for (module, dummy), phase in zip(calls, ended):
+            result = self._result(module, {**answered, "stdout": phase["output"], "rc": phase["code"]})
+            results.append({**result, "seconds": phase["seconds"]})
+        # Of one that was killed there is a line as well; this is the end of what runs them.
+        if len(results) < len(calls) and not (results and (results[-1].get("failed") or answered["rc"] == 1)):
+            results.append(self._result(calls[len(results)][0], answered))
+        return results
 
     def run_stock(self, module: str, arguments: Values, task_vars: Values, reason: Stock) -> Values:
         """Runs it as ansible-core does, and says why."""
@@ -146,6 +175,13 @@ class Transport(Base):
     def _run_kept(self, module: str, arguments: Values, task_vars: Values, content: bytes) -> Values:
         self._update_module_args(f"{COLLECTION}.{module}", arguments, task_vars)
         text = json.dumps(arguments, **core_versions.ENCODING)
+        return self._result(module, self._ask(module, text, content))
+
+    def _ask(self, name: str, text: str, content: bytes) -> Values:
+        """Runs the program on the host with a first argument, and with a line of text and C(content) on standard input.
+
+        Returns what C(_low_level_execute_command) does.
+        """
         environment: dict[str, str] = {}
         self._compute_environment_string(environment)
         try:
@@ -155,29 +191,29 @@ class Transport(Base):
         from_user = self.get_shell_option("remote_tmp", "~/.ansible/tmp")
         directory = from_user if from_user.startswith("/") and "$" not in from_user else ""
 
-        programs = self._programs(module)
+        programs = self._programs(name)
         self._tell(f"using the program {', '.join(program.path for program in programs.values())}")
-        command = host_script.call(module, export, directory, programs.values())
+        command = host_script.call(name, export, directory, programs.values())
         # One copy at a time: it may be some megabytes.
         answered = self._operate(command, b"".join(((export + text + "\n").encode(), content)))
         said = host_script.answer(answered["stdout"])
         failed: list[str] = []
         while said and said["kind"] == "need" and len(failed) < PLACES:
             failed.append(said["directory"])
-            answered = self._bring(module, programs, said, export, text)
+            answered = self._bring(name, programs, said, export, text)
             said = host_script.answer(answered["stdout"])
             if said and said["kind"] == "none":
                 # A full disk, say. There may be room in another place.
                 self._tell(f"not used on the host: {said['why']}")
                 why = said["why"]
-                command = host_script.call(module, export, directory, programs.values(), failed)
+                command = host_script.call(name, export, directory, programs.values(), failed)
                 answered = self._operate(command, (export + text + "\n").encode())
                 said = host_script.answer(answered["stdout"])
                 if said:
                     said["why"] = f"{why}; {said['why']}".rstrip("; ")
         if said:
             raise NoPlace(f"no directory on the host is usable for its program: {said['why']}")
-        return self._result(module, answered)
+        return answered
 
     def _programs(self, module: str) -> dict[str, program.Program]:
         programs = program.built(C.DEFAULT_LOCAL_TMP)

@@ -39,7 +39,8 @@ def filter_of(name):
     """A filter of the collection, as a function: no play is needed to try it."""
     spec = importlib.util.spec_from_file_location(name, CHECKOUT / f"plugins/filter/{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with plugin_utils("phase_results"):
+        spec.loader.exec_module(module)
     return module.FilterModule().filters()[name]
 
 

@@ -59,6 +59,29 @@ def test_no_log_that_is_false_hides_nothing(no_log):
     assert reason({**ASK, "no_log": no_log}, {"msg": "no answer"}) == "task Ask: no answer"
 
 
+def test_of_several_phases_in_one_task_the_one_that_failed_is_named():
+    phases = [
+        {"phase": "setup", "title": "Take the lock", "changed": True},
+        {"phase": "update_code", "title": "Unpack", "failed": True, "msg": "the disk is full"},
+        {"skipped": True},
+    ]
+    assert reason(ASK, {"results": phases, "msg": "One or more items failed"}) == "task Unpack: the disk is full"
+
+
+def test_the_result_of_a_phase_is_found_in_whatever_task_it_ran():
+    result = filter_of("phase_result")
+    facts = {
+        "__oxistrano_setup": {"results": [{"phase": "setup"}, {"phase": "update_code", "sent": 7}, {"skipped": True}]},
+        "__oxistrano_brought": {"results": [], "skipped": True},
+        "__oxistrano_linked": {},
+    }
+    assert result(facts, "update_code")["sent"] == 7
+    assert result(facts, "symlink_shared") == result({}, "setup") == {}
+    with pytest.raises(Exception) as refused:
+        result(facts, "link")
+    assert "there is no phase 'link'" in refused.value._message
+
+
 def test_what_the_role_tells_itself_is_quoted():
     task = {**ASK, "no_log": True, "vars": {"__oxistrano_reason_is_told": True}}
     assert reason(task, {"_ansible_no_log": True, "msg": "no answer"}) == "task Ask: no answer"
@@ -72,10 +95,11 @@ def test_on_a_host_that_has_not_failed_those_that_have_are_named():
     assert reason({}, {}, hosts, list(hosts)) == f"task Ask on web2 and task ping on web4, {ends}"
     # One that cannot be reached has no task that failed.
     assert reason({}, {}, {"web1": {}}, ["web1", "web2"]) == f"the tasks of another host, {ends}"
-    hosts["web3"] = {"__oxistrano_setup": {"unreachable": True}}
-    hosts["web4"] = {"__oxistrano_setup": {"unreachable": False}, "ansistrano_releases": "nonsense"}
+    hosts["web3"] = {"__oxistrano_rollback": {"unreachable": True}}
+    hosts["web4"] = {"__oxistrano_rollback": {"unreachable": False}, "__oxistrano_switched": "nonsense"}
     assert reason({}, {}, hosts, list(hosts)) == f"task Ask on web2 and the connection to web3, {ends}"
-    hosts["web2"] = {"__oxistrano_brought": {"unreachable": True, "msg": "timeout"}}
+    # The phases of a deploy are items of loops.
+    hosts["web2"] = {"__oxistrano_brought": {"results": [{"unreachable": True, "msg": "timeout"}, {"skipped": True}]}}
     assert reason({}, {}, hosts, list(hosts)) == f"the connection to web2, web3, {ends}"
     assert reason(None, None) == f"the tasks of another host, {ends}"
 
@@ -108,13 +132,16 @@ def test_the_last_message_without_an_answer_of_the_module(ended):
 
 
 def test_a_line_for_each_host_that_has_switched():
+    def deployed(**result):
+        return {"__oxistrano_switched": {"results": [{"phase": "symlink", **result}, {"phase": "finish"}]}}
+
     hosts = {
-        "web1": {"__oxistrano_switched": {"previous": "1", "version": "2", "changed": True}},
-        "web2": {"__oxistrano_switched": {"previous": None, "version": "2"}},
-        "web3": {"__oxistrano_switched": {"previous": "2", "version": "2"}},
+        "web1": deployed(previous="1", version="2", changed=True),
+        "web2": deployed(previous=None, version="2"),
+        "web3": deployed(previous="2", version="2"),
         # Of a rollback.
         "web4": {"__oxistrano_switched": {"from": "2", "to": "1", "previous": "1"}},
-        "web5": {"__oxistrano_switched": {"failed": True, "msg": "no"}},
+        "web5": deployed(failed=True, msg="no"),
         "web6": {},
     }
     assert filter_of("switched")(hosts, list(hosts)) == [

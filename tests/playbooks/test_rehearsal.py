@@ -28,8 +28,8 @@ def changes(added=(), changed=(), removed=(), same=0, more=0):
 def facts(old="1", new="2", **more):
     switched = {"version": new, "previous": old, "previous_revision": "v1"}
     return {
-        "__oxistrano_switched": switched,
-        "__oxistrano_brought": {"changed": True, "revision": "v2", "to_send": 61_200_000, "changes": changes(["a"], same=3)},
+        "symlink": switched,
+        "update_code": {"changed": True, "revision": "v2", "to_send": 61_200_000, "changes": changes(["a"], same=3)},
         **more,
     }
 
@@ -40,8 +40,8 @@ def nobody(old, new):
 
 @pytest.mark.once
 def test_each_fact_has_a_line_and_hosts_of_which_the_same_is_true_are_told_once(modules):
-    web = facts(__oxistrano_linked={"linked": ["var", "pub/media"]}, ansistrano_releases={"removed": ["0"]})
-    other = facts(old=None, __oxistrano_brought={"changed": True, "to_send": 0, "files": 7})
+    web = facts(symlink_shared={"linked": ["var", "pub/media"]}, cleanup={"removed": ["0"]})
+    other = facts(old=None, update_code={"changed": True, "to_send": 0, "files": 7})
     told = modules.rehearsal.lines({"web1": web, "web2": web, "web3": other, "failed": {}}, nobody)
     assert told == [
         "web1, web2:",
@@ -60,7 +60,7 @@ def test_each_fact_has_a_line_and_hosts_of_which_the_same_is_true_are_told_once(
 @pytest.mark.once
 def test_long_lists_are_bounded(modules):
     brought = {"changed": True, "changes": changes([f"a{n}" for n in range(20)], ["c"], [f"r{n}" for n in range(4)], more=100)}
-    web = facts(__oxistrano_brought=brought, ansistrano_releases={"removed": [str(n) for n in range(50)]})
+    web = facts(update_code=brought, cleanup={"removed": [str(n) for n in range(50)]})
     told = modules.rehearsal.lines({"web": web}, nobody)
     assert (
         told[2]
@@ -88,14 +88,14 @@ def test_long_lists_are_bounded(modules):
     ],
 )
 def test_what_is_not_known_is_said(modules, brought, line):
-    assert modules.rehearsal.lines({"web": facts(__oxistrano_brought=brought)}, nobody) == ["web:", "  current: 1 → 2", f"  {line}"]
+    assert modules.rehearsal.lines({"web": facts(update_code=brought)}, nobody) == ["web:", "  current: 1 → 2", f"  {line}"]
 
 
 @pytest.mark.once
 def test_a_rollback_says_what_is_left(modules):
     switched = {"from": "2", "to": "1", "from_revision": "v2", "to_revision": "v1", "changes": changes(changed=["a"])}
     plan = {"needs": {"msg": "database and configuration are up to date"}, "said": "it is not asked"}
-    web = {"__oxistrano_switched": switched, "__magento2_plan": plan, "oxistrano_check_note": "workers would be restarted"}
+    web = {"symlink": switched, "__magento2_plan": plan, "oxistrano_check_note": "workers would be restarted"}
     asked = []
 
     def find(old, new):

@@ -3,6 +3,7 @@
 //!
 //! Every process that a module starts is started here.
 
+mod again;
 mod as_user;
 mod capture;
 mod detached;
@@ -22,6 +23,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::users::{self, User};
 use crate::{Failure, interrupt};
+pub use again::{run_again, somebody_reads};
 use capture::Capture;
 pub use detached::start_detached;
 

@@ -1,6 +1,8 @@
 //! The shipped program, which contains all modules: separate programs would each contain the same
 //! 1.1 MB of Rust's and C's runtime. `docs/ARCHITECTURE.md` has the figures.
 
+mod phases;
+
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +13,8 @@ use oxistrano_core::{Failure, Program, refuse};
 pub const MODULES: &[Program] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 /// Runs the module whose name the program was called by (`plugins/modules/release_setup`, a
-/// link to it), or whose name is its first argument (`oxistrano release_setup -`).
+/// link to it), or whose name is its first argument (`oxistrano release_setup -`); or several of them, one after the other
+/// (`oxistrano release_phases -`).
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let called = arguments.next().unwrap_or_default();
@@ -19,6 +22,7 @@ pub fn main() -> ExitCode {
     let called = Path::new(&called).file_name().unwrap_or_default();
     match named(&[called, &first]) {
         Some(module) => module.run(),
+        None if first == phases::NAME => phases::main(),
         None => {
             let names: Vec<_> = MODULES.iter().map(|module| module.name).collect();
             refuse(

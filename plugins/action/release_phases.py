@@ -1,0 +1,59 @@
+# Copyright the Oxistrano authors.
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs several modules with the first item of a loop, and returns the result of one with each item."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import phase_loop
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.action import ActionModule as ModuleAction
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.phases import Phase
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import COLLECTION, Values
+
+# What the result says of the phase.
+TOLD = ("phase", "title", "module")
+
+
+class ActionModule(ModuleAction):
+    """The action of C(release_phases)."""
+
+    _VALID_ARGS = frozenset(("phase", "phases"))
+
+    def run(self, tmp: Any = None, task_vars: Values | None = None) -> Values:
+        result = ActionBase.run(self, tmp, task_vars)
+        wanted, given = self._task.args.get("phase"), self._task.args.get("phases") or []
+        if not isinstance(wanted, str) or not isinstance(given, list):
+            raise AnsibleActionFail("release_phases needs phase, a string, and phases, a list. Nothing was changed.")
+        loop = phase_loop.of(self._task)
+        if given:
+            phases = [self._phase(phase) for phase in given]
+            loop.begin()
+            results = self.run_all(phases, task_vars or {})
+            told = [{name: phase[name] for name in TOLD if name in phase} for phase in given]
+            loop.fill([{**of, **result} for of, result in zip(told, results)])
+        result.update(loop.result(wanted))
+        return result
+
+    def _phase(self, given: Any) -> Phase:
+        given = given if isinstance(given, dict) else {}
+        options = given.get("options") or {}
+        if not all(isinstance(given.get(name), str) for name in ("phase", "module")) or not isinstance(options, dict):
+            raise AnsibleActionFail("phases needs phase and module, strings, and options, a dictionary, for each. Nothing was changed.")
+        return Phase(given["module"], {**self._defaults(f"{COLLECTION}.{given['module']}"), **options})
+
+    def _defaults(self, action: str) -> Values:
+        """Those of C(module_defaults) for a module, as for a task of its own."""
+        named: Values = {}
+        for defaults in self._task.module_defaults or []:
+            named.update(defaults)
+        groups = self._task._parent._play._action_groups.get(action, [])
+        wanted = [name for name in named if name in [f"group/{group}" for group in groups]]
+        found: Values = {}
+        for name in [*wanted, action]:
+            found.update(self._templar.template(named.get(name) or {}))
+        return found
