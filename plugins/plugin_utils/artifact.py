@@ -151,7 +151,7 @@ class Delivery(Base):
 
     def deliver(self, arguments: Values, task_vars: Values, unpack: Unpack) -> Values:
         """Runs C(release_unpack) with an archive of the controller. The result has C(sent), in bytes."""
-        given = arguments["src"]
+        given = str(arguments["src"])
         archive = self._archive(given)
         brought = archive.path
         try:

@@ -36,10 +36,12 @@ pub fn run_again(module: &str, input: impl FnOnce(&mut dyn Write)) -> io::Result
     let running = Mutex::new(i32::try_from(child.id()).ok().and_then(Pid::from_raw));
     let mut stdout = Vec::new();
     thread::scope(|scope| {
-        let watch = thread::Builder::new().spawn_scoped(scope, || pass_a_signal_on(&running))?;
+        let watch = thread::Builder::new().spawn_scoped(scope, || watch(&running))?;
         // A module reads all of its input before it prints anything.
         if let Some(mut stdin) = child.stdin.take() {
             input(&mut stdin);
+            // Before the input ends, which a signal may be the cause of.
+            pass_a_signal_on(&running);
         }
         let read = child.stdout.take().map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut stdout));
         *running.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -50,17 +52,22 @@ pub fn run_again(module: &str, input: impl FnOnce(&mut dyn Write)) -> io::Result
     })
 }
 
-fn pass_a_signal_on(running: &Mutex<Option<Pid>>) {
-    loop {
-        match *running.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => return,
-            Some(child) if interrupt::check().is_err() => {
-                let _ = kill_process(child, Signal::TERM);
-                return;
-            }
-            Some(_) => {}
-        }
+/// Passes a signal on as soon as there is one, until the module has ended.
+fn watch(running: &Mutex<Option<Pid>>) {
+    while !pass_a_signal_on(running) {
         thread::park_timeout(SLICE);
+    }
+}
+
+/// Returns whether there is nothing more to do.
+fn pass_a_signal_on(running: &Mutex<Option<Pid>>) -> bool {
+    match *running.lock().unwrap_or_else(PoisonError::into_inner) {
+        None => true,
+        Some(child) if interrupt::check().is_err() => {
+            let _ = kill_process(child, Signal::TERM);
+            true
+        }
+        Some(_) => false,
     }
 }
 

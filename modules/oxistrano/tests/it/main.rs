@@ -1,5 +1,7 @@
 //! The shipped program: every module under its name, however it is called.
 
+mod phases;
+
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
 
