@@ -79,7 +79,7 @@ def test_who_failed_once_does_not_win():
 
 
 def test_the_plot_is_svg_with_a_bar_for_each_median_and_a_dot_for_each_run(whole):
-    root = ElementTree.fromstring(plot.svg(whole))
+    root = ElementTree.fromstring(plot.draw(whole))
     bars = {(bar.get("class"), float(bar.get("width"))) for bar in root.iter(f"{SVG}rect")}
     assert len(bars) == 3 and len(list(root.iter(f"{SVG}circle"))) == 6
     room = plot.WIDTH - plot.LABEL - plot.VALUE

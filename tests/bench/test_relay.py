@@ -192,9 +192,12 @@ def test_two_routes_share_the_line():
 def test_a_refused_or_broken_connection_ends_the_other_side():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         nobody = probe.getsockname()
-    with Relay([(("127.0.0.1", 0), nobody)]) as relay, socket.create_connection(relay.addresses[0], 5) as connection:
-        with contextlib.suppress(ConnectionResetError):
-            assert connection.recv(1) == b""
+    with (
+        Relay([(("127.0.0.1", 0), nobody)]) as relay,
+        socket.create_connection(relay.addresses[0], 5) as connection,
+        contextlib.suppress(ConnectionResetError),
+    ):
+        assert connection.recv(1) == b""
     with line(lambda connection: connection.recv(1)) as relay, socket.create_connection(relay.addresses[0], 5) as connection:
         connection.sendall(b"xx")
         with contextlib.suppress(OSError):
