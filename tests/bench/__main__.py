@@ -1,6 +1,6 @@
 """Measures how long things take, ours and what is used elsewhere, in turns, and prints a table for each part.
 
-    make bench                                          all of it, about 40 minutes
+    make bench                                          all of it, about an hour
     make bench ARGS='--only unpack --rounds 3'          one part
     make bench ARGS='--scale 0.05 --rounds 1'           a trial
 

@@ -15,6 +15,8 @@ from .process import Failed
 BLOCK = 512
 PIECE = 1 << 20
 STAMP = 16
+# Of the size of a release.
+LEAST = 0.002
 
 
 class Spot(NamedTuple):
@@ -126,5 +128,5 @@ class Versions:
 
 
 def of_about(cache, files):
-    """A generated artifact of `files` files."""
-    return Artifact.generated(cache, round(files / tree.FILES, 6), kinds=("tar.zst",))
+    """A generated artifact of `files` files, or of the least that has the shape of a release."""
+    return Artifact.generated(cache, max(LEAST, round(files / tree.FILES, 6)), kinds=("tar.zst",))
