@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import socket
 import threading
 import time
 
 import pytest
 
-from .relay import LOOPBACK, Line, Relay
+from .relay import LOOPBACK, Direction, Line, Relay
 
 MEGABYTE = 1 << 20
 LATE = 0.1
@@ -109,6 +111,16 @@ def test_all_connections_share_the_rate_of_a_direction(up, connections):
     with line(sink if up else source(size), mbit=64) as relay:
         takes(4 * MEGABYTE * 8 / 64e6, at_once, connections, send, relay, bytes(size) if up else b"")
         assert relay.counted()["up" if up else "down"] % (4 * MEGABYTE) == 0
+
+
+def test_what_follows_at_once_arrives_later_by_what_the_line_takes():
+    async def arrivals():
+        direction = Direction(Line(8, 0.02))
+        return [await direction.carry(1000) for _ in range(20)]
+
+    found = asyncio.run(arrivals())
+    # More where this machine was late.
+    assert min(later - earlier for earlier, later in itertools.pairwise(found)) == pytest.approx(0.001, rel=1e-3)
 
 
 def test_both_directions_carry_at_once():
