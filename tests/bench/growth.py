@@ -40,7 +40,6 @@ class Growth(Redeploys):
 
     def __init__(self, bench):
         super().__init__(bench, bench.artifact, bench.places.disk)
-        self.known = {}
 
     def steps(self):
         options, places = self.bench.options, self.bench.places
@@ -63,21 +62,17 @@ class Growth(Redeploys):
         absent = self.absent("ours", "plain")
         return [Contestant(step.group, step.name, lambda step=step: self.measure_step(step), absent) for step in self.steps()]
 
-    def versions_of(self, artifact, changed):
-        key = artifact.name, changed
-        if key not in self.known:
-            self.known[key] = Versions(artifact, changed)
-        return self.known[key]
-
     def measure_step(self, step):
         self.artifact, self.place = step.artifact, step.place
-        self.versions = self.versions_of(step.artifact, step.changed)
+        self.versions = Versions(step.artifact, step.changed)
         roots = self.roots_of(step.group, "ours", step.hosts)
         archive, number = self.next_archive()
         try:
             self.place.settle(more=0)
             self.place.forget_deleted(archive)
             hosts, relay = self.behind(LOOPBACK, roots)
+            for root in roots:
+                self.expect_spare(root)
             before = {root: self.dated(root, "ours") for root in roots}
             relay.counted()
             played = self.play(hosts, "ours", "plain", max(5, step.hosts), archive, self.version(number))

@@ -63,6 +63,11 @@ class Redeploys(Deploys):
         module("archive_manifest", src=archive, dest=path / f"{hashlib.sha256(archive.read_bytes()).hexdigest()}.manifest")
 
     @staticmethod
+    def expect_spare(root):
+        if not (root / "releases" / SPARE).exists():
+            raise Failed("there is no spare: a quarter of the file system of --disk, in bytes and inodes, must be free (docs/spare.md)")
+
+    @staticmethod
     def carried(counted):
         return {"sent": counted["up"] / MEGABYTE, "received": counted["down"] / MEGABYTE}
 
@@ -76,6 +81,8 @@ class Way(NamedTuple):
     absent: str | None = None
     # Whether it takes the version as a tree.
     tree: bool = False
+    # What it reads on the host, below the deploy root.
+    reads: str = ""
 
 
 class SlowLine(Redeploys):
@@ -117,8 +124,10 @@ class SlowLine(Redeploys):
                 self.playbook("upstream", "pipelined"),
                 upstream or missing("zstd"),
             ),
-            Way("ansistrano.deploy, rsync, pipelined", "rsync", self.upstream_rsync, upstream or rsync or posix, tree=True),
-            Way("Deployer, rsync", "deployer", self.deploy_by_deployer, role or rsync or self.absent_deployer(), tree=True),
+            Way(
+                "ansistrano.deploy, rsync, pipelined", "rsync", self.upstream_rsync, upstream or rsync or posix, True, "shared/.shared-copy"
+            ),
+            Way("Deployer, rsync", "deployer", self.deploy_by_deployer, role or rsync or self.absent_deployer(), True, "current"),
             Way("floor: scp of as much as ours sends", "nobody", self.scp_of_as_much, role),
             Way("floor: scp of the archive", "nobody", self.scp),
             Way("floor: rsync of the tree", "copy", self.rsync, role or rsync, tree=True),
@@ -147,7 +156,7 @@ class SlowLine(Redeploys):
             if way.tree:
                 self.versions.tree(self.source, number)
             self.place.settle(more=0)
-            self.place.forget_deleted(self.source if way.tree else archive)
+            self.place.forget_deleted(self.source if way.tree else archive, *([roots[0] / way.reads] if way.reads else []))
             return way.run(line, roots[0], number, archive)
         except Failed:
             self.remove_roots(("", way.whose))
@@ -157,6 +166,7 @@ class SlowLine(Redeploys):
             archive.unlink(missing_ok=True)
             if way.whose == "nobody":
                 self.place.over(roots[0])
+                self.place.empty()
 
     def trees_of(self, whose):
         return {"copy": 1, "rsync": self.KEEP + 2}.get(whose, self.KEEP + 1)
@@ -194,17 +204,18 @@ class SlowLine(Redeploys):
         return lambda line, root, number, archive: self.played(line, root, number, archive, playbook, way)
 
     def known(self, line, root, number, archive):
-        if not (root / "releases" / SPARE).exists():
-            raise Failed("there is no spare: a quarter of the file system of --disk, in bytes and inodes, must be free (docs/spare.md)")
+        self.expect_spare(root)
         found = self.played(line, root, number, archive, "ours", "plain")
         self.sent = int(found["sent"] * MEGABYTE)
         return found
 
     def not_known(self, line, root, number, archive):
+        self.expect_spare(root)
         self.forget_manifests()
         return self.played(line, root, number, archive, "ours", "plain")
 
     def whole(self, line, root, number, archive):
+        self.expect_spare(root)
         self.forget_manifests(usable=False)
         try:
             return self.played(line, root, number, archive, "ours", "plain")

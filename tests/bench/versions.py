@@ -81,17 +81,26 @@ def dated(header, time):
 class Versions:
     """`count` files of `artifact` are others in each version, or all there are."""
 
+    # Artifact: its files, so that it is read once.
+    known: dict = {}
+
     def __init__(self, artifact, count):
         self.artifact = artifact
+        if artifact.name not in self.known:
+            self.known[artifact.name] = self.spots()
+        every = self.known[artifact.name]
+        self.files = chosen(every, count, artifact.holds["samples"]) if count else []
+        self.all = len(self.files) == len(every)
+
+    def spots(self):
         with self.plain() as read:
-            every = list(spots(read.stdout))
+            found = list(spots(read.stdout))
             # Behind the last entry: a pipe that is closed early makes the program fail.
             while read.stdout.read(PIECE):
                 pass
         if read.returncode:
-            raise Failed(f"zstd cannot read '{artifact.zst}'")
-        self.files = chosen(every, count, artifact.holds["samples"]) if count else []
-        self.all = len(self.files) == len(every)
+            raise Failed(f"zstd cannot read '{self.artifact.zst}'")
+        return found
 
     def plain(self):
         return subprocess.Popen(["zstd", "-dcq", self.artifact.zst], stdout=subprocess.PIPE)
