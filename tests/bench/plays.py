@@ -7,13 +7,16 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from .memory import below
 from .process import GNU_TIME, Failed, Missing, ended
 from .relay import Relay
 
@@ -76,6 +79,8 @@ class Ansible:
     WAYS = ("plain", "pipelined", "Mitogen")
     # Each line that is relayed has addresses of its own, 127.0.2.x and so on.
     RELAYS = (2, 3, 4)
+    # Seconds after which a play is taken for one that hangs.
+    PATIENCE = 3600
 
     def __init__(self):
         self.program = Path(sys.executable).with_name("ansible-playbook")
@@ -183,6 +188,8 @@ class Ansible:
             errors="replace",
             start_new_session=True,
         ) as process:
+            over = threading.Timer(self.PATIENCE, self.end_all, [process.pid])
+            over.start()
             try:
                 with memory.of(process.pid) if memory else contextlib.nullcontext():
                     lines = [(time.perf_counter(), line) for line in process.stdout]
@@ -190,6 +197,8 @@ class Ansible:
             except BaseException:
                 ended(process)
                 raise
+            finally:
+                over.cancel()
         seconds = time.perf_counter() - started
         self.hang_up(sockets)
         output = "".join(line for _, line in lines)
@@ -199,6 +208,13 @@ class Ansible:
             raise Failed(f"ansible-playbook ended with {process.returncode}: {last_words(output)}")
         cpu = sum(map(float, told_by_time.read_text().split())) if told_by_time.exists() else None
         return Played(seconds=seconds, output=output, cpu=cpu, operations=self.sessions() - sessions, **told)
+
+    @staticmethod
+    def end_all(pid):
+        """What does not end by itself: its forks have sessions of their own."""
+        for each in reversed(below(pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
 
     def sessions(self):
         """How many sessions sshd has begun so far, by its log."""
