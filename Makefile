@@ -106,7 +106,7 @@ downtime: build ## measure failed requests, orders and outage of deploys: hours,
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m downtime $(ARGS)
 
 .PHONY: bench
-bench: build ## measure against Python modules, unarchive, tar, cp, upstream: 40 minutes (ARGS=--help)
+bench: build ## measure against Python modules, unarchive, tar, cp, upstream: an hour (ARGS=--help)
 	@scripts/venv .build/bench/venv tests/bench/requirements.txt
 	@PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1 .build/bench/venv/bin/python -m bench $(ARGS)
 

@@ -1,6 +1,6 @@
 """Measures how long things take, ours and what is used elsewhere, in turns, and prints a table for each part.
 
-    make bench                                          all of it, about 40 minutes
+    make bench                                          all of it, about an hour
     make bench ARGS='--only unpack --rounds 3'          one part
     make bench ARGS='--scale 0.05 --rounds 1'           a trial
 
@@ -27,14 +27,17 @@ from .copying import Copy
 from .deleting import Delete
 from .delta import OfWhatDiffers
 from .deploying import Deploy, Hosts
+from .growth import Growth
 from .place import Places
 from .plays import CHECKOUT, Ansible
 from .process import Failed, Missing
+from .relay import Line
+from .slow_line import SlowLine
 from .spare import CopyOnSpare, OnSpare
 from .transport import Task
 from .unpack import Unpack
 
-PARTS = {part.name: part for part in (Task, Unpack, OnSpare, OfWhatDiffers, CopyOnSpare, Copy, Delete, Deploy, Hosts)}
+PARTS = {part.name: part for part in (Task, Unpack, OnSpare, OfWhatDiffers, CopyOnSpare, Copy, Delete, Deploy, SlowLine, Hosts, Growth)}
 BUILD = CHECKOUT / ".build/bench"
 DOCS = CHECKOUT / "docs"
 
@@ -49,8 +52,13 @@ def arguments():
     parser.add_argument("--scale", type=float, default=1.0, help="of the generated release (default: 1)")
     parser.add_argument("--tree", type=Path, help="a release of your own, as a directory")
     parser.add_argument("--archive", type=Path, help="a release of your own, as .tar, .tar.gz or .tar.zst")
-    parser.add_argument("--upstream", type=Path, help="a checkout of ansistrano.deploy, for the parts deploy and hosts")
-    parser.add_argument("--before", type=Path, help="a built checkout of another commit, for the part task")
+    parser.add_argument("--upstream", type=Path, help="a checkout of ansistrano.deploy, for the parts deploy, slow-line and hosts")
+    parser.add_argument("--before", type=Path, help="a built checkout of another commit, for the parts task, deploy, slow-line and hosts")
+    parser.add_argument("--deployer", type=Path, help="Deployer's program dep, for the part slow-line")
+    parser.add_argument(
+        "--line", type=line, default="100,20", metavar="MBIT,MS", help="rate and round trip of the slow line (default: 100,20)"
+    )
+    parser.add_argument("--million", action="store_true", help="the part growth with a million files too (40 GB, half an hour)")
     parser.add_argument("--disk", type=Path, default=BUILD / "disk", help="a directory on the disk that is measured")
     parser.add_argument("--budget", type=float, default=6, help="GB that may lie there at once (default: 6)")
     parser.add_argument("--tasks", type=int, default=21, help="tasks in the longer play of the part task (default: 21)")
@@ -65,10 +73,17 @@ def arguments():
     options.hosts = sorted(set(options.hosts or [1, 5, 20]))
     if not all(1 <= count <= 20 for count in options.hosts):
         parser.error("--hosts: 1 to 20")
-    for name in ("upstream", "before"):
+    for name in ("upstream", "before", "deployer"):
         if path := getattr(options, name):
             setattr(options, name, path.absolute())
     return options
+
+
+def line(text):
+    try:
+        return Line.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not two numbers like 100,20") from None
 
 
 def rounds(given, parser):
@@ -104,12 +119,17 @@ def head(part, options, artifact):
         "hosts": options.hosts,
         "upstream": str(options.upstream or ""),
         "before": str(options.before or ""),
+        "deployer": str(options.deployer or ""),
+        "line": str(options.line),
+        "million": options.million,
     }
     command = shlex.join(sys.argv[1:])
     return {
         "part": part.name,
         "title": part.title,
         "columns": part.columns,
+        "times": part.times,
+        "plot": part.plot,
         "settings": {name: every[name] for name in part.depends_on},
         "command": f"make bench{f' ARGS={shlex.quote(command)}' if command else ''}",
         "release": "",

@@ -17,6 +17,8 @@ from .place import Tree
 from .process import Failed, Missing, missing, run
 
 OPENERS = {".zst": ["zstd", "-dcq"], ".gz": ["gzip", "-dc"], ".tar": ["cat"]}
+PACKERS = {"tar.zst": ["zstd", "-3", "-T0", "-qc"], "tar.gz": ["gzip", "-6", "-nc"]}
+KINDS = tuple(PACKERS)
 # Who gets a release: a user that every Debian has.
 OWNER, GROUP = next(
     (
@@ -59,16 +61,17 @@ class Artifact:
         return made.make(produce)
 
     @classmethod
-    def generated(cls, cache, scale):
+    def generated(cls, cache, scale, kinds=KINDS):
         made = cls(cache, f"generated-{scale:g}-{tree.version()}")
-        return made.make(lambda file: tree.write_tar(file, scale))
+        return made.make(lambda file: tree.write_tar(file, scale), kinds)
 
-    def make(self, produce):
-        """`produce`: a command that writes the tar to its output, or a function that writes it to a file."""
+    def make(self, produce, kinds=KINDS):
+        """`produce`: a command that writes the tar to its output, or a function that writes it to a file. `kinds`: those needed."""
         if why := missing("zstd", "gzip", "tar"):
             raise Missing(why)
         self.cache.mkdir(parents=True, exist_ok=True)
-        if not self.told.exists():
+        wanted = {kind: command for kind, command in PACKERS.items() if kind in kinds and not self.path(kind).exists()}
+        if wanted or not self.told.exists():
             plain, packed = self.cache / f"{self.name}.tar.part", self.cache / f"{self.name}.part"
             try:
                 with plain.open("wb") as file:
@@ -76,10 +79,10 @@ class Artifact:
                         produce(file)
                     else:
                         subprocess.run(produce, stdout=file, check=True)
-                for target, command in ((self.zst, ["zstd", "-3", "-T0", "-qc"]), (self.gz, ["gzip", "-6", "-nc"])):
+                for kind, command in wanted.items():
                     with packed.open("wb") as file:
                         subprocess.run([*command, plain], stdout=file, check=True)
-                    packed.rename(target)
+                    packed.rename(self.path(kind))
                 self.told.write_text(json.dumps(contents(plain), indent=1))
             finally:
                 plain.unlink(missing_ok=True)
@@ -111,10 +114,8 @@ class Artifact:
 
     def description(self):
         held = self.holds
-        return (
-            f"{held['files']:,} files, {held['directories']:,} directories, {held['bytes'] / 1e6:.0f} MB; "
-            f"tar.zst {self.zst.stat().st_size / 1e6:.1f} MB, tar.gz {self.gz.stat().st_size / 1e6:.1f} MB"
-        )
+        packed = ", ".join(f"{kind} {path.stat().st_size / 1e6:.1f} MB" for kind in KINDS if (path := self.path(kind)).exists())
+        return f"{held['files']:,} files, {held['directories']:,} directories, {held['bytes'] / 1e6:.0f} MB; {packed}"
 
     def on_disk(self):
         """What one tree takes on a file system with blocks of 4 kB, about."""
@@ -130,10 +131,11 @@ class Artifact:
         run(["tar", "-C", target, "-xf", self.zst])
         run(["chown", "-R", f"{OWNER}:{GROUP}", target])
 
-    def check(self, path, more_files=0, uid=UID, gid=GID, links=0):
+    def check(self, path, more_files=0, uid=UID, gid=GID, links=0, samples=True):
         """Raises Failed unless all of it is there, owned as it should be, and a sample has its checksum.
 
-        `more_files`: such as REVISION, that the contestant writes beside; `links`: symbolic links made in it.
+        `more_files`: such as REVISION, that the contestant writes beside; `links`: symbolic links made in it; `samples`:
+        False if all files are others.
         """
         found = count(path)
         held = self.holds
@@ -147,7 +149,7 @@ class Artifact:
         # A link that points elsewhere, and REVISION, are written after the owner was set.
         if uid is not None and sum(strangers.values()) > more_files + links:
             raise Failed(f"not all of it belongs to {uid}:{gid}: {strangers}")
-        for name, wanted in held["samples"].items():
+        for name, wanted in held["samples"].items() if samples else ():
             if hashlib.sha256((Path(path) / name).read_bytes()).hexdigest() != wanted:
                 raise Failed(f"'{name}' is not what the archive holds")
 

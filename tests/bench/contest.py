@@ -33,6 +33,8 @@ class Part:
     # Settings by whose change the results of earlier runs are those of something else.
     depends_on = ("modules", "artifact")
     artifact = None
+    # What the ratio to the first of a group is called, and which plot it is (plot.py).
+    times, plot = "times ours", "bars"
 
     def __init__(self, bench):
         self.bench, self.notes = bench, {}

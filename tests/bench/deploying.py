@@ -1,8 +1,9 @@
 """Parts `deploy` and `hosts`: a whole code-only deploy over SSH, of the big release to one host and
-of a small one to many. Two releases are there before; the older one is removed by the deploy.
+of a small one to many. Two releases are there before; the older one is removed by the deploy, or becomes the spare.
 
-All ways deploy into the same roots in turn: the layout is the same. Binaries of ours are on the
-host, as after any earlier deploy; no connection is open at the start.
+Ours deploys onto what its own deploys have left, and so does the version before. All others deploy into
+the same roots in turn: the layout is the same. Binaries of ours are on the host, as after any earlier deploy; no
+connection is open at the start.
 """
 
 from __future__ import annotations
@@ -14,35 +15,55 @@ from pathlib import Path
 
 from .artifact import GROUP, OWNER, Artifact
 from .contest import Contestant, Part, is_root
+from .memory import Memory
 from .plays import PLAYBOOKS
-from .process import Failed
+from .process import Failed, without_peak
 
+SPARE = ".oxistrano-spare"
 # Links to shared paths and files, of each release.
 LINKS = 3
 
 
 class Deploys(Part):
-    """What both have in common."""
+    """What all have in common."""
 
-    columns = [["first task to end s", "play", 1], ["tasks", "tasks", 0], ["not skipped", "executed", 0], ["all done s", "gone", 1]]
+    columns = [
+        ["first task to end s", "play", 1],
+        ["tasks", "tasks", 0],
+        ["not skipped", "executed", 0],
+        ["remote operations", "operations", 1],
+        ["controller CPU s", "cpu", 2],
+        ["all done s", "gone", 1],
+    ]
     ways: list = []
-    PLAYBOOKS = {"ours": "role", "upstream": "role", "builtin": "builtin"}
+    PLAYBOOKS = {"ours": "role", "before": "role", "upstream": "role", "builtin": "builtin"}
+    KEEP = 2
+    # Whether one more deploy tells the controller's memory.
+    weighs = False
 
     def __init__(self, bench, artifact, place):
         super().__init__(bench)
         self.ansible, self.artifact, self.place = bench.ansible, artifact, place
         self.ansible.over_ssh()
         self.number = 0
-        # Group: paths of its deploy roots.
+        # (group, whose): paths of deploy roots, the last used last.
         self.roots = {}
-        if bench.options.upstream:
-            told = subprocess.run(["git", "-C", bench.options.upstream, "log", "-1", "--format=%h of %cs"], capture_output=True, text=True)
+        self.before = self.ansible.collection_of(bench.options.before, "before") if bench.options.before else None
+        self.notes = without_peak()
+        self.note_commit("ansistrano.deploy", bench.options.upstream)
+        self.note_commit("Oxistrano of --before", bench.options.before)
+
+    def note_commit(self, name, checkout):
+        if checkout:
+            told = subprocess.run(["git", "-C", checkout, "log", "-1", "--format=%h of %cs"], capture_output=True, text=True)
             if told.returncode == 0:
-                self.notes["ansistrano.deploy"] = {"commit": told.stdout.strip()}
+                self.notes[name] = {"commit": told.stdout.strip()}
 
     def absent(self, playbook, way):
         if not is_root():
             return "setting another owner needs root"
+        if playbook == "before" and not self.before:
+            return "no --before PATH"
         if playbook == "upstream":
             if not self.bench.options.upstream:
                 return "no --upstream PATH"
@@ -56,7 +77,7 @@ class Deploys(Part):
             Contestant(
                 group,
                 name,
-                lambda playbook=playbook, way=way: self.measure(group, playbook, way, forks),
+                lambda playbook=playbook, way=way: self.measure(group, playbook, way, count, forks),
                 self.absent(playbook, way),
             )
             for name, playbook, way in self.ways
@@ -66,26 +87,40 @@ class Deploys(Part):
         found = self.ansible.over_ssh(len(roots))
         return {name: told | {"ansistrano_deploy_to": str(root)} for (name, told), root in zip(found.items(), roots)}
 
-    def deploy(self, roots, playbook, way, forks):
-        """Returns what was played and the version."""
+    def write(self, archive, number):
+        """An archive of its own for each deploy: a host that remembered it from the last one would have less to do."""
+        self.artifact.variant(archive, f"version-{self.version(number)}.txt")
+
+    @staticmethod
+    def version(number):
+        return f"20260101{number:06}Z"
+
+    def next_archive(self):
+        """Its path, and the number."""
         self.number += 1
-        version = f"20260101{self.number:06}Z"
-        # An archive of its own: a host that remembered it from the last deploy would have less to do.
-        archive = self.place.path / f"{version}.tar.zst"
+        archive = self.place.path / f"{self.version(self.number)}.tar.zst"
+        self.write(archive, self.number)
+        return archive, self.number
+
+    def deploy(self, roots, playbook, way, forks, memory=None, **more):
+        """Returns what was played and the version."""
+        archive, number = self.next_archive()
         try:
-            self.artifact.variant(archive, f"version-{version}.txt")
             self.place.settle(more=0)
             # The deploy before this one, somebody else's, has deleted a release.
             self.place.forget_deleted(archive)
-            return self.play(roots, playbook, way, forks, archive, version), version
+            return self.play(self.hosts(roots), playbook, way, forks, archive, self.version(number), memory, **more), number
         finally:
+            self.ansible.wait_for_manifests()
             archive.unlink(missing_ok=True)
 
-    def play(self, roots, playbook, way, forks, archive, version):
+    def play(self, hosts, playbook, way, forks, archive, version, memory=None, others=(), **more):
         """The playbook of one way, with what only it needs."""
+        # Upstream's role would give it to unarchive, which sets it file by file: slower than the hook.
+        ours = {"ansistrano_unarchive_owner": OWNER, "ansistrano_unarchive_group": GROUP}
         variables = {
-            # Upstream's role would give it to unarchive, which sets it file by file: slower than the hook.
-            "ours": {"ansistrano_unarchive_owner": OWNER, "ansistrano_unarchive_group": GROUP},
+            "ours": ours,
+            "before": ours,
             "upstream": {
                 "deploy_role": str(self.bench.options.upstream),
                 "ansistrano_after_update_code_tasks_file": str(PLAYBOOKS / "tasks/owner.yml"),
@@ -94,90 +129,153 @@ class Deploys(Part):
         }.get(playbook, {})
         return self.ansible.play(
             PLAYBOOKS / f"{self.PLAYBOOKS[playbook]}.yml",
-            self.hosts(roots),
+            hosts,
             way,
             forks,
-            artifact=str(archive),
-            revision=version,
-            owner=OWNER,
-            group=GROUP,
-            **variables,
+            collections=self.before if playbook == "before" else None,
+            memory=memory,
+            others=others,
+            **{
+                "artifact": str(archive),
+                "revision": version,
+                "owner": OWNER,
+                "group": GROUP,
+                "ansistrano_keep_releases": self.KEEP,
+                **variables,
+                **more,
+            },
         )
 
-    def make_roots(self, group, count):
-        """Deploy roots with two releases, the older one first."""
-        self.roots[group] = [self.place.fresh() for _ in range(count)]
-        for root in self.roots[group]:
-            # Written by hand once, as on every shop.
-            (root / "shared/app/etc").mkdir(parents=True)
-            (root / "shared/app/etc/env.php").write_text("<?php return [];\n")
-        for _ in range(2):
-            self.deploy(self.roots[group], "ours", "plain", 20)
-        self.wait_until_gone(self.roots[group])
+    @staticmethod
+    def whose(playbook):
+        return playbook if playbook in ("ours", "before") else "others"
 
-    def remove_roots(self, group):
-        for root in self.roots.pop(group, []):
+    def fresh_root(self):
+        root = self.place.fresh()
+        # Written by hand once, as on every shop.
+        (root / "shared/app/etc").mkdir(parents=True)
+        (root / "shared/app/etc/env.php").write_text("<?php return [];\n")
+        return root
+
+    def roots_of(self, group, whose, count):
+        """Deploy roots with KEEP releases, the older ones first; the spare beside them, if they are ours."""
+        key = group, whose
+        found = self.roots.pop(key, None)
+        if not found:
+            self.make_room(count * self.trees_of(whose))
+            found = [self.fresh_root() for _ in range(count)]
+            self.roots[key] = found
+            self.fill(found, whose)
+        self.roots[key] = found
+        return found
+
+    def fill(self, roots, whose):
+        playbook, more = (whose, {}) if whose in ("ours", "before") else ("ours", {"oxistrano_spare": False})
+        for _ in range(self.KEEP if more else self.KEEP + 1):
+            self.deploy(roots, playbook, "plain", 20, **more)
+        self.wait_until_gone(roots)
+
+    def trees_of(self, whose):
+        """How many trees there are in one of these roots while it deploys."""
+        return self.KEEP + 1
+
+    def make_room(self, trees):
+        """Gives up the roots that were not used for the longest time, until `trees` more have room."""
+        tree = self.artifact.on_disk()
+
+        def fits():
+            there = sum(len(roots) * self.trees_of(whose) for (_, whose), roots in self.roots.items())
+            return (there + trees) * tree.bytes <= self.place.budget and self.place.has_room(trees, tree)
+
+        while self.roots and not fits():
+            self.remove_roots(next(iter(self.roots)))
+        self.place.settle(more=0)
+
+    def remove_roots(self, key):
+        for root in self.roots.pop(key, []):
             self.place.over(root)
         self.place.empty()
 
     def close(self):
-        for group in list(self.roots):
-            self.remove_roots(group)
+        for key in list(self.roots):
+            self.remove_roots(key)
 
     def wait_until_gone(self, roots):
         deadline = time.monotonic() + 600
-        while any(any((root / "releases").glob(".oxistrano-*")) for root in roots):
+        while any(entry.name != SPARE for root in roots for entry in (root / "releases").glob(".oxistrano-*")):
             if time.monotonic() > deadline:
                 raise Failed("what a deploy left to be deleted in the background is still there after 10 minutes")
             time.sleep(0.05)
 
-    def measure(self, group, playbook, way, forks):
-        roots = self.roots[group]
-        before = {root: self.dated(root) for root in roots}
-        self.place.forget_deleted()
+    def measure(self, group, playbook, way, count, forks):
+        whose = self.whose(playbook)
+        roots = self.roots_of(group, whose, count)
         try:
-            played, version = self.deploy(roots, playbook, way, forks)
-            returned = time.perf_counter()
-            self.wait_until_gone(roots)
-            gone = played.seconds + time.perf_counter() - returned
-            for root in roots:
-                self.check(root, version, before[root][-1])
+            found = self.one(roots, playbook, way, forks)
+            if self.weighs and (group, playbook, way) not in self.weighed:
+                self.weighed.add((group, playbook, way))
+                memory = Memory(str(self.ansible.program))
+                self.one(roots, playbook, way, forks, memory)
+                found |= {"whole": memory.whole, "fork": memory.fork}
         except Failed:
             # The next one is not to find what this one has left.
-            self.remove_roots(group)
-            self.make_roots(group, len(roots))
+            self.remove_roots((group, whose))
             raise
-        return {"seconds": played.seconds, "play": played.play, "tasks": played.tasks, "executed": played.executed, "gone": gone}
+        return found
+
+    def one(self, roots, playbook, way, forks, memory=None):
+        before = {root: self.dated(root, playbook) for root in roots}
+        self.place.forget_deleted()
+        played, number = self.deploy(roots, playbook, way, forks, memory)
+        returned = time.perf_counter()
+        self.wait_until_gone(roots)
+        gone = played.seconds + time.perf_counter() - returned
+        for root in roots:
+            self.check(root, number, before[root])
+        return self.figures(played, len(roots)) | {"gone": gone}
+
+    @staticmethod
+    def figures(played, hosts):
+        found = {name: getattr(played, name) for name in ("seconds", "play", "tasks", "executed", "cpu")}
+        return found | {"operations": played.operations / hosts}
 
     @staticmethod
     def releases(root):
-        return sorted(entry.name for entry in (root / "releases").iterdir() if not entry.name.startswith("."))
+        return sorted(entry.name for entry in (root / "releases").glob("[!.]*"))
 
-    def dated(self, root):
-        """The releases, the older one first, with times of modification that say the same."""
+    def dated(self, root, playbook):
+        """The releases, the older ones first; with times of modification that say the same, where somebody goes by these."""
         found = self.releases(root)
-        for age, name in enumerate(reversed(found)):
-            at = time.time() - 3600 * (age + 1)
-            os.utime(root / "releases" / name, (at, at))
+        if self.whose(playbook) == "others":
+            for age, name in enumerate(reversed(found)):
+                at = time.time() - 3600 * (age + 1)
+                os.utime(root / "releases" / name, (at, at))
         return found
 
-    def check(self, root, version, previous):
+    def check(self, root, number, before):
+        """`before`: the releases that were there."""
+        version = self.version(number)
         if os.readlink(root / "current") != f"./releases/{version}":
             raise Failed(f"current leads to {os.readlink(root / 'current')}, not to {version}")
-        if self.releases(root) != [previous, version]:
-            raise Failed(f"the releases are {self.releases(root)}, not {[previous, version]}")
+        expected = [*before, version][-self.KEEP :]
+        if self.releases(root) != expected:
+            raise Failed(f"the releases are {self.releases(root)}, not {expected}")
         release = root / "releases" / version
         if (release / "REVISION").read_text().strip() != version:
             raise Failed("REVISION does not name the version")
+        self.check_release(release, number)
+
+    def check_release(self, release, number):
         # REVISION and the file that makes the archive another one.
         self.artifact.check(release, more_files=2, links=LINKS)
 
 
 class Deploy(Deploys):
     name, title, rounds = "deploy", "A code-only deploy of the big release, one host over SSH", 1
-    depends_on = ("modules", "artifact", "upstream")
+    depends_on = ("modules", "artifact", "upstream", "before")
     ways = [
         ("Oxistrano", "ours", "plain"),
+        ("Oxistrano of --before", "before", "plain"),
         ("built-in modules", "builtin", "plain"),
         ("built-in modules, pipelined", "builtin", "pipelined"),
         ("built-in modules, Mitogen", "builtin", "Mitogen"),
@@ -192,17 +290,15 @@ class Deploy(Deploys):
     def contestants(self):
         return self.contestants_of("disk", 1, 5)
 
-    def prepare(self, group):
-        if group not in self.roots:
-            self.place.settle(more=3)
-            self.make_roots(group, 1)
-
 
 class Hosts(Deploys):
     name, title, rounds = "hosts", "A deploy of a small release to many hosts", 1
-    depends_on = ("modules", "hosts", "upstream")
+    depends_on = ("modules", "hosts", "upstream", "before")
+    columns = [*Deploys.columns, ["controller MB", "whole", 0], ["a fork MB", "fork", 1]]
+    weighs = True
     ways = [
         ("Oxistrano", "ours", "plain"),
+        ("Oxistrano of --before", "before", "plain"),
         ("built-in modules, pipelined", "builtin", "pipelined"),
         ("built-in modules, Mitogen", "builtin", "Mitogen"),
         ("ansistrano.deploy, pipelined", "upstream", "pipelined"),
@@ -212,6 +308,7 @@ class Hosts(Deploys):
 
     def __init__(self, bench):
         super().__init__(bench, Artifact.generated(bench.cache, self.SCALE), bench.places.tmpfs)
+        self.weighed = set()
 
     def contestants(self):
         return [
@@ -220,9 +317,6 @@ class Hosts(Deploys):
             for each in self.contestants_of(f"{count} host{'s' if count > 1 else ''}", count, max(5, count))
         ]
 
-    def prepare(self, group):
-        if group not in self.roots:
-            self.make_roots(group, int(group.split()[0]))
-
     def finish(self, group):
-        self.remove_roots(group)
+        for key in [key for key in self.roots if key[0] == group]:
+            self.remove_roots(key)

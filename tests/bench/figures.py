@@ -73,7 +73,7 @@ def line(cells):
 def table(results):
     """Markdown. `columns` of the results: [heading, key, decimals] of what there is beside the seconds."""
     columns = results["columns"]
-    text = line(["where", "how", "median s", "least to most", "times ours", *(heading for heading, _, _ in columns)])
+    text = line(["where", "how", "median s", "least to most", results.get("times", "times ours"), *(heading for heading, _, _ in columns)])
     text += "|" + " --- |" * (5 + len(columns)) + "\n"
     for row in rows(results):
         told = row["summary"]

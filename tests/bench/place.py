@@ -17,7 +17,8 @@ DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 def file_system(path):
     found = subprocess.run(["findmnt", "-no", "FSTYPE", "-T", str(path)], capture_output=True, text=True)
-    return found.stdout.strip() or "file system not known"
+    # Of several that are mounted there, the last one is seen.
+    return (found.stdout.split() or ["file system not known"])[-1]
 
 
 class Tree(NamedTuple):
@@ -54,11 +55,13 @@ class Place:
         else:
             os.sync()
 
-    def has_room(self, trees):
+    def has_room(self, trees, tree=None):
+        """`tree`: what one takes, if it is not that of this place."""
+        tree = tree or self.tree
         free = os.statvfs(self.path)
         # Some file systems make inodes as they need them, and say that they have none.
         inodes = free.f_favail if free.f_files else float("inf")
-        return trees * self.tree.bytes <= free.f_bavail * free.f_frsize and trees * self.tree.inodes <= inodes
+        return trees * tree.bytes <= free.f_bavail * free.f_frsize and trees * tree.inodes <= inodes
 
     def empty(self):
         """Deletes what is over, by as many processes as there are processors."""

@@ -27,7 +27,7 @@ def text(data, heading="## "):
 
 def write(directory, data):
     """PART.svg and PART.md beside the JSON."""
-    (directory / f"{data['part']}.svg").write_text(plot.svg(data))
+    (directory / f"{data['part']}.svg").write_text(plot.draw(data))
     (directory / f"{data['part']}.md").write_text(text(data))
 
 
@@ -39,7 +39,8 @@ def between(name):
 def insert(page, data):
     """`page` with the figures of one part in their place. Raises Missing if there is none."""
     name = data["part"]
-    picture = f"![{data['title']}: medians as bars, runs as dots](benchmarks/{name}.svg)"
+    told = plot.KINDS[data.get("plot", "bars")][1]
+    picture = f"![{data['title']}: {told}](benchmarks/{name}.svg)"
     new = f"{picture}\n\n{text(data).split(chr(10), 2)[2]}"
     found, count = between(name).subn(lambda match: f"{match[1]}{new}{match[2]}", page)
     if count != 1:

@@ -10,8 +10,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from . import figures, plot, report
+from .__main__ import PARTS
 from .contest import Contestant, Part, Results, hold, turn
-from .plays import last_words, read_stamped
+from .plays import CHECKOUT, last_words, read_stamped
 from .process import Failed, Missing, run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -79,7 +80,7 @@ def test_who_failed_once_does_not_win():
 
 
 def test_the_plot_is_svg_with_a_bar_for_each_median_and_a_dot_for_each_run(whole):
-    root = ElementTree.fromstring(plot.svg(whole))
+    root = ElementTree.fromstring(plot.draw(whole))
     bars = {(bar.get("class"), float(bar.get("width"))) for bar in root.iter(f"{SVG}rect")}
     assert len(bars) == 3 and len(list(root.iter(f"{SVG}circle"))) == 6
     room = plot.WIDTH - plot.LABEL - plot.VALUE
@@ -105,6 +106,46 @@ def test_the_page_gets_figures_in_their_place_and_only_there(whole):
     assert report.insert(told, whole) == told
     with pytest.raises(Missing, match="no place for the part unpack"):
         report.insert("nothing", whole)
+
+
+def test_every_part_has_a_place_in_the_page():
+    page = (CHECKOUT / "docs/benchmarks.md").read_text()
+    missing = [name for name in PARTS if len(report.between(name).findall(page)) != 1]
+    assert not missing, "--write-docs would fail after these were measured"
+
+
+@pytest.fixture
+def grown():
+    order = [["files", "1,000"], ["files", "94,000"], ["files", "<all>"], ["hosts", "1"]]
+    runs = [
+        ("files", "1,000", 0, {"seconds": 1.0, "sent": 0.25}),
+        ("files", "94,000", 0, {"seconds": 4.0, "sent": 0.5}),
+        ("hosts", "1", 0, {"seconds": 2.0, "sent": 1.0}),
+    ]
+    return results(*runs, order=order, columns=[["sent MB", "sent", 2]], times="times the first", plot="curves")
+
+
+def test_a_curve_has_a_point_for_each_median_and_none_for_what_is_not_known(grown):
+    root = ElementTree.fromstring(plot.draw(grown))
+    # Seconds and the first column, for each of the groups.
+    lines = [line.get("points").split() for line in root.iter(f"{SVG}polyline")]
+    assert [len(points) for points in lines] == [2, 2, 1, 1]
+    (_, low), (_, high) = (map(float, point.split(",")) for point in lines[0])
+    bottom = float(next(root.iter(f"{SVG}line")).get("y1"))
+    # From 0: four times as long is four times as high.
+    assert bottom - high == pytest.approx(4 * (bottom - low))
+    assert {"1.00", "4.00", "<all>", "sent MB"} <= {text.text for text in root.iter(f"{SVG}text")}
+    for element in root.iter():
+        for key in ("x", "cx", "x2"):
+            assert 0 <= float(element.get(key, 0)) <= plot.WIDTH
+        for key in ("y", "cy", "y2"):
+            assert 0 <= float(element.get(key, 0)) <= float(root.get("height"))
+
+
+def test_a_part_says_what_its_ratio_and_its_picture_are(whole, grown):
+    assert "| times the first |" in figures.table(grown) and "| times ours |" in figures.table(whole)
+    page = "<!-- bench:unpack -->\n<!-- end of bench:unpack -->\n"
+    assert "medians as curves]" in report.insert(page, grown) and "medians as bars, runs as dots]" in report.insert(page, whole)
 
 
 def test_who_begins_changes_with_the_round():
