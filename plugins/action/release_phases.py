@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import phase_loop
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import phase_loop, program
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.action import ActionModule as ModuleAction
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.phases import Phase
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import COLLECTION, Values
@@ -41,10 +42,12 @@ class ActionModule(ModuleAction):
 
     def _phase(self, given: Any) -> Phase:
         given = given if isinstance(given, dict) else {}
-        options = given.get("options") or {}
-        if not all(isinstance(given.get(name), str) for name in ("phase", "module")) or not isinstance(options, dict):
+        options, module = given.get("options", {}), given.get("module")
+        if not isinstance(given.get("phase"), str) or not isinstance(module, str) or not isinstance(options, dict):
             raise AnsibleActionFail("phases needs phase and module, strings, and options, a dictionary, for each. Nothing was changed.")
-        return Phase(given["module"], {**self._defaults(f"{COLLECTION}.{given['module']}"), **options})
+        if not os.path.exists(os.path.join(program.MODULES, f"{module}.py")) or module == "release_phases":
+            raise AnsibleActionFail(f"there is no module '{module}' that could be a phase. Nothing was changed.")
+        return Phase(module, {**self._defaults(f"{COLLECTION}.{module}"), **options})
 
     def _defaults(self, action: str) -> Values:
         """Those of C(module_defaults) for a module, as for a task of its own."""

@@ -24,10 +24,10 @@ EXAMPLES = r"""
 - name: Prepare the release
   oxistrano.deploy.release_phases:
     phase: "{{ item }}"
-    phases: "{{ my_phases if ansible_loop.first else [] }}"
+    phases: "{{ my_phases if index == 0 else [] }}"
   loop: "{{ my_phases | map(attribute='phase') }}"
   loop_control:
-    extended: true
+    index_var: index
   when: lookup('oxistrano.deploy.phases_go_on')
 """
 

@@ -60,10 +60,10 @@ EXAMPLES = r"""
 - name: Switch and clean up
   oxistrano.deploy.release_phases:
     phase: "{{ item }}"
-    phases: "{{ my_phases if ansible_loop.first else [] }}"
+    phases: "{{ my_phases if index == 0 else [] }}"
   loop: "{{ my_phases | map(attribute='phase') }}"
   loop_control:
-    extended: true
+    index_var: index
   when: lookup('oxistrano.deploy.phases_go_on')
   vars:
     my_phases:

@@ -100,6 +100,32 @@ def test_what_a_deploy_has_done_is_told(play):
     assert sum(phase["seconds"] for phase in host["phases"]) == sum(task["seconds"] for task in host["tasks"]) == 16
 
 
+def test_phases_that_ran_in_one_task_are_told_one_by_one(play):
+    def phase(name, module, seconds, **result):
+        return {"phase": name, "title": name.title(), "module": module, "seconds": seconds, **result}
+
+    prepared = [
+        phase("setup", "release_setup", 0.5, changed=True),
+        phase("update_code", "release_unpack", 6, changed=True, sent=61, bytes=250, files=4),
+        phase("symlink_shared", "release_link", 0.5),
+    ]
+    play.task("web1", "release_phases", 10, {"results": prepared}, status="changed")
+    switch = phase("symlink", "release_activate", 1, changed=True, version="42", previous="41")
+    failed = phase("cleanup", "release_prune", 1, failed=True)
+    play.task("web1", "release_phases", 2, {"results": [switch, failed, {"skipped": True}]}, status="failed")
+    (host,) = play.told(web1="failed")["hosts"]
+    assert [(task["name"], task["phase"], task["begin"], task["seconds"], task["status"]) for task in host["tasks"]] == [
+        # With the way to the host.
+        ("Setup", "setup", 0, 3.5, "changed"),
+        ("Update_Code", "code", 3.5, 6, "changed"),
+        ("Symlink_Shared", "shared links", 9.5, 0.5, "ok"),
+        ("Symlink", "switch", 10, 1, "changed"),
+        ("Cleanup", "cleanup", 11, 1, "failed"),
+    ]
+    assert (host["sent"], host["bytes"], host["files"]) == (61, 250, 4)
+    assert (host["from"], host["to"], host["switched"]) == ("41", "42", True)
+
+
 def test_a_shop_that_stays_closed_is_said_to_be(play, modules):
     play.task("web1", "magento_maintenance", 1, state="raised")
     play.task("web1", "magento_upgrade", 3, status="failed")
