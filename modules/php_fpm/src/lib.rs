@@ -14,6 +14,7 @@ mod hold;
 mod master;
 mod options;
 mod php;
+mod place;
 mod pool;
 mod prove;
 mod requests;

@@ -4,8 +4,6 @@ use oxistrano_core::json::{Map, Value};
 use oxistrano_core::{AbsPath, Failure, Literal, RelPath};
 use oxistrano_fastcgi::Address;
 
-use crate::fresh::Live;
-use crate::hold;
 use crate::requests::Url;
 
 /// Those of Magento and most other applications.
@@ -178,30 +176,6 @@ impl Plan {
             entry_points = ENTRY_POINTS.iter().filter_map(|path| RelPath::new(path).ok()).collect();
         }
         Ok(Self { options, entry_points, urls })
-    }
-
-    pub fn limits(&self) -> hold::Limits {
-        hold::Limits {
-            seconds: self.options.hold,
-            most: self.options.hold_most as usize,
-            except: self.options.hold_except.clone(),
-            current: self
-                .options
-                .deploy_to
-                .as_ref()
-                .map(|root| root.as_path().join(&self.options.current_dir)),
-        }
-    }
-
-    pub fn live(&self) -> Result<Live, Failure> {
-        // Checked in `new`.
-        let deploy_to = self
-            .options
-            .deploy_to
-            .as_ref()
-            .ok_or_else(|| Failure::new("invalid_arguments", "deploy_to is required"))?;
-        let options = &self.options;
-        Live::look(deploy_to, &options.current_dir, &options.releases_dir, &options.served_as)
     }
 
     /// The real path of the new release, as in opcache's keys. `None` if it does not exist.

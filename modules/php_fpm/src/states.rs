@@ -11,11 +11,36 @@ use crate::hold;
 use crate::master;
 use crate::options::{Method, Plan, WhenFull};
 use crate::php::{self, Answer, Opcache, Php};
+use crate::place;
 use crate::pool::{self, Pool};
 use crate::requests;
 use crate::warm;
 
 impl Plan {
+    pub fn limits(&self) -> hold::Limits {
+        hold::Limits {
+            seconds: self.options.hold,
+            most: self.options.hold_most as usize,
+            except: self.options.hold_except.clone(),
+            current: self
+                .options
+                .deploy_to
+                .as_ref()
+                .map(|root| root.as_path().join(&self.options.current_dir)),
+        }
+    }
+
+    pub fn live(&self) -> Result<Live, Failure> {
+        // Checked in `new`.
+        let deploy_to = self
+            .options
+            .deploy_to
+            .as_ref()
+            .ok_or_else(|| Failure::new("invalid_arguments", "deploy_to is required"))?;
+        let options = &self.options;
+        Live::look(deploy_to, &options.current_dir, &options.releases_dir, &options.served_as)
+    }
+
     pub(super) fn forced(
         &self,
         pool: &Pool,
@@ -190,7 +215,7 @@ impl Plan {
         }
         let warmed = warm::compile(&php, &release, names, pool.deadline)?;
         let results = requests::ask_all(
-            &hold::door(&pool.address),
+            &place::door(&pool.address),
             &self.urls,
             &release,
             &self.entry_points,
