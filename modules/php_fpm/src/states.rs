@@ -4,6 +4,7 @@ use std::path::Path;
 
 use oxistrano_core::json::Value;
 use oxistrano_core::{Context, Failure, Outcome};
+use oxistrano_fastcgi::TIMEOUT;
 
 use crate::act;
 use crate::fresh::{self, Live, Room};
@@ -192,14 +193,25 @@ impl Plan {
                 "opcache is not enabled in this pool: there is nothing to warm",
             );
         }
+        let mut notes = Vec::new();
+        let none = warm::Cached { names: Vec::new(), scripts: 0, memory: 0 };
         let known = match &live {
             // The used scripts of the live release.
-            Some(live) => warm::cached(&php, &[&live.real], self.options.max_files)?,
-            None => warm::Cached { names: Vec::new(), scripts: 0, memory: 0 },
+            Some(live) => match warm::cached(&php, &[&live.real], self.options.max_files) {
+                // The pool runs PHP, as it has answered before: it is busy or slow.
+                Err(failure) if failure.code() == TIMEOUT => {
+                    notes.push(format!(
+                        "The scripts that visitors use are not known, so they were not compiled: \
+                         {failure}"
+                    ));
+                    none
+                }
+                known => known?,
+            },
+            None => none,
         };
-        let mut notes = Vec::new();
         let mut names = known.names;
-        if names.is_empty() {
+        if names.is_empty() && notes.is_empty() {
             notes.push(
                 "opcache holds no scripts of a live release, so it is not known which are used: \
                  only the entry points were compiled."
