@@ -127,6 +127,17 @@ oxistrano_core::options! {
         /// example a load balancer's health check. On a connection that the web server keeps open,
         /// they also wait.
         hold_except: Vec<String>, default = Some(Literal::EmptyList);
+        /// Magento root directories, relative to O(deploy_to), as for
+        /// M(oxistrano.deploy.magento_maintenance). With O(state=held), the maintenance flag is
+        /// raised in them as soon as requests are held. With O(state=released), it is lowered right
+        /// before they continue, unless somebody else has raised it. Visitors wait for less time
+        /// than with a task of its own.
+        maintenance: Vec<RelPath>;
+        /// With O(maintenance) and O(state=held), the addresses (C(REMOTE_ADDR)) that may still use
+        /// the shop, as for M(oxistrano.deploy.magento_maintenance).
+        maintenance_allowed_ips: Option<Vec<String>>, default = None;
+        /// With O(maintenance) and O(state=held), the reason to write into the flag.
+        maintenance_reason: Option<String>;
         /// Seconds that the module may take altogether.
         timeout: u64, default = Some(Literal::Number(60));
     }
@@ -148,6 +159,9 @@ impl Plan {
         }
         if options.state == State::Warmed && options.release_path.is_none() {
             problems.push("release_path is required with state=warmed".to_owned());
+        }
+        if !options.maintenance.is_empty() && options.deploy_to.is_none() {
+            problems.push("deploy_to is required with maintenance".to_owned());
         }
         if options.timeout == 0 {
             problems.push("timeout: must be at least 1".to_owned());

@@ -5,6 +5,7 @@ mod fake;
 mod hold;
 mod hold_as_owner;
 mod hold_except;
+mod hold_flag;
 mod hold_killed;
 mod hold_limits;
 mod hold_refused;
