@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use oxistrano_archive::{Limits, UnpackOptions, list, unpack};
+use oxistrano_archive::{
+    Index, Indexed, Limits, Manifest, Message, Numbers, Plan, UnpackOptions, list, unpack,
+};
 use oxistrano_core::command::Output;
 use oxistrano_core::json::Value;
 use oxistrano_core::{Dir, Program};
@@ -116,6 +118,45 @@ pub fn magento(code: u8, on_stderr: bool, bytes: &[u8]) {
     assert!(!reason.contains(['\n', '\r', '\u{1b}']), "{reason:?}");
     assert!(!answer.stdout.contains('\u{1b}') && !answer.stderr.contains('\u{1b}'));
     assert!(answer.to_json().to_string().len() < 2 << 20);
+}
+
+/// What tells what is in an archive, and what a host has of it: a manifest as CI may have left it, the first entry
+/// of a bundle, or an index. They are told apart by how they begin.
+///
+/// # Panics
+/// When a manifest that was read is written in another way.
+pub fn manifest(bytes: &[u8]) {
+    let options = UnpackOptions { limits: LIMITS, ..UnpackOptions::default() };
+    let plan = |manifest: &Manifest, spare: Option<Indexed>| {
+        // It may make no sense further on.
+        let _ = Plan::make(manifest, &Numbers::default(), &options, spare, &mut std::iter::empty());
+    };
+    let index = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        let _ = Index::digest(&bytes).zip(Index::lost(&bytes));
+        Index::parse(bytes)
+    };
+    if let Ok(read) = Manifest::parse(bytes.to_vec()) {
+        assert_eq!(read.encode(), bytes);
+        assert_eq!(read.cut().files(), read.files());
+        plan(&read, None);
+    }
+    if let Some(there) = index(bytes) {
+        let scratch = Scratch::new();
+        let top = Dir::open(&scratch.out()).expect("the scratch directory");
+        let read = there.manifest().clone();
+        plan(&read, Some(Indexed { top, index: there }));
+        scratch.look();
+    }
+    let mut file = File::from(memfd_create("bundle", MemfdFlags::CLOEXEC).expect("memory"));
+    file.write_all(&with_checksums(bytes)).expect("memory");
+    if let Ok(message) = Message::read(&file, Path::new("bundle"), &LIMITS) {
+        let base = Manifest::parse(include_bytes!("seeds/manifest/manifest").to_vec());
+        if let Ok(read) = message.manifest(|_| base.ok()) {
+            plan(&read, None);
+        }
+    }
 }
 
 /// Reads `archive` as the module does.

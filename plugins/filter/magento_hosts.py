@@ -55,7 +55,8 @@ _value:
     - Lists of host names. RV(_value.behind) have not switched; the php-fpm of RV(_value.not_serving) does not run the new
       release; RV(_value.later) belong to a later batch; RV(_value.switched) have switched in an earlier batch;
       RV(_value.not_ready) cannot switch together with this batch.
-    - RV(_value.not_closed) have not raised the maintenance flag.
+    - RV(_value.not_closed) have not raised the maintenance flag. RV(_value.not_local) may have it on a file system that other
+      hosts share.
     - RV(_value.why_not_ready) is the reason for RV(_value.not_ready), in words.
   type: dict
   contains:
@@ -65,6 +66,7 @@ _value:
     switched: {description: See above., type: list, elements: str}
     not_ready: {description: See above., type: list, elements: str}
     not_closed: {description: See above., type: list, elements: str}
+    not_local: {description: See above., type: list, elements: str}
     why_not_ready: {description: See above., type: str}
 """
 
@@ -75,6 +77,11 @@ def magento_hosts(hostvars, play, active, batch, play_id):
 
     def says(host, fact, default=None):
         return facts.get(host, {}).get(fact, default)
+
+    def has_raised(host):
+        # By a task of its own, or by the one that holds the requests.
+        held = (says(host, "__magento2_held") or {}).get("results") or []
+        return "is_on" in (says(host, "__magento2_closed") or {}) or any("maintenance" in each for each in held)
 
     # An older generation of ansistrano.deploy sets no such fact. It has no rescue either, in which a failed host could wait.
     behind = [host for host in play if host not in active or not says(host, "ansistrano_release_activated", True)]
@@ -91,7 +98,8 @@ def magento_hosts(hostvars, play, active, batch, play_id):
         "later": sorted(host for host in active if host not in batch and host not in had_turn),
         "switched": sorted(host for host in had_turn if host not in batch and says(host, "ansistrano_release_activated")),
         "not_ready": not_ready,
-        "not_closed": [host for host in play if "is_on" not in (says(host, "__magento2_closed") or {})],
+        "not_closed": [host for host in play if not has_raised(host)],
+        "not_local": [host for host in play if not (says(host, "__magento2_kept") or {}).get("local")],
         "why_not_ready": " and ".join(why),
     }
 

@@ -141,6 +141,12 @@ flags:
     For each place: path, flag (down, ours, foreign), since.
   returned: "success"
   type: list
+local:
+  description: >-
+    Whether all places are on local file systems of this host. Otherwise another host may share
+    them (NFS), and sees a flag that is raised here.
+  returned: "success"
+  type: bool
 msg:
   description: >-
     What was done; or what failed, why, what to do, and what state things are in.

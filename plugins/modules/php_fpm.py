@@ -169,6 +169,29 @@ options:
     type: list
     elements: str
     default: []
+  maintenance:
+    description:
+      - >-
+        Magento root directories, relative to O(deploy_to), as for
+        M(oxistrano.deploy.magento_maintenance). With O(state=held), the maintenance flag is
+        raised in them as soon as requests are held. With O(state=released), it is lowered right
+        before they continue, unless somebody else has raised it. Visitors wait for less time
+        than with a task of its own.
+    type: list
+    elements: str
+    default: []
+  maintenance_allowed_ips:
+    description:
+      - >-
+        With O(maintenance) and O(state=held), the addresses (C(REMOTE_ADDR)) that may still use
+        the shop, as for M(oxistrano.deploy.magento_maintenance).
+    type: list
+    elements: str
+  maintenance_reason:
+    description:
+      - >-
+        With O(maintenance) and O(state=held), the reason to write into the flag.
+    type: str
   timeout:
     description:
       - >-
@@ -364,6 +387,12 @@ in_flight:
     answered.
   returned: "O(state=held), if requests were not held before"
   type: int
+maintenance:
+  description: >-
+    The maintenance flag, as M(oxistrano.deploy.magento_maintenance) returns it: changed, is_on,
+    was_on, was_ours, flags.
+  returned: "O(maintenance) with O(state=held) and O(state=released)"
+  type: dict
 master_pid:
   description: >-
     The process id of the master, or null if no process is proved to be the master.
@@ -490,6 +519,18 @@ def main():
             "type": "list",
             "elements": "str",
             "default": [],
+        },
+        "maintenance": {
+            "type": "list",
+            "elements": "str",
+            "default": [],
+        },
+        "maintenance_allowed_ips": {
+            "type": "list",
+            "elements": "str",
+        },
+        "maintenance_reason": {
+            "type": "str",
         },
         "timeout": {
             "type": "int",

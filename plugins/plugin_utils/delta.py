@@ -18,6 +18,7 @@ import re
 import stat
 import struct
 import subprocess
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -31,6 +32,11 @@ CACHE = "~/.ansible/oxistrano/manifests"
 # How many manifests are kept, and how many of them a host is told about.
 KEPT = 20
 TOLD = 16
+# Those that are kept have at most this many bytes together, and were used in the last 90 days. The last one is always
+# kept. What has another name is removed after a day: a process that was killed has left it.
+KEPT_BYTES = 256 << 20
+KEPT_SECONDS = 90 * 86400
+RUBBISH_SECONDS = 86400
 # The maximum size of a manifest in bytes.
 MOST = 512 << 20
 # If a bundle has more than this part of the archive's size, the archive is sent.
@@ -179,8 +185,26 @@ class Manifests:
         program.write(self._at(names), zlib.compress(content, 1))
         if names[0] != _UNTOLD:
             self._forget((_UNTOLD, names[1]))
-        for old in self._all()[KEPT:]:
-            self._forget(old)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Removes the manifests that are too many, too large or too old, and what processes that were killed have left."""
+        now, bytes_kept = time.time(), 0
+        for number, names in enumerate(self._all()):
+            try:
+                status = os.stat(self._at(names))
+            except OSError:
+                continue
+            bytes_kept += status.st_size
+            if number and (number >= KEPT or bytes_kept > KEPT_BYTES or now - status.st_mtime > KEPT_SECONDS):
+                self._forget(names)
+        with os.scandir(self._path) as entries:
+            for entry in entries:
+                try:
+                    if not _NAME.fullmatch(entry.name) and now - entry.stat(follow_symlinks=False).st_mtime > RUBBISH_SECONDS:
+                        os.unlink(entry.path)
+                except OSError:  # another process has removed it, or it is a directory
+                    pass
 
     def _at(self, names: tuple[str, str]) -> str:
         return os.path.join(self._path, "-".join(names))
@@ -229,7 +253,8 @@ def _manifests_in(directory: str) -> list[str]:
 def make(run: Run, source: Source, sha256: str, scratch: str, **how: Any) -> Bundle:
     """Makes a bundle, once in a run of Ansible.
 
-    C(how) has C(base), the digest of a manifest that the host has; C(wanted), the numbers of the entries that it asks for;
+    C(how) has C(base), the digest of a manifest that the host has, and after a C(+) the numbers of its entries whose contents
+    the host has lost; C(wanted), the numbers of the entries that it asks for;
     C(cut), whether it computes the hashes itself; C(told), whether it has the manifest already. Raises C(Useless).
     """
     key = hashlib.sha256(json.dumps([sha256, how], sort_keys=True).encode()).hexdigest()[:32]
@@ -264,7 +289,9 @@ def _make(run: Run, source: Source, sha256: str, path: str, how: dict[str, Any])
 def _make_anew(run: Run, source: Source, sha256: str, path: str, how: dict[str, Any]) -> Bundle:
     manifests = Manifests()
     arguments: dict[str, Any] = {"src": source.readable, "contents": f"{path}.contents", "dest": f"{path}.new"}
-    base = how.get("base")
+    base, _plus, lost = how.get("base", "").partition("+")
+    if lost:
+        arguments["lost"] = lost
     if base:
         arguments["base"] = manifests.bring(f"{path}.base", digest=base)
         if not arguments["base"]:

@@ -44,6 +44,11 @@ def cases(options):
         for way in TELLING[kind]
         if (way != "seed, flag always" or hosts == 1 and not document_root) and (way.startswith("ours") or hosts == 1 or not document_root)
     ]
+    # It asks for the health of its hosts, and takes one out of service that does not answer.
+    every += [
+        Case(way, kind, 3, False, "haproxy")
+        for way, kind in (("ours", "observer"), ("ours", "back"), ("ours, online", "additive"), ("ours, hold", "schema"))
+    ]
     return [
         case
         for case in every
@@ -51,6 +56,7 @@ def cases(options):
         and (not options.kind or case.kind in options.kind)
         and (not options.hosts or case.hosts in options.hosts)
         and (options.root is None or case.document_root == (options.root == "document"))
+        and (not options.balancer or case.balancer == options.balancer)
     ]
 
 
@@ -66,6 +72,7 @@ def arguments():
     parser.add_argument("--kind", action="append", choices=KINDS)
     parser.add_argument("--hosts", action="append", type=int, choices=[1, 2, 3])
     parser.add_argument("--root", choices=["realpath", "document"])
+    parser.add_argument("--balancer", choices=["nginx", "haproxy"], help="in front of several hosts (default: each)")
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a machine at rest, each time")
     parser.add_argument("--extra", type=json.loads, metavar="JSON", help="variables for Oxistrano's deploys")
     parser.add_argument("--show", type=Path, nargs="+", metavar="DIRECTORY", help="the table of earlier --outputs")
@@ -103,12 +110,19 @@ def main():
         options.patience,
     )
     wanted = cases(options)
+    if reason := requirements.reason_against("haproxy"):
+        left = [case for case in wanted if case.balancer == "haproxy"]
+        wanted = [case for case in wanted if case not in left]
+        if left:
+            print(f"left out, behind haproxy: {', '.join(case.name for case in left)}: {reason}", file=sys.stderr)
     runs = {case: [] for case in wanted}
     php = "not started"
     # One set of services after the other; within it the ways alternate.
-    for hosts, document_root in dict.fromkeys((case.hosts, case.document_root) for case in wanted):
-        group = [case for case in wanted if (case.hosts, case.document_root) == (hosts, document_root)]
-        with Shop(hosts=hosts, document_root=document_root, padding=options.padding, retry_after=True) as shop:
+    for services in dict.fromkeys(case[2:] for case in wanted):
+        group = [case for case in wanted if case[2:] == services]
+        hosts, document_root, balancer = services
+        behind = balancer if hosts > 1 else None
+        with Shop(hosts=hosts, document_root=document_root, balancer=behind, padding=options.padding, retry_after=True) as shop:
             php = shop.version
             for turn in range(options.rounds):
                 for case in group if turn % 2 == 0 else reversed(group):

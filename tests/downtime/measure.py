@@ -128,12 +128,15 @@ class Case(NamedTuple):
     kind: str  # of KINDS
     hosts: int
     document_root: bool
+    # What is in front of several hosts.
+    balancer: str = "nginx"
 
     @property
     def name(self):
         """For files."""
         root = "document" if self.document_root else "realpath"
-        return f"{self.way.replace(', ', '-').replace(' ', '-')}-{self.kind}-{self.hosts}-{root}"
+        behind = "" if self.balancer == "nginx" else f"-{self.balancer}"
+        return f"{self.way.replace(', ', '-').replace(' ', '-')}-{self.kind}-{self.hosts}-{root}{behind}"
 
     @property
     def is_ours(self):
@@ -192,6 +195,7 @@ class Bench:
             for _ in range(40):
                 answer = shop.get(host=host)
                 assert answer.status == 200, answer
+        shop.wait_for_balancer()
         for command, seconds in REAL_SECONDS.items():
             shop.switch(command, sleep=seconds)
         upgrade = case.what.upgrade or self.upgrade_seconds

@@ -44,7 +44,7 @@ def line(case, found):
     return " | ".join(
         [
             f"| {KINDS[case.kind].title}",
-            str(case.hosts),
+            str(case.hosts) if case.balancer == "nginx" else f"{case.hosts}, behind {case.balancer}",
             "`$document_root`" if case.document_root else "`$realpath_root`",
             case.way.replace("ours", "**Oxistrano**").replace("elsewhere", "to the other host"),
             f"{found['failed']} of {found['requests']}{f' ({kinds})' if kinds else ''}",

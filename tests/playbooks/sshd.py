@@ -33,8 +33,9 @@ class Sshd:
 
     PATIENCE = 10
 
-    def __init__(self, home: Path):
-        self.home = home
+    def __init__(self, home: Path, settings: str = ""):
+        """`settings`: lines of sshd_config."""
+        self.home, self.settings = home, settings
         self.log = home / "log"
         self.process = None
 
@@ -51,7 +52,7 @@ class Sshd:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        (self.home / "config").write_text(CONFIG.format(port=self.port, home=self.home))
+        (self.home / "config").write_text(CONFIG.format(port=self.port, home=self.home) + self.settings)
         host_key = (self.home / "host_key.pub").read_text()
         (self.home / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {host_key}")
         with self.log.open("wb") as log:

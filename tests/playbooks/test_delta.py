@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -234,7 +235,8 @@ def test_the_last_manifests_are_kept_in_a_directory_of_this_users(delta, tmp_pat
     for n in range(delta.KEPT + 5):
         content = manifest_of(n)
         kept.keep(content, delta.identify(content))
-        os.utime(tmp_path / f"place/manifests/{'-'.join(delta.identify(content))}", (n + 1, n + 1))
+        used = time.time() - 1000 + n
+        os.utime(tmp_path / f"place/manifests/{'-'.join(delta.identify(content))}", (used, used))
     names = {path.name[:2] for path in (tmp_path / "place/manifests").iterdir()}
     assert len(names) == delta.KEPT and "00" not in names and f"{delta.KEPT + 4:02x}" in names
     digest = delta.identify(manifest_of(7))[1]
@@ -243,6 +245,35 @@ def test_the_last_manifests_are_kept_in_a_directory_of_this_users(delta, tmp_pat
     assert kept.bring(str(tmp_path / "none"), archive="00" * 32) is None
     (tmp_path / "place/manifests").chmod(0o755)
     assert not kept.usable()
+
+
+@pytest.mark.once
+def test_what_is_kept_has_a_limited_size_and_age_and_no_rubbish(delta, tmp_path, monkeypatch):
+    place = tmp_path / "manifests"
+    kept = delta.Manifests(str(place))
+    assert kept.usable()
+    names = []
+    for n in range(4):
+        names.append("-".join(delta.identify(manifest_of(n + 1))))
+        kept.keep(manifest_of(n + 1), delta.identify(manifest_of(n + 1)))
+    now = time.time()
+    for n, name in enumerate(names):
+        os.utime(place / name, (now - 100 + n,) * 2)
+    os.utime(place / names[1], (now - delta.KEPT_SECONDS - 1,) * 2)
+    rubbish, fresh = place / "cut.manifest", place / "tmpfresh"
+    rubbish.write_bytes(b"no manifest")
+    fresh.write_bytes(b"another process is about to rename it")
+    os.utime(rubbish, (now - delta.RUBBISH_SECONDS - 1,) * 2)
+    kept.keep(manifest_of(5), delta.identify(manifest_of(5)))
+    names.append("-".join(delta.identify(manifest_of(5))))
+    assert sorted(path.name for path in place.iterdir()) == sorted([names[0], *names[2:], fresh.name])
+    size = (place / names[4]).stat().st_size
+    monkeypatch.setattr(delta, "KEPT_BYTES", 2 * size + 10)
+    kept.keep(manifest_of(5), delta.identify(manifest_of(5)))
+    assert sorted(path.name for path in place.iterdir()) == sorted([names[3], names[4], fresh.name])
+    monkeypatch.setattr(delta, "KEPT_BYTES", 1)
+    kept.keep(manifest_of(5), delta.identify(manifest_of(5)))
+    assert kept.bring(str(tmp_path / "brought"), archive="05" * 32), "the last one stays, however large it is"
 
 
 @pytest.mark.once

@@ -312,6 +312,17 @@ def test_a_host_that_has_not_raised_its_flag_is_not_closed():
     up, failed = {"__magento2_closed": {"is_on": True}}, {"__magento2_closed": {"failed": True, "msg": "no"}}
     # One that was of a deploy before is reset by the role.
     assert magento(["web1"], web1=up, web2=up, web3=failed, web4={"__magento2_closed": {}})["not_closed"] == ["web3", "web4"]
+    # Raised by the call that holds the requests: then the task for it was skipped.
+    held = {"__magento2_closed": {"skipped": True}, "__magento2_held": {"results": [{"held": True}, {"maintenance": {"is_on": True}}]}}
+    only_held = {"__magento2_closed": {"skipped": True}, "__magento2_held": {"results": [{"held": True}]}}
+    not_closed = magento(["web1"], web1=held, web2=only_held, web3=up, web4=held)["not_closed"]
+    assert not_closed == ["web2"]
+
+
+def test_a_host_that_may_share_its_file_system_is_known():
+    local, shared = {"__magento2_kept": {"local": True}}, {"__magento2_kept": {"local": False}}
+    hosts = magento(["web1"], web1=local, web2=shared, web3={"__magento2_kept": {}}, web4={})
+    assert hosts["not_local"] == ["web2", "web3", "web4"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ scratch directory, on loopback and free ports. The system's services are not tou
 Shop(scratch=None, hosts=1, document_root=False, balancer=None, pool=None, php=None, padding=0, retry_after=False)
     scratch        a directory that www-data can reach (as root: not pytest's tmp_path); None: one below /tmp
     document_root  nginx passes $document_root instead of $realpath_root
-    balancer       an nginx in front of the hosts' own; None: when there is more than one host
+    balancer       one in front of the hosts: True or "nginx"; "haproxy" (requirements.reason_against says whether it is here);
+                   None: an nginx when there is more than one host
     pool           overrides of POOL in fpm.py: process_control_timeout, memory, children …
     php            version ("8.2", "8.4"); None: the newest that is here with its php-fpm
     retry_after    nginx says with each 503 when to come back (docs/hold.md)

@@ -19,6 +19,10 @@ PROGRAMS = {
 }
 
 
+# What some measurements and tests need in addition. Its package has its name.
+MORE = ("haproxy",)
+
+
 class Missing(RuntimeError):
     """What has to be installed for the shop to run."""
 
@@ -26,6 +30,11 @@ class Missing(RuntimeError):
 def find(program):
     """The path of a program, in sbin too. None if there is none."""
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{SBIN}")
+
+
+def reason_against(program):
+    """Why what needs this program of MORE cannot be done here; None if it can."""
+    return None if find(program) else f"it needs a Debian package that is not here: apt install {program}"
 
 
 def php_versions():

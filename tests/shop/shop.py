@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from . import requirements
 from .artifacts import Artifacts
 from .env import env_php
+from .haproxy import Haproxy
 from .host import SHARED_PATHS, Host
 from .mariadb import MariaDb
 from .nginx import Nginx
@@ -77,7 +78,8 @@ class Shop:
         ]
         self.balancer = None
         if balancer or (balancer is None and hosts > 1):
-            self.balancer = Nginx.balancer(self.scratch / "balancer", [host.nginx.port for host in self.hosts])
+            balanced_by = Haproxy if balancer == "haproxy" else Nginx.balancer
+            self.balancer = balanced_by(self.scratch / "balancer", [host.nginx.port for host in self.hosts])
         self.settings, self.sshd, self.env = {}, None, {}
 
     def check_reachable(self):
@@ -158,6 +160,17 @@ class Shop:
         finally:
             connection.close()
 
+    def wait_for_balancer(self):
+        """Until it has all hosts in service, which it may have found without a release."""
+        goods = 0
+        deadline = time.monotonic() + 20
+        while goods < 2 * len(self.hosts):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the balancer does not pass requests on: {self.get()}")
+            goods = goods + 1 if self.get().status == 200 else 0
+            time.sleep(0.1)
+        return self
+
     def artifact(self, version, kind="tar.zst"):
         return self.artifacts.archive(version, kind)
 
@@ -214,11 +227,13 @@ class Shop:
             raise RuntimeError(f"setup:upgrade of {version}: {done.stdout}{done.stderr}")
 
     def ssh(self):
-        """The sshd, started at the first call."""
+        """The sshd, started at the first call. Its sessions have a home of their own: what the ~/.bashrc of this machine does
+        (pyenv init: 75 ms for each command) is no part of a web host."""
         if not self.sshd:
             home = self.scratch / "ssh"
-            home.mkdir(mode=0o700)
-            self.sshd = Sshd(home).start()
+            (home / "home").mkdir(mode=0o700, parents=True)
+            home.chmod(0o700)
+            self.sshd = Sshd(home, f"SetEnv HOME={home}/home\n").start()
         return self.sshd
 
     def inventory(self, ssh=True):

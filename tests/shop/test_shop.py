@@ -13,6 +13,7 @@ import time
 import pytest
 
 from . import SHARED_PATHS, Shop
+from .requirements import reason_against
 
 UP_TO_DATE = "All modules are up to date.\n"
 SCHEMA, DATA = "Declarative Schema is not up to date\n", "Data patches are not up to date\n"
@@ -409,11 +410,28 @@ def test_what_the_artifact_has(shop):
     assert not [name for name in listing if name.startswith("var/") or "env.php" in name or "switches.json" in name]
 
 
-def test_ends_what_it_has_started_and_serves_through_a_balancer():
-    with Shop(hosts=2, document_root=True) as shop:
+NEEDS_HAPROXY = pytest.mark.skipif(reason_against("haproxy") is not None, reason=str(reason_against("haproxy")))
+
+
+@NEEDS_HAPROXY
+def test_haproxy_takes_a_host_out_of_service_that_does_not_answer():
+    """So what is measured behind it has a balancer's health checks."""
+    with Shop(hosts=2, balancer="haproxy") as shop:
         shop.database.reset("v1")
         shop.deploy("v1")
-        assert {shop.get().status for _ in range(4)} == {200}
+        shop.hosts[1].nginx.stop()
+        deadline = time.monotonic() + 10
+        while [shop.get().status for _ in range(4)] != [200] * 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+@pytest.mark.parametrize("balancer", ["nginx", pytest.param("haproxy", marks=NEEDS_HAPROXY)])
+def test_ends_what_it_has_started_and_serves_through_a_balancer(balancer):
+    with Shop(hosts=2, document_root=True, balancer=balancer) as shop:
+        shop.database.reset("v1")
+        shop.deploy("v1")
+        assert {shop.wait_for_balancer().get().status for _ in range(4)} == {200}
         # Trap 3: the old release goes on until php-fpm reloads.
         shop.deploy("v2")
         assert shop.get(host=shop.host).headers["X-Version"] == "v1"

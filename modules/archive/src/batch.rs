@@ -141,7 +141,7 @@ impl Batch {
         let (mut name_start, mut start) = (0, 0);
         for file in self.files.drain(..) {
             while let Some((_, done)) = place.take_if(|(number, _)| *number != file.place) {
-                give_back(done, root)?;
+                give_back(done, root, &stock.notes)?;
                 place = places.next();
             }
             let Some((_, here)) = &place else { break };
@@ -160,7 +160,7 @@ impl Batch {
             }
         }
         if let Some((_, done)) = place {
-            give_back(done, root)?;
+            give_back(done, root, &stock.notes)?;
         }
         drop(places);
         stock.note(notes);
@@ -182,7 +182,7 @@ impl Taken {
         let note = write(&self.place, &self.name, &self.contents, &attributes, stock)
             .map_err(|(verb, error)| failed(root, &self.place, &self.name, verb, error))?;
         stock.note(note);
-        give_back(self.place, root)
+        give_back(self.place, root, &stock.notes)
     }
 }
 

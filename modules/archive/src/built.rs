@@ -1,6 +1,8 @@
 //! Owns the reading of a release that is built from parts: the entries are those of the manifest,
 //! and the contents come from the sources that the plan names.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oxistrano_core::{Dir, Failure};
@@ -8,7 +10,8 @@ use oxistrano_core::{Dir, Failure};
 use crate::entry::{Entry, Kind};
 use crate::failures;
 use crate::manifest::{Cursor, Manifest};
-use crate::plan::{Known, Plan, Source};
+use crate::paths::clean;
+use crate::plan::{Known, Plan, Quiet, Source};
 use crate::replica::Replica;
 use crate::stream::{Body, Stream};
 use crate::tar_reader::TarReader;
@@ -21,6 +24,7 @@ pub(crate) struct BuiltReader<'a> {
     plan: &'a Plan,
     /// The tree that is being changed.
     here: &'a Dir,
+    strip_components: u32,
     bundles: Vec<Bundle<'a>>,
     cursor: Cursor,
     replica: Replica<'a>,
@@ -42,6 +46,7 @@ impl<'a> BuiltReader<'a> {
         manifest: &'a Manifest,
         plan: &'a Plan,
         here: &'a Dir,
+        strip_components: u32,
         bundles: Vec<(Stream<'a>, bool)>,
     ) -> Result<Self, Failure> {
         let bundles = bundles
@@ -60,6 +65,7 @@ impl<'a> BuiltReader<'a> {
             manifest,
             plan,
             here,
+            strip_components,
             bundles,
             cursor,
             replica,
@@ -87,9 +93,13 @@ impl<'a> BuiltReader<'a> {
         let plan = self.plan;
         match plan.sources.get(self.cursor.file as usize - 1) {
             Some(Source::Empty) if record.size == 0 => {}
-            Some(Source::Here(path, _)) => self.replica.set(self.here, path),
+            Some(Source::Dropped) => return Ok(Some(record.entry)),
+            Some(Source::Here { .. }) => {
+                let path = clean(&record.entry.name, self.strip_components).unwrap_or_default();
+                self.replica.set(self.here, Path::new(OsStr::from_bytes(&path)));
+            }
             Some(Source::Elsewhere(top, path)) => {
-                let top = plan.tops.get(*top).ok_or_else(|| failures::stale(path))?;
+                let top = plan.tops.get(usize::from(*top)).ok_or_else(|| failures::stale(path))?;
                 self.replica.set(top, path);
             }
             Some(Source::Sent) => {
@@ -112,10 +122,13 @@ impl<'a> BuiltReader<'a> {
     /// The number of the file that `next` returned last, and what is known of the spare's file there.
     pub(crate) fn file(&self) -> (u32, Option<Known>) {
         let number = self.cursor.file.saturating_sub(1);
-        match self.plan.sources.get(number as usize) {
-            Some(Source::Here(_, known)) => (number, *known),
-            _ => (number, None),
-        }
+        (number, self.plan.known(number))
+    }
+
+    /// The same for a directory.
+    pub(crate) fn directory(&self) -> (u32, Option<Quiet>) {
+        let number = self.cursor.directory.saturating_sub(1);
+        (number, self.plan.quiet(number))
     }
 
     pub(crate) fn body(&mut self) -> Body<'_, 'a> {

@@ -136,7 +136,7 @@ impl Message {
                 let base = base(&self.base).ok_or_else(|| bad("its base is not there"))?;
                 delta::decode(&self.content, &base).map_err(bad)
             }
-            WHOLE => Manifest::parse(&self.content).map_err(bad),
+            WHOLE => Manifest::parse(self.content).map_err(bad),
             _ => Err(bad("there is none")),
         }
     }
@@ -179,6 +179,8 @@ pub struct Packing<'a> {
     pub known: Option<Manifest>,
     /// Contents that this manifest has are not written.
     pub base: Option<&'a Manifest>,
+    /// The entries of that manifest whose contents the host has lost.
+    pub lost: Numbers,
     /// The contents of these entries are written in any case. Without a base, only these.
     pub wanted: Numbers,
 }
@@ -204,8 +206,8 @@ pub fn pack(
     packing: Packing<'_>,
     into: &File,
 ) -> Result<Packed, Failure> {
-    let Packing { known, base, mut wanted } = packing;
-    let has = base.map(hashes).transpose().map_err(bad)?;
+    let Packing { known, base, lost, mut wanted } = packing;
+    let has = base.map(|base| hashes(base, &lost)).transpose().map_err(bad)?;
     if let (Some(known), Some(has)) = (&known, &has) {
         wanted = not_in(known, has).map_err(bad)?.with(&wanted);
     }
@@ -243,14 +245,17 @@ pub fn pack(
     Ok(Packed { manifest, sent: packer.sent.into_iter().collect() })
 }
 
-/// The first 8 bytes of the hashes of all contents. If they are the same for other contents, these
-/// are not sent at first, and the host asks for them.
-fn hashes(manifest: &Manifest) -> Result<Rows, &'static str> {
+/// The first 8 bytes of the hashes of all contents but those of the entries `lost`. If they are the same for
+/// other contents, these are not sent at first, and the host asks for them.
+fn hashes(manifest: &Manifest, lost: &Numbers) -> Result<Rows, &'static str> {
     let mut cursor = manifest.cursor();
+    let mut lost = lost.iter().peekable();
     let mut all = Vec::with_capacity(manifest.files() as usize);
-    while let Some(record) = manifest.next(&mut cursor)? {
-        if record.is_file() {
-            all.push((beginning(&record.hash, 8), 0));
+    while let Some(row) = manifest.step(&mut cursor)? {
+        let entry = cursor.record - 1;
+        while lost.next_if(|number| *number < entry).is_some() {}
+        if row.is_file() && lost.peek() != Some(&entry) {
+            all.push((beginning(manifest.hash(cursor.file - 1), 8), 0));
         }
     }
     Ok(Rows::new(all))
@@ -315,7 +320,7 @@ impl Packer<'_> {
             let file = match &mut self.encoder {
                 Some(encoder) => encoder
                     .get_or_insert_with(|| Encoder::new(format))
-                    .push(&entry, size, &[0; 32])
+                    .push(&entry, size, Some(&[0; 32]))
                     .map_err(|why| unlisted(self.path, why))?,
                 None => None,
             };

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod make;
+mod quiet;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -25,6 +26,7 @@ use crate::earlier::Earlier;
 use crate::entry::Time;
 use crate::failures;
 use crate::identity::Ids;
+use crate::paths::split;
 use crate::pending::Pending;
 use crate::place::{self, Finally, Place, give_back, kind};
 use crate::remains::Remains;
@@ -40,6 +42,8 @@ pub(crate) struct Wanted {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) mtime: Option<Time>,
+    /// Its number among the directories of the archive, if it is to be noted.
+    pub(crate) number: Option<u32>,
 }
 
 /// The target tree, and the open directories on the current path.
@@ -72,6 +76,8 @@ pub(crate) struct Directories<'a> {
     stock: Arc<Stock>,
     /// What was there before.
     remains: Remains,
+    /// Hashes of the paths of directories that have the right names from before.
+    quiet: HashSet<u64>,
 }
 
 /// A directory on the way to the current one.
@@ -84,6 +90,8 @@ struct Level {
 enum State {
     /// Nothing has been put into it yet.
     Unopened(Finally),
+    /// Nothing has to be changed in it so far.
+    Quiet(Finally),
     Open(Arc<Place>),
 }
 
@@ -122,6 +130,7 @@ impl<'a> Directories<'a> {
             kept_bytes: 0,
             stock: Arc::clone(stock),
             remains,
+            quiet: HashSet::new(),
         })
     }
 
@@ -137,19 +146,24 @@ impl<'a> Directories<'a> {
         pending: &mut Pending<'_>,
     ) -> Result<Arc<Place>, Failure> {
         let entry = path.as_os_str().as_bytes();
-        let parent = &entry[..entry.iter().rposition(|b| *b == b'/').unwrap_or(0)];
+        let (parent, _) = split(entry);
         if parent != self.current {
-            let common = self.levels.iter().rposition(|level| {
-                parent.get(..level.end) == self.current.get(..level.end)
-                    && matches!(parent.get(level.end), None | Some(b'/'))
-            });
-            self.leave_to(common.map_or(0, |last| last + 1))?;
+            self.leave_for(parent)?;
             let missing = parent.get(self.current.len()..).unwrap_or_default();
             for name in missing.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
                 self.enter(OsStr::from_bytes(name), entry, pending)?;
             }
         }
         self.last()
+    }
+
+    /// Leaves the directories that are not on the way to `parent`.
+    fn leave_for(&mut self, parent: &[u8]) -> Result<(), Failure> {
+        let common = self.levels.iter().rposition(|level| {
+            parent.get(..level.end) == self.current.get(..level.end)
+                && matches!(parent.get(level.end), None | Some(b'/'))
+        });
+        self.leave_to(common.map_or(0, |last| last + 1))
     }
 
     /// Leaves directories until the path has this depth.
@@ -161,8 +175,9 @@ impl<'a> Directories<'a> {
                     if Arc::strong_count(&place) > 1 {
                         self.left.insert(self.hasher.hash_one(self.current.as_slice()));
                     }
-                    give_back(place, self.root_path)?;
+                    give_back(place, self.root_path, &self.stock.notes)?;
                 }
+                State::Quiet(_) => {}
                 State::Unopened(finally) => self.finish_unopened(finally)?,
             }
             self.current.truncate(self.levels.last().map_or(0, |level| level.end));
@@ -172,6 +187,12 @@ impl<'a> Directories<'a> {
 
     /// The last directory, opened if necessary.
     fn last(&mut self) -> Result<Arc<Place>, Failure> {
+        self.wake()?;
+        self.open_last()
+    }
+
+    /// The same, if those above it are open.
+    fn open_last(&mut self) -> Result<Arc<Place>, Failure> {
         match self.levels.pop() {
             None => Ok(Arc::clone(&self.root)),
             Some(Level { end, state: State::Open(place) }) => {
@@ -179,7 +200,7 @@ impl<'a> Directories<'a> {
                 self.levels.push(Level { end, state: State::Open(place) });
                 Ok(shared)
             }
-            Some(Level { end, state: State::Unopened(finally) }) => {
+            Some(Level { end, state: State::Unopened(finally) | State::Quiet(finally) }) => {
                 let (above, name) = self.taken_off();
                 let fd = above
                     .open(name)
@@ -209,7 +230,9 @@ impl<'a> Directories<'a> {
     fn finish_unopened(&self, finally: Finally) -> Result<(), Failure> {
         let (above, name) = self.taken_off();
         match finally {
-            Finally { mode: None, owner: None, mtime: None, adopted: false } => Ok(()),
+            Finally { mode: None, owner: None, mtime: None, adopted: false, number: None } => {
+                Ok(())
+            }
             // Not by its name, because the parent may belong to another user by now.
             _ => self.finish_by_name(above, name, finally),
         }
@@ -219,7 +242,7 @@ impl<'a> Directories<'a> {
         above
             .open(name)
             .map_err(|error| ("open the directory", error))
-            .and_then(|fd| place::finish(&fd, finally))
+            .and_then(|fd| place::finish(&fd, finally, &self.stock.notes))
             .map_err(|(verb, error)| self.failed(verb, above, name, error))
     }
 
@@ -242,7 +265,7 @@ impl<'a> Directories<'a> {
         if pending.has(&above, name) {
             pending.settle()?;
         }
-        if self.remains.take(above.path().join(name).as_os_str().as_bytes()) {
+        if self.takes(above.path().join(name).as_os_str().as_bytes()) {
             self.made_unmentioned += 1;
             return self.adopt(&above, name, self.unmentioned);
         }

@@ -146,6 +146,11 @@ pub(crate) fn open(directory: impl AsFd, name: &CStr) -> Option<OwnedFd> {
 
 /// Opens a regular file to read it.
 pub(crate) fn open_regular(directory: &Dir, name: &OsStr) -> Option<File> {
+    open_regular_in(directory, name)
+}
+
+/// The same, in any handle of a directory.
+pub(crate) fn open_regular_in(directory: impl AsFd, name: &OsStr) -> Option<File> {
     let file = open(directory, &CString::new(name.as_bytes()).ok()?)?;
     let stat = fs::fstat(&file).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| file.into())

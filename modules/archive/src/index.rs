@@ -1,34 +1,61 @@
-//! Owns the index of an unpacked tree: the manifest of its archive, and for each file a mark that
-//! tells later whether the file was changed. The index says nothing about a file that was changed.
+//! Owns the index of an unpacked tree: the manifest of its archive, and for each file and directory a
+//! mark that tells later whether it was changed. The index says nothing about what was changed.
 
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 
-use oxistrano_core::{Dir, Failure, IoContext};
+use crc32fast::Hasher;
+use oxistrano_core::{Dir, Failure, IoContext, RelPath};
 use rustix::fs::{self, FileType, Stat};
-use sha2::{Digest, Sha256};
 
-use crate::manifest::{Manifest, hexadecimal};
-use crate::notes::{Mark, Note};
+use crate::manifest::{Hash, Manifest, hexadecimal};
+use crate::notes::{Mark, Noted as Notes, ROW};
+use crate::numbers::Numbers;
+use crate::paths::clean;
+use crate::piece::Piece;
 use crate::place::kind;
 
-const MAGIC: &[u8; 8] = b"OXIIDX1\n";
-/// Sizes in bytes: what is before the manifest, the row of each file after it, and the end.
-const HEAD: usize = 8 + 32 + 4 + 8;
-const ROW: usize = 28;
-const END: usize = 12 + 32;
+const MAGIC: &[u8; 8] = b"OXIIDX2\n";
+/// Sizes in bytes: what is before the numbers and the manifest, and what is after the marks.
+const HEAD: usize = 8 + 32 + 4 + 4 + 8;
+const END: usize = 12 + 4;
+/// The maximum length of the text of [`Index::lost`].
+const MOST_LOST: usize = 64 << 10;
 
 /// What [`crate::unpack_noting`] has recorded: the content of an index.
 #[derive(Debug)]
 pub struct Noted {
     pub(crate) manifest: Manifest,
-    pub(crate) notes: Vec<Note>,
+    pub(crate) notes: Notes,
     pub(crate) strip_components: u32,
+    pub(crate) lost: Numbers,
 }
 
 impl Noted {
     /// The manifest of the archive.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Notes that the contents of files at or below these paths are soon no longer in the release.
+    pub fn lose(&mut self, paths: &[RelPath]) {
+        let paths = paths.iter().map(|path| path.as_path().as_os_str().as_bytes());
+        let paths: Vec<&[u8]> = paths.collect();
+        if paths.is_empty() {
+            return;
+        }
+        let (mut lost, mut cursor) = (Vec::new(), self.manifest.cursor());
+        while let Ok(Some(row)) = self.manifest.step(&mut cursor) {
+            if !row.is_file() || row.size == 0 {
+                continue;
+            }
+            let path = clean(&cursor.name, self.strip_components).unwrap_or_default();
+            let rest = |above: &&[u8]| path.strip_prefix(*above).map(<[u8]>::first);
+            if paths.iter().any(|above| matches!(rest(above), Some(None | Some(b'/')))) {
+                lost.push(cursor.record - 1);
+            }
+        }
+        self.lost = self.lost.with(&lost.into_iter().collect());
     }
 
     /// Writes the index as `name` into a directory. An existing file of this name is replaced when
@@ -49,24 +76,17 @@ impl Noted {
     fn write_temporary(&self, directory: &Dir, name: &std::ffi::OsStr) -> Result<(), Failure> {
         let path = directory.at(name);
         let mut file = directory.create_file(name, 0o600)?;
-        let mut rows = vec![0; self.manifest.files() as usize * ROW];
-        for note in &self.notes {
-            let at = note.file as usize * ROW;
-            if let (Some(mark), Some(row)) = (note.mark, rows.get_mut(at..at + ROW)) {
-                row[..8].copy_from_slice(&mark.inode.to_le_bytes());
-                row[8..16].copy_from_slice(&mark.seconds.to_le_bytes());
-                row[16..20].copy_from_slice(&mark.nanoseconds.to_le_bytes());
-                row[20..].copy_from_slice(&mark.size.to_le_bytes());
-            }
-        }
         let manifest = self.manifest.encode();
-        let digest = self.manifest.raw_digest();
+        let lost = Some(self.lost.to_string()).filter(|text| text.len() <= MOST_LOST);
+        let lost = lost.unwrap_or_default();
         let mut head = MAGIC.to_vec();
-        head.extend(digest);
+        head.extend(self.manifest.raw_digest());
         head.extend(self.strip_components.to_le_bytes());
+        head.extend((lost.len() as u32).to_le_bytes());
         head.extend((manifest.len() as u64).to_le_bytes());
-        let mut sum = Sha256::new();
-        for part in [&head, &manifest, &rows] {
+        head.extend(lost.as_bytes());
+        let mut sum = Hasher::new();
+        for part in [&head, &manifest, &self.notes.files, &self.notes.directories] {
             sum.update(part);
             file.write_all(part).or_fail("write", &path)?;
         }
@@ -76,7 +96,7 @@ impl Noted {
         let mut end = now.st_ctime.to_le_bytes().to_vec();
         end.extend((now.st_ctime_nsec as u32).to_le_bytes());
         sum.update(&end);
-        end.extend(sum.finalize());
+        end.extend(sum.finalize().to_le_bytes());
         file.write_all(&end).or_fail("write", &path)
     }
 }
@@ -87,34 +107,61 @@ pub struct Index {
     pub(crate) manifest: Manifest,
     pub(crate) strip_components: u32,
     finished: (i64, u32),
-    rows: Vec<u8>,
+    files: Piece,
+    directories: Piece,
 }
 
 impl Index {
-    /// The number of bytes at its beginning that [`Self::digest`] needs.
-    pub const HEAD: u64 = HEAD as u64;
+    /// At least as many bytes of its beginning as [`Self::digest`] and [`Self::lost`] need.
+    pub const HEAD: u64 = (HEAD + MOST_LOST) as u64;
 
     /// The digest of its manifest. `head`: the first bytes of the index.
     pub fn digest(head: &[u8]) -> Option<String> {
         head.strip_prefix(MAGIC)?.get(..32).map(hexadecimal)
     }
 
+    /// The entries of its manifest whose contents the host does not have any more, as far as was
+    /// known when it was written: what is in the release is other than what was unpacked.
+    pub fn lost(head: &[u8]) -> Option<Numbers> {
+        head.strip_prefix(MAGIC)?;
+        let length = u32::from_le_bytes(head.get(44..48)?.try_into().ok()?);
+        let end = HEAD.checked_add(length as usize).filter(|_| length as usize <= MOST_LOST)?;
+        std::str::from_utf8(head.get(HEAD..end)?).ok()?.parse().ok()
+    }
+
     /// Reads an index; `None` if it is damaged, or not an index.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-        if !content.starts_with(MAGIC) || Sha256::digest(content).as_slice() != sum {
+    ///
+    /// Its checksum is for damage only. Nobody but the user who reads it can have written it, and a
+    /// wrong digest or mark is noticed.
+    pub fn parse(bytes: Vec<u8>) -> Option<Self> {
+        let bytes = Piece::from(bytes);
+        let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+        if !content.starts_with(MAGIC) || crc32fast::hash(content).to_le_bytes() != sum {
             return None;
         }
         let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let short = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let strip_components = short(40)?;
-        let end = HEAD.checked_add(usize::try_from(number(44)?).ok()?)?;
-        let manifest = Manifest::parse(bytes.get(HEAD..end)?).ok()?;
-        let rows = bytes.get(end..bytes.len().checked_sub(END)?)?.to_vec();
-        let last = bytes.len() - END;
-        let finished = (number(last)? as i64, short(last + 8)?);
-        let fits = !manifest.is_cut() && rows.len() == manifest.files() as usize * ROW;
-        fits.then_some(Self { manifest, strip_components, finished, rows })
+        let start = HEAD.checked_add(usize::try_from(short(44)?).ok()?)?;
+        let end = start.checked_add(usize::try_from(number(48)?).ok()?)?;
+        let manifest = Manifest::parse_piece(bytes.part(start..end)?).ok()?;
+        if manifest.is_cut() {
+            return None;
+        }
+        let files = end.checked_add(manifest.files() as usize * ROW)?;
+        let directories = files.checked_add(manifest.directories() as usize * ROW)?;
+        if directories != bytes.len().checked_sub(END)? {
+            return None;
+        }
+        let digest: Hash = bytes.get(8..40)?.try_into().ok()?;
+        let manifest = manifest.with_digest(digest);
+        Some(Self {
+            manifest,
+            strip_components,
+            finished: (number(directories)? as i64, short(directories + 8)?),
+            files: bytes.part(end..files)?,
+            directories: bytes.part(files..directories)?,
+        })
     }
 
     /// The manifest of the archive.
@@ -122,28 +169,32 @@ impl Index {
         &self.manifest
     }
 
-    fn mark(&self, file: u32) -> Option<Mark> {
-        let at = file as usize * ROW;
-        let row: &[u8; ROW] = self.rows.get(at..at + ROW)?.try_into().ok()?;
-        let [number, seconds, size] =
-            [&row[..8], &row[8..16], &row[20..]].map(|field| field.try_into().unwrap_or_default());
-        Some(Mark {
-            inode: u64::from_le_bytes(number),
-            seconds: i64::from_le_bytes(seconds),
-            nanoseconds: u32::from_le_bytes(row[16..20].try_into().unwrap_or_default()),
-            size: u64::from_le_bytes(size),
-        })
-        .filter(|mark| mark.inode != 0)
+    /// The mark of a file.
+    pub(crate) fn mark(&self, file: u32) -> Option<Mark> {
+        Mark::read(self.files.get(file as usize * ROW..)?)
+    }
+
+    /// That of a directory.
+    pub(crate) fn mark_of_directory(&self, directory: u32) -> Option<Mark> {
+        Mark::read(self.directories.get(directory as usize * ROW..)?)
     }
 
     /// Whether this is the file as it was unpacked. `false` for a file that was written in the same
     /// tick of the clock in which the index was finished: a later change in this tick has the same
     /// ctime.
     pub(crate) fn holds(&self, file: u32, stat: &Stat) -> bool {
-        self.mark(file).is_some_and(|mark| {
-            kind(stat) == FileType::RegularFile
-                && mark == Mark::of(stat)
-                && (mark.seconds, mark.nanoseconds) < self.finished
-        })
+        kind(stat) == FileType::RegularFile
+            && self.mark(file).is_some_and(|mark| mark == Mark::of(stat) && self.is_before(&mark))
+    }
+
+    /// The same for a directory: it has the same names, owner and permissions as then.
+    pub(crate) fn holds_directory(&self, directory: u32, stat: &Stat) -> bool {
+        let mark = self.mark_of_directory(directory);
+        kind(stat) == FileType::Directory
+            && mark.is_some_and(|mark| mark == Mark::of_directory(stat) && self.is_before(&mark))
+    }
+
+    fn is_before(&self, mark: &Mark) -> bool {
+        (mark.seconds, mark.nanoseconds) < self.finished
     }
 }

@@ -26,12 +26,15 @@ mod header;
 mod identity;
 mod index;
 mod limits;
+mod look;
 mod manifest;
 mod notes;
 mod numbers;
+mod paths;
 mod pattern;
 mod pax;
 mod pending;
+mod piece;
 mod place;
 mod plan;
 mod remains;
@@ -43,6 +46,7 @@ mod sparse;
 mod stream;
 mod survey;
 mod tar_reader;
+mod twins;
 mod writer;
 mod zip_reader;
 
@@ -61,7 +65,7 @@ use file::ArchiveFile;
 use limits::Ceiling;
 use manifest::Encoder;
 use notes::Note;
-use plan::Known;
+use plan::{Known, Quiet};
 use select::{Item, ItemKind, Selection, Top};
 use spare::Stock;
 use stream::{Body, Feed, Stream};
@@ -267,14 +271,12 @@ fn write(
     };
     let mut writer = writer::Writer::new(into, path, umask, options, stock)?;
     let summary = run(file, path, options, umask, &mut writer, &mut noting)?;
-    let Noting::Archive(Some(mut encoder)) = noting else { return Ok((summary, None)) };
-    let notes = writer.notes().take();
-    for note in &notes {
-        encoder.set_hash(note.file, &note.hash);
-    }
-    let strip_components = options.strip_components;
-    let manifest = encoder.finish().ok();
-    Ok((summary, manifest.map(|manifest| Noted { manifest, notes, strip_components })))
+    let Noting::Archive(Some(encoder)) = noting else { return Ok((summary, None)) };
+    let mut notes = writer.notes().take();
+    notes.grow(encoder.files() as usize, encoder.directories() as usize);
+    let (strip_components, lost) = (options.strip_components, Numbers::default());
+    let manifest = encoder.finish_with(std::mem::take(&mut notes.hashes)).ok();
+    Ok((summary, manifest.map(|manifest| Noted { manifest, notes, strip_components, lost })))
 }
 
 /// What a release is built from.
@@ -320,31 +322,37 @@ pub fn build(
             read_ahead(scope, file, path, format, &reading, feed)?;
             streams.push((stream, format != Format::Tar));
         }
-        let reader = BuiltReader::new(path, &manifest, &plan, into, streams)?;
+        let strip = options.strip_components;
+        let reader = BuiltReader::new(path, &manifest, &plan, into, strip, streams)?;
         let entries = Entries::Built(Box::new(reader));
         let selection = Selection::new(options, path, umask);
         let ceiling = options.limits.ceiling(size);
         let format = manifest.format();
         consume(path, entries, format, selection, ceiling, &mut writer, &mut Noting::Built)
     })?;
-    let notes = writer.notes().take();
-    complete(&mut manifest, &notes, digest).ok_or_else(|| failures::stale(path))?;
-    let strip_components = options.strip_components;
-    Ok((summary, Noted { manifest, notes, strip_components }))
+    let mut notes = writer.notes().take();
+    notes.grow(manifest.files() as usize, manifest.directories() as usize);
+    let hashes = std::mem::take(&mut notes.hashes);
+    complete(&mut manifest, hashes, digest).ok_or_else(|| failures::stale(path))?;
+    let (strip_components, lost) = (options.strip_components, plan.lost);
+    Ok((summary, Noted { manifest, notes, strip_components, lost }))
 }
 
 /// Makes sure that all that was written is what the manifest says, and that it is the right manifest.
-fn complete(manifest: &mut Manifest, notes: &[Note], digest: &str) -> Option<()> {
-    let mut noted = vec![None; manifest.files() as usize];
-    for note in notes {
-        if !note.hash.starts_with(manifest.hash(note.file)) {
+fn complete(manifest: &mut Manifest, hashes: Vec<u8>, digest: &str) -> Option<()> {
+    for (file, hash) in (0..manifest.files()).zip(hashes.chunks_exact(32)) {
+        // What is left out is not known.
+        let known = hash.iter().any(|byte| *byte != 0);
+        let fits = match known {
+            true => hash.starts_with(manifest.hash(file)),
+            false => !manifest.is_cut(),
+        };
+        if !fits {
             return None;
         }
-        *noted.get_mut(note.file as usize)? = Some(note.hash);
     }
     if manifest.is_cut() {
-        let hashes = noted.into_iter().collect::<Option<Vec<_>>>()?;
-        manifest.complete(hashes.concat()).ok()?;
+        manifest.complete(hashes).ok()?;
     }
     (manifest.digest()? == digest).then_some(())
 }
@@ -359,25 +367,40 @@ enum Noting {
     Built,
 }
 
+/// What is known of an entry before it is written.
+#[derive(Default)]
+struct Told {
+    /// The number of a file or directory, if it is to be noted.
+    number: Option<u32>,
+    known: Option<Known>,
+    quiet: Option<Quiet>,
+}
+
 impl Noting {
-    /// The number of an entry that is a file and to be noted, and what is known of it.
-    fn number(&mut self, entry: &Entry, entries: &mut Entries<'_>) -> (Option<u32>, Option<Known>) {
+    fn tell(&mut self, entry: &Entry, entries: &mut Entries<'_>) -> Told {
         match (&mut *self, &mut *entries) {
-            (Noting::Built, Entries::Built(built)) if matches!(entry.kind, Kind::File(_)) => {
-                let (number, known) = built.file();
-                (Some(number), known)
-            }
+            (Noting::Built, Entries::Built(built)) => match entry.kind {
+                Kind::File(_) => {
+                    let (number, known) = built.file();
+                    Told { number: Some(number), known, quiet: None }
+                }
+                Kind::Directory => {
+                    let (number, quiet) = built.directory();
+                    Told { number: Some(number), known: None, quiet }
+                }
+                _ => Told::default(),
+            },
             (Noting::Archive(Some(encoder)), _) => {
                 let size = *entries.body().remaining;
-                match encoder.push(entry, size, &[0; 32]) {
-                    Ok(number) => (number, None),
+                match encoder.push(entry, size, None) {
+                    Ok(number) => Told { number, ..Told::default() },
                     Err(_) => {
                         *self = Noting::Nothing;
-                        (None, None)
+                        Told::default()
                     }
                 }
             }
-            _ => (None, None),
+            _ => Told::default(),
         }
     }
 }
@@ -522,9 +545,10 @@ fn consume(
     let mut sparse = 0u64;
     while let Some(entry) = entries.next()? {
         interrupt::check()?;
-        let (number, known) = noting.number(&entry, &mut entries);
+        let told = noting.tell(&entry, &mut entries);
+        let is_file = matches!(entry.kind, Kind::File(_));
         let Some(mut item) = selection.choose(entry)? else {
-            if let (Noting::Archive(_), Some(file)) = (&*noting, number) {
+            if let (Noting::Archive(_), Some(file), true) = (&*noting, told.number, is_file) {
                 let mut body = entries.body();
                 body.start_hash();
                 let hash = body.finish_hash()?;
@@ -532,7 +556,7 @@ fn consume(
             }
             continue;
         };
-        (item.number, item.known) = (number, known);
+        (item.number, item.known, item.quiet) = (told.number, told.known, told.quiet);
         let mut body = entries.body();
         match &item.kind {
             ItemKind::Directory => summary.directories += 1,

@@ -9,11 +9,13 @@ pub(crate) mod delta;
 mod varint;
 
 use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
 use crate::Format;
 use crate::entry::{Entry, Kind, Owner, Time};
+use crate::piece::Piece;
 use varint::{Reader, zigzag};
 
 /// The SHA-256 of a file's contents.
@@ -83,6 +85,7 @@ pub(crate) struct Encoder {
     columns: [Vec<u8>; COLUMNS],
     count: u32,
     files: u32,
+    directories: u32,
     name: Vec<u8>,
     seconds: i64,
     palette: Vec<Shade>,
@@ -93,15 +96,17 @@ pub(crate) struct Encoder {
 impl Encoder {
     pub(crate) fn new(format: Format) -> Self {
         let (columns, palette, name) = Default::default();
-        Self { format, columns, count: 0, files: 0, name, seconds: 0, palette, shade: 0 }
+        let (count, files, directories, seconds, shade) = Default::default();
+        Self { format, columns, count, files, directories, name, seconds, palette, shade }
     }
 
-    /// Adds an entry. For a file, returns its number among the files; its hash may be set later.
+    /// Adds an entry. Returns its number among the files, or among the directories. The hash of a
+    /// file may be set later, or all hashes at the end, if none is given here.
     pub(crate) fn push(
         &mut self,
         entry: &Entry,
         size: u64,
-        hash: &Hash,
+        hash: Option<&Hash>,
     ) -> Result<Option<u32>, Unlisted> {
         let (kind, target) = match &entry.kind {
             Kind::File(None) => (FILE, None),
@@ -146,13 +151,17 @@ impl Encoder {
         if let Some(target) = target {
             push_text(&mut self.columns[TARGETS], target);
         }
-        if kind != FILE {
-            return Ok(None);
+        let number = match kind {
+            FILE => &mut self.files,
+            DIRECTORY => &mut self.directories,
+            _ => return Ok(None),
+        };
+        *number += 1;
+        if kind == FILE {
+            varint::push(&mut self.columns[SIZES], size);
+            self.columns[HASHES].extend_from_slice(hash.map_or(&[], |hash| hash));
         }
-        varint::push(&mut self.columns[SIZES], size);
-        self.columns[HASHES].extend_from_slice(hash);
-        self.files += 1;
-        Ok(Some(self.files - 1))
+        Ok(Some(*number - 1))
     }
 
     fn shade(&mut self, mode: u32, owner: Option<&Owner>) -> Result<usize, Unlisted> {
@@ -185,6 +194,16 @@ impl Encoder {
         Ok(())
     }
 
+    /// How many files it has so far.
+    pub(crate) fn files(&self) -> u32 {
+        self.files
+    }
+
+    /// How many directories it has so far.
+    pub(crate) fn directories(&self) -> u32 {
+        self.directories
+    }
+
     /// Sets the hash of a file.
     pub(crate) fn set_hash(&mut self, file: u32, hash: &Hash) {
         let at = file as usize * hash.len();
@@ -195,7 +214,16 @@ impl Encoder {
 
     /// Returns the manifest.
     pub(crate) fn finish(self) -> Result<Manifest, Wrong> {
-        Manifest::new(self.format, [0; 32], 32, self.count, self.columns)
+        if self.columns[HASHES].len() != self.files as usize * 32 {
+            return Err("hashes are missing");
+        }
+        Manifest::new(self.format, [0; 32], 32, self.count, self.columns.map(Piece::from))
+    }
+
+    /// The same, with the hashes of all files.
+    pub(crate) fn finish_with(mut self, hashes: Vec<u8>) -> Result<Manifest, Wrong> {
+        self.columns[HASHES] = hashes;
+        self.finish()
     }
 }
 
@@ -213,8 +241,11 @@ pub struct Manifest {
     /// The number of bytes of each hash that are stored.
     cut: usize,
     count: u32,
-    columns: [Vec<u8>; COLUMNS],
-    palette: Vec<Shade>,
+    columns: [Piece; COLUMNS],
+    palette: Arc<Vec<Shade>>,
+    directories: u32,
+    /// Once it was computed.
+    digest: OnceLock<Hash>,
 }
 
 impl Manifest {
@@ -223,7 +254,7 @@ impl Manifest {
         archive: Hash,
         cut: usize,
         count: u32,
-        columns: [Vec<u8>; COLUMNS],
+        columns: [Piece; COLUMNS],
     ) -> Result<Self, Wrong> {
         let mut reader = Reader(&columns[PALETTE]);
         let mut palette = Vec::new();
@@ -240,14 +271,22 @@ impl Manifest {
             };
             palette.push((mode & 0o7777, owner));
         }
-        Ok(Self { format, archive, cut, count, columns, palette })
+        let is_directory = |kind: &&u8| **kind & KIND == DIRECTORY;
+        let directories = columns[KINDS].iter().filter(is_directory).count() as u32;
+        let (palette, digest) = (Arc::new(palette), OnceLock::new());
+        Ok(Self { format, archive, cut, count, columns, palette, directories, digest })
     }
 
     /// Reads what [`Manifest::encode`] has written.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, &'static str> {
+        Self::parse_piece(bytes.into())
+    }
+
+    /// The same. The manifest shares the bytes.
+    pub(crate) fn parse_piece(bytes: Piece) -> Result<Self, Wrong> {
         const SHORT: Wrong = "it is cut off";
         let head = bytes.get(..HEAD).ok_or(SHORT)?;
         let mut reader = Reader(head);
@@ -262,13 +301,15 @@ impl Manifest {
             return Err("its head makes no sense");
         }
         let archive = reader.array()?;
-        let mut rest = Reader(bytes.get(HEAD..).ok_or(SHORT)?);
-        let mut columns: [Vec<u8>; COLUMNS] = Default::default();
+        let mut columns: [Piece; COLUMNS] = Default::default();
+        let mut at = HEAD;
         for column in &mut columns {
             let length = usize::try_from(u64::from_le_bytes(reader.array()?)).map_err(|_| SHORT)?;
-            *column = rest.take(length)?.to_vec();
+            let end = at.checked_add(length).ok_or(SHORT)?;
+            *column = bytes.part(at..end).ok_or(SHORT)?;
+            at = end;
         }
-        if !rest.0.is_empty() {
+        if at != bytes.len() {
             return Err("something comes after its end");
         }
         Self::new(format, archive, cut, count, columns)
@@ -276,7 +317,7 @@ impl Manifest {
 
     /// The bytes to store or to send. Cut hashes stay cut.
     pub fn encode(&self) -> Vec<u8> {
-        let size = self.columns.iter().map(Vec::len).sum::<usize>();
+        let size = self.columns.iter().map(|column| column.len()).sum::<usize>();
         let mut bytes = Vec::with_capacity(HEAD + size);
         bytes.extend_from_slice(MAGIC);
         bytes.push(self.format.number());
@@ -296,10 +337,11 @@ impl Manifest {
     #[must_use]
     pub fn cut(&self) -> Self {
         let hashes = self.columns[HASHES].chunks_exact(self.cut);
-        let cut = hashes.flat_map(|hash| &hash[..CUT.min(self.cut)]).copied().collect();
-        let mut columns = self.columns.clone();
-        columns[HASHES] = cut;
-        Self { cut: CUT, columns, palette: self.palette.clone(), ..*self }
+        let cut: Vec<u8> = hashes.flat_map(|hash| &hash[..CUT.min(self.cut)]).copied().collect();
+        let mut manifest = self.clone();
+        manifest.columns[HASHES] = cut.into();
+        (manifest.cut, manifest.digest) = (CUT, OnceLock::new());
+        manifest
     }
 
     /// The digest, which identifies it, in hexadecimal; `None` if the hashes are cut.
@@ -308,12 +350,20 @@ impl Manifest {
     }
 
     pub(crate) fn raw_digest(&self) -> Hash {
-        let mut sum = Sha256::new();
-        for column in &self.columns {
-            sum.update((column.len() as u64).to_le_bytes());
-            sum.update(column);
-        }
-        sum.finalize().into()
+        *self.digest.get_or_init(|| {
+            let mut sum = Sha256::new();
+            for column in &self.columns {
+                sum.update((column.len() as u64).to_le_bytes());
+                sum.update(&**column);
+            }
+            sum.finalize().into()
+        })
+    }
+
+    /// The same, with a digest that is known.
+    pub(crate) fn with_digest(mut self, digest: Hash) -> Self {
+        self.digest = OnceLock::from(digest);
+        self
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -328,6 +378,11 @@ impl Manifest {
     /// How many of them are regular files.
     pub fn files(&self) -> u32 {
         (self.columns[HASHES].len() / self.cut) as u32
+    }
+
+    /// How many of them are directories.
+    pub(crate) fn directories(&self) -> u32 {
+        self.directories
     }
 
     /// The format of the archive.
@@ -358,17 +413,38 @@ impl Manifest {
         if cut.len() != whole.len() || !cut.zip(whole).all(|(cut, whole)| whole.starts_with(cut)) {
             return Err("its files have other hashes");
         }
-        (self.columns[HASHES], self.cut) = (hashes, 32);
+        (self.columns[HASHES], self.cut) = (hashes.into(), 32);
+        self.digest = OnceLock::new();
         Ok(())
     }
 
     /// A position before the first entry.
     pub(crate) fn cursor(&self) -> Cursor {
-        Cursor { record: 0, file: 0, at: [0; COLUMNS], name: Vec::new(), seconds: 0 }
+        let (record, file, directory, at, name, seconds) = Default::default();
+        Cursor { record, file, directory, at, name, seconds }
     }
 
     /// Returns the next entry and advances the cursor; `None` after the last entry.
     pub(crate) fn next(&self, cursor: &mut Cursor) -> Result<Option<Record>, Wrong> {
+        let Some(row) = self.step(cursor)? else { return Ok(None) };
+        let (mode, owner) = self.palette.get(row.shade).cloned().unwrap_or_default();
+        let (mut hash, kind) = ([0; 32], row.kind);
+        let kind = match kind {
+            FILE => {
+                hash[..self.cut].copy_from_slice(self.hash(cursor.file - 1));
+                Kind::File(None)
+            }
+            DIRECTORY => Kind::Directory,
+            SYMLINK => Kind::Symlink(row.target.to_vec()),
+            _ => Kind::HardLink(row.target.to_vec()),
+        };
+        let entry = Entry { name: cursor.name.clone(), kind, mode, mtime: row.mtime, owner };
+        Ok(Some(Record { entry, size: row.size, hash }))
+    }
+
+    /// Advances the cursor to the next entry, whose name it has then. `None` after the last entry.
+    /// Copies nothing but the name.
+    pub(crate) fn step(&self, cursor: &mut Cursor) -> Result<Option<Row<'_>>, Wrong> {
         if cursor.record == self.count {
             let ends = self.columns.iter().zip(cursor.at).enumerate();
             let mut left = ends.filter(|(number, _)| *number != PALETTE);
@@ -380,18 +456,18 @@ impl Manifest {
         let mut readers = std::array::from_fn(|n| {
             Reader(self.columns[n].get(cursor.at[n]..).unwrap_or_default())
         });
-        let record = self.read(cursor, &mut readers)?;
+        let row = self.read(cursor, &mut readers)?;
         for (n, reader) in readers.iter().enumerate() {
             cursor.at[n] = self.columns[n].len() - reader.0.len();
         }
-        Ok(Some(record))
+        Ok(Some(row))
     }
 
-    fn read(
-        &self,
+    fn read<'a>(
+        &'a self,
         cursor: &mut Cursor,
-        columns: &mut [Reader<'_>; COLUMNS],
-    ) -> Result<Record, Wrong> {
+        columns: &mut [Reader<'a>; COLUMNS],
+    ) -> Result<Row<'a>, Wrong> {
         let flags = columns[KINDS].byte()?;
         let shared = columns[SHARED].number()? as usize;
         if shared > cursor.name.len() {
@@ -403,7 +479,9 @@ impl Manifest {
             return Err("a name of it is too long");
         }
         let shade = usize::try_from(columns[OWNERS].number()?).unwrap_or(usize::MAX);
-        let (mode, owner) = self.palette.get(shade).ok_or("it has an unknown owner")?.clone();
+        if shade >= self.palette.len() {
+            return Err("it has an unknown owner");
+        }
         let mtime = match flags & HAS_TIME {
             0 => None,
             _ => {
@@ -420,22 +498,20 @@ impl Manifest {
                 Some(Time { seconds: cursor.seconds, nanoseconds })
             }
         };
-        let (mut size, mut hash) = (0, [0; 32]);
-        let kind = match flags & KIND {
+        let (mut size, mut target) = (0, &[][..]);
+        let kind = flags & KIND;
+        match kind {
             FILE => {
                 size = columns[SIZES].number()?;
-                hash[..self.cut].copy_from_slice(columns[HASHES].take(self.cut)?);
+                columns[HASHES].take(self.cut)?;
                 cursor.file += 1;
-                Kind::File(None)
             }
-            DIRECTORY => Kind::Directory,
-            SYMLINK => Kind::Symlink(columns[TARGETS].text()?.to_vec()),
-            HARD_LINK => Kind::HardLink(columns[TARGETS].text()?.to_vec()),
+            DIRECTORY => cursor.directory += 1,
+            SYMLINK | HARD_LINK => target = columns[TARGETS].text()?,
             _ => return Err("an entry of it is of an unknown kind"),
-        };
+        }
         cursor.record += 1;
-        let entry = Entry { name: cursor.name.clone(), kind, mode, mtime, owner };
-        Ok(Record { entry, size, hash })
+        Ok(Row { kind, shade, mtime, size, target })
     }
 
     /// Positions at regular distances (`Cursor::STEP`), from which [`Cursor::before`] starts.
@@ -451,14 +527,44 @@ impl Manifest {
     }
 }
 
+/// One entry, without its name, which the cursor has.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    kind: u8,
+    /// Its permissions and owner, in the palette.
+    shade: usize,
+    pub(crate) mtime: Option<Time>,
+    /// Of a regular file.
+    pub(crate) size: u64,
+    /// Of a link.
+    target: &'a [u8],
+}
+
+impl Row<'_> {
+    pub(crate) fn is_file(&self) -> bool {
+        self.kind == FILE
+    }
+
+    pub(crate) fn is_directory(&self) -> bool {
+        self.kind == DIRECTORY
+    }
+
+    pub(crate) fn is_hard_link(&self) -> bool {
+        self.kind == HARD_LINK
+    }
+}
+
 /// A position in a manifest.
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor {
     /// The number of the next entry, and that of the next file.
     pub(crate) record: u32,
     pub(crate) file: u32,
+    /// The number of the next directory.
+    pub(crate) directory: u32,
     at: [usize; COLUMNS],
-    name: Vec<u8>,
+    /// The name of the previous entry.
+    pub(crate) name: Vec<u8>,
     seconds: i64,
 }
 

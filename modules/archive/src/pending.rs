@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use oxistrano_core::Failure;
 
 use crate::batch::{Attributes, Batch};
 use crate::crew::Crew;
+use crate::paths::Hashed;
 use crate::place::{self, Place};
 use crate::spare::Stock;
 use crate::stream::Body;
@@ -27,7 +28,7 @@ pub(crate) struct Pending<'a> {
     /// The next batch for them.
     batch: Batch,
     /// Hashes of the names, and of the places that they are in.
-    under_way: HashSet<u64, BuildHasherDefault<AsItIs>>,
+    under_way: HashSet<u64, Hashed>,
     hasher: RandomState,
     stock: Arc<Stock>,
 }
@@ -115,23 +116,5 @@ impl<'a> Pending<'a> {
             taken.write(self.root, &self.stock)?;
         }
         Ok(())
-    }
-}
-
-/// For what is a hash already.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }

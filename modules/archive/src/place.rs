@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::entry::Time;
 use crate::failures;
+use crate::notes::{Mark, Notes};
 
 /// What is to be changed of owner and group.
 pub(crate) type Owner = (Option<Uid>, Option<Gid>);
@@ -27,6 +28,8 @@ pub(crate) struct Finally {
     pub(crate) mtime: Option<Time>,
     /// It existed before: its time is set only if it differs, and to now if none is given.
     pub(crate) adopted: bool,
+    /// Its number among the directories of the archive, if it is to be noted.
+    pub(crate) number: Option<u32>,
 }
 
 /// An open directory. Its writers share it; the last one to give it back ([`give_back`]) finishes it.
@@ -99,15 +102,19 @@ impl AsFd for Place {
 }
 
 /// Gives a place back; the last one to do so gives the directory what it gets at the end.
-pub(crate) fn give_back(place: Arc<Place>, root: &Path) -> Result<(), Failure> {
+pub(crate) fn give_back(place: Arc<Place>, root: &Path, notes: &Notes) -> Result<(), Failure> {
     let Some(place) = Arc::into_inner(place) else { return Ok(()) };
     let finally = place.finally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    finish(&place.fd, finally)
+    finish(&place.fd, finally, notes)
         .map_err(|(verb, error)| Failure::io(verb, &root.join(&place.path), error))
 }
 
 /// Gives it to an open directory; `Err` says what could not be done.
-pub(crate) fn finish(fd: &OwnedFd, finally: Finally) -> Result<(), (&'static str, Errno)> {
+pub(crate) fn finish(
+    fd: &OwnedFd,
+    finally: Finally,
+    notes: &Notes,
+) -> Result<(), (&'static str, Errno)> {
     if let Some((uid, gid)) = finally.owner {
         fs::fchown(fd, uid, gid).map_err(|error| ("change the owner of", error))?;
     }
@@ -119,7 +126,11 @@ pub(crate) fn finish(fd: &OwnedFd, finally: Finally) -> Result<(), (&'static str
         Some(mtime) => fs::futimens(fd, &times(mtime)),
         None => Ok(()),
     };
-    set.map_err(|error| ("set the time of", error))
+    set.map_err(|error| ("set the time of", error))?;
+    if let Some((number, stat)) = finally.number.zip(fs::fstat(fd).ok()) {
+        notes.add_directory(number, &Mark::of_directory(&stat));
+    }
+    Ok(())
 }
 
 /// The time of something that was there before: of an open file or directory.

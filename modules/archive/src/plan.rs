@@ -1,31 +1,40 @@
 //! Decides where each file of a manifest gets its contents from: the file of the spare under the same
 //! path, any file of another release, or what was sent.
 
-use std::collections::hash_map::RandomState;
-use std::ffi::OsStr;
-use std::hash::BuildHasher;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oxistrano_core::{Dir, Failure, RelPath, interrupt};
 use rustix::fs::{self, AtFlags, FileType, Stat};
 use sha2::{Digest, Sha256};
 
+use crate::UnpackOptions;
 use crate::earlier;
 use crate::index::Index;
-use crate::manifest::{CUT, Hash, Manifest, Record, Wrong};
+use crate::look::{self, Look};
+use crate::manifest::{CUT, Hash, Manifest, Wrong};
 use crate::notes::Mark;
 use crate::numbers::Numbers;
+use crate::paths::clean;
 use crate::place::kind;
 use crate::rows::{Rows, beginning};
 use crate::select::stripped;
+use crate::twins::Twins;
 
 /// What the index says of a file of the spare that has the contents already.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
     pub(crate) hash: Hash,
     pub(crate) mark: Mark,
+    /// Its owner, group and permissions, if it has the right time.
+    pub(crate) look: Option<Look>,
+}
+
+/// A directory of the spare that has the same names as the new one, and the same files.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quiet {
+    pub(crate) mark: Mark,
+    pub(crate) look: Look,
 }
 
 /// Where a file's contents come from.
@@ -35,10 +44,18 @@ pub(crate) enum Source {
     Empty,
     /// The contents were sent.
     Sent,
-    /// The file at this path of the tree that is changed.
-    Here(PathBuf, Option<Known>),
+    /// The file is left out.
+    Dropped,
+    /// The file at the same path of the tree that is changed, by its number there.
+    Here {
+        file: u32,
+        /// Whether it is as the index says. Else its contents were read.
+        known: bool,
+        /// Its look, 1 more, or 0.
+        look: u16,
+    },
     /// The file at this path of another tree, by its number in [`Plan::tops`].
-    Elsewhere(usize, PathBuf),
+    Elsewhere(u16, Box<Path>),
     /// No source was found.
     Missing,
 }
@@ -53,14 +70,22 @@ pub struct Indexed {
 }
 
 /// Where the contents of all files of a manifest come from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// By the number of the file.
     pub(crate) sources: Vec<Source>,
+    /// By the number of the directory: 1 more than the number of its twin in the spare, and its look, 1
+    /// more; 0 if it has to be examined.
+    quiet: Vec<(u32, u16)>,
+    looks: Vec<Look>,
+    /// The index of the spare.
+    spare: Option<Index>,
     /// The top directories of the other trees.
     pub(crate) tops: Vec<Dir>,
     /// The entries whose contents were not found.
     pub missing: Numbers,
+    /// The entries whose contents were sent, although an index says that a tree had them.
+    pub(crate) lost: Numbers,
 }
 
 impl Plan {
@@ -68,16 +93,17 @@ impl Plan {
     /// the other, until all contents are found. `sent`: the entries whose contents were sent.
     ///
     /// # Errors
-    /// `bad_manifest`.
+    /// `bad_manifest`, `interrupted`.
     pub fn make(
         manifest: &Manifest,
         sent: &Numbers,
-        strip_components: u32,
+        options: &UnpackOptions,
         spare: Option<Indexed>,
         others: &mut dyn Iterator<Item = Indexed>,
     ) -> Result<Self, Failure> {
-        let mut plan = Self { sources: Vec::new(), tops: Vec::new(), missing: Numbers::default() };
-        let mut wanted = plan.first(manifest, sent, strip_components, spare).map_err(wrong)?;
+        let mut plan = Self::default();
+        let mut wanted = plan.first(manifest, sent, options, spare).map_err(wrong)?;
+        interrupt::check()?;
         // Contents that are nowhere cost a search of every tree.
         while wanted.left > 0
             && let Some(other) = others.next()
@@ -86,8 +112,9 @@ impl Plan {
             plan.look_into(other, &mut wanted).map_err(wrong)?;
         }
         // In the order of their entries, as `Numbers` needs them.
-        let missing = wanted.all.iter().filter(|want| !want.found).map(|want| want.entry);
-        plan.missing = missing.collect();
+        let of = |state| wanted.all.iter().filter(move |want| want.state == state);
+        plan.missing = of(State::Wanted).map(|want| want.entry).collect();
+        plan.lost = of(State::Lost).map(|want| want.entry).collect();
         Ok(plan)
     }
 
@@ -96,69 +123,133 @@ impl Plan {
         &mut self,
         manifest: &Manifest,
         sent: &Numbers,
-        strip_components: u32,
+        options: &UnpackOptions,
         spare: Option<Indexed>,
     ) -> Result<Wanted, Wrong> {
-        let table = spare.as_ref().map(|spare| Table::of(&spare.index)).transpose()?;
-        let spare = spare.as_ref().zip(table.as_ref());
+        let strip = options.strip_components;
+        let is_dropped = |name: &[u8]| {
+            options.exclude.iter().any(|pattern| pattern.matches(name))
+                || clean(name, strip).is_none()
+        };
+        let (mut twins, mut found) = <(Twins, look::Findings)>::default();
+        if let Some(Indexed { top, index }) = &spare {
+            twins = Twins::new(manifest, strip, &is_dropped, index)?;
+            found = look::examine(manifest, strip, index, top, &twins)?;
+        }
+        self.sources.reserve_exact(manifest.files() as usize);
         let mut wanted = Vec::new();
-        let mut ways = Ways::default();
         let mut sent = sent.iter().peekable();
         let mut cursor = manifest.cursor();
-        while let Some(record) = manifest.next(&mut cursor)? {
-            if !record.is_file() {
+        let mut directories = Vec::with_capacity(manifest.directories() as usize);
+        while let Some(row) = manifest.step(&mut cursor)? {
+            let entry = cursor.record - 1;
+            if row.is_directory() {
+                let twin = twins.of(entry).map_or(0, |twin| twin + 1);
+                directories.push((twin, found.look(entry)));
+            }
+            if !row.is_file() {
                 continue;
             }
-            let (entry, file) = (cursor.record - 1, cursor.file - 1);
+            let file = cursor.file - 1;
             while sent.next_if(|number| *number < entry).is_some() {}
-            if sent.next_if_eq(&entry).is_some() {
-                self.sources.push(Source::Sent);
-                continue;
-            }
-            let hash = manifest.hash(file);
-            let here = spare.and_then(|(spare, table)| {
-                let path = stripped(&record.entry.name, strip_components)?;
-                let is_its_own = ways.lead_through_no_link(&spare.top, path.as_path());
-                is_its_own.then(|| spare_has(spare, table, path.as_path(), &record, hash))?
-            });
-            self.sources.push(match here {
-                Some(source) => source,
-                None if record.size == 0 => Source::Empty,
-                None => {
-                    let (size, hash, found) = (record.size, hash.to_vec(), false);
-                    wanted.push(Want { entry, file, size, hash, found });
-                    Source::Missing
+            let is_sent = sent.next_if_eq(&entry).is_some();
+            let twin = twins.of(entry).filter(|_| found.is_there(entry));
+            let source = match twin {
+                _ if is_sent => Source::Sent,
+                Some(file) => {
+                    let (known, look) = (found.is_known(entry), found.look(entry));
+                    Source::Here { file, known, look }
                 }
-            });
+                None if row.size == 0 => Source::Empty,
+                // Its hash is known only if it is not cut.
+                None if !manifest.is_cut() && is_dropped(&cursor.name) => Source::Dropped,
+                None => Source::Missing,
+            };
+            let is_quiet = matches!(source, Source::Here { look: 1.., .. });
+            if !is_quiet {
+                twins.spoil_parent_of(file);
+            }
+            let state = match source {
+                Source::Sent if row.size > 0 && twin.is_none() => Some(State::Sent),
+                Source::Missing => Some(State::Wanted),
+                _ => None,
+            };
+            if let Some(state) = state {
+                let (size, hash) = (row.size, manifest.hash(file).to_vec());
+                // The spare had it at the same path.
+                let had = spare.as_ref().zip(twins.of(entry)).is_some_and(|(spare, twin)| {
+                    spare.index.manifest.hash(twin).starts_with(&hash)
+                });
+                let state = if had && state == State::Sent { State::Lost } else { state };
+                wanted.push(Want { entry, file, size, hash, state });
+            }
+            self.sources.push(source);
         }
+        for (number, quiet) in directories.iter_mut().enumerate() {
+            if !twins.is_alike(number as u32) {
+                quiet.1 = 0;
+            }
+        }
+        self.quiet = directories;
+        self.looks = found.into_looks();
+        self.spare = spare.map(|spare| spare.index);
         Ok(Wanted::new(wanted))
     }
 
     fn look_into(&mut self, other: Indexed, wanted: &mut Wanted) -> Result<(), Wrong> {
         let Indexed { top, index } = other;
-        let number = self.tops.len();
+        let number = u16::try_from(self.tops.len()).map_err(|_| "it has too many sources")?;
         let mut cursor = index.manifest.cursor();
-        while let Some(record) = index.manifest.next(&mut cursor)? {
-            let wants = wanted.of(&record);
+        while let Some(row) = index.manifest.step(&mut cursor)? {
+            if !row.is_file() {
+                continue;
+            }
+            let hash = index.manifest.hash(cursor.file - 1);
+            let wants = wanted.of(row.size, hash);
             if wants.is_empty() {
                 continue;
             }
-            let Some(path) = stripped(&record.entry.name, index.strip_components) else { continue };
+            let Some(path) = stripped(&cursor.name, index.strip_components) else { continue };
             let path = path.as_path();
-            if find(&top, &index, cursor.file - 1, path, &record, &record.hash).is_none() {
-                continue;
-            }
+            let is_there = find(&top, &index, cursor.file - 1, path, row.size, hash);
             for want in wants {
                 let Some(want) = wanted.all.get_mut(want) else { continue };
-                want.found = true;
-                wanted.left -= 1;
-                if let Some(source) = self.sources.get_mut(want.file as usize) {
-                    *source = Source::Elsewhere(number, path.to_owned());
+                match want.state {
+                    State::Sent if !is_there => want.state = State::Lost,
+                    State::Wanted if is_there => {
+                        want.state = State::Found;
+                        wanted.left -= 1;
+                        if let Some(source) = self.sources.get_mut(want.file as usize) {
+                            *source = Source::Elsewhere(number, path.into());
+                        }
+                    }
+                    _ => {}
                 }
             }
         }
         self.tops.push(top);
         Ok(())
+    }
+
+    /// What is known of the file that the spare has in the place of this one.
+    pub(crate) fn known(&self, file: u32) -> Option<Known> {
+        let Some(Source::Here { file, known: true, look }) = self.sources.get(file as usize) else {
+            return None;
+        };
+        let spare = self.spare.as_ref()?;
+        let hash = spare.manifest.hash(*file).try_into().ok()?;
+        Some(Known { hash, mark: spare.mark(*file)?, look: self.look(*look) })
+    }
+
+    /// What is known of the spare's directory, if nothing in it has to be changed.
+    pub(crate) fn quiet(&self, directory: u32) -> Option<Quiet> {
+        let (twin, look) = *self.quiet.get(directory as usize)?;
+        let mark = self.spare.as_ref()?.mark_of_directory(twin.checked_sub(1)?)?;
+        Some(Quiet { mark, look: self.look(look)? })
+    }
+
+    fn look(&self, number: u16) -> Option<Look> {
+        self.looks.get(usize::from(number).checked_sub(1)?).copied()
     }
 }
 
@@ -176,24 +267,34 @@ struct Want {
     file: u32,
     size: u64,
     hash: Vec<u8>,
-    found: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It has to be found.
+    Wanted,
+    Found,
+    /// It was sent.
+    Sent,
+    /// The same, and an index says that a tree had it.
+    Lost,
 }
 
 impl Wanted {
     fn new(all: Vec<Want>) -> Self {
         let rows = all.iter().zip(0..).map(|(want, n)| (beginning(&want.hash, CUT), n));
-        Self { rows: Rows::new(rows.collect()), left: all.len(), all }
+        let left = all.iter().filter(|want| want.state == State::Wanted).count();
+        Self { rows: Rows::new(rows.collect()), left, all }
     }
 
     /// The numbers of those whose contents this file has.
-    fn of(&self, record: &Record) -> Vec<usize> {
-        if !record.is_file() {
-            return Vec::new();
-        }
-        let rows = self.rows.get(beginning(&record.hash, CUT)).iter();
+    fn of(&self, size: u64, hash: &[u8]) -> Vec<usize> {
+        let rows = self.rows.get(beginning(hash, CUT)).iter();
         let fits = |number: &usize| {
             self.all.get(*number).is_some_and(|want| {
-                !want.found && want.size == record.size && record.hash.starts_with(&want.hash)
+                let is_open = matches!(want.state, State::Wanted | State::Sent);
+                is_open && want.size == size && hash.starts_with(&want.hash)
             })
         };
         rows.map(|(_, number)| *number as usize).filter(fits).collect()
@@ -204,78 +305,18 @@ fn wrong(why: Wrong) -> Failure {
     Failure::new("bad_manifest", "cannot use the manifest of the archive").cause(why)
 }
 
-fn spare_has(
-    spare: &Indexed,
-    table: &Table,
-    path: &Path,
-    record: &Record,
-    hash: &[u8],
-) -> Option<Source> {
-    let (file, whole) = table.find(path, &spare.index)?;
-    if !whole.starts_with(hash) {
-        return None;
-    }
-    let found = find(&spare.top, &spare.index, file, path, record, &whole)?;
-    match found {
-        Found::Mark(mark) if mark.size == record.size => {
-            Some(Source::Here(path.to_owned(), Some(Known { hash: whole, mark })))
-        }
-        Found::Mark(_) => None,
-        Found::Read => Some(Source::Here(path.to_owned(), None)),
-    }
-}
-
-/// Checks the directories of paths in the spare. A symbolic link among them (to a shared directory,
-/// for example) is replaced by a directory before the files below it are read.
-#[derive(Default)]
-struct Ways {
-    /// The directory that was checked last, and whether its path has no link.
-    last: Option<(PathBuf, bool)>,
-}
-
-impl Ways {
-    fn lead_through_no_link(&mut self, top: &Dir, path: &Path) -> bool {
-        let parent = path.parent().unwrap_or(Path::new(""));
-        match &self.last {
-            Some((last, direct)) if last == parent => *direct,
-            _ => {
-                let mut ways = parent.ancestors().filter(|way| !way.as_os_str().is_empty());
-                let direct = ways.all(|way| {
-                    let stat = fs::statat(top, way, AtFlags::SYMLINK_NOFOLLOW);
-                    stat.is_ok_and(|stat| kind(&stat) == FileType::Directory)
-                });
-                self.last = Some((parent.to_owned(), direct));
-                direct
-            }
-        }
-    }
-}
-
-/// How it was confirmed that a file has the contents of the index: by its mark, or by reading it.
-enum Found {
-    Mark(Mark),
-    Read,
-}
-
-fn find(
-    top: &Dir,
-    index: &Index,
-    file: u32,
-    path: &Path,
-    record: &Record,
-    hash: &Hash,
-) -> Option<Found> {
+fn find(top: &Dir, index: &Index, file: u32, path: &Path, size: u64, hash: &[u8]) -> bool {
     // Links in the path may lead anywhere. That is safe: the mark or the contents of the file decide.
-    let stat = fs::statat(top, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let Ok(stat) = fs::statat(top, path, AtFlags::SYMLINK_NOFOLLOW) else { return false };
     if index.holds(file, &stat) {
-        return Some(Found::Mark(Mark::of(&stat)));
+        return true;
     }
-    let may_be = kind(&stat) == FileType::RegularFile && stat.st_size as u64 == record.size;
-    (may_be && reads(top, path, &stat, hash)?).then_some(Found::Read)
+    let may_be = kind(&stat) == FileType::RegularFile && stat.st_size as u64 == size;
+    may_be && reads(top, path, &stat, hash) == Some(true)
 }
 
 /// Whether a changed file still has these contents. Perhaps only its owner or its time was changed.
-fn reads(top: &Dir, path: &Path, stat: &Stat, hash: &Hash) -> Option<bool> {
+fn reads(top: &Dir, path: &Path, stat: &Stat, hash: &[u8]) -> Option<bool> {
     let parent = match path.parent().map(RelPath::new) {
         Some(Ok(parent)) => top.open_below(&parent).ok()?,
         _ => top.duplicate().ok()?,
@@ -290,37 +331,4 @@ fn reads(top: &Dir, path: &Path, stat: &Stat, hash: &Hash) -> Option<bool> {
             read => sum.update(window.get(..read).unwrap_or_default()),
         }
     }
-}
-
-/// The files of an index, by path.
-struct Table {
-    rows: Rows,
-    hasher: RandomState,
-}
-
-impl Table {
-    fn of(index: &Index) -> Result<Self, Wrong> {
-        let hasher = RandomState::new();
-        let mut rows = Vec::with_capacity(index.manifest.files() as usize);
-        let mut cursor = index.manifest.cursor();
-        while let Some(record) = index.manifest.next(&mut cursor)? {
-            if record.is_file()
-                && let Some(path) = stripped(&record.entry.name, index.strip_components)
-            {
-                rows.push((hasher.hash_one(bytes(path.as_path())), cursor.file - 1));
-            }
-        }
-        Ok(Self { rows: Rows::new(rows), hasher })
-    }
-
-    /// The last file with this path, because it has replaced earlier ones. If another path has the
-    /// same hash, it may be the wrong file; its mark and its contents are compared later.
-    fn find(&self, path: &Path, index: &Index) -> Option<(u32, Hash)> {
-        let (_, file) = self.rows.get(self.hasher.hash_one(bytes(path))).last()?;
-        Some((*file, index.manifest.hash(*file).try_into().ok()?))
-    }
-}
-
-fn bytes(path: &Path) -> &[u8] {
-    OsStr::as_bytes(path.as_os_str())
 }

@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::RawDir;
 use rustix::io::Errno;
 
+use crate::paths::split;
+
 /// Bytes of a directory that are read at a time.
 const WINDOW: usize = 16 << 10;
 
@@ -85,14 +87,6 @@ impl Remains {
     /// The directories that have any.
     pub(crate) fn directories(&self) -> Vec<Vec<u8>> {
         self.directories.keys().cloned().collect()
-    }
-}
-
-/// A path as the directory that it lies in and its name there.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (&[], path),
     }
 }
 

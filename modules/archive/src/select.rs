@@ -13,7 +13,7 @@ use oxistrano_core::{Failure, Mode, RelPath, users};
 use crate::UnpackOptions;
 use crate::entry::{Entry, Kind, Map, Owner, Time};
 use crate::failures::{too_large, unsafe_entry};
-use crate::plan::Known;
+use crate::plan::{Known, Quiet};
 
 /// The kernel's `PATH_MAX`, without its NUL: what is longer cannot be named in one call.
 const LONGEST_PATH: usize = 4095;
@@ -41,10 +41,12 @@ pub(crate) struct Item {
     pub(crate) gid: Option<u32>,
     /// Time of modification.
     pub(crate) mtime: Option<Time>,
-    /// Of a file: its number among those of the archive, if it is to be noted.
+    /// Of a file or directory: its number among those of the archive, if it is to be noted.
     pub(crate) number: Option<u32>,
     /// The file of this name that was there before has the same contents if this is its mark.
     pub(crate) known: Option<Known>,
+    /// The directory of this name that was there before needs no change, nor do its files.
+    pub(crate) quiet: Option<Quiet>,
 }
 
 /// What an item is.
@@ -156,8 +158,9 @@ impl<'a> Selection<'a> {
         let is_dir = matches!(kind, ItemKind::Directory);
         let (uid, gid) = self.owner(entry.owner.as_ref())?;
         let mode = self.mode(entry.mode, is_dir);
-        let (mtime, number, known) = (entry.mtime, None, None);
-        Ok(Some(Item { path, kind, mode, uid, gid, mtime, number, known }))
+        let (number, known, quiet) = Default::default();
+        let mtime = entry.mtime;
+        Ok(Some(Item { path, kind, mode, uid, gid, mtime, number, known, quiet }))
     }
 
     /// Whether there may be so many directories that the archive does not mention: one entry's

@@ -185,7 +185,8 @@ impl Spare {
         Ok(())
     }
 
-    fn count(&self, size: u64) {
+    /// Counts a file that stays.
+    pub(crate) fn count(&self, size: u64) {
         self.files.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
     }

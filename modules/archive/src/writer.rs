@@ -64,7 +64,7 @@ impl<'a> Writer<'a> {
             uid = uid.or(Some(now.0));
             gid = gid.or((root_mode & 0o2000 == 0).then_some(now.1));
         }
-        let unmentioned = Wanted { mode, uid, gid, mtime: None };
+        let unmentioned = Wanted { mode, uid, gid, mtime: None, number: None };
         let stock = Arc::new(stock);
         Ok(Self {
             root,
@@ -141,8 +141,13 @@ impl Sink for Writer<'_> {
             ItemKind::Symlink(target) => self.symlink(item, target),
             ItemKind::HardLink(target) => self.hard_link(item, target.as_path()),
             ItemKind::Directory => {
-                let Item { mode, uid, gid, mtime, .. } = *item;
-                let wanted = Wanted { mode, uid, gid, mtime };
+                let Item { mode, uid, gid, mtime, number, .. } = *item;
+                let wanted = Wanted { mode, uid, gid, mtime, number };
+                if let Some(quiet) = &item.quiet
+                    && self.directories.pass(item.path.as_path(), wanted, quiet)?
+                {
+                    return Ok(());
+                }
                 self.directories.make(item.path.as_path(), wanted, &mut self.pending)
             }
         }

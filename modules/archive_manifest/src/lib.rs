@@ -30,6 +30,8 @@ oxistrano_core::options! {
         known: Option<AbsPath>, internal = true;
         /// The manifest of an archive that the host has.
         base: Option<AbsPath>, internal = true;
+        /// The entries of O(base) whose contents the host has lost.
+        lost: Option<String>, internal = true;
         /// The entries whose contents are wanted in any case.
         wanted: Option<String>, internal = true;
         /// Whether the host computes the hashes itself, so that they can be cut.
@@ -105,7 +107,7 @@ fn pack(file: &File, src: &Path, packing: Packing<'_>, into: &File) -> Result<Pa
 
 fn read(path: &Path) -> Result<Manifest, Failure> {
     let bytes = read_followed(path, MOST_BYTES_OF_MANIFEST).or_fail("read", path)?;
-    Manifest::parse(&bytes).map_err(|why| {
+    Manifest::parse(bytes).map_err(|why| {
         let what = format!("cannot use the manifest '{}'", path.display());
         Failure::new("bad_manifest", what).cause(why).path(path)
     })
@@ -126,15 +128,15 @@ fn bundle(
     let given = |path: &Option<AbsPath>| path.as_ref().map(|path| read(path.as_path())).transpose();
     let (known, base) = (given(&options.known)?, given(&options.base)?);
     let new = known.is_none();
-    let wanted: Numbers = options
-        .wanted
-        .as_deref()
-        .unwrap_or_default()
-        .parse()
-        .map_err(|why| Failure::new("bad_arguments", "wanted is wrong").cause(why))?;
+    let numbers = |given: &Option<String>| {
+        let text = given.as_deref().unwrap_or_default();
+        text.parse::<Numbers>()
+            .map_err(|why| Failure::new("bad_arguments", "wanted or lost is wrong").cause(why))
+    };
+    let (wanted, lost) = (numbers(&options.wanted)?, numbers(&options.lost)?);
     let directory = Dir::open(contents.parent().unwrap_or(Path::new("/")))?;
     let into = directory.create_file(contents.file_name().unwrap_or_default(), 0o600)?;
-    let packing = Packing { known, base: base.as_ref(), wanted };
+    let packing = Packing { known, base: base.as_ref(), lost, wanted };
     let Packed { manifest, sent } = pack(file, options.src.as_path(), packing, &into)?;
     let message = match &base {
         _ if options.told == Some(true) => Message::new(sent),

@@ -42,7 +42,7 @@ impl Process {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?;
         if fstatfs(&directory)?.f_type as u64 != PROC {
-            return Err(io::Error::other("/proc is not mounted by the kernel"));
+            return Err(io::Error::other("/proc is not a mounted proc file system"));
         }
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let pidfd = match pidfd_open(raw.ok_or(Errno::SRCH)?, PidfdFlags::empty()) {

@@ -15,7 +15,8 @@ use std::fmt;
 use std::io;
 
 use oxistrano_core::json::{Value, json};
-use oxistrano_core::{AbsPath, Dir, Failure, RelPath};
+use oxistrano_core::{AbsPath, Dir, Failure, IoContext, RelPath};
+use rustix::fs::fstatfs;
 
 pub use addresses::Addresses;
 pub use flag::Flag;
@@ -23,6 +24,17 @@ use flag::{FLAG, MODE, note, raise_in, read};
 
 use crate::owned::write_owned;
 
+/// `f_type` of file systems that only this host can write to: ext4, XFS, Btrfs, ZFS, bcachefs, F2FS, tmpfs, overlayfs.
+const LOCAL: [u64; 8] = [
+    0xEF53,
+    0x5846_5342,
+    0x9123_683E,
+    0x2FC1_2FC1,
+    0xCA45_1A4E,
+    0xF2F5_2010,
+    0x0102_1994,
+    0x794C_7630,
+];
 const CURRENT: &str = "current";
 const VAR: &str = "var";
 const ADDRESSES: &str = ".maintenance.ip";
@@ -135,6 +147,20 @@ impl Places {
     /// Whether running code finds the shop closed everywhere. If none of the roots exists, nothing is closed.
     pub fn is_closed(&self) -> bool {
         !self.places.is_empty() && !self.is_open_somewhere()
+    }
+
+    /// Whether all places are on file systems of this host. If they are not, another host may see a
+    /// flag as soon as this one raises it. If this host exports them, the other host is not local.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn is_local(&self) -> Result<bool, Failure> {
+        let mut is_local = true;
+        for dir in self.places.iter().map(|place| &place.var).chain(&self.bare) {
+            let kind = fstatfs(dir).or_fail("examine", dir.path())?.f_type;
+            is_local &= LOCAL.contains(&(kind as u64 & 0xFFFF_FFFF));
+        }
+        Ok(is_local)
     }
 
     /// Fails if there is nothing to close.
@@ -258,6 +284,39 @@ impl Places {
         Ok(!raised.is_empty())
     }
 
+    /// Raises the flag, and sets the allowed addresses if they are given. Returns whether anything changed;
+    /// with `only_look` (check mode) whether it would.
+    ///
+    /// # Errors
+    /// As [`Self::raise`].
+    pub fn close(
+        &mut self,
+        addresses: Option<&Addresses>,
+        reason: Option<&str>,
+        only_look: bool,
+    ) -> Result<bool, Failure> {
+        self.require_any()?;
+        let differ = match addresses {
+            Some(addresses) => self.addresses_differ(addresses)?,
+            None => false,
+        };
+        if only_look {
+            return Ok(differ || self.is_open_somewhere());
+        }
+        if let Some(addresses) = addresses {
+            self.allow(addresses)?;
+        }
+        let raised = self.raise(reason).map_err(|failure| match differ {
+            true => failure.instead_of_state("No flag was raised; the allowed addresses are set."),
+            false => failure,
+        })?;
+        if let Some(addresses) = addresses {
+            // Again for a `var` that was just created.
+            self.allow(addresses)?;
+        }
+        Ok(differ || raised)
+    }
+
     /// Lowers the flags that we have raised, with `force` all of them. Returns whether any
     /// was lowered. Tries all of them before it fails.
     ///
@@ -296,7 +355,7 @@ impl Places {
     ///
     /// # Errors
     /// An I/O error.
-    pub fn addresses_differ(&self, addresses: &Addresses) -> Result<bool, Failure> {
+    fn addresses_differ(&self, addresses: &Addresses) -> Result<bool, Failure> {
         for place in &self.places {
             let now = place.var.read(ADDRESSES)?.unwrap_or_default();
             if now != addresses.as_bytes() {
@@ -312,7 +371,7 @@ impl Places {
     ///
     /// # Errors
     /// An I/O error.
-    pub fn allow(&self, addresses: &Addresses) -> Result<(), Failure> {
+    fn allow(&self, addresses: &Addresses) -> Result<(), Failure> {
         for place in &self.places {
             if addresses.is_empty() {
                 place.var.remove_file(ADDRESSES)?;

@@ -64,6 +64,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
             doc: "For each place: path, flag (down, ours, foreign), since.",
             returned: "success",
         },
+        ReturnSpec {
+            name: "local",
+            kind: "bool",
+            doc: "Whether all places are on local file systems of this host. Otherwise another \
+                host may share them (NFS), and sees a flag that is raised here.",
+            returned: "success",
+        },
     ],
     diff_mode: "full",
     action_plugin: true,

@@ -69,7 +69,11 @@ impl Module for MagentoMaintenance {
         let before = places.lines(Flag::word);
         let changed = match options.state {
             State::Reported => false,
-            State::Raised => raise(&options, context, &mut places)?,
+            State::Raised => {
+                let addresses = options.allowed_ips.as_deref().map(Addresses::new).transpose()?;
+                let reason = options.reason.as_deref();
+                places.close(addresses.as_ref(), reason, context.check_mode)?
+            }
             State::Kept if context.check_mode => places.would_keep()?,
             State::Kept => places.keep()?,
             State::Lowered if context.check_mode => places.would_lower(options.force),
@@ -89,6 +93,7 @@ impl Module for MagentoMaintenance {
             .value("was_ours", ours)
             .value("roots", places.roots.clone())
             .value("flags", places.to_json())
+            .value("local", places.is_local()?)
             .diff(Diff { header: "maintenance".into(), before, after });
         let kept = matches!(options.state, State::Lowered | State::Kept) && places.foreign();
         Ok(outcome.warnings(kept.then(|| {
@@ -97,30 +102,6 @@ impl Module for MagentoMaintenance {
                 .to_owned()
         })))
     }
-}
-
-fn raise(options: &Options, context: &Context, places: &mut Places) -> Result<bool, Failure> {
-    places.require_any()?;
-    let addresses = options.allowed_ips.as_deref().map(Addresses::new).transpose()?;
-    let differ = match &addresses {
-        Some(addresses) => places.addresses_differ(addresses)?,
-        None => false,
-    };
-    if context.check_mode {
-        return Ok(differ || places.is_open_somewhere());
-    }
-    if let Some(addresses) = &addresses {
-        places.allow(addresses)?;
-    }
-    let raised = places.raise(options.reason.as_deref()).map_err(|failure| match differ {
-        true => failure.instead_of_state("No flag was raised; the allowed addresses are set."),
-        false => failure,
-    })?;
-    if let Some(addresses) = &addresses {
-        // Again for a `var` that was just created.
-        places.allow(addresses)?;
-    }
-    Ok(differ || raised)
 }
 
 fn message(options: &Options, context: &Context, places: &Places, changed: bool) -> String {

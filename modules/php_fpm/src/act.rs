@@ -7,11 +7,12 @@ use std::time::Duration;
 use oxistrano_core::Failure;
 use oxistrano_core::command::Program;
 
-use crate::Method;
 use crate::deadline::Deadline;
 use crate::hold;
-use crate::master::{Found, Master};
+use crate::master::Master;
+use crate::options::Method;
 use crate::php::{Answer, Opcache, Php};
+use crate::place;
 use crate::pool::{Pool, past};
 use crate::prove;
 
@@ -85,7 +86,7 @@ fn reset(pool: &Pool, php: &Php, before: &Answer) -> Result<(), Failure> {
 }
 
 fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Failure> {
-    let master = the_master(pool, "reload")?;
+    let master = pool.master("reload")?;
     test_configuration(master, pool.deadline)?;
     let started = php.map_or(0, |(_, answer)| started(answer));
     // Otherwise a restart within the same second would not be detected.
@@ -99,7 +100,7 @@ fn reload(pool: &Pool, php: Option<(&Php, &Answer)>) -> Result<Vec<String>, Fail
         let is_quiet = match &pause {
             Some(pause) => pause.is_quiet,
             // Held already, by a deploy.
-            None => hold::door(&pool.address) != pool.address && pool.busy().accepted == 0,
+            None => place::door(&pool.address) != pool.address && pool.busy().accepted == 0,
         };
         // Other pools of this master are not held.
         !is_quiet || pool.config.as_ref().map_or(true, |config| config.pools.len() > 1)
@@ -217,32 +218,6 @@ fn restart(pool: &Pool, service: Option<&str>) -> Result<Vec<String>, Failure> {
             .remedy("set service to the service of this pool"),
     }
     .state("The service was restarted."))
-}
-
-pub fn the_master<'a>(pool: &'a Pool, verb: &str) -> Result<&'a Master, Failure> {
-    let what = format!("cannot {verb} php-fpm");
-    let failure = match &pool.found {
-        Found::Master(master) => return Ok(master),
-        Found::Doubtful(doubtful) => {
-            let cause = format!("its master process {} {}", doubtful.pid, doubtful.why);
-            if doubtful.is_roots {
-                Failure::new("not_permitted", what).cause(cause).remedy("run as root (become)")
-            } else {
-                Failure::new("untrusted_master", what).cause(cause).remedy(
-                    "run as the user who runs php-fpm (become_user), use method=reset, or find \
-                     out who started that process",
-                )
-            }
-        }
-        Found::Nothing => Failure::new("no_master", what)
-            .cause(format!(
-                "the master process of the socket '{}' is not known; it may run in a container or \
-                 on another host",
-                pool.address
-            ))
-            .remedy("run the module where php-fpm runs, as root (become), or use method=reset"),
-    };
-    Err(failure.state(NOTHING))
 }
 
 /// `php-fpm -t`: a reload with a broken configuration ends php-fpm. The program is executed by the

@@ -159,6 +159,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
              been answered.",
         ),
         value(
+            "maintenance",
+            "dict",
+            "O(maintenance) with O(state=held) and O(state=released)",
+            "The maintenance flag, as M(oxistrano.deploy.magento_maintenance) returns it: changed, \
+             is_on, was_on, was_ours, flags.",
+        ),
+        value(
             "master_pid",
             "int",
             "success",

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use oxistrano_core::json::{Value, json};
 use oxistrano_core::{AbsPath, Failure, IoContext, RelPath};
 
-use crate::Method;
+use crate::options::Method;
 use crate::php::{Answer, Php, in_json};
 
 /// The advice for a full cache.

@@ -3,7 +3,6 @@
 
 mod holder;
 mod line;
-mod place;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -17,12 +16,10 @@ use oxistrano_fastcgi::{Address, connections, has, listening, try_unix};
 use rustix::event::PollFlags;
 use rustix::net::{SocketAddrUnix, getpeername};
 
-use crate::act;
+use crate::place::{Place, Seen};
 use crate::pool::Pool;
 
 pub use holder::{Limits, job};
-pub use place::door;
-use place::{Place, Seen};
 
 const NOTHING: &str = "Nothing was changed.";
 /// The remedy for an unsuitable directory.
@@ -169,7 +166,7 @@ pub fn pause(pool: &Pool) -> Result<Option<Pause>, Failure> {
 /// Checks the conditions before anything is changed. Returns the path that php-fpm has bound.
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel")]
 fn check(pool: &Pool, place: &Place) -> Result<PathBuf, Failure> {
-    let master = act::the_master(pool, "hold the requests of")?;
+    let master = pool.master("hold the requests of")?;
     let socket = place.dir.lookup(&place.known)?;
     if let (Some(owner), Some(socket)) = (&place.owner, &socket)
         && (socket.uid(), socket.gid()) != (owner.uid, owner.gid)

@@ -9,11 +9,13 @@ mod config;
 mod deadline;
 mod discover;
 mod docs;
+mod flag;
 mod fresh;
 mod hold;
 mod master;
 mod options;
 mod php;
+mod place;
 mod pool;
 mod prove;
 mod requests;
@@ -50,7 +52,11 @@ impl Module for PhpFpm {
         };
         let repaired = hold::repair(&address, context)?;
         if plan.options.state == State::Released {
-            let released = hold::released(&address, context)?;
+            let lowered = flag::lowered(&plan.options, context)?;
+            let mut released = hold::released(&address, context)?;
+            if let Some((changed, maintenance)) = lowered {
+                released = released.or_changed(changed).value("maintenance", maintenance);
+            }
             let released = released.or_changed(repaired.is_some()).warnings(repaired);
             return Ok(released.value("socket", address.to_string()));
         }
@@ -67,7 +73,8 @@ impl Module for PhpFpm {
             State::Reset => plan.forced(&pool, Method::Reset, context),
             State::Reloaded => plan.forced(&pool, Method::Reload, context),
             State::Restarted => plan.forced(&pool, Method::Restart, context),
-            State::Held => hold::held(&pool, &plan.limits(), context),
+            State::Held => hold::held(&pool, &plan.limits(), context)
+                .and_then(|held| flag::raised(held, &plan.options, context)),
             // Done above.
             State::Released => hold::released(&pool.address, context),
         }?;

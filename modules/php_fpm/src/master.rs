@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::hold;
+use crate::place;
 use oxistrano_core::process::{self, Process};
 use oxistrano_core::{Failure, interrupt, trusted, users};
 use oxistrano_fastcgi::{Address, has, holds, listening, listens, peers};
@@ -164,7 +164,7 @@ impl Master {
     /// When no process listens there.
     pub fn behind(address: &Address, timeout: Duration) -> Result<Found, Failure> {
         let deadline = Instant::now() + timeout;
-        let peers = peers(&hold::door(address), timeout)?;
+        let peers = peers(&place::door(address), timeout)?;
         let here: Vec<_> = listening().into_iter().filter(|one| one.address == *address).collect();
         // If the creator of the socket still has it, no search is needed.
         for pid in &peers {

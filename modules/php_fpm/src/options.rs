@@ -4,8 +4,6 @@ use oxistrano_core::json::{Map, Value};
 use oxistrano_core::{AbsPath, Failure, Literal, RelPath};
 use oxistrano_fastcgi::Address;
 
-use crate::fresh::Live;
-use crate::hold;
 use crate::requests::Url;
 
 /// Those of Magento and most other applications.
@@ -129,6 +127,17 @@ oxistrano_core::options! {
         /// example a load balancer's health check. On a connection that the web server keeps open,
         /// they also wait.
         hold_except: Vec<String>, default = Some(Literal::EmptyList);
+        /// Magento root directories, relative to O(deploy_to), as for
+        /// M(oxistrano.deploy.magento_maintenance). With O(state=held), the maintenance flag is
+        /// raised in them as soon as requests are held. With O(state=released), it is lowered right
+        /// before they continue, unless somebody else has raised it. Visitors wait for less time
+        /// than with a task of its own.
+        maintenance: Vec<RelPath>;
+        /// With O(maintenance) and O(state=held), the addresses (C(REMOTE_ADDR)) that may still use
+        /// the shop, as for M(oxistrano.deploy.magento_maintenance).
+        maintenance_allowed_ips: Option<Vec<String>>, default = None;
+        /// With O(maintenance) and O(state=held), the reason to write into the flag.
+        maintenance_reason: Option<String>;
         /// Seconds that the module may take altogether.
         timeout: u64, default = Some(Literal::Number(60));
     }
@@ -150,6 +159,9 @@ impl Plan {
         }
         if options.state == State::Warmed && options.release_path.is_none() {
             problems.push("release_path is required with state=warmed".to_owned());
+        }
+        if !options.maintenance.is_empty() && options.deploy_to.is_none() {
+            problems.push("deploy_to is required with maintenance".to_owned());
         }
         if options.timeout == 0 {
             problems.push("timeout: must be at least 1".to_owned());
@@ -178,30 +190,6 @@ impl Plan {
             entry_points = ENTRY_POINTS.iter().filter_map(|path| RelPath::new(path).ok()).collect();
         }
         Ok(Self { options, entry_points, urls })
-    }
-
-    pub fn limits(&self) -> hold::Limits {
-        hold::Limits {
-            seconds: self.options.hold,
-            most: self.options.hold_most as usize,
-            except: self.options.hold_except.clone(),
-            current: self
-                .options
-                .deploy_to
-                .as_ref()
-                .map(|root| root.as_path().join(&self.options.current_dir)),
-        }
-    }
-
-    pub fn live(&self) -> Result<Live, Failure> {
-        // Checked in `new`.
-        let deploy_to = self
-            .options
-            .deploy_to
-            .as_ref()
-            .ok_or_else(|| Failure::new("invalid_arguments", "deploy_to is required"))?;
-        let options = &self.options;
-        Live::look(deploy_to, &options.current_dir, &options.releases_dir, &options.served_as)
     }
 
     /// The real path of the new release, as in opcache's keys. `None` if it does not exist.

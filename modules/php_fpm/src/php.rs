@@ -118,7 +118,7 @@ impl Php {
             .param("OXISTRANO_MARK", self.script.mark())
             .body("application/json", arguments.to_string().into_bytes())
             .limit(ANSWER);
-        let response = ask(&crate::hold::door(&self.address), &request, self.deadline.left())?;
+        let response = ask(&crate::place::door(&self.address), &request, self.deadline.left())?;
         Ok(self.read(&response))
     }
 

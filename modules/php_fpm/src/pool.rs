@@ -8,9 +8,9 @@ use oxistrano_fastcgi::{Address, Connections, ask, connections};
 
 use crate::config::{self, Config, PoolConfig};
 use crate::deadline::Deadline;
-use crate::hold;
 use crate::master::{Found, Master};
 use crate::php::{Answer, Php, params};
+use crate::place;
 
 /// A pool.
 #[derive(Debug)]
@@ -44,6 +44,36 @@ impl Pool {
         Ok(Self { address, found, config, deadline, script_dir, deploy_to })
     }
 
+    /// The master, if it is proved to be php-fpm's.
+    ///
+    /// # Errors
+    /// Why `verb` is not possible.
+    pub fn master(&self, verb: &str) -> Result<&Master, Failure> {
+        let what = format!("cannot {verb} php-fpm");
+        let failure = match &self.found {
+            Found::Master(master) => return Ok(master),
+            Found::Doubtful(doubtful) => {
+                let cause = format!("its master process {} {}", doubtful.pid, doubtful.why);
+                if doubtful.is_roots {
+                    Failure::new("not_permitted", what).cause(cause).remedy("run as root (become)")
+                } else {
+                    Failure::new("untrusted_master", what).cause(cause).remedy(
+                        "run as the user who runs php-fpm (become_user), use method=reset, or find \
+                         out who started that process",
+                    )
+                }
+            }
+            Found::Nothing => Failure::new("no_master", what)
+                .cause(format!(
+                    "the master process of the socket '{}' is not known; it may run in a container or \
+                     on another host",
+                    self.address
+                ))
+                .remedy("run the module where php-fpm runs, as root (become), or use method=reset"),
+        };
+        Err(failure.state("Nothing was changed."))
+    }
+
     /// Connects to its PHP.
     ///
     /// # Errors
@@ -74,7 +104,7 @@ impl Pool {
     /// Whether a worker answers, whatever it says.
     pub fn answers(&self) -> Result<(), Failure> {
         let request = params("/nonexistent/oxistrano.php".as_ref(), "/oxistrano.php", "GET");
-        ask(&hold::door(&self.address), &request.limit(1 << 20), self.deadline.left()).map(|_| ())
+        ask(&place::door(&self.address), &request.limit(1 << 20), self.deadline.left()).map(|_| ())
     }
 
     /// Requests in progress and in the queue. The smallest number within a short time, because our

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use oxistrano_core::json::Value;
 use oxistrano_core::{Context, Failure, Outcome};
+use oxistrano_fastcgi::TIMEOUT;
 
 use crate::act;
 use crate::fresh::{self, Live, Room};
@@ -11,11 +12,36 @@ use crate::hold;
 use crate::master;
 use crate::options::{Method, Plan, WhenFull};
 use crate::php::{self, Answer, Opcache, Php};
+use crate::place;
 use crate::pool::{self, Pool};
 use crate::requests;
 use crate::warm;
 
 impl Plan {
+    pub fn limits(&self) -> hold::Limits {
+        hold::Limits {
+            seconds: self.options.hold,
+            most: self.options.hold_most as usize,
+            except: self.options.hold_except.clone(),
+            current: self
+                .options
+                .deploy_to
+                .as_ref()
+                .map(|root| root.as_path().join(&self.options.current_dir)),
+        }
+    }
+
+    pub fn live(&self) -> Result<Live, Failure> {
+        // Checked in `new`.
+        let deploy_to = self
+            .options
+            .deploy_to
+            .as_ref()
+            .ok_or_else(|| Failure::new("invalid_arguments", "deploy_to is required"))?;
+        let options = &self.options;
+        Live::look(deploy_to, &options.current_dir, &options.releases_dir, &options.served_as)
+    }
+
     pub(super) fn forced(
         &self,
         pool: &Pool,
@@ -167,14 +193,25 @@ impl Plan {
                 "opcache is not enabled in this pool: there is nothing to warm",
             );
         }
+        let mut notes = Vec::new();
+        let none = warm::Cached { names: Vec::new(), scripts: 0, memory: 0 };
         let known = match &live {
             // The used scripts of the live release.
-            Some(live) => warm::cached(&php, &[&live.real], self.options.max_files)?,
-            None => warm::Cached { names: Vec::new(), scripts: 0, memory: 0 },
+            Some(live) => match warm::cached(&php, &[&live.real], self.options.max_files) {
+                // The pool runs PHP, as it has answered before: it is busy or slow.
+                Err(failure) if failure.code() == TIMEOUT => {
+                    notes.push(format!(
+                        "The scripts that visitors use are not known, so they were not compiled: \
+                         {failure}"
+                    ));
+                    none
+                }
+                known => known?,
+            },
+            None => none,
         };
-        let mut notes = Vec::new();
         let mut names = known.names;
-        if names.is_empty() {
+        if names.is_empty() && notes.is_empty() {
             notes.push(
                 "opcache holds no scripts of a live release, so it is not known which are used: \
                  only the entry points were compiled."
@@ -190,7 +227,7 @@ impl Plan {
         }
         let warmed = warm::compile(&php, &release, names, pool.deadline)?;
         let results = requests::ask_all(
-            &hold::door(&pool.address),
+            &place::door(&pool.address),
             &self.urls,
             &release,
             &self.entry_points,

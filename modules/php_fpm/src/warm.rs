@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use oxistrano_core::json::{Value, json};
 use oxistrano_core::{Failure, RelPath};
+use oxistrano_fastcgi::TIMEOUT;
 
 use crate::deadline::Deadline;
 use crate::php::{Answer, Php, in_json};
@@ -63,10 +64,10 @@ pub fn cached(php: &Php, directories: &[&Path], most: u32) -> Result<Cached, Fai
     })
 }
 
-/// Compiles `names` below `base`.
+/// Compiles `names` below `base`, as far as that is possible in time: a slow pool is no failure.
 ///
 /// # Errors
-/// When the pool does not answer.
+/// When the pool's answer is not usable.
 pub fn compile(
     php: &Php,
     base: &Path,
@@ -106,9 +107,16 @@ impl Warmed {
             }
             let batch = &names[at..names.len().min(at + BATCH)];
             let arguments = json!({"base": base, "names": batch, "seconds": SECONDS});
-            let answer = php.ask("compile", arguments).map_err(|failure| {
-                failure.state(format!("{} scripts were compiled before that.", self.compiled))
-            })?;
+            let answer = match php.ask("compile", arguments) {
+                // The pool runs PHP, as it has answered before: it is busy or slow.
+                Err(failure) if failure.code() == TIMEOUT => {
+                    self.no_time = true;
+                    break;
+                }
+                answer => answer.map_err(|failure| {
+                    failure.state(format!("{} scripts were compiled before that.", self.compiled))
+                })?,
+            };
             self.compiled += answer.number("/compiled");
             self.cached += answer.number("/cached");
             self.missing += answer.number("/missing");
@@ -169,7 +177,9 @@ impl Warmed {
         }
         if self.no_time {
             warnings.push(
-                "The timeout was reached before the whole release was compiled: raise timeout."
+                "The timeout was reached before the whole release was compiled, because the pool \
+                 is busy or slow. php-fpm compiles the rest when it is requested. Raise timeout, or \
+                 the pool's pm.max_children."
                     .to_owned(),
             );
         }

@@ -44,10 +44,16 @@ pub fn offer(delta: &Delta, root: &Root) -> Result<Option<Outcome>, Failure> {
     let mut any = false;
     for release in releases(root)? {
         let head = indexes.read(&release, Some(Index::HEAD));
-        let Some(digest) = head.and_then(|head| Index::digest(&head)) else { continue };
+        let Some((head, digest)) = head.and_then(|head| Index::digest(&head).map(|it| (head, it)))
+        else {
+            continue;
+        };
         any = true;
         if delta.known.contains(&digest) {
-            return Ok(Some(offer(digest.into())));
+            // The controller sends what the host has lost of it without being asked.
+            let lost = Index::lost(&head).filter(|lost| !lost.is_empty());
+            let lost = lost.map_or_else(String::new, |lost| format!("+{lost}"));
+            return Ok(Some(offer(format!("{digest}{lost}").into())));
         }
     }
     Ok(any.then(|| offer(Value::Null)))
@@ -65,7 +71,7 @@ fn releases(root: &Root) -> Result<Vec<Dir>, Failure> {
 }
 
 fn indexed(indexes: &Indexes, top: &Dir) -> Option<Indexed> {
-    let index = Index::parse(&indexes.read(top, None)?)?;
+    let index = Index::parse(indexes.read(top, None)?)?;
     Some(Indexed { top: top.duplicate().ok()?, index })
 }
 
@@ -135,7 +141,7 @@ fn base(digest: &str, root: &Root) -> Option<Manifest> {
     releases(root).ok()?.iter().find_map(|release| {
         let head = indexes.read(release, Some(Index::HEAD))?;
         let found = Index::digest(&head)? == digest;
-        found.then(|| Index::parse(&indexes.read(release, None)?))?.map(|it| it.manifest().clone())
+        found.then(|| Index::parse(indexes.read(release, None)?))?.map(|it| it.manifest().clone())
     })
 }
 
@@ -177,8 +183,8 @@ impl Parts {
         spare: Option<&Dir>,
     ) -> Result<Plan, Failure> {
         let Some(indexes) = Indexes::open(root) else {
-            let (mut none, strip) = (std::iter::empty(), options.strip_components);
-            return Plan::make(&self.manifest, &self.sent, strip, None, &mut none);
+            let mut none = std::iter::empty();
+            return Plan::make(&self.manifest, &self.sent, options, None, &mut none);
         };
         let top = spare.map(|spare| spare.info().map(|info| info.inode())).transpose()?;
         let spare = spare.and_then(|spare| indexed(&indexes, spare));
@@ -188,7 +194,7 @@ impl Parts {
             other.info().is_ok_and(|info| Some(info.inode()) != top)
         });
         let mut others = others.filter_map(|other| indexed(&indexes, other));
-        Plan::make(&self.manifest, &self.sent, options.strip_components, spare, &mut others)
+        Plan::make(&self.manifest, &self.sent, options, spare, &mut others)
     }
 
     /// Builds the tree in `into`, which is the spare or empty.

@@ -354,7 +354,10 @@ fn unpack(
     let Built { staging, made: (unpacked, noted), mut trash, warning } = built.map_err(removed)?;
     top::give_owner(staging.dir(), unpack_options).map_err(removed)?;
     let alone = top::warning_if_alone(staging.dir(), src).map_err(removed)?;
-    let index = noted.map_or(Ok(()), |noted| write_index(&root, &noted, staging.dir()));
+    let index = noted.map_or(Ok(()), |mut noted| {
+        noted.lose(&shared);
+        write_index(&root, &noted, staging.dir())
+    });
     let index = index.err().map(|failure| {
         format!("the next deploy may send the whole archive, because this release has no index: {failure}")
     });

@@ -58,7 +58,8 @@ impl Directories<'_> {
         self.places += 1;
         let place = Place::new(fd, self.places, path, false, None);
         let mode = (!waits && last != now).then_some(last);
-        place.set_finally(Finally { mode, owner: None, mtime: wanted.mtime, adopted: true });
+        let (mtime, number) = (wanted.mtime, wanted.number);
+        place.set_finally(Finally { mode, owner: None, mtime, adopted: true, number });
         self.push(name, State::Open(Arc::new(place)));
         Ok(())
     }
@@ -78,7 +79,7 @@ impl Directories<'_> {
         if self.remains.leave(bytes) {
             self.remove_remains(bytes)?;
         }
-        Ok(self.remains.take(bytes))
+        Ok(self.takes(bytes))
     }
 
     /// Whether something exists only from before.

@@ -33,7 +33,7 @@ impl Directories<'_> {
             let finally = self.finally_of_old(bytes, wanted)?;
             match self.levels.get_mut(level).map(|level| &mut level.state) {
                 Some(State::Open(place)) => place.set_finally(finally),
-                Some(State::Unopened(unopened)) => *unopened = finally,
+                Some(State::Unopened(unopened) | State::Quiet(unopened)) => *unopened = finally,
                 None => {}
             }
             return Ok(());
@@ -43,7 +43,7 @@ impl Directories<'_> {
             if pending.has(&above, name) {
                 pending.settle()?;
             }
-            if self.remains.take(bytes) {
+            if self.takes(bytes) {
                 return self.adopt(&above, name, wanted);
             }
             let mode = Mode::from_raw_mode(created_with(wanted.mode));
@@ -74,7 +74,8 @@ impl Directories<'_> {
         let mode = wanted.mode | self.inherited;
         let mode_known =
             !above.peculiar && created_with(wanted.mode) & !self.umask | self.inherited == mode;
-        let mut finally = Finally { owner, mtime: wanted.mtime, ..Finally::default() };
+        let (mtime, number) = (wanted.mtime, wanted.number);
+        let mut finally = Finally { owner, mtime, number, ..Finally::default() };
         let path = above.path().join(name);
         if !self.keep(path.as_os_str().as_bytes(), wanted.mode)? && !mode_known {
             finally.mode = Some(mode);
@@ -85,11 +86,11 @@ impl Directories<'_> {
 
     /// The final attributes of an existing directory.
     fn finally_of_old(&mut self, path: &[u8], wanted: Wanted) -> Result<Finally, Failure> {
-        let Wanted { mode, uid, gid, mtime } = wanted;
+        let Wanted { mode, uid, gid, mtime, number } = wanted;
         let mode = (!self.keep(path, mode)?).then_some(mode | self.inherited);
         let owner = (uid.is_some() || gid.is_some())
             .then_some((uid.map(Uid::from_raw), gid.map(Gid::from_raw)));
-        Ok(Finally { mode, owner, mtime, adopted: false })
+        Ok(Finally { mode, owner, mtime, adopted: false, number })
     }
 
     /// Whether the permissions have to be set at the end; the last entry counts.

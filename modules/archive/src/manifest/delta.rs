@@ -75,7 +75,7 @@ pub(crate) fn encode(new: &Manifest, base: &Manifest) -> Result<Vec<u8>, Wrong> 
                 }
             }
             None => {
-                literals.push(&record.entry, record.size, &record.hash)?;
+                literals.push(&record.entry, record.size, Some(&record.hash))?;
                 run.2 += 1;
             }
         }
@@ -132,7 +132,7 @@ pub(crate) fn decode(bytes: &[u8], base: &Manifest) -> Result<Manifest, Wrong> {
     }
     let mut runs = Reader(reader.take(lengths[0])?);
     let mut column = Reader(reader.take(lengths[1])?);
-    let literals = Manifest::parse(reader.take(lengths[2])?)?;
+    let literals = Manifest::parse(reader.take(lengths[2])?.to_vec())?;
     if literals.is_cut() || !reader.0.is_empty() {
         return Err("its parts make no sense");
     }
@@ -170,11 +170,11 @@ pub(crate) fn decode(bytes: &[u8], base: &Manifest) -> Result<Manifest, Wrong> {
                 }
                 *mtime = Time { seconds, nanoseconds };
             }
-            new.push(&record.entry, record.size, &record.hash)?;
+            new.push(&record.entry, record.size, Some(&record.hash))?;
         }
         for _ in 0..full {
             let record = literals.next(&mut given)?.ok_or("it has no such entry")?;
-            new.push(&record.entry, record.size, &record.hash)?;
+            new.push(&record.entry, record.size, Some(&record.hash))?;
         }
     }
     if literals.next(&mut given)?.is_some() || !column.0.is_empty() {

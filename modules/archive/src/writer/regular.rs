@@ -15,6 +15,7 @@ use crate::earlier::{self, Earlier, Unchanged};
 use crate::entry::Map;
 use crate::notes::Note;
 use crate::place::Place;
+use crate::plan::Known;
 use crate::select::Item;
 use crate::stream::Body;
 use crate::writer::{Writer, c_name};
@@ -30,6 +31,9 @@ impl Writer<'_> {
         body: &mut Body<'_, '_>,
     ) -> Result<(), Failure> {
         let path = item.path.as_path();
+        if self.stays_quietly(item)? {
+            return Ok(());
+        }
         let name = item.path.name();
         self.directories.forget(path);
         let place = self.directories.parent_of(path, &mut self.pending)?;
@@ -80,6 +84,20 @@ impl Writer<'_> {
                 attributes.settle(&file).map_err(|(verb, error)| self.failed(verb, item, error))
             }
         }
+    }
+
+    /// Whether the file is one of a directory in which nothing is changed.
+    fn stays_quietly(&mut self, item: &Item) -> Result<bool, Failure> {
+        let Some(Known { hash, mark, look: Some(look) }) = item.known else { return Ok(false) };
+        let is_same = item.mode & 0o7000 == 0
+            && self.directories.has_look(&look, item.mode, (item.uid, item.gid))
+            && self.directories.is_quiet(item.path.as_path())?;
+        let (Some(spare), Some(file), true) = (&self.stock.spare, item.number, is_same) else {
+            return Ok(false);
+        };
+        spare.count(mark.size);
+        self.stock.note([Note { file, hash, mark: Some(mark) }]);
+        Ok(true)
     }
 
     /// Whether the file that was there before is known to be this one, and stays.

@@ -54,6 +54,17 @@ fn a_shared_var_has_one_flag_and_two_vars_have_two() {
 }
 
 #[test]
+fn a_temporary_directory_is_local_and_proc_is_not() {
+    let shop = Shop::new(true);
+    assert!(shop.find().unwrap().is_local().unwrap());
+    fs::remove_file(shop.path("releases/1/var")).unwrap();
+    assert!(shop.find().unwrap().is_local().unwrap(), "one root has no var yet");
+    let mut places = shop.find().unwrap();
+    places.bare.push(Dir::open("/proc".as_ref()).unwrap());
+    assert!(!places.is_local().unwrap());
+}
+
+#[test]
 fn only_our_own_flag_is_lowered() {
     let shop = Shop::new(true);
     let flag = shop.path("shared/var/.maintenance.flag");

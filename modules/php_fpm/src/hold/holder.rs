@@ -20,7 +20,7 @@ use rustix::net::{accept_with, bind, listen, socket_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 
 use super::line::{Line, Switched};
-use super::place::Place;
+use crate::place::Place;
 
 const HOLD: &str = "--oxistrano-hold";
 const WATCH: &str = "--oxistrano-watch";

@@ -205,6 +205,37 @@ fn names_that_lead_out_of_the_release_are_not_compiled() {
     );
 }
 
+/// Warms with a pool that no longer answers from this question on.
+#[track_caller]
+fn warmed_by_a_pool_that_is_stuck_at(stuck: &'static str) -> Reply {
+    let fake = Fake::new(move |asked| {
+        if asked.question["ask"] == stuck {
+            thread::sleep(Duration::from_secs(4));
+        }
+        said(asked, &json!({"opcache": "enabled", "names": ["lib.php"]}))
+    });
+    let root = fake.scratch.path().join("shop");
+    fs::create_dir_all(root.join("releases/1/pub")).unwrap();
+    fs::create_dir_all(root.join("releases/2/pub")).unwrap();
+    fs::write(root.join("releases/2/pub/index.php"), "<?php").unwrap();
+    std::os::unix::fs::symlink("releases/1", root.join("current")).unwrap();
+    let release = root.join("releases/2");
+    fake.run(json!({"state": "warmed", "deploy_to": root.to_str(), "release_path": release.to_str(), "timeout": 2}))
+}
+
+#[test]
+fn a_pool_that_is_too_slow_to_compile_all_is_warned_of() {
+    let reply = warmed_by_a_pool_that_is_stuck_at("compile").unchanged();
+    let warnings = reply["warnings"].to_string();
+    assert!(warnings.contains("before the whole release was compiled, because the pool is busy"));
+    let reply = warmed_by_a_pool_that_is_stuck_at("scripts").unchanged();
+    let warnings = reply["warnings"].to_string();
+    assert!(warnings.contains("no worker of the pool answered within 2 s"), "{reply}");
+    // A pool of which nothing is known may be set up wrongly.
+    let reply = warmed_by_a_pool_that_is_stuck_at("status").failed("fastcgi_timeout");
+    assert!(reply.msg().contains("no worker of the pool answered"), "{reply}");
+}
+
 #[test]
 fn a_pool_that_compiles_nothing_is_not_asked_for_ever() {
     let root = tempfile::tempdir().unwrap();

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::thread::sleep;
 
 use crate::common::{Fpm, SECOND, Setup};
-use crate::hold::{Load, started, waiting, within};
-use crate::hold::{beside, hold, leads_to_fpm, only, path, processes, release, socket_of};
+use crate::holding::{Load, started, waiting, within};
+use crate::holding::{beside, hold, leads_to_fpm, only, path, processes, release, socket_of};
 use oxistrano_harness::{NOBODY, is_root, json, not_checked};
 use rustix::process::{Signal, kill_process};
 

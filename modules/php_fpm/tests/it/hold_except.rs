@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::common::{Fpm, SECOND, Setup};
-use crate::hold::{path, release, started, waiting};
+use crate::holding::{path, release, started, waiting};
 use oxistrano_fastcgi::{Request, Response, ask};
 use oxistrano_harness::json;
 

@@ -47,6 +47,14 @@ impl Scene {
         Self { root, archive, made: Default::default() }
     }
 
+    /// The scene of the next deploy, of version 4.
+    fn next(self, files: &[Entry]) -> Self {
+        let archive = tar_gz(files);
+        fs::write(self.root.beside("new.tar.gz"), &archive).unwrap();
+        fs::remove_file(self.root.beside("new.manifest")).unwrap();
+        Self { archive, ..self }
+    }
+
     fn on_controller(&self, mut arguments: Value) -> Reply {
         for (_, value) in arguments.as_object_mut().unwrap() {
             if let Some(name) = value.as_str().filter(|name| name.contains('.')) {
@@ -225,4 +233,70 @@ fn an_index_is_not_read_where_others_can_write_and_goes_with_its_release() {
         .root
         .run("release_unpack", with(scene.arguments(json!({"known": []})), "version", "4"));
     assert_eq!(asked["delta"], Value::Null, "{asked}");
+}
+
+/// Deploys release 3 in as many rounds as it takes. Returns how many times contents were asked for, and
+/// the answer to the offer.
+fn rounds(scene: &Scene, live: &Value, base: &str, options: &[(&str, Value)]) -> (usize, Value) {
+    let all = |mut arguments: Value| {
+        for (name, value) in options {
+            arguments[*name] = value.clone();
+        }
+        arguments
+    };
+    let offer = all(scene.arguments(json!({"known": [live]})));
+    let offer = scene.root.run("release_unpack", offer).unchanged()["delta"]["base"].clone();
+    let lost = offer.as_str().unwrap().split_once('+').map_or("", |(_, lost)| lost).to_owned();
+    let (bundle, digest) = scene.bundle(json!({"base": base, "lost": lost}));
+    let (mut bundles, mut asked) = (vec![bundle], 0);
+    loop {
+        let told: Vec<_> = bundles
+            .iter()
+            .map(|bundle| json!({"size": bundle.len(), "sha256": sha(bundle)}))
+            .collect();
+        let mut arguments = all(scene.arguments(json!({"digest": digest, "bundles": told})));
+        arguments["artifact"]["offset"] = 0.into();
+        let reply = call(&scene.root, arguments, bundles.last().unwrap());
+        let Some(missing) = reply["delta"]["missing"].as_str() else {
+            let _ = reply.changed();
+            return (asked, offer);
+        };
+        asked += 1;
+        let (bundle, _) =
+            scene.bundle(json!({"known": "new.manifest", "told": true, "wanted": missing}));
+        bundles.push(bundle);
+    }
+}
+
+#[test]
+fn what_the_host_is_known_to_have_lost_is_sent_without_being_asked_for() {
+    for is_shared in [false, true] {
+        let scene = Scene::new();
+        let shared = [("shared_paths", json!([if is_shared { "app/7" } else { "elsewhere" }]))];
+        let live = scene.on_controller(json!({"src": "live.tar.gz", "dest": "live.manifest"}));
+        // As a link to a shared file does, or `setup:upgrade`.
+        let lose = |release: &str| {
+            let path = scene.root.at(format!("releases/{release}/app/7"));
+            fs::remove_file(&path).unwrap();
+            fs::write(path, "another").unwrap();
+        };
+        lose("2");
+        lose(".oxistrano-spare");
+        let (asked, _) = rounds(&scene, &live["digest"], "live.manifest", &shared);
+        assert_eq!(asked, 1, "nothing says so yet");
+        // The same again: what was built is the live release, and the former one the spare.
+        let _ = scene.root.run("release_activate", json!({"version": "3"})).changed();
+        lose("3");
+        let read = |name: &str| fs::read(scene.root.beside(name)).unwrap();
+        fs::write(scene.root.beside("built.manifest"), read("new.manifest")).unwrap();
+        let built = json!(
+            scene.on_controller(json!({"src": "new.tar.gz", "dest": "built.manifest"}))["digest"]
+        );
+        fs::rename(scene.root.at("releases/2"), scene.root.at("releases/.oxistrano-spare"))
+            .unwrap();
+        let next = scene.next(&files("4"));
+        let (asked, offer) = rounds(&next, &built, "built.manifest", &[("version", json!("4"))]);
+        assert_eq!((asked, offer.as_str().unwrap().split_once('+').map(|it| it.1)), (0, Some("7")));
+        assert_eq!(next.root.read("releases/4/app/7"), "file 7");
+    }
 }

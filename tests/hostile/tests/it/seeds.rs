@@ -65,6 +65,7 @@ fn archives() {
     each_seed("tar", fuzz::tar);
     each_seed("compressed", fuzz::compressed);
     each_seed("zip", fuzz::zip);
+    each_seed("manifest", fuzz::manifest);
 }
 
 #[test]
