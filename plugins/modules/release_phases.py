@@ -93,7 +93,7 @@ module:
   type: str
   returned: always
   sample: release_activate
-seconds:
+phase_seconds:
   description: How long the module ran on the host. For one that gets an archive from the controller, sending it is included.
   type: float
   returned: if the module has run

@@ -39,7 +39,7 @@ class ActionModule(Phases, Delivery, Transport, ActionBase):
         module = self._task.action.rpartition(".")[2]
         result.update(self.run_all([Phase(module, self._task.args)], task_vars or {})[0])
         # Of interest where there are several.
-        result.pop("seconds", None)
+        result.pop("phase_seconds", None)
         return result
 
     def run_all(self, phases: Sequence[Phase], task_vars: Values) -> list[Values]:
@@ -57,7 +57,7 @@ class ActionModule(Phases, Delivery, Transport, ActionBase):
             # Plumbing, not something that the user wrote.
             result.get("invocation", {}).get("module_args", {}).pop("deployer", None)
             if phase.module in amounts.MODULES and self._has_done(result):
-                result["msg"] = amounts.with_amounts(result, result["seconds"])
+                result["msg"] = amounts.with_amounts(result, result["phase_seconds"])
         return results
 
     def _completed(self, phase: Phase, task_vars: Values) -> Phase:

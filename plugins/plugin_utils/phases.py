@@ -49,7 +49,7 @@ class Phases(Base):
     def run_phases(self, phases: Sequence[Phase], task_vars: Values) -> list[Values]:
         """Returns the results of the phases that have run; if not all have, the last one has failed.
 
-        Each has C(seconds). Raises C(AnsibleConnectionFailure) when the host cannot be reached.
+        Each has C(phase_seconds). Raises C(AnsibleConnectionFailure) when the host cannot be reached.
         """
         results: list[Values] = []
         while len(results) < len(phases) and not (results and results[-1].get("failed")):
@@ -74,7 +74,7 @@ class Phases(Base):
                 self._tell(f"the phases run one by one: {reason}")
         began = time.monotonic()
         result = self.run_binary(*phases[0], task_vars)
-        return [{**result, "seconds": round(time.monotonic() - began, 3)}]
+        return [{**result, "phase_seconds": round(time.monotonic() - began, 3)}]
 
     def _run_around(self, phases: Sequence[Phase], sending: int, task_vars: Values) -> list[Values]:
         """Runs the phases before the one that sends an archive, that one, and those after it."""
@@ -104,7 +104,7 @@ class Phases(Base):
             if len(done) <= len(waiting):
                 raise Ended
             following[:] = done[len(waiting) + 1 :]
-            others = sum(result["seconds"] for result in (*done[: len(waiting)], *following))
+            others = sum(result["phase_seconds"] for result in (*done[: len(waiting)], *following))
             seconds += time.monotonic() - began - others
             return done[len(waiting)]
 
@@ -121,4 +121,4 @@ class Phases(Base):
                 if results[-1].get("failed"):
                     return results
             outcome = {"failed": True, "changed": False, "msg": to_text(error)}
-        return [*results, {**outcome, "seconds": round(seconds, 3)}, *following]
+        return [*results, {**outcome, "phase_seconds": round(seconds, 3)}, *following]

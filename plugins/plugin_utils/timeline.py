@@ -271,7 +271,7 @@ def _divided(step: Step, results: Any) -> list[tuple[Step, dict[str, Any]]]:
             continue
         module, state = str(result.get("module")), "finished" if result["phase"] == "finish" else None
         one = Step(str(result.get("title") or result["phase"]), module, state, phase_of(module, state, "", None), step.begin)
-        one.end, one.begin = end, max(step.begin, end - float(result.get("seconds") or 0))
+        one.end, one.begin = end, max(step.begin, end - float(result.get("phase_seconds") or 0))
         one.status = "failed" if result.get("failed") else "changed" if result.get("changed") else "ok"
         end = one.begin
         found.insert(0, (one, result))

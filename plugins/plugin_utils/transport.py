@@ -89,7 +89,7 @@ class Transport(Base):
         ended = host_script.phases(answered["stdout"])
         for (module, dummy), phase in zip(calls, ended):
             result = self._result(module, {**answered, "stdout": phase["output"], "rc": phase["code"]})
-            results.append({**result, "seconds": phase["seconds"]})
+            results.append({**result, "phase_seconds": phase["seconds"]})
         # Of one that was killed there is a line as well; this is the end of what runs them.
         if len(results) < len(calls) and not (results and (results[-1].get("failed") or answered["rc"] == 1)):
             results.append(self._result(calls[len(results)][0], answered))

@@ -13,7 +13,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = REPOSITORY / "plugins/plugin_utils/programs"
-MODULES = sorted(path.stem for path in (REPOSITORY / "plugins/action").glob("*.py"))
+DOCUMENTED = sorted(path.stem for path in (REPOSITORY / "plugins/action").glob("*.py"))
+# It runs the others, and has no program.
+MODULES = [name for name in DOCUMENTED if name != "release_phases"]
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def test_files_that_got_into_the_checkout_are_not_packed(tmp_path, installed):
 def test_all_modules_are_listed_with_what_they_do(installed):
     _, _, run = installed
     listed = json.loads(run("ansible-doc", "-t", "module", "--list", "--json", "oxistrano.deploy"))
-    assert set(listed) == {f"oxistrano.deploy.{name}" for name in MODULES}
+    assert set(listed) == {f"oxistrano.deploy.{name}" for name in DOCUMENTED}
     assert all(len(text) > 10 for text in listed.values())
     assert not run.stderr
     # As a person asks.

@@ -131,7 +131,7 @@ def test_a_play_of_its_own_can_run_phases(project):
         {"phase": "free", "module": "release_setup", "options": {**where, "state": "finished"}},
     ]
     result = project.run(play_of(project, phases)).good()
-    assert result.text.count('"seconds": ') == 3 and '"title": "Take the lock"' in result.text
+    assert result.text.count('"phase_seconds": ') == 3 and '"title": "Take the lock"' in result.text
     assert project.root.lock() is None
 
 

@@ -102,7 +102,7 @@ def test_what_a_deploy_has_done_is_told(play):
 
 def test_phases_that_ran_in_one_task_are_told_one_by_one(play):
     def phase(name, module, seconds, **result):
-        return {"phase": name, "title": name.title(), "module": module, "seconds": seconds, **result}
+        return {"phase": name, "title": name.title(), "module": module, "phase_seconds": seconds, **result}
 
     prepared = [
         phase("setup", "release_setup", 0.5, changed=True),

@@ -344,4 +344,5 @@ def test_async_tasks_run_to_their_end(project, play, artifacts):
 def test_each_module_has_its_action_plugin():
     """Ansible then loads the plugin once, in the process that all tasks are forked from."""
     links = {path.stem for path in (CHECKOUT / "plugins/action").iterdir() if path.is_symlink()}
-    assert links == {path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py")}
+    # It has no module on the host.
+    assert links | {"release_phases"} == {path.stem for path in (CHECKOUT / "plugins/modules").glob("*.py")}
