@@ -50,6 +50,11 @@ options:
       - >-
         The manifest of an archive that the host has.
     type: path
+  lost:
+    description:
+      - >-
+        The entries of O(base) whose contents the host has lost.
+    type: str
   wanted:
     description:
       - >-
@@ -173,6 +178,9 @@ def main():
         },
         "base": {
             "type": "path",
+        },
+        "lost": {
+            "type": "str",
         },
         "wanted": {
             "type": "str",

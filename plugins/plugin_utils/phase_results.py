@@ -20,6 +20,7 @@ PHASES = {
 # What the role rollback registers before its switch.
 _OF_ROLLBACK = "__oxistrano_rollback"
 
+
 def of(variables: Mapping[str, Any], phase: str) -> Mapping[str, Any]:
     """Returns the result of one phase; an empty one if it has not run.
 

@@ -87,7 +87,7 @@ class Transport(Base):
         answered = self._ask(PHASES, text, content)
         results = []
         ended = host_script.phases(answered["stdout"])
-        for (module, dummy), phase in zip(calls, ended):
+        for module, phase in zip((call[0] for call in calls), ended):
             result = self._result(module, {**answered, "stdout": phase["output"], "rc": phase["code"]})
             results.append({**result, "phase_seconds": phase["seconds"]})
         # Of one that was killed there is a line as well; this is the end of what runs them.
