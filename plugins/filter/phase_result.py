@@ -1,17 +1,17 @@
 # Copyright the Oxistrano authors.
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter that finds the result of a phase of a deploy."""
+"""The filter that finds the result of a phase of a deploy or rollback."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: phase_result
-short_description: Find the result of a phase of the deploy
+short_description: Find the result of a phase of the deploy or rollback
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - For hooks. The role deploy runs several phases in one task, whose registered result has one of each phase.
+  - For hooks. The roles deploy and rollback run several phases in one task, whose registered result has one of each phase.
 options:
   _input:
     description: The variables of a host, for example C(hostvars[inventory_hostname]).

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: phases
-short_description: Find the phases of a deploy between which no hook stands
+short_description: Find the phases of a deploy or rollback between which no hook stands
 version_added: 0.1.0
 author: The Oxistrano authors (@oxistrano)
 description:
-  - The role deploy uses it for M(oxistrano.deploy.release_phases).
-  - The phases are, in this order, C(setup), C(update_code), C(symlink_shared), C(symlink), C(cleanup) and C(finish). A phase
+  - The roles deploy and rollback use it for M(oxistrano.deploy.release_phases).
+  - The phases of a deploy are, in this order, C(setup), C(update_code), C(symlink_shared), C(symlink), C(cleanup) and C(finish). A phase
     ends a group if a hook comes before it (the variable that names its file is set), if it is C(symlink), so that all hosts
     switch together, or if it is C(update_code) with a strategy other than C(copy_unarchive), which runs tasks of its own.
-  - What is done in a phase, the role says in its variables C(__oxistrano_phase_setup) and so on, each a dictionary with
-    C(module) and C(options).
+  - Those of a rollback are C(symlink), C(cleanup) and C(finish), after its setup.
+  - What is done in a phase, the role says in its variables C(__oxistrano_phase_setup) (C(__oxistrano_rollback_phase_symlink))
+    and so on, each a dictionary with C(module) and C(options).
 options:
   _terms:
     description: The first phase of a group. If it belongs to the group of an earlier phase, nothing is returned.
     type: list
     elements: str
     required: true
+  role:
+    description: The role.
+    type: str
+    choices: [deploy, rollback]
+    default: deploy
   names:
     description: Whether only the names are returned.
     type: bool
@@ -43,9 +49,14 @@ _list:
 """
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, phase_results
+
+
+# What is before the names of a role's variables.
+PREFIXES = {"deploy": "", "rollback": "rollback_"}
 
 
 class LookupModule(LookupBase):
@@ -53,37 +64,62 @@ class LookupModule(LookupBase):
 
     def run(self, terms, variables=None, **kwargs):
         variables = variables or {}
-        if len(terms) != 1 or terms[0] not in phase_results.PHASES:
-            raise AnsibleError(f"phases needs the name of one phase ({', '.join(phase_results.PHASES)}), not {terms}")
-        group = self._group(str(terms[0]), variables)
-        return group if kwargs.get("names") else [self._definition(name, variables) for name in group]
+        role = str(kwargs.get("role", "deploy"))
+        if role not in PREFIXES:
+            raise AnsibleError(f"phases: role is '{role}', but must be {' or '.join(PREFIXES)}")
+        order = list(phase_results.OF_ROLE[role])
+        if len(terms) != 1 or terms[0] not in order:
+            raise AnsibleError(f"phases needs the name of one phase ({', '.join(order)}), not {terms}")
+        group = _Group(role, order, variables, self._templar).of(str(terms[0]))
+        return group.names if kwargs.get("names") else group.definitions()
 
-    def _group(self, first, variables):
-        order = list(phase_results.PHASES)
-        at = order.index(first)
-        if at > 0 and not self._begins_a_group(at, order, variables):
-            return []
-        end = at + 1
-        while end < len(order) and not self._begins_a_group(end, order, variables):
-            end += 1
-        return [name for name in order[at:end] if name != "cleanup" or self._cleans_up(variables)]
 
-    def _begins_a_group(self, at, order, variables):
-        hooks = (f"ansistrano_after_{order[at - 1]}_tasks_file", f"ansistrano_before_{order[at]}_tasks_file")
-        if order[at] == "symlink" or any(hook in variables for hook in hooks):
+class _Group:
+    """Phases that run together, of a role and with the variables of a host."""
+
+    def __init__(self, role, order, variables, templar):
+        self._role, self._order, self._variables, self._templar = role, order, variables, templar
+        self._prefix = PREFIXES[role]
+        self.names = []
+
+    def of(self, first):
+        at = self._order.index(first)
+        if at == 0 or self._begins(at):
+            end = at + 1
+            while end < len(self._order) and not self._begins(end):
+                end += 1
+            self.names = [name for name in self._order[at:end] if name != "cleanup" or self._cleans_up()]
+        return self
+
+    def definitions(self):
+        return [self._definition(name) for name in self.names]
+
+    def _begins(self, at):
+        """Whether a group begins with the phase of that number."""
+        phase = self._order[at]
+        start = f"ansistrano_{self._prefix}"
+        hooks = (f"{start}after_{self._order[at - 1]}_tasks_file", f"{start}before_{phase}_tasks_file")
+        if phase == "symlink" or any(hook in self._variables for hook in hooks):
             return True
-        strategy = self._templar.template(variables["ansistrano_deploy_via"])
-        if order[at] == "update_code":
-            return strategy != "copy_unarchive"
-        # Those that fetch an archive leave update_code out in check mode.
-        return order[at] == "symlink_shared" and variables.get("ansible_check_mode") and strategy != "copy_unarchive"
+        if phase not in ("update_code", "symlink_shared"):
+            return False
+        fetches = self._value("ansistrano_deploy_via") != "copy_unarchive"
+        # In check mode, strategies that fetch an archive leave update_code out.
+        return fetches and (phase == "update_code" or bool(self._variables.get("ansible_check_mode")))
 
-    def _cleans_up(self, variables):
-        return int(self._templar.template(variables["ansistrano_keep_releases"])) > 0
+    def _cleans_up(self):
+        if self._role == "deploy":
+            return int(self._value("ansistrano_keep_releases")) > 0
+        # In check mode, the release that would be removed is still live, and what is live is never removed.
+        removes = boolean(self._value("ansistrano_remove_rolled_back"), strict=False)
+        return removes and not self._variables.get("ansible_check_mode")
 
-    def _definition(self, name, variables):
-        told = self._templar.template(variables[f"__oxistrano_phase_{name}"])
-        omitted = variables.get("omit")
+    def _definition(self, name):
+        told = self._value(f"__oxistrano_{self._prefix}phase_{name}")
+        title = self._value(f"__oxistrano_{self._prefix}titles")[name]
+        omitted = self._variables.get("omit")
         options = {key: value for key, value in told["options"].items() if not core_versions.is_omitted(value, omitted)}
-        title = self._templar.template(variables["__oxistrano_titles"])[name]
         return {"phase": name, "title": title, "module": told["module"], "options": options}
+
+    def _value(self, name):
+        return self._templar.template(self._variables[name])

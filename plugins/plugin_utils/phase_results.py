@@ -1,7 +1,7 @@
 # Copyright the Oxistrano authors.
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The phases of a deploy, and where their results are."""
+"""The phases of a deploy or rollback, and where their results are."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ PHASES = {
     "cleanup": "__oxistrano_cleaned",
     "finish": "__oxistrano_finished",
 }
+# The phases that the roles run by release_phases.
+OF_ROLE = {"deploy": tuple(PHASES), "rollback": ("symlink", "cleanup", "finish")}
 # What the role rollback registers before its switch.
 _OF_ROLLBACK = "__oxistrano_rollback"
 
@@ -24,16 +26,10 @@ _OF_ROLLBACK = "__oxistrano_rollback"
 def of(variables: Mapping[str, Any], phase: str) -> Mapping[str, Any]:
     """Returns the result of one phase; an empty one if it has not run.
 
-    C(variables) are those of a host. The role rollback has only C(symlink), in a task of its own.
+    C(variables) are those of a host.
     """
-    for name, registered in PHASES.items():
-        told = variables.get(registered)
-        if isinstance(told, Mapping) and name == phase and "results" not in told and not told.get("skipped"):
-            return told
-        for result in _items(told):
-            if result.get("phase") == phase:
-                return result
-    return {}
+    results = (result for registered in PHASES.values() for result in _items(variables.get(registered)))
+    return next((result for result in results if result.get("phase") == phase), {})
 
 
 def is_lost(variables: Mapping[str, Any]) -> bool:

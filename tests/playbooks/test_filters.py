@@ -140,7 +140,7 @@ def test_a_line_for_each_host_that_has_switched():
         "web2": deployed(previous=None, version="2"),
         "web3": deployed(previous="2", version="2"),
         # Of a rollback.
-        "web4": {"__oxistrano_switched": {"from": "2", "to": "1", "previous": "1"}},
+        "web4": deployed(**{"from": "2", "to": "1", "previous": "1"}),
         "web5": deployed(failed=True, msg="no"),
         "web6": {},
     }
