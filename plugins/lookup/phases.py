@@ -54,7 +54,6 @@ from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, phase_results
 
-
 # What is before the names of a role's variables.
 PREFIXES = {"deploy": "", "rollback": "rollback_"}
 
