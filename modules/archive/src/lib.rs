@@ -12,6 +12,7 @@
 //! from one thread to the other, the readers parse entries, the selection decides what to do with
 //! an entry, and a sink writes it or, in check mode, only checks it.
 
+mod attributes;
 mod batch;
 mod built;
 mod bundle;

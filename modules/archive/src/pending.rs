@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use oxistrano_core::Failure;
 
-use crate::batch::{Attributes, Batch};
+use crate::attributes::Attributes;
+use crate::batch::Batch;
 use crate::crew::Crew;
 use crate::paths::Hashed;
 use crate::place::{self, Place};

@@ -17,7 +17,7 @@ use oxistrano_core::{Dir, Failure, IoContext};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::batch::{Attributes, Problem};
+use crate::attributes::{Attributes, Problem};
 use crate::earlier::{self, Earlier};
 use crate::entry::Time;
 use crate::identity::Ids;

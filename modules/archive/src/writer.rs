@@ -17,7 +17,7 @@ use oxistrano_core::{Dir, Failure, IoContext};
 use rustix::fs::{self, Gid, Uid};
 use rustix::io::Errno;
 
-use crate::batch::{Attributes, Problem};
+use crate::attributes::{Attributes, Problem};
 use crate::crew::Crew;
 use crate::directories::{Directories, Wanted};
 use crate::identity::{self, Identity};

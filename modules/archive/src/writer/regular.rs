@@ -10,7 +10,8 @@ use oxistrano_core::Failure;
 use rustix::fs::{self, Mode};
 use rustix::io::Errno;
 
-use crate::batch::{Attributes, CREATE, Problem, candidate};
+use crate::attributes::{Attributes, Problem};
+use crate::batch::{CREATE, candidate};
 use crate::earlier::{self, Earlier, Unchanged};
 use crate::entry::Map;
 use crate::notes::Note;
