@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.oxistrano.deploy.plugins.plugin_utils import phase_loop, program
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, phase_loop, program
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.action import ActionModule as ModuleAction
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.phases import Phase
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import COLLECTION, Values
@@ -27,12 +27,16 @@ class ActionModule(ModuleAction):
 
     def run(self, tmp: Any = None, task_vars: Values | None = None) -> Values:
         result = ActionBase.run(self, tmp, task_vars)
+        self._task_vars = task_vars
         wanted, given = self._task.args.get("phase"), self._task.args.get("phases") or []
         if not isinstance(wanted, str) or not isinstance(given, list):
             raise AnsibleActionFail("release_phases needs phase, a string, and phases, a list. Nothing was changed.")
         loop = phase_loop.of(self._task)
         if given:
             phases = [self._phase(phase) for phase in given]
+            names = [phase["phase"] for phase in given]
+            if len(set(names)) < len(names):
+                raise AnsibleActionFail(f"a phase is twice in phases: {', '.join(names)}. Nothing was changed.")
             loop.begin()
             results = self.run_all(phases, task_vars or {})
             told = [{name: phase[name] for name in TOLD if name in phase} for phase in given]
@@ -56,7 +60,8 @@ class ActionModule(ModuleAction):
             named.update(defaults)
         groups = self._task._parent._play._action_groups.get(action, [])
         wanted = [name for name in named if name in [f"group/{group}" for group in groups]]
+        omitted = (self._task_vars or {}).get("omit")
         found: Values = {}
         for name in [*wanted, action]:
             found.update(self._templar.template(named.get(name) or {}))
-        return found
+        return {name: value for name, value in found.items() if not core_versions.is_omitted(value, omitted)}

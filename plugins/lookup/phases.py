@@ -16,6 +16,8 @@ description:
     ends a group if a hook comes before it (the variable that names its file is set), if it is C(symlink), so that all hosts
     switch together, or if it is C(update_code) with a strategy other than C(copy_unarchive), which runs tasks of its own.
   - Those of a rollback are C(symlink), C(cleanup) and C(finish), after its setup.
+  - With C(ansistrano_keep_releases=1) and several hosts, C(cleanup) ends a group as well, so that the release before is there
+    until all hosts have switched.
   - What is done in a phase, the role says in its variables C(__oxistrano_phase_setup) (C(__oxistrano_rollback_phase_symlink))
     and so on, each a dictionary with C(module) and C(options).
 options:
@@ -100,11 +102,18 @@ class _Group:
         hooks = (f"{start}after_{self._order[at - 1]}_tasks_file", f"{start}before_{phase}_tasks_file")
         if phase == "symlink" or any(hook in self._variables for hook in hooks):
             return True
+        if phase == "cleanup":
+            return self._may_lose_the_way_back()
         if phase not in ("update_code", "symlink_shared"):
             return False
         fetches = self._value("ansistrano_deploy_via") != "copy_unarchive"
         # In check mode, strategies that fetch an archive leave update_code out.
         return fetches and (phase == "update_code" or bool(self._variables.get("ansible_check_mode")))
+
+    def _may_lose_the_way_back(self):
+        """Whether the cleanup removes what a rollback needs, before it is known that the other hosts have switched."""
+        alone = len(self._variables.get("ansible_play_hosts_all") or ()) < 2
+        return self._role == "deploy" and not alone and int(self._value("ansistrano_keep_releases")) == 1
 
     def _cleans_up(self):
         if self._role == "deploy":

@@ -289,7 +289,8 @@ class Delivery(Base):
         sha256, scratch = artifact["sha256"], C.DEFAULT_LOCAL_TMP
         # The host cannot compute the hashes of files that it does not unpack.
         selects = any(arguments.get(name) for name in ("strip_components", "exclude", "extra_opts"))
-        how = {"base": has["base"]} if has.get("base") else {"cut": not selects}
+        base = has.get("base")
+        how = {"base": base} if base and isinstance(base, str) else {"cut": not selects}
         bundles: list[delta.Bundle] = []
         sent, last, idle = 0, (0, -1), 0
         try:

@@ -15,6 +15,7 @@ What they trust and why: C(docs/transport.md).
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import shlex
@@ -287,7 +288,10 @@ def phases(stdout: str) -> list[dict[str, Any]]:
         try:
             told = json.loads(line)
             # Become's user may have answered: nothing is taken but what is used.
-            found.append({"output": str(told["output"]), "code": int(told["code"]), "seconds": float(told["seconds"])})
-        except (KeyError, TypeError, ValueError):
+            seconds = float(told["seconds"])
+            if not math.isfinite(seconds):
+                break
+            found.append({"output": str(told["output"]), "code": int(told["code"]), "seconds": seconds})
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
             break
     return found

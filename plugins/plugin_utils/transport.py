@@ -47,6 +47,8 @@ Values = dict[str, Any]
 Call = tuple[str, Values]
 # The first argument of the program that makes it run several modules.
 PHASES = "release_phases"
+# Keys of a result with which a module asks for more (C(modules/oxistrano/src/phases.rs)).
+ASKS = ("wanted", "listing_wanted")
 
 
 class Transport(Base):
@@ -90,8 +92,9 @@ class Transport(Base):
         for module, phase in zip((call[0] for call in calls), ended):
             result = self._result(module, {**answered, "stdout": phase["output"], "rc": phase["code"]})
             results.append({**result, "phase_seconds": phase["seconds"]})
-        # Of one that was killed there is a line as well; this is the end of what runs them.
-        if len(results) < len(calls) and not (results and (results[-1].get("failed") or answered["rc"] == 1)):
+        # Of a module that was killed there is a line as well. A signal, say, has ended what runs them.
+        last = results[-1] if results else {}
+        if len(results) < len(calls) and not (last.get("failed") or any(key in last for key in ASKS)):
             results.append(self._result(calls[len(results)][0], answered))
         return results
 

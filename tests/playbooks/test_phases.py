@@ -151,3 +151,42 @@ def test_phases_that_are_none_are_refused(project, phases, words):
 def test_an_item_without_a_result_is_refused(project):
     phases = [{"phase": "look", "module": "release_info", "options": {"deploy_to": str(project.root.path)}}]
     project.run(play_of(project, phases, loop=["look", "leap"])).bad("there is no result of the phase 'leap'")
+
+
+def test_check_mode_rehearses_every_phase_of_every_strategy(project, artifacts):
+    """A strategy that fetches code has no artifact yet, and its links are told nevertheless."""
+    source = project.directory / "source"
+    source.mkdir()
+    (source / "index.php").write_text("1")
+    given = {"ansistrano_deploy_via": "copy", "ansistrano_deploy_from": f"{source}/", "ansistrano_release_version": "3"}
+    result = project.with_python().run(ROLE, "--check", **given, ansistrano_shared_paths=["var"], ansistrano_keep_releases=3).good()
+    expected = {**TITLES, "update_code": "Make the release"}
+    assert titles(result) == list(expected.values()), result.output
+    assert "link: var" in result.text
+
+
+def test_the_last_way_back_stays_until_all_hosts_have_switched(project, artifacts, tmp_path):
+    project.hosts = {name: {"ansistrano_deploy_to": str(tmp_path / name)} for name in ("web1", "web2")}
+    book = project.directory / "play.yml"
+    book.write_text("- hosts: all\n  gather_facts: false\n  any_errors_fatal: true\n  roles: [oxistrano.deploy.deploy]\n")
+    keep = {"ansistrano_keep_releases": 1}
+    project.run(book, **{**archive(artifacts, "2"), **keep}).good()
+    # Something that is not a deploy's is where the second host switches.
+    (tmp_path / "web2/current").unlink()
+    (tmp_path / "web2/current/x").mkdir(parents=True)
+    (tmp_path / "web2/current/x/y").touch()
+    project.run(book, **{**archive(artifacts), **keep}).bad("is a directory that no deploy has made")
+    assert (tmp_path / "web1/releases/2").is_dir()
+
+
+def test_a_default_that_is_omitted_is_none(project, artifacts):
+    book = project.directory / "play.yml"
+    defaults = {"oxistrano.deploy.release_unpack": {"max_bytes": "{{ omit }}", "directory_mode": "{{ omit }}"}}
+    told = {"hosts": "all", "gather_facts": False, "module_defaults": defaults, "roles": ["oxistrano.deploy.deploy"]}
+    book.write_text(json.dumps([told]))
+    project.run(book, **archive(artifacts)).good()
+
+
+def test_a_phase_that_is_given_twice_is_refused(project):
+    look = {"phase": "look", "module": "release_info", "options": {"deploy_to": str(project.root.path)}}
+    project.run(play_of(project, [look, look])).bad("a phase is twice in phases")

@@ -265,7 +265,9 @@ impl<'a> Directories<'a> {
         if pending.has(&above, name) {
             pending.settle()?;
         }
-        if self.takes(above.path().join(name).as_os_str().as_bytes()) {
+        // Not `takes`: in a directory that was quiet, each name is that of an entry, so this one has its
+        // owner and permissions already, and what is in it is not from before.
+        if self.remains.take(above.path().join(name).as_os_str().as_bytes()) {
             self.made_unmentioned += 1;
             return self.adopt(&above, name, self.unmentioned);
         }

@@ -31,25 +31,29 @@ pub fn main() -> ExitCode {
     interrupt::install();
     match run() {
         Ok(code) => ExitCode::from(code),
-        Err(cause) => refuse(Failure::new("usage", "cannot run the phases").cause(cause)),
+        Err(failure) => refuse(failure),
     }
 }
 
 /// The exit code: 0 if all phases have run, 1 if one of them failed or asks for something. A module that did not end as one
 /// does has another, from which the script on the host learns that the program may be damaged.
-fn run() -> Result<u8, String> {
-    let asked = read()?;
+fn run() -> Result<u8, Failure> {
+    let failed = |cause: String| Failure::new("usage", "cannot run the phases").cause(cause);
+    let asked = read().map_err(failed)?;
     for (number, phase) in asked.phases.iter().enumerate() {
-        if interrupt::check().is_err() || !somebody_reads() {
+        if let Err(signal) = interrupt::check() {
+            return Err(signal.state(format!("{} and what follows it was not run.", phase.module)));
+        }
+        if !somebody_reads() {
             return Ok(1);
         }
         let ended = run_again(&phase.module, |stdin| {
             // What cannot be written is not read: the module has ended, and says why.
             let _ = phase.arguments.write(stdin, asked.content == Some(number));
         });
-        let ended = ended.map_err(|error| format!("{}: {error}", phase.module))?;
+        let ended = ended.map_err(|error| failed(format!("{}: {error}", phase.module)))?;
         let result = parse(&ended.stdout);
-        print(&ended).map_err(|error| error.to_string())?;
+        print(&ended).map_err(|error| failed(error.to_string()))?;
         match (ended.code(), result) {
             (0, Some(result)) if !asks(&result) => {}
             (0, _) => return Ok(1),

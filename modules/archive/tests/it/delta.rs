@@ -287,6 +287,71 @@ proptest! {
     }
 }
 
+/// The same entries, but a directory is only before what is in it. `order`: a number for each of 20 entries.
+fn untidy(bits: u32, time: u64, order: &[u8]) -> Vec<u8> {
+    let at = |header: &mut [u8; 512]| {
+        header[136..147].copy_from_slice(format!("{time:011o}").as_bytes());
+        let mode = if header[156] == b'5' { b"0000750" } else { b"0000640" };
+        header[100..107].copy_from_slice(mode);
+    };
+    let mut entries = Vec::new();
+    for (n, name) in TIDY.iter().enumerate() {
+        let above = (0..n).filter(|m| name.starts_with(&format!("{}/", TIDY[*m])));
+        let first = above.map(|m| order[m]).chain([order[n]]).max().unwrap();
+        entries.push((first, name.matches('/').count(), format!("./{name}/"), b'5', Vec::new()));
+        for file in 0..3 {
+            let content = bits >> (2 * (3 * n + file)) & 3;
+            if content > 0 {
+                let at = first.max(order[5 + 3 * n + file]);
+                entries.push((
+                    at,
+                    9,
+                    format!("./{name}/{file}"),
+                    b'0',
+                    noise(content as usize * 50),
+                ));
+            }
+        }
+    }
+    entries.sort();
+    let raw = Raw::new().with("./", b'5', b"", at);
+    entries.iter().fold(raw, |raw, (_, _, name, kind, data)| raw.with(name, *kind, data, at)).end()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn a_release_whose_archive_has_another_order_is_as_unpacked(
+        bits in any::<u32>(),
+        (flip, other_time) in (0_u32..40, any::<bool>()),
+        before in proptest::option::of(proptest::collection::vec(0_u8..4, 20)),
+        after in proptest::collection::vec(0_u8..4, 20),
+        disturbed in proptest::collection::vec((0_u8..10, 0..TIDY.len(), 0_usize..3), 0..2),
+        (base, with) in (any::<bool>(), 0_u8..6),
+    ) {
+        let mut options = UnpackOptions::default();
+        let place = Place::new();
+        let before = before.unwrap_or_else(|| {
+            let of = |n: usize| [n as u8, (n.saturating_sub(5) / 3) as u8][usize::from(n >= 5)];
+            (0..20).map(of).collect()
+        });
+        let spare = unpack(&place, &untidy(bits, 1, &before), "spare", &options).unwrap();
+        unpack(&place, &untidy(bits ^ 1 << 7, 1, &before), "live", &options).unwrap();
+        let like = place.make("like").metadata().unwrap();
+        disturbed.iter().for_each(|what| disturb(&spare, *what));
+        fs::set_permissions(&spare, like.permissions()).unwrap();
+        options.owner = (users::is_root() && with == 0).then_some(34);
+        options.exclude = if with == 1 { vec![Pattern::new("./a/d")] } else { Vec::new() };
+        options.directory_mode = oxistrano_core::Mode::parse("0775").ok().filter(|_| with == 2);
+        let flip = if flip < 30 { 1 << flip } else { 0 };
+        let new = untidy(bits ^ flip, 1 + u64::from(other_time), &after);
+        let fresh = place.make("fresh");
+        place.anew(&new, &fresh, &options).unwrap();
+        deploy(&place, &new, &spare, true, base, &options).unwrap();
+        prop_assert_eq!(tree(&fresh), tree(&spare));
+    }
+}
+
 #[test]
 fn what_is_left_out_is_not_asked_for() {
     for (strip_components, exclude) in [(0, vec![Pattern::new("media")]), (1, Vec::new())] {
@@ -345,6 +410,41 @@ fn a_directory_that_was_swapped_after_it_was_examined_is_noticed() {
         let into = Dir::open(&spare).unwrap();
         let built = build(building, Path::new("new"), &into, &options, Some(grave));
         assert_eq!(built.map(|_| ()).unwrap_err().code(), "stale", "{swapped}");
+    }
+}
+
+#[test]
+fn directories_that_are_entered_again_keep_what_they_have() {
+    // 0: a directory, then what is in it. 1: a part of it comes later. 2: directories first.
+    let archive = |order: u8, one: &[u8], other: &[u8]| {
+        let mut raw = Raw::new().dir("a", 0o750).dir("a/b", 0o750);
+        if order < 2 {
+            raw = raw.file("a/b/1", one);
+        }
+        if order == 0 {
+            raw = raw.file("a/b/2", b"two");
+        }
+        raw = raw.dir("e", 0o750).file("e/x", other);
+        if order == 2 {
+            raw = raw.file("a/b/1", one);
+        }
+        if order > 0 {
+            raw = raw.file("a/b/2", b"two");
+        }
+        raw.end()
+    };
+    let options = UnpackOptions::default();
+    for order in [1, 2] {
+        for one in [&b"one"[..], b"other"] {
+            let place = Place::new();
+            let spare = unpack(&place, &archive(0, b"one", b"old"), "spare", &options).unwrap();
+            unpack(&place, &archive(0, b"one", b"live"), "live", &options).unwrap();
+            let new = archive(order, one, b"new");
+            deploy(&place, &new, &spare, true, true, &options).unwrap();
+            let fresh = place.make("fresh");
+            place.anew(&new, &fresh, &options).unwrap();
+            assert_eq!(tree(&fresh), tree(&spare), "{order} {one:?}");
+        }
     }
 }
 
