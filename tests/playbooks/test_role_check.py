@@ -302,6 +302,17 @@ def test_the_class_of_a_path_is_loaded_before_ansible_forks_for_the_next_host():
     assert without == []
 
 
+def test_a_deploy_of_magento_forgets_what_another_one_in_the_same_playbook_has_closed():
+    """Also if the hooks are named one by one, so that tasks/main.yml does not run."""
+    tasks = CHECKOUT / "roles/magento2/tasks"
+    (decides,) = [task for task in yaml.safe_load((tasks / "before_symlink.yml").read_text()) if task["name"] == "Decide how to deploy"]
+    registered = re.findall(
+        r"register: (__magento2_(?:held|closed|begun|upgraded))\b", "".join(file.read_text() for file in tasks.glob("*.yml"))
+    )
+    assert set(registered) == {"__magento2_held", "__magento2_closed", "__magento2_begun", "__magento2_upgraded"}
+    assert [name for name in registered if decides["ansible.builtin.set_fact"].get(name) != {}] == []
+
+
 def test_no_message_has_a_line_break_where_yaml_folds_none():
     """Behind a line that is indented more, as the middle of a template is, the break stays."""
     broken = {}

@@ -16,13 +16,13 @@ pub fn raised(outcome: Outcome, options: &Options, context: &Context) -> Result<
     let addresses = options.maintenance_allowed_ips.as_deref().map(Addresses::new).transpose()?;
     let was = (places.foreign(), places.ours());
     let reason = options.maintenance_reason.as_deref();
-    let changed =
-        places.close(addresses.as_ref(), reason, context.check_mode).map_err(|failure| {
-            let seconds = options.hold;
-            failure.instead_of_state(format!(
-                "No flag was raised. Requests are held, for {seconds} s at most."
-            ))
-        })?;
+    let closed = places.close(addresses.as_ref(), reason, context.check_mode);
+    let changed = closed.map_err(|failure| {
+        // It may be what comes after it that has failed.
+        let flag = if places.is_closed() { "The flag is up" } else { "No flag was raised" };
+        let seconds = options.hold;
+        failure.instead_of_state(format!("{flag}. Requests are held, for {seconds} s at most."))
+    })?;
     Ok(outcome.or_changed(changed).value("maintenance", described(&places, was, changed)))
 }
 
