@@ -18,7 +18,8 @@ SAMPLE = (
     "Switch to the new release",
     "Start the upgrade of the database",
     "Wait for the upgrade of the database",
-    "Note the outcome and free the lock",
+    # Notes the outcome and frees the lock.
+    "Clean up",
 )
 
 
