@@ -1,7 +1,7 @@
 # Copyright the Oxistrano authors.
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lookup by which the role deploy knows which phases run together."""
+"""The lookup by which the roles know which phases run together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ author: The Oxistrano authors (@oxistrano)
 description:
   - The roles deploy and rollback use it for M(oxistrano.deploy.release_phases).
   - The phases of a deploy are, in this order, C(setup), C(update_code), C(symlink_shared), C(symlink), C(cleanup) and C(finish). A phase
-    ends a group if a hook comes before it (the variable that names its file is set), if it is C(symlink), so that all hosts
+    begins a new group if a hook comes before it (the variable that names its file is set), if it is C(symlink), so that all hosts
     switch together, or if it is C(update_code) with a strategy other than C(copy_unarchive), which runs tasks of its own.
   - Those of a rollback are C(symlink), C(cleanup) and C(finish), after its setup.
-  - With C(ansistrano_keep_releases=1) and several hosts, C(cleanup) ends a group as well, so that the release before is there
+  - With C(ansistrano_keep_releases=1) and several hosts, C(cleanup) begins a group as well, so that the release before is there
     until all hosts have switched.
   - What is done in a phase, the role says in its variables C(__oxistrano_phase_setup) (C(__oxistrano_rollback_phase_symlink))
     and so on, each a dictionary with C(module) and C(options).
@@ -107,7 +107,7 @@ class _Group:
         if phase not in ("update_code", "symlink_shared"):
             return False
         fetches = self._value("ansistrano_deploy_via") != "copy_unarchive"
-        # In check mode, strategies that fetch an archive leave update_code out.
+        # In check mode, strategies that fetch an archive leave update_code out, and with it all that would run in its task.
         return fetches and (phase == "update_code" or bool(self._variables.get("ansible_check_mode")))
 
     def _may_lose_the_way_back(self):

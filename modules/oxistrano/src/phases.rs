@@ -49,7 +49,7 @@ fn run() -> Result<u8, Failure> {
         }
         let ended = run_again(&phase.module, |stdin| {
             // What cannot be written is not read: the module has ended, and says why.
-            let _ = phase.arguments.write(stdin, asked.content == Some(number));
+            let _ = phase.write(stdin, asked.content == Some(number));
         });
         let ended = ended.map_err(|error| failed(format!("{}: {error}", phase.module)))?;
         let result = parse(&ended.stdout);
@@ -70,14 +70,14 @@ struct Asked {
 
 struct Phase {
     module: String,
-    arguments: Arguments,
+    /// JSON.
+    arguments: String,
 }
 
-struct Arguments(String);
-
-impl Arguments {
+impl Phase {
+    /// Writes what the module reads: its arguments, and after a line feed the content, if it is for this phase.
     fn write(&self, stdin: &mut dyn Write, with_content: bool) -> io::Result<()> {
-        stdin.write_all(self.0.as_bytes())?;
+        stdin.write_all(self.arguments.as_bytes())?;
         if with_content {
             stdin.write_all(b"\n")?;
             io::copy(&mut *input::lock(), &mut &mut *stdin)?;
@@ -99,17 +99,16 @@ fn read() -> Result<Asked, String> {
             module: module
                 .ok_or_else(|| format!("there is no module {}", phase["module"]))?
                 .to_owned(),
-            arguments: Arguments(phase["arguments"].to_string()),
+            arguments: phase["arguments"].to_string(),
         })
     });
     let content = asked["content"].as_u64().and_then(|number| usize::try_from(number).ok());
     Ok(Asked { phases: phases.collect::<Result<_, String>>()?, content })
 }
 
-/// A module's result: JSON at the beginning of a line.
+/// A module's result, which is all that it prints.
 fn parse(stdout: &[u8]) -> Option<Map<String, Value>> {
-    let text = stdout.trim_ascii();
-    json::from_slice(text).ok()
+    json::from_slice(stdout.trim_ascii()).ok()
 }
 
 fn asks(result: &Map<String, Value>) -> bool {

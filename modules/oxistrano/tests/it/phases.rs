@@ -28,27 +28,32 @@ impl Answer {
     }
 }
 
-fn start(phases: &[(&str, Value)], content: Option<(usize, &[u8])>) -> Child {
-    let phases: Vec<Value> = phases
-        .iter()
-        .map(|(module, arguments)| json!({"module": module, "arguments": arguments}))
-        .collect();
-    let asked = json!({"phases": phases, "content": content.map(|(number, _)| number)});
+/// Starts the program with a line on standard input, which stays open.
+fn start(line: &str) -> Child {
     let mut child = Command::new(PROGRAM)
         .args(["release_phases", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    writeln!(stdin, "{asked}").unwrap();
-    // It need not read what no phase gets.
-    let _ = stdin.write_all(content.map_or(b"", |(_, bytes)| bytes));
+    writeln!(child.stdin.as_mut().unwrap(), "{line}").unwrap();
     child
 }
 
+/// The line that asks for these phases; `content`: the number of the one that gets what follows.
+fn asked(phases: &[(&str, Value)], content: Option<usize>) -> String {
+    let told: Vec<Value> = phases
+        .iter()
+        .map(|(module, arguments)| json!({"module": module, "arguments": arguments}))
+        .collect();
+    json!({"phases": told, "content": content}).to_string()
+}
+
 fn run(phases: &[(&str, Value)], content: Option<(usize, &[u8])>) -> Answer {
-    Answer::of(start(phases, content))
+    let mut child = start(&asked(phases, content.map(|(number, _)| number)));
+    // It need not read what no phase gets.
+    let _ = child.stdin.take().unwrap().write_all(content.map_or(b"", |(_, bytes)| bytes));
+    Answer::of(child)
 }
 
 fn setup(root: &Root, version: &str) -> (&'static str, Value) {
@@ -130,13 +135,8 @@ fn nothing_runs_after_a_module_that_asks_for_an_archive() {
 #[test]
 fn what_cannot_be_asked_is_refused_as_a_module_does() {
     for asked in ["", "{", "[]", r#"{"phases": [{"module": "no_such", "arguments": {}}]}"#] {
-        let mut child = Command::new(PROGRAM)
-            .args(["release_phases", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        writeln!(child.stdin.take().unwrap(), "{asked}").unwrap();
+        let mut child = start(asked);
+        drop(child.stdin.take());
         let answer = Answer::of(child);
         assert_eq!((answer.phases.len(), answer.code), (0, Some(1)), "{asked}");
         let reply: Value = answer.text.trim().parse().unwrap();
@@ -149,17 +149,7 @@ fn waiting(root: &Root, next: (&'static str, Value)) -> Child {
     let archive = tar(&app("1"));
     let digest = sha256(root, &archive);
     let phases = [unpack(root, &archive, &digest), next];
-    let told: Vec<Value> = phases
-        .iter()
-        .map(|(module, arguments)| json!({"module": module, "arguments": arguments}))
-        .collect();
-    let mut child = Command::new(PROGRAM)
-        .args(["release_phases", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    writeln!(child.stdin.as_mut().unwrap(), "{}", json!({"phases": told, "content": 0})).unwrap();
+    let child = start(&asked(&phases, Some(0)));
     wait_until(|| module_of(&child).is_some());
     // It is past its start: the part of the archive is there.
     let artifacts = root.at(".oxistrano/artifacts");
