@@ -37,11 +37,11 @@ def wait_until(condition, what, seconds=30):
 
 def filter_of(name):
     """A filter of the collection, as a function: no play is needed to try it."""
-    spec = importlib.util.spec_from_file_location(name, CHECKOUT / f"plugins/filter/{name}.py")
+    spec = importlib.util.spec_from_file_location(name, CHECKOUT / f"plugins/plugin_utils/filters/{name}.py")
     module = importlib.util.module_from_spec(spec)
     with plugin_utils("phase_results"):
         spec.loader.exec_module(module)
-    return module.FilterModule().filters()[name]
+    return getattr(module, name)
 
 
 @contextlib.contextmanager

@@ -5,51 +5,14 @@
 
 from __future__ import annotations
 
-DOCUMENTATION = r"""
-name: failure_message
-short_description: Say what failed, what is live and what to do, on separate lines
-version_added: 0.1.0
-author: The Oxistrano authors (@oxistrano)
-description:
-  - Makes the last message of a failed deploy or rollback.
-options:
-  _input:
-    description: The result of M(oxistrano.deploy.release_setup) with C(state=failed) and a reason.
-    type: dict
-    required: true
-  what:
-    description: What failed.
-    type: str
-    default: Deployment
-  note:
-    description: A further sentence; may be empty.
-    type: str
-    default: ''
-  task:
-    description: The name of the failed task, which is used if the result has no reason.
-    type: str
-    default: ''
-"""
-
-EXAMPLES = r"""
-- name: Say what failed and what is live
-  ansible.builtin.fail:
-    msg: "{{ ended | oxistrano.deploy.failure_message('Rollback') }}"
-"""
-
-RETURN = r"""
-_value:
-  description: The lines, separated by line feeds.
-  type: str
-"""
-
 import re
+from typing import Any
 
 # Where one sentence ends and the next begins: not after an abbreviation, which a small letter follows.
 BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z'\"])")
 
 
-def failure_message(ended, what="Deployment", note="", task=""):
+def failure_message(ended: Any, what: str = "Deployment", note: Any = "", task: Any = "") -> str:
     """The message."""
     ended = ended or {}
     # As the module returns it, with secrets masked.
@@ -63,10 +26,3 @@ def failure_message(ended, what="Deployment", note="", task=""):
         state = ""
     parts = [f"{what} failed in {told}{'' if told[-1] in '.!?' else '.'}", state, str(note or "")]
     return "\n".join(line.strip() for part in parts for line in BETWEEN_SENTENCES.split(part.strip()) if line.strip())
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self):
-        return {"failure_message": failure_message}

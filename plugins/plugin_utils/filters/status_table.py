@@ -5,33 +5,7 @@
 
 from __future__ import annotations
 
-DOCUMENTATION = r"""
-name: status_table
-short_description: Show what is live on each host as a table
-version_added: 0.1.0
-author: The Oxistrano authors (@oxistrano)
-description:
-  - Makes the lines of a table with one line for each host, followed by a sentence on whether all hosts have the same release.
-options:
-  _input:
-    description: The result of P(oxistrano.deploy.deploy_status#filter).
-    type: list
-    elements: dict
-    required: true
-"""
-
-EXAMPLES = r"""
-- name: Show what is live
-  ansible.builtin.debug:
-    msg: "{{ rows | oxistrano.deploy.status_table }}"
-"""
-
-RETURN = r"""
-_value:
-  description: The lines.
-  type: list
-  elements: str
-"""
+from typing import Any
 
 COLUMNS = {
     "host": "host",
@@ -45,7 +19,7 @@ COLUMNS = {
 }
 
 
-def status_table(rows):
+def status_table(rows: Any) -> list[str]:
     """Lines."""
     asked = [row for row in rows if not row["error"]]
     cells = [[_cell(row, column) for column in COLUMNS] for row in asked]
@@ -57,7 +31,7 @@ def status_table(rows):
     return [*lines, _verdict(asked)] if asked else lines
 
 
-def _cell(row, column):
+def _cell(row: Any, column: str) -> str:
     if column == "free":
         disk = row["disk"]
         return f"{disk['available'] / 1e9:.1f} of {disk['total'] / 1e9:.1f} GB" if disk else "-"
@@ -71,18 +45,11 @@ def _cell(row, column):
     return value[:12] if column == "revision" and len(value) == 40 else value
 
 
-def _verdict(asked):
-    hosts = {}
+def _verdict(asked: Any) -> str:
+    hosts: dict[str, list[str]] = {}
     for row in asked:
         hosts.setdefault(row["live"] or "nothing", []).append(row["host"])
     if len(hosts) == 1:
         live = next(iter(hosts))
         return f"{live} is live on all {len(asked)} hosts" if len(asked) > 1 else f"{live} is live"
     return "THE HOSTS DIFFER: " + "; ".join(f"{live} on {', '.join(names)}" for live, names in hosts.items())
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self):
-        return {"status_table": status_table}

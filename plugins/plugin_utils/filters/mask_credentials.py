@@ -5,36 +5,8 @@
 
 from __future__ import annotations
 
-DOCUMENTATION = r"""
-name: mask_credentials
-short_description: Mask the credentials of an address in all output
-version_added: 0.1.0
-author: The Oxistrano authors (@oxistrano)
-description:
-  - Returns the address unchanged. With ansible-core 2.22 and later, the password in it, or the token in place of a user, is
-    masked from then on in all of Ansible's output, even in the error of a module without C(no_log).
-  - With earlier versions it does nothing.
-options:
-  _input:
-    description: The address.
-    type: str
-    required: true
-"""
-
-EXAMPLES = r"""
-- name: Fetch the code
-  ansible.builtin.git:
-    repo: "{{ shop_repository | oxistrano.deploy.mask_credentials }}"
-    dest: /srv/shop
-"""
-
-RETURN = r"""
-_value:
-  description: The address.
-  type: str
-"""
-
 import re
+from typing import Any
 from urllib.parse import unquote
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.core_versions import register_secret
@@ -44,7 +16,7 @@ SHORTEST_PASSWORD = 6
 SHORTEST_TOKEN = 20
 
 
-def mask_credentials(address):
+def mask_credentials(address: Any) -> Any:
     """The same address; its credentials are registered."""
     found = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://([^/]*)@", str(address))
     if found:
@@ -54,10 +26,3 @@ def mask_credentials(address):
             for form in sorted({secret, unquote(secret)}):
                 register_secret(form)
     return address
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self):
-        return {"mask_credentials": mask_credentials}

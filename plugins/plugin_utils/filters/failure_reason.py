@@ -5,54 +5,15 @@
 
 from __future__ import annotations
 
-DOCUMENTATION = r"""
-name: failure_reason
-short_description: Say which task failed and why
-version_added: 0.1.0
-author: The Oxistrano authors (@oxistrano)
-description:
-  - For a C(rescue). Names the failed task and quotes its message, for a loop that of the failed item. A message that
-    C(no_log) hides (of the task, a block, the play or an item) is not quoted.
-  - On a host without a failure, it names the failed hosts, which with C(any_errors_fatal) end the play for all. An
-    unreachable host is named if a task whose result the roles register could not reach it.
-options:
-  _input:
-    description: The fact C(ansible_failed_task); nothing if no task of this host has failed.
-    type: dict
-    required: true
-  result:
-    description: The fact C(ansible_failed_result).
-    type: dict
-    default: {}
-  hosts:
-    description: C(hostvars), to find the failed hosts.
-    type: dict
-    default: {}
-  play:
-    description: The hosts of the play, C(ansible_play_hosts_all).
-    type: list
-    elements: str
-    default: []
-"""
-
-EXAMPLES = r"""
-- name: Show what failed
-  ansible.builtin.debug:
-    msg: "{{ ansible_failed_task | default({}) | oxistrano.deploy.failure_reason(ansible_failed_result | default({})) }}"
-"""
-
-RETURN = r"""
-_value:
-  description: "For example: task Restart php-fpm: there is no such service"
-  type: str
-"""
+from collections.abc import Iterable
+from typing import Any
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import phase_results
 
 ELSEWHERE = "the message is above"
 
 
-def failure_reason(task, result=None, hosts=None, play=()):
+def failure_reason(task: Any, result: Any = None, hosts: Any = None, play: Iterable[str] = ()) -> str:
     """What has failed."""
     task, result = task or {}, result or {}
     if not task:
@@ -68,13 +29,13 @@ def failure_reason(task, result=None, hosts=None, play=()):
     return f"{_named(task)}: {_message(result)}"
 
 
-def _named(task):
+def _named(task: Any) -> str:
     # A task without a name is shown by Ansible as its action.
     name = str(task.get("name") or task.get("action") or "")
     return f"task {name}" if name else "a task"
 
 
-def _message(result):
+def _message(result: Any) -> str:
     if "msg" in result:
         parts = [result["msg"], result.get("response") or ""]
         return ": ".join(str(part) for part in parts if str(part)) or ELSEWHERE
@@ -82,7 +43,7 @@ def _message(result):
     return str(rest) if rest else ELSEWHERE
 
 
-def _hidden(task, results):
+def _hidden(task: Any, results: Any) -> bool:
     # The role quotes it itself, without secrets: the strategies that hide an address.
     try:
         if (task.get("vars") or {}).get("__oxistrano_reason_is_told"):
@@ -98,7 +59,7 @@ def _hidden(task, results):
         return True
 
 
-def _true(value):
+def _true(value: Any) -> bool:
     """As the filter bool; what could not be evaluated, ansible-core hands over as something of its own."""
     if value is None or isinstance(value, bool):
         return bool(value)
@@ -107,7 +68,7 @@ def _true(value):
     return True
 
 
-def _of_others(hosts, play):
+def _of_others(hosts: Any, play: Iterable[str]) -> str:
     told = {host: hosts[host].get("ansible_failed_task") for host in play if host in hosts}
     failed = [f"{_named(task)} on {host}" for host, task in told.items() if task]
     # One that cannot be reached has no task that failed, and is in the play as long as all others of any_errors_fatal.
@@ -115,10 +76,3 @@ def _of_others(hosts, play):
     if lost:
         failed.append(f"the connection to {', '.join(lost)}")
     return f"{' and '.join(failed) or 'the tasks of another host'}, which ends the play for all hosts (any_errors_fatal); {ELSEWHERE}"
-
-
-class FilterModule:
-    """The filters of this file."""
-
-    def filters(self):
-        return {"failure_reason": failure_reason}
