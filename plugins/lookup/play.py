@@ -15,17 +15,15 @@ description:
   - With C(strategy), the name of its strategy.
   - With C(hosts), the hosts that it would have without C(--limit). A host outside the limit counts if it shares a group
     other than C(all) with a host of the play.
-  - With C(name), the UTC time of the first call, the same for all hosts that use the same O(turn) in this play.
+  - With C(turns), C(id) and how many times the role deploy has begun on this host in this play, the time that calls included. It is
+    for the fact C(__oxistrano_turns), by which the lookup knows.
+  - With C(name), the UTC time of the first call in this play, and the same for all hosts that have begun as often.
 options:
   _terms:
-    description: The property, C(id), C(strategy), C(hosts) or C(name).
+    description: The property, C(id), C(strategy), C(hosts), C(turns) or C(name).
     type: list
     elements: str
     required: true
-  turn:
-    description: How many names the play has requested on this host.
-    type: int
-    default: 1
 """
 
 EXAMPLES = r"""
@@ -36,9 +34,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _list:
-  description: One string, or the names of hosts.
+  description: One string, the names of hosts, or the two elements of C(turns).
   type: list
-  elements: str
+  elements: raw
 """
 
 import os
@@ -66,9 +64,17 @@ class LookupModule(LookupBase):
         if block is None:
             raise AnsibleError("the lookup play works only in a task of a play")
         found = {"id": lambda: [block._play._uuid], "strategy": lambda: [block._play.strategy]}
-        found["name"] = lambda: [self._name(block._play, int(kwargs.get("turn", 1)))]
+        turn = self._turn(block._play, variables)
+        found["turns"] = lambda: [block._play._uuid, turn]
+        found["name"] = lambda: [self._name(block._play, turn)]
         found["hosts"] = lambda: self._hosts(block._play, variables)
         return [part for term in terms for part in found[str(term)]()]
+
+    @staticmethod
+    def _turn(play, variables):
+        """Counts the time that calls."""
+        begun_in, turns = variables.get("__oxistrano_turns") or ("", 0)
+        return int(turns) + 1 if begun_in == play._uuid else 1
 
     @staticmethod
     def _name(play, turn):

@@ -10,7 +10,7 @@ from test_transport import connection, operations  # noqa: F401
 
 TITLES = {
     "setup": "Prepare the deploy root and take the lock",
-    "update_code": "Unpack the artifact into the release",
+    "update_code": "Make the release",
     "symlink_shared": "Link the release to the shared paths and files",
     "symlink": "Switch to the new release",
     "cleanup": "Remove old releases",

@@ -40,11 +40,11 @@ WRONG = {
     ),
     "an archive that is cut off": (
         lambda a, d: {"ansistrano_deploy_from": str(truncated(a, d))},
-        ["Unpack the artifact into the release", "Release 2 is live"],
+        ["Make the release", "Release 2 is live"],
     ),
     "an archive that is none": (
         lambda a, d: {"ansistrano_deploy_from": str(not_an_archive(d))},
-        ["Unpack the artifact into the release", "archive", "Release 2 is live"],
+        ["Make the release", "archive", "Release 2 is live"],
     ),
     "a checksum of something else": (
         lambda a, d: {"oxistrano_checksum": "sha256:" + "0" * 64},
