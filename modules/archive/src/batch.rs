@@ -9,9 +9,11 @@ use std::sync::Arc;
 use oxistrano_core::Failure;
 use rustix::fs::{self, OFlags};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
 use crate::attributes::{Attributes, Problem};
 use crate::earlier::{self, Earlier, Unchanged};
+use crate::manifest::Hash;
 use crate::notes::Note;
 use crate::place::{Place, give_back};
 use crate::spare::Stock;
@@ -155,10 +157,16 @@ fn write(
     attributes: &Attributes,
     stock: &Stock,
 ) -> Result<Option<Note>, Problem> {
-    let note =
-        |file: &OwnedFd| attributes.number.map(|number| Note::of_contents(number, contents, file));
+    let noted: Option<(u32, Hash)> =
+        attributes.number.map(|number| (number, Sha256::digest(contents).into()));
+    let note = |file: &OwnedFd| noted.map(|(number, hash)| Note::of(number, hash, file));
     let name = CStr::from_bytes_with_nul(name).map_err(|_| ("create", Errno::INVAL))?;
     if let Some(spare) = stock.spare.as_ref().filter(|_| attributes.stands) {
+        if let Some((number, hash)) = noted
+            && let Some(mark) = spare.keep_recorded(place.as_fd(), name, &hash, attributes)?
+        {
+            return Ok(Some(Note { file: number, hash, mark: Some(mark) }));
+        }
         if let Some(file) = spare.keep(place.as_fd(), name, contents, attributes)? {
             return Ok(note(&file));
         }

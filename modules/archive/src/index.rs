@@ -174,6 +174,12 @@ impl Index {
         Mark::read(self.files.get(file as usize * ROW..)?)
     }
 
+    /// The mark and the hash of a file that was not changed before the index was finished.
+    pub(crate) fn recorded(&self, file: u32) -> Option<(Mark, Hash)> {
+        let mark = self.mark(file).filter(|mark| self.is_before(mark))?;
+        Some((mark, self.manifest.hash(file).try_into().ok()?))
+    }
+
     /// That of a directory.
     pub(crate) fn mark_of_directory(&self, directory: u32) -> Option<Mark> {
         Mark::read(self.directories.get(directory as usize * ROW..)?)

@@ -38,6 +38,7 @@ mod pending;
 mod piece;
 mod place;
 mod plan;
+mod recorded;
 mod remains;
 mod replica;
 mod rows;

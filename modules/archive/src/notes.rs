@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{self, Stat};
-use sha2::{Digest, Sha256};
 
 use crate::manifest::{Hash, MOST_ENTRIES};
 
@@ -71,11 +70,6 @@ impl Note {
     /// The note of an open file whose contents have this hash.
     pub(crate) fn of(file: u32, hash: Hash, written: impl AsFd) -> Self {
         Self { file, hash, mark: fs::fstat(written).ok().map(|stat| Mark::of(&stat)) }
-    }
-
-    /// The note of an open file with these contents.
-    pub(crate) fn of_contents(file: u32, contents: &[u8], written: impl AsFd) -> Self {
-        Self::of(file, Sha256::digest(contents).into(), written)
     }
 }
 

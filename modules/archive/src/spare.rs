@@ -21,8 +21,11 @@ use crate::attributes::{Attributes, Problem};
 use crate::earlier::{self, Earlier};
 use crate::entry::Time;
 use crate::identity::Ids;
+use crate::index::Index;
+use crate::manifest::Hash;
 use crate::notes::{Mark, Note, Notes};
 use crate::place::{self, Place};
+use crate::recorded::Recorded;
 
 /// The state of the tree before the archive is unpacked into it.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub struct Spare {
     /// Removed directories are moved here.
     grave: Dir,
     device: u64,
+    recorded: Option<Recorded>,
     /// The number of directories in it.
     buried: AtomicU64,
     files: AtomicU64,
@@ -77,8 +81,14 @@ impl Spare {
     /// An I/O error.
     pub fn new(grave: Dir) -> Result<Self, Failure> {
         let device = grave.info()?.device();
-        let (buried, files, bytes) = Default::default();
-        Ok(Self { grave, device, buried, files, bytes })
+        let (recorded, buried, files, bytes) = Default::default();
+        Ok(Self { grave, device, recorded, buried, files, bytes })
+    }
+
+    /// Takes contents that this index of the tree has recorded as known: they are not read.
+    #[must_use]
+    pub fn with_index(self, index: &Index) -> Self {
+        Self { recorded: Some(Recorded::new(index)), ..self }
     }
 
     /// Owner and group of new files.
@@ -132,6 +142,25 @@ impl Spare {
         let same = |file: &OwnedFd| earlier::has(file, 0, contents);
         match self.candidate(place, name, size, attributes).filter(same) {
             Some(file) => self.stays(&file, size, attributes.mtime).map(|()| Some(file)),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps the file of this name if the index has recorded contents with this hash, and a new one
+    /// would be the same. Returns its mark. Its contents are not read.
+    pub(crate) fn keep_recorded(
+        &self,
+        place: BorrowedFd<'_>,
+        name: &CStr,
+        hash: &Hash,
+        attributes: &Attributes,
+    ) -> Result<Option<Mark>, Problem> {
+        let stat = self
+            .recorded
+            .as_ref()
+            .and_then(|it| Some((it, fs::statat(place, name, AtFlags::SYMLINK_NOFOLLOW).ok()?)));
+        match stat.and_then(|(recorded, stat)| recorded.has(&stat, hash)) {
+            Some(mark) => self.keep_known(place, name, &mark, attributes),
             None => Ok(None),
         }
     }

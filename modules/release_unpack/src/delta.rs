@@ -75,6 +75,16 @@ fn indexed(indexes: &Indexes, top: &Dir) -> Option<Indexed> {
     Some(Indexed { top: top.duplicate().ok()?, index })
 }
 
+/// The spare that an archive is unpacked onto, with its index if it has one.
+pub fn spare_of(root: &Root, tree: &Dir, grave: Dir) -> Result<Spare, Failure> {
+    let index = Indexes::open(root).and_then(|it| Index::parse(it.read(tree, None)?));
+    let spare = Spare::new(grave)?;
+    Ok(match &index {
+        Some(index) => spare.with_index(index),
+        None => spare,
+    })
+}
+
 /// Receives the bundles, until all of them are complete.
 pub fn receive(
     artifact: &Artifact,

@@ -345,7 +345,14 @@ fn unpack(
     };
     let site = Site { releases: &releases, spare: on_spare, not_of_the_spare: &NOT_OF_THE_SPARE };
     let built = site.build(
-        |tree, grave| fill(tree, Some(Spare::new(grave)?), None),
+        |tree, grave| {
+            let spare = match material {
+                Material::Archive(_) => delta::spare_of(&root, tree, grave)?,
+                // The plan has what the index knows.
+                Material::Parts(_) => Spare::new(grave)?,
+            };
+            fill(tree, Some(spare), None)
+        },
         |tree| fill(tree, None, earlier),
     );
     let removed = |failure: Failure| {

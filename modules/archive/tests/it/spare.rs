@@ -10,7 +10,7 @@ use std::process::Command;
 use proptest::prelude::*;
 
 use crate::common::{Raw, noise};
-use oxistrano_archive::{Spare, Summary, UnpackOptions, unpack, unpack_onto};
+use oxistrano_archive::{Index, Spare, Summary, UnpackOptions, unpack, unpack_noting, unpack_onto};
 use oxistrano_core::{Dir, Failure, users};
 
 /// Few names, so that they meet each other: as files, directories and links.
@@ -129,16 +129,51 @@ impl Place {
         unpack(&file, &path, &Dir::open(into).unwrap(), options)
     }
 
+    fn spare(&self) -> Spare {
+        let grave = self.make(&format!("grave{}", fs::read_dir(&self.top).unwrap().count()));
+        Spare::new(Dir::open(&grave).unwrap()).unwrap()
+    }
+
+    /// Unpacks, and returns the index of the tree, if it can have one.
+    fn indexed(
+        &self,
+        archive: &[u8],
+        into: &Path,
+        options: &UnpackOptions,
+        onto: bool,
+    ) -> Option<Index> {
+        let (file, path) = self.file(archive);
+        let spare = onto.then(|| self.spare());
+        let (_, noted) =
+            unpack_noting(&file, &path, &Dir::open(into).unwrap(), options, spare).ok()?;
+        // Files that were written in the same tick of the clock are not known.
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        noted?.write(&Dir::open(&self.top).unwrap(), "index").unwrap();
+        Index::parse(fs::read(self.top.join("index")).unwrap())
+    }
+
+    fn onto_with(
+        &self,
+        archive: &[u8],
+        into: &Path,
+        options: &UnpackOptions,
+        index: Option<&Index>,
+    ) -> Result<Summary, Failure> {
+        let (file, path) = self.file(archive);
+        let mut spare = self.spare();
+        if let Some(index) = index {
+            spare = spare.with_index(index);
+        }
+        unpack_onto(&file, &path, &Dir::open(into).unwrap(), options, spare)
+    }
+
     pub fn onto(
         &self,
         archive: &[u8],
         into: &Path,
         options: &UnpackOptions,
     ) -> Result<Summary, Failure> {
-        let (file, path) = self.file(archive);
-        let grave = self.make(&format!("grave{}", fs::read_dir(&self.top).unwrap().count()));
-        let spare = Spare::new(Dir::open(&grave).unwrap()).unwrap();
-        unpack_onto(&file, &path, &Dir::open(into).unwrap(), options, spare)
+        self.onto_with(archive, into, options, None)
     }
 }
 
@@ -190,6 +225,7 @@ proptest! {
         other in entries(),
         spoilt in proptest::collection::vec((0_u8..13, 0..NAMES.len()), 0..4),
         with in 0_u8..4,
+        has_index in any::<bool>(),
     ) {
         let options = UnpackOptions {
             preserve_owner: users::is_root() && with % 2 == 0,
@@ -205,7 +241,10 @@ proptest! {
         };
         let place = Place::new();
         let spare = place.make("spare");
-        let _ = place.anew(&archive(&before), &spare, &options);
+        let index = match has_index {
+            true => place.indexed(&archive(&before), &spare, &options, false),
+            false => place.anew(&archive(&before), &spare, &options).ok().and(None),
+        };
         // As the one who takes a spare makes its top.
         fs::set_permissions(&spare, place.make("like").metadata().unwrap().permissions()).unwrap();
         let outside = place.top.join("outside");
@@ -214,7 +253,7 @@ proptest! {
         lchown(&spare, Some(users::current()), Some(fs::metadata(&place.top).unwrap().gid())).unwrap();
         let fresh = place.make("fresh");
         let anew = place.anew(&archive(&after), &fresh, &options);
-        let onto = place.onto(&archive(&after), &spare, &options);
+        let onto = place.onto_with(&archive(&after), &spare, &options, index.as_ref());
         match (anew, onto) {
             (Ok(anew), Ok(onto)) => {
                 prop_assert_eq!(tree(&fresh), tree(&spare));
@@ -229,6 +268,55 @@ proptest! {
         }
         prop_assert_eq!(fs::read_to_string(&outside).unwrap(), "whole");
     }
+}
+
+/// A page of a file on a tmpfs, mapped. Only the first change of it sets the file's ctime.
+struct Mapped<'a>(&'a mut [u8]);
+
+impl Mapped<'_> {
+    fn new(path: &Path, length: usize) -> Self {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping of a file that has these bytes. Nobody else reads it while it is changed.
+        unsafe {
+            let page =
+                mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, file, 0).unwrap();
+            Self(std::slice::from_raw_parts_mut(page.cast(), length))
+        }
+    }
+}
+
+impl Drop for Mapped<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it is the mapping of `new`, and nothing borrows from it any more.
+        unsafe { rustix::mm::munmap(self.0.as_mut_ptr().cast(), self.0.len()).unwrap() }
+    }
+}
+
+#[test]
+fn of_what_the_index_knows_nothing_is_read() {
+    let place = Place::new();
+    let spare = place.make("spare");
+    let options = UnpackOptions::default();
+    let small = spare.join("app/small");
+    place.anew(&release(b"old"), &spare, &options).unwrap();
+    let mapped = Mapped::new(&small, 5);
+    mapped.0.copy_from_slice(b"other");
+    mapped.0.copy_from_slice(b"small");
+    let index = place.indexed(&release(b"old"), &spare, &options, true).unwrap();
+    // Who read it would write it anew.
+    mapped.0.copy_from_slice(b"other");
+    let before = inode(&small);
+    let onto = |index| place.onto_with(&release(b"new"), &spare, &options, index).unwrap();
+    let summary = onto(Some(&index));
+    assert_eq!((summary.kept_files, summary.kept_bytes), (2, 300_005));
+    assert_eq!((inode(&small), fs::read(&small).unwrap()), (before, b"other".to_vec()));
+    // Its ctime tells every other change.
+    let mut file = File::options().write(true).open(&small).unwrap();
+    file.write_all(b"third").unwrap();
+    onto(Some(&index));
+    assert_eq!(fs::read(&small).unwrap(), b"small");
 }
 
 /// A release with a file of each size, a link and a directory.

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::common::{entries, sample, unpack, with};
 use oxistrano_harness::{Manifest, Root, file, json, not_checked, tar_gz};
+use sha2::{Digest, Sha256};
 
 const SPARE: &str = "releases/.oxistrano-spare";
 
@@ -58,6 +59,30 @@ fn the_release_is_the_same_as_anew_and_what_stays_is_the_same_file() {
     let reply = root.run("release_unpack", with(unpack(&src), "spare", false)).changed();
     assert_eq!(reply["kept_files"], 0);
     Manifest::of(&root.at("releases/2")).assert_same(&built);
+}
+
+#[test]
+fn what_the_index_has_recorded_is_not_read() {
+    let root = with_spare();
+    let (old, new) = (fs::read_to_string(root.at(SPARE).join("bin/magento")).unwrap(), "other");
+    let new = new.repeat(old.len())[..old.len()].to_owned();
+    // An index that says so of the old file tells that nobody has looked.
+    let user = rustix::process::geteuid().as_raw();
+    let inode = root.at(SPARE).metadata().unwrap().ino();
+    let index = root.at(format!(".oxistrano/index-{user}/{inode}"));
+    let mut bytes = fs::read(&index).unwrap();
+    let hash: [u8; 32] = Sha256::digest(&old).into();
+    let at = bytes.windows(32).position(|part| part == hash).unwrap();
+    bytes[at..at + 32].copy_from_slice(&Sha256::digest(&new));
+    let end = bytes.len() - 4;
+    let sum = crc32fast::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(&sum.to_le_bytes());
+    fs::write(&index, bytes).unwrap();
+    let mut all = entries();
+    all[1] = file("bin/magento", &new).mode(0o755);
+    let reply = root.run("release_unpack", unpack(&root.archive("new.tar.gz", &tar_gz(&all))));
+    assert_eq!(reply.changed()["kept_files"], 2);
+    assert_eq!(fs::read_to_string(root.at("releases/2/bin/magento")).unwrap(), old);
 }
 
 #[test]
