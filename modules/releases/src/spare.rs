@@ -118,7 +118,7 @@ pub fn take<'a>(
     let mut staging = Staging::adopt(releases)?;
     match as_just_made(staging.dir(), &grave) {
         Ok(true) => {
-            staging.was_spare();
+            staging.had_name(NAME);
             Ok(Some(Taken { staging, grave, trash }))
         }
         Ok(false) | Err(_) => {
@@ -138,11 +138,6 @@ fn as_just_made(top: &Dir, made: &Dir) -> Result<bool, Failure> {
     top.set_mode(wanted.mode())?;
     let now = top.info()?;
     Ok((now.uid(), now.gid(), now.mode()) == (wanted.uid(), wanted.gid(), wanted.mode()))
-}
-
-/// Makes a staging tree the spare again; `false` if there is another one.
-pub(crate) fn put_back(releases: &Dir) -> bool {
-    releases.rename_new(STAGING, NAME).unwrap_or(false)
 }
 
 #[cfg(test)]

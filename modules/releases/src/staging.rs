@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use oxistrano_core::{Dir, Failure, remove};
 
-use crate::{Version, replaced, spare, trash};
+use crate::{Version, replaced, trash};
 
 /// The name of the staging directory. One is enough, because the lock allows one deploy.
 pub const NAME: &str = ".oxistrano-staging";
@@ -15,8 +15,8 @@ pub struct Staging<'a> {
     releases: &'a Dir,
     dir: Dir,
     committed: bool,
-    /// It was the spare, and becomes the spare again if it does not become a release.
-    spare: bool,
+    /// The name that it had before. It gets it again if it does not become a release.
+    before: Option<&'static str>,
 }
 
 impl<'a> Staging<'a> {
@@ -30,7 +30,7 @@ impl<'a> Staging<'a> {
             // It may have been created, but could not be opened.
             let _ = remove::remove_tree(releases, NAME);
         })?;
-        Ok(Self { releases, dir, committed: false, spare: false })
+        Ok(Self { releases, dir, committed: false, before: None })
     }
 
     /// Opens the one that another program has filled.
@@ -39,12 +39,12 @@ impl<'a> Staging<'a> {
     /// When there is none.
     pub fn adopt(releases: &'a Dir) -> Result<Self, Failure> {
         let dir = releases.open_dir(NAME)?;
-        Ok(Self { releases, dir, committed: false, spare: false })
+        Ok(Self { releases, dir, committed: false, before: None })
     }
 
-    /// Remembers that it was the spare.
-    pub(crate) fn was_spare(&mut self) {
-        self.spare = true;
+    /// Remembers the name that it had before.
+    pub(crate) fn had_name(&mut self, name: &'static str) {
+        self.before = Some(name);
     }
 
     /// Moves it to the trash.
@@ -104,7 +104,10 @@ impl<'a> Staging<'a> {
 
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
-        if !self.committed && self.spare && spare::put_back(self.releases) {
+        // Unless there is another one of that name.
+        if let Some(before) = self.before.filter(|_| !self.committed)
+            && self.releases.rename_new(NAME, before).unwrap_or(false)
+        {
             return;
         }
         // After a signal, this process removes nothing any more; another process does it.
