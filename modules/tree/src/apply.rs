@@ -11,7 +11,8 @@ use oxistrano_core::remove::remove_tree;
 use oxistrano_core::{Dir, Failure, interrupt};
 use rustix::io::Errno;
 
-use crate::copy::{CopyOptions, Method, copy_tree};
+use crate::copy::copy_tree;
+use crate::copy_options::{CopyOptions, Method};
 use crate::file::{Copier, Source, changed, settle, special, vanished};
 use crate::metadata::Rules;
 use crate::plan::{Plan, Step};

@@ -15,7 +15,8 @@ use oxistrano_core::{Dir, Failure, IoContext, interrupt};
 use rustix::fs::{self, FileType};
 
 use crate::attributes::{Attributes, passes_acl_on};
-use crate::copy::{Copied, CopyOptions, Counts, Method};
+use crate::copied::{Copied, Counts};
+use crate::copy_options::{CopyOptions, Method};
 use crate::file::{Copier, special, vanished};
 use crate::hardlinks::HardLinks;
 use crate::listing::{Listing, Part};
