@@ -8,7 +8,7 @@ use oxistrano_core::json::json;
 use oxistrano_core::mask::Mask;
 use oxistrano_core::secrets;
 
-use crate::status;
+use crate::question;
 
 /// The limit for the file; a shop's has a few kB.
 const MOST: u64 = 1 << 20;
@@ -38,7 +38,7 @@ pub fn secrets(env: &Path) -> Mask {
         let key = text[range.start..].split(['\'', '"']).next().unwrap_or_default();
         key.lines().filter(|key| key.len() >= SHORTEST_KEY).for_each(|key| mask.add_secret(key));
     }
-    mask.spare(&json!([status::WORDS.as_slice(), &COMMON]));
+    mask.spare(&json!([question::WORDS.as_slice(), &COMMON]));
     mask
 }
 

@@ -15,6 +15,7 @@ pub mod owned;
 pub mod pending;
 mod place;
 pub mod processes;
+mod question;
 pub mod running;
 mod script;
 pub mod since;

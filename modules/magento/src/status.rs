@@ -9,6 +9,7 @@ use std::time::Duration;
 use oxistrano_core::Failure;
 use oxistrano_core::json::{Value, json};
 
+use crate::question::{CONFIGURATION, DATABASE, Question};
 use crate::{Answer, Magento};
 
 /// The result.
@@ -32,31 +33,6 @@ pub struct Status {
     /// What Magento answered, if it did.
     pub answer: Option<Answer>,
 }
-
-/// The answers to a question, in 2.4.7 and in its source since 2.3.
-struct Question {
-    command: &'static str,
-    up_to_date: &'static str,
-    needed: &'static str,
-    needed_word: &'static str,
-}
-
-const DATABASE: Question = Question {
-    command: "setup:db:status",
-    up_to_date: "All modules are up to date.",
-    needed: "Run 'setup:upgrade'",
-    needed_word: "upgrade_needed",
-};
-const CONFIGURATION: Question = Question {
-    command: "app:config:status",
-    up_to_date: "Config files are up to date.",
-    needed: "Config files have changed.",
-    needed_word: "import_needed",
-};
-
-/// The words that identify an answer. A secret that equals one of them is not masked.
-pub(crate) const WORDS: [&str; 4] =
-    [DATABASE.up_to_date, DATABASE.needed, CONFIGURATION.up_to_date, CONFIGURATION.needed];
 
 /// The exit code for "needed" of both commands.
 const NEEDED: i32 = 2;
