@@ -14,6 +14,7 @@
 //! * [`Comparison`]: what a release would change, for check mode.
 //! * [`switch`]: the only way to change what `current` leads to.
 
+mod artifact;
 mod artifacts;
 mod build;
 mod busy;
@@ -38,7 +39,8 @@ pub mod switch;
 pub mod trash;
 mod version;
 
-pub use artifacts::{Artifact, Artifacts, Delta};
+pub use artifact::{Artifact, Delta};
+pub use artifacts::Artifacts;
 pub use build::{Built, Site};
 pub use comparison::Comparison;
 pub use deployer::Deployer;
