@@ -62,6 +62,11 @@ ARM64_CRATES := oxistrano-core oxistrano-tree oxistrano-releases
 # Under the emulator, the kernel takes that for the program of the process.
 ARM64_SKIP := process::tests::this_process_is_who_it_is
 
+.PHONY: prepare-arm64
+prepare-arm64: ## compile what test-arm64 tests
+	@cargo xtask build --compile
+	@cargo xtask cross test --locked --quiet --lib --no-run $(ARM64_CRATES:%=-p %)
+
 .PHONY: test-arm64
 test-arm64: build-all ## test on aarch64, emulated: unit tests, and deploys to such a host over SSH (as root)
 	@scripts/arm64

@@ -17,15 +17,26 @@ pub const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=stat
 /// Where Ansible looks for modules.
 const MODULES: &str = "plugins/modules";
 
-/// Builds it for this machine's processor; with `--all` for the others as well.
+/// Where programs for other processors are compiled: such a build does not wait for one for this
+/// machine.
+pub const CROSS_DIRECTORY: &str = "target/cross";
+
+/// Builds it for this machine's processor; with `--all` for the others as well. With `--compile` it
+/// only compiles it for the others, so that `--all` has nothing left to compile.
 pub fn build(arguments: &[String]) -> Outcome {
     let own = std::env::consts::ARCH;
+    if arguments.iter().any(|argument| argument == "--compile") {
+        for processor in PROCESSORS.into_iter().filter(|processor| *processor != own) {
+            compile_for(processor, &cross::variables(processor)?)?;
+        }
+        return Ok(());
+    }
     let target = targets()
         .into_iter()
         .find(|target| has_target(target))
         .ok_or("the Rust toolchain has no target for Linux on this processor")?;
     let program = path_for(own);
-    let changed = install(&compile(&target, &[])?, &program)?;
+    let changed = install(&compile(&target, "target/static", &[])?, &program)?;
     let modules = modules_of(&program)?;
     link(&root().join(MODULES), "..", &program, &modules)?;
     let all = arguments.iter().any(|argument| argument == "--all");
@@ -48,7 +59,7 @@ pub fn build(arguments: &[String]) -> Outcome {
 
 fn build_other(processor: &str, variables: &[(String, PathBuf)], modules: &[String]) -> Outcome {
     let program = path_for(processor);
-    install(&compile(&format!("{processor}-unknown-linux-gnu"), variables)?, &program)?;
+    install(&compile_for(processor, variables)?, &program)?;
     let directory = links_of(processor);
     std::fs::create_dir_all(&directory)
         .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
@@ -64,19 +75,27 @@ fn remove(processor: &str) -> Outcome {
     }
 }
 
-/// Builds the program for a target, and returns where it is.
-fn compile(target: &str, variables: &[(String, PathBuf)]) -> Result<PathBuf, String> {
+fn compile_for(processor: &str, variables: &[(String, PathBuf)]) -> Result<PathBuf, String> {
+    compile(&format!("{processor}-unknown-linux-gnu"), CROSS_DIRECTORY, variables)
+}
+
+/// Builds the program for a target below `directory`, and returns where it is.
+fn compile(
+    target: &str,
+    directory: &str,
+    variables: &[(String, PathBuf)],
+) -> Result<PathBuf, String> {
     let mut cargo = cargo();
     cargo.args(["build", "--release", "--locked", "--package", "oxistrano", "--bin", "oxistrano"]);
     // Apart from other builds, whose flags differ.
-    cargo.args(["--target", target, "--target-dir", "target/static"]);
+    cargo.args(["--target", target, "--target-dir", directory]);
     cargo.envs(variables.iter().map(|(name, value)| (name, value)));
     reproducible::prepare(&mut cargo, STATIC);
     let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}"))?;
     if !status.success() {
         return Err(format!("cargo build failed for {target}"));
     }
-    let built = root().join("target/static").join(target).join("release/oxistrano");
+    let built = root().join(directory).join(target).join("release/oxistrano");
     check_static(&built)?;
     Ok(built)
 }

@@ -22,7 +22,7 @@ pub fn cargo(arguments: &[String]) -> Outcome {
     cargo.current_dir(&root).args(arguments);
     cargo.envs(variables.iter().map(|(name, value)| (name, value)));
     cargo.env("CARGO_BUILD_TARGET", "aarch64-unknown-linux-gnu");
-    cargo.env("CARGO_TARGET_DIR", root.join("target/static"));
+    cargo.env("CARGO_TARGET_DIR", root.join(binaries::CROSS_DIRECTORY));
     cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner);
     cargo.env("RUSTFLAGS", binaries::STATIC);
     let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}"))?;

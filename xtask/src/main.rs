@@ -18,7 +18,7 @@ type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 const TASKS: &[Task] = &[
     (
         "build",
-        "build the program, static, and the links to it (--all: for aarch64 as well)",
+        "build the program, static, and the links to it (--all: for aarch64 as well; --compile: only compile for that)",
         binaries::build,
     ),
     (
