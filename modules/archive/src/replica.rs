@@ -22,14 +22,17 @@ pub(crate) struct Replica<'a> {
     above: Option<(PathBuf, Dir)>,
     path: PathBuf,
     file: Option<File>,
-    pub(crate) window: Vec<u8>,
-    pub(crate) at: usize,
+    /// What was read is before `end`, and what was consumed of it before `at`.
+    window: Vec<u8>,
+    end: usize,
+    at: usize,
 }
 
 impl<'a> Replica<'a> {
     pub(crate) fn new() -> Self {
-        let (path, window) = Default::default();
-        Self { top: None, above: None, path, file: None, window, at: 0 }
+        // Filled with zeros once, and not for each file.
+        let (path, window) = (PathBuf::new(), vec![0; WINDOW]);
+        Self { top: None, above: None, path, file: None, window, end: 0, at: 0 }
     }
 
     /// Changes to this file. It is opened when its first bytes are needed.
@@ -37,8 +40,7 @@ impl<'a> Replica<'a> {
         if !self.top.is_some_and(|before| std::ptr::eq(before, top)) {
             self.above = None;
         }
-        (self.top, self.file, self.at) = (Some(top), None, 0);
-        self.window.clear();
+        (self.top, self.file, self.end, self.at) = (Some(top), None, 0, 0);
         self.path.clear();
         self.path.push(path);
     }
@@ -46,25 +48,35 @@ impl<'a> Replica<'a> {
     /// Returns some of the next bytes. A file that has no more is a failure, because the caller reads
     /// only as many bytes as the file must have.
     pub(crate) fn peek(&mut self) -> Result<&[u8], Failure> {
-        if self.at == self.window.len() {
+        if self.at == self.end {
             let file = match &mut self.file {
                 Some(file) => file,
                 None => self.file.insert(open(self.top, &mut self.above, &self.path)?),
             };
-            self.window.resize(WINDOW, 0);
-            self.at = 0;
-            let read = loop {
+            (self.end, self.at) = (0, 0);
+            self.end = loop {
                 match file.read(&mut self.window) {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     read => break read.or_fail("read", &self.path)?,
                 }
             };
-            self.window.truncate(read);
-            if read == 0 {
+            if self.end == 0 {
                 return Err(failures::stale(&self.path));
             }
         }
-        Ok(&self.window[self.at..])
+        Ok(self.rest())
+    }
+
+    /// What `peek` returned last.
+    fn rest(&self) -> &[u8] {
+        self.window.get(self.at..self.end).unwrap_or_default()
+    }
+
+    /// Skips the first `amount` bytes of that, and returns them.
+    pub(crate) fn consume(&mut self, amount: usize) -> &[u8] {
+        let start = self.at;
+        self.at = (start + amount).min(self.end);
+        self.window.get(start..self.at).unwrap_or_default()
     }
 }
 

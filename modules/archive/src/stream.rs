@@ -149,9 +149,11 @@ impl<'a> Stream<'a> {
         Ok(&self.current[self.at..])
     }
 
-    /// Skips the first `amount` bytes of what `peek` returned.
-    pub(crate) fn consume(&mut self, amount: usize) {
-        self.at = (self.at + amount).min(self.current.len());
+    /// Skips the first `amount` bytes of what `peek` returned, and returns them.
+    pub(crate) fn consume(&mut self, amount: usize) -> &[u8] {
+        let start = self.at;
+        self.at = (start + amount).min(self.current.len());
+        self.current.get(start..self.at).unwrap_or_default()
     }
 
     /// Fills `into`. `false` if the stream was at its end.
@@ -190,7 +192,7 @@ impl<'a> Stream<'a> {
             match self.peek()?.len() {
                 0 => return Ok(()),
                 n => self.consume(n),
-            }
+            };
         }
     }
 
@@ -244,15 +246,13 @@ impl<'b, 'a> Body<'b, 'a> {
 
     /// Skips the first `amount` bytes of what `peek` returned.
     pub(crate) fn consume(&mut self, amount: usize) {
-        let (shown, consumed) = match &mut self.from {
-            From::Stream(stream) => (&mut stream.current, &mut stream.at),
-            From::File(file) => (&mut file.window, &mut file.at),
+        let consumed = match &mut self.from {
+            From::Stream(stream) => stream.consume(amount),
+            From::File(file) => file.consume(amount),
         };
-        let end = (*consumed + amount).min(shown.len());
         if let Some(sum) = &mut self.sum {
-            sum.update(shown.get(*consumed..end).unwrap_or_default());
+            sum.update(consumed);
         }
-        *consumed = end;
         *self.remaining -= amount as u64;
     }
 
