@@ -9,6 +9,7 @@ use oxistrano_releases::{Artifact, Artifacts, Root};
 
 use crate::Options;
 use crate::delta::{self, Parts};
+use crate::request::wanted;
 use crate::unchanged::Unchanged;
 
 /// An archive that is on this host.
@@ -93,16 +94,6 @@ pub fn find<'a>(
             Ok(Found::Wanted(wanted(received, false)))
         }
     }
-}
-
-/// Asks the controller for the archive, from the byte `offset` on. The action plugin reads these
-/// keys. It is not a failure: with one, the ssh connection would say at `-vvv` that it could not
-/// connect. `damaged`: the file that was here had other contents.
-pub fn wanted(offset: u64, damaged: bool) -> Outcome {
-    Outcome::new(false)
-        .msg("the archive is missing or incomplete on the host; the action plugin sends it")
-        .value("wanted", offset)
-        .value("damaged", damaged)
 }
 
 impl Archive<'_> {

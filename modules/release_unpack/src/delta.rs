@@ -13,7 +13,7 @@ use oxistrano_core::json::{Value, json};
 use oxistrano_core::{Dir, Failure, Outcome, input};
 use oxistrano_releases::{Artifact, Artifacts, Delta, Indexes, Root, spare};
 
-use crate::artifact::wanted;
+use crate::request::{useless, wanted};
 
 /// What the controller has sent instead of an archive.
 pub struct Parts {
@@ -153,11 +153,6 @@ fn base(digest: &str, root: &Root) -> Option<Manifest> {
         let found = Index::digest(&head)? == digest;
         found.then(|| Index::parse(indexes.read(release, None)?))?.map(|it| it.manifest().clone())
     })
-}
-
-/// Asks for the whole archive.
-fn useless(failure: &Failure) -> Outcome {
-    wanted(0, false).value("whole", failure.to_string())
 }
 
 impl Parts {

@@ -8,6 +8,7 @@ mod artifact;
 mod delta;
 mod docs;
 mod rehearsal;
+mod request;
 mod tar_options;
 mod top;
 mod unchanged;
