@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::attributes::{Attributes, Problem};
 use crate::earlier::{self, Earlier, Unchanged};
-use crate::manifest::Hash;
+use crate::hash::Hash;
 use crate::notes::Note;
 use crate::place::{Place, give_back};
 use crate::spare::Stock;

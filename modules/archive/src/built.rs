@@ -9,9 +9,10 @@ use oxistrano_core::{Dir, Failure};
 
 use crate::entry::{Entry, Kind};
 use crate::failures;
+use crate::known::{Known, Quiet};
 use crate::manifest::{Cursor, Manifest};
 use crate::paths::clean;
-use crate::plan::{Known, Plan, Quiet, Source};
+use crate::plan::{Plan, Source};
 use crate::replica::Replica;
 use crate::stream::{Body, Stream};
 use crate::tar_reader::TarReader;

@@ -11,14 +11,18 @@ use std::thread;
 use oxistrano_core::{Failure, IoContext, interrupt};
 use sha2::{Digest, Sha256};
 
+use crate::entries::{Entries, read_ahead};
+use crate::failures;
 use crate::file::ArchiveFile;
+use crate::format;
+use crate::hash::{Hash, binary};
 use crate::header::{BLOCK, Header};
 use crate::limits::Limits;
-use crate::manifest::{Encoder, Hash, MOST_BYTES, Manifest, delta};
+use crate::manifest::{Encoder, MOST_BYTES, Manifest, delta};
 use crate::numbers::Numbers;
+use crate::options::UnpackOptions;
 use crate::rows::{Rows, beginning};
 use crate::stream::{self, Body};
-use crate::{Entries, UnpackOptions, failures, format, read_ahead};
 
 const MAGIC: &[u8; 8] = b"OXIMSG1\n";
 const NOTHING: u8 = 0;
@@ -275,14 +279,6 @@ fn not_in(manifest: &Manifest, has: &Rows) -> Result<Numbers, &'static str> {
 
 fn has_hash(rows: &Rows, hash: &Hash) -> bool {
     !rows.get(beginning(hash, 8)).is_empty()
-}
-
-fn binary(digits: &str) -> Option<Hash> {
-    let mut bytes = [0; 32];
-    for (n, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * n..2 * n + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// Reads the entries of the archive.

@@ -21,7 +21,6 @@ use oxistrano_core::{Dir, Failure, IoContext};
 use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::directories::make::created_with;
 use crate::earlier::Earlier;
 use crate::entry::Time;
 use crate::failures;
@@ -373,4 +372,9 @@ impl<'a> Directories<'a> {
         }
         Ok(())
     }
+}
+
+/// We must be able to write into it until the end; and no bits beyond 0777.
+fn created_with(mode: u32) -> u32 {
+    mode & 0o777 | 0o700
 }

@@ -10,6 +10,7 @@ use oxistrano_core::{Failure, interrupt};
 use sha2::{Digest, Sha256};
 
 use crate::failures;
+use crate::hash::hexadecimal;
 
 /// Bytes that are read at a time.
 const WINDOW: usize = 128 * 1024;
@@ -87,13 +88,7 @@ impl<'a> ArchiveFile<'a> {
                 n => self.consume(n),
             }
         }
-        Ok(self.hash.take().map(|hash| {
-            use std::fmt::Write;
-            hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
-        }))
+        Ok(self.hash.take().map(|hash| hexadecimal(&hash.finalize())))
     }
 }
 

@@ -9,7 +9,8 @@ use oxistrano_core::Failure;
 use crate::failures;
 use crate::file::ArchiveFile;
 use crate::header::{BLOCK, Header};
-use crate::{Limits, zip_reader};
+use crate::limits::Limits;
+use crate::zip_reader;
 
 /// What can be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

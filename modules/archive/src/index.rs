@@ -8,7 +8,8 @@ use crc32fast::Hasher;
 use oxistrano_core::{Dir, Failure, IoContext, RelPath};
 use rustix::fs::{self, FileType, Stat};
 
-use crate::manifest::{Hash, Manifest, hexadecimal};
+use crate::hash::{Hash, hexadecimal};
+use crate::manifest::Manifest;
 use crate::notes::{Mark, Noted as Notes, ROW};
 use crate::numbers::Numbers;
 use crate::paths::clean;

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::earlier;
 use crate::entry::Time;
 use crate::index::Index;
+use crate::known::Look;
 use crate::manifest::{Cursor, Manifest, Wrong};
 use crate::paths::{clean, split};
 use crate::place::{has_time, kind};
@@ -31,14 +32,6 @@ const WINDOW: usize = 16 << 10;
 
 const HELD: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// Owner, group and permissions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Look {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mode: u32,
-}
 
 /// What was found of an entry. The value is one of these, or [`FIRST`] more than a look's number.
 type Found = u16;

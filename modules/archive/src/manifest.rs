@@ -8,18 +8,17 @@
 pub(crate) mod delta;
 mod varint;
 
-use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
-use crate::Format;
 use crate::entry::{Entry, Kind, Owner, Time};
+use crate::format::Format;
+use crate::hash::{Hash, hexadecimal};
 use crate::piece::Piece;
+pub(crate) use varint::Wrong;
 use varint::{Reader, zigzag};
 
-/// The SHA-256 of a file's contents.
-pub(crate) type Hash = [u8; 32];
 /// The number of bytes of each hash that are sent to a side that has no manifest to compare with. The
 /// rest is not needed: the result is compared with the digest, which is that of the whole hashes.
 pub const CUT: usize = 6;
@@ -72,8 +71,6 @@ impl Record {
 
 /// Why an archive has no manifest.
 pub(crate) type Unlisted = &'static str;
-/// What is wrong with bytes that should be a manifest.
-pub(crate) type Wrong = &'static str;
 
 /// Permissions and owner: few different ones, for many entries.
 type Shade = (u32, Option<Owner>);
@@ -584,11 +581,4 @@ impl Cursor {
         }
         Ok(cursor)
     }
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

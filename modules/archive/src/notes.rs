@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{self, Stat};
 
-use crate::manifest::{Hash, MOST_ENTRIES};
+use crate::hash::Hash;
+use crate::manifest::MOST_ENTRIES;
 
 /// Bytes of a mark in an index.
 pub(crate) const ROW: usize = 28;

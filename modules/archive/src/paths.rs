@@ -1,11 +1,22 @@
-//! Owns the clean form of an entry's name, and the hash by which paths are compared. Both are needed
-//! for every entry of a manifest, so they are fast for the names that nearly all entries have.
+//! Owns the path that an entry's name stands for, and the hash by which paths are compared. Both are
+//! needed for every entry of a manifest, so they are fast for the names that nearly all entries have.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::select::stripped;
+use oxistrano_core::RelPath;
+
+/// A name without its first components, if it has more.
+pub(crate) fn stripped(name: &[u8], components: u32) -> Option<RelPath> {
+    let mut rest = name;
+    for _ in 0..components {
+        rest = &rest[rest.iter().position(|b| *b == b'/')?..];
+        rest = &rest[rest.iter().take_while(|b| **b == b'/').count()..];
+    }
+    RelPath::new(OsStr::from_bytes(rest)).ok()
+}
 
 /// The path of an entry below the release, without its first components. `None` for the release itself, and
 /// for a name that is refused or has no more components.

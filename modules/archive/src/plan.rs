@@ -8,34 +8,17 @@ use oxistrano_core::{Dir, Failure, RelPath, interrupt};
 use rustix::fs::{self, AtFlags, FileType, Stat};
 use sha2::{Digest, Sha256};
 
-use crate::UnpackOptions;
 use crate::earlier;
 use crate::index::Index;
-use crate::look::{self, Look};
-use crate::manifest::{CUT, Hash, Manifest, Wrong};
-use crate::notes::Mark;
+use crate::known::{Known, Look, Quiet};
+use crate::look;
+use crate::manifest::{CUT, Manifest, Wrong};
 use crate::numbers::Numbers;
-use crate::paths::clean;
+use crate::options::UnpackOptions;
+use crate::paths::{clean, stripped};
 use crate::place::kind;
 use crate::rows::{Rows, beginning};
-use crate::select::stripped;
 use crate::twins::Twins;
-
-/// What the index says of a file of the spare that has the contents already.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Known {
-    pub(crate) hash: Hash,
-    pub(crate) mark: Mark,
-    /// Its owner, group and permissions, if it has the right time.
-    pub(crate) look: Option<Look>,
-}
-
-/// A directory of the spare that has the same names as the new one, and the same files.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Quiet {
-    pub(crate) mark: Mark,
-    pub(crate) look: Look,
-}
 
 /// Where a file's contents come from.
 #[derive(Debug)]

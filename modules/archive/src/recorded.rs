@@ -2,8 +2,8 @@
 
 use rustix::fs::Stat;
 
+use crate::hash::Hash;
 use crate::index::Index;
-use crate::manifest::Hash;
 use crate::notes::Mark;
 
 /// The files that were not changed before the index was finished.

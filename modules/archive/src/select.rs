@@ -10,10 +10,11 @@ use std::path::Path;
 
 use oxistrano_core::{Failure, Mode, RelPath, users};
 
-use crate::UnpackOptions;
 use crate::entry::{Entry, Kind, Map, Owner, Time};
 use crate::failures::{too_large, unsafe_entry};
-use crate::plan::{Known, Quiet};
+use crate::known::{Known, Quiet};
+use crate::options::UnpackOptions;
+use crate::paths::stripped;
 
 /// The kernel's `PATH_MAX`, without its NUL: what is longer cannot be named in one call.
 const LONGEST_PATH: usize = 4095;
@@ -85,16 +86,6 @@ pub(crate) struct Selection<'a> {
     pub(crate) seen: u64,
     /// What the archive says of the directory itself.
     pub(crate) top: Option<Top>,
-}
-
-/// A name without its first components, if it has more.
-pub(crate) fn stripped(name: &[u8], components: u32) -> Option<RelPath> {
-    let mut rest = name;
-    for _ in 0..components {
-        rest = &rest[rest.iter().position(|b| *b == b'/')?..];
-        rest = &rest[rest.iter().take_while(|b| **b == b'/').count()..];
-    }
-    RelPath::new(OsStr::from_bytes(rest)).ok()
 }
 
 impl<'a> Selection<'a> {

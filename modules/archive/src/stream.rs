@@ -9,8 +9,8 @@ use oxistrano_core::{Failure, interrupt};
 use sha2::{Digest, Sha256};
 
 use crate::failures;
+use crate::hash::Hash;
 use crate::limits::Ceiling;
-use crate::manifest::Hash;
 use crate::replica::Replica;
 
 /// The size of a buffer in bytes, and the number of buffers.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use oxistrano_core::Failure;
 use oxistrano_tree::{Contents, Files};
 
-use crate::Sink;
 use crate::failures;
+use crate::pass::Sink;
 use crate::select::{Item, ItemKind, Top};
 use crate::stream::Body;
 

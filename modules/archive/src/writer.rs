@@ -22,12 +22,13 @@ use crate::crew::Crew;
 use crate::directories::{Directories, Wanted};
 use crate::identity::{self, Identity};
 use crate::notes::{Note, Notes};
+use crate::options::UnpackOptions;
+use crate::pass::Sink;
 use crate::pending::Pending;
 use crate::place::Place;
 use crate::select::{Item, ItemKind, Selection, Top};
 use crate::spare::Stock;
 use crate::stream::Body;
-use crate::{Sink, UnpackOptions};
 
 /// Writes items; the result is as if one was written after the other.
 pub(crate) struct Writer<'a> {

@@ -11,10 +11,10 @@ use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, System, ZipReadOptions};
 
-use crate::Pattern;
 use crate::entry::{Entry, Kind, Time};
 use crate::failures;
 use crate::file::ArchiveFile;
+use crate::pattern::Pattern;
 use crate::stream::{Body, Feed, Stream};
 
 const TYPE: u32 = 0o170_000;

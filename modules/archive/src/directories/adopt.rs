@@ -9,8 +9,7 @@ use oxistrano_core::{Failure, IoContext};
 use rustix::fs::{self, Gid, Mode, Uid};
 use rustix::io::Errno;
 
-use crate::directories::make::created_with;
-use crate::directories::{Directories, State, Wanted};
+use crate::directories::{Directories, State, Wanted, created_with};
 use crate::entry::Time;
 use crate::place::{self, Finally, Place};
 use crate::spare::Spare;

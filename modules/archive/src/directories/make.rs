@@ -8,7 +8,7 @@ use oxistrano_core::{Failure, IoContext};
 use rustix::fs::{self, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 
-use crate::directories::{Directories, State, Wanted};
+use crate::directories::{Directories, State, Wanted, created_with};
 use crate::failures;
 use crate::identity::Ids;
 use crate::pending::Pending;
@@ -152,9 +152,4 @@ impl Directories<'_> {
         self.forget(path);
         Ok(())
     }
-}
-
-/// We must be able to write into it until the end; and no bits beyond 0777.
-pub(super) fn created_with(mode: u32) -> u32 {
-    mode & 0o777 | 0o700
 }

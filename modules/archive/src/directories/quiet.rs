@@ -11,11 +11,10 @@ use oxistrano_core::Failure;
 use rustix::fs::{self, AtFlags, FileType};
 
 use crate::directories::{Directories, Level, State, Wanted};
-use crate::look::Look;
+use crate::known::{Look, Quiet};
 use crate::notes::Mark;
 use crate::paths::split;
 use crate::place::{Finally, kind};
-use crate::plan::Quiet;
 
 impl Directories<'_> {
     /// Passes through a directory of the spare without opening it. `false` if that is not possible.

@@ -9,8 +9,8 @@ use std::hash::BuildHasher;
 
 use super::varint::{self, Reader, unzigzag, zigzag};
 use super::{Cursor, Encoder, MOST_ENTRIES, Manifest, Record, Wrong};
-use crate::Format;
 use crate::entry::{Kind, Time};
+use crate::format::Format;
 use crate::rows::Rows;
 
 const MAGIC: &[u8; 8] = b"OXIDEL1\n";

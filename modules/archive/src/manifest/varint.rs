@@ -1,6 +1,7 @@
 //! Owns the encoding of numbers with a variable number of bytes, and the reading of a column.
 
-use super::Wrong;
+/// What is wrong with bytes that should be a manifest.
+pub(crate) type Wrong = &'static str;
 
 const SHORT: Wrong = "it is cut off";
 

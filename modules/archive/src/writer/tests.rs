@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Noting;
+use crate::noting::Noting;
+use crate::pass::run;
 
 /// Few names, so that they meet each other: as files, directories and links.
 const NAMES: [&str; 6] = ["a", "b", "a/x", "a/y", "b/x/z", "b/x"];
@@ -48,7 +49,7 @@ fn unpacked(
     let file = File::open(archive).unwrap();
     let mut writer = Writer::new(&dir, archive, 0o022, &options, Stock::default()).unwrap();
     writer.threads = with_crew;
-    crate::run(&file, archive, &options, 0o022, &mut writer, &mut Noting::Nothing)
+    run(&file, archive, &options, 0o022, &mut writer, &mut Noting::Nothing)
         .map_err(|f| f.code().to_owned())?;
     drop(writer);
     let mut all = BTreeMap::new();
