@@ -7,8 +7,9 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
+use super::cursor::Record;
 use super::varint::{self, Reader, unzigzag, zigzag};
-use super::{Cursor, Encoder, MOST_ENTRIES, Manifest, Record, Wrong};
+use super::{Cursor, Encoder, MOST_ENTRIES, Manifest, Wrong};
 use crate::entry::{Kind, Time};
 use crate::format::Format;
 use crate::rows::Rows;

@@ -1,0 +1,171 @@
+//! Makes a manifest, entry by entry.
+
+use super::varint::{self, Wrong, zigzag};
+use super::{
+    COLUMNS, DIRECTORY, FILE, HARD_LINK, HAS_NANOSECONDS, HAS_TIME, HASHES, KINDS, LONGEST,
+    MOST_ENTRIES, Manifest, NAMES, OWNERS, PALETTE, SHARED, SIZES, SYMLINK, Shade, TARGETS, TIMES,
+};
+use crate::entry::{Entry, Kind, Owner};
+use crate::format::Format;
+use crate::hash::Hash;
+use crate::piece::Piece;
+
+/// The maximum number of different pairs of permissions and owner.
+const MOST_SHADES: usize = 4096;
+
+/// Why an archive has no manifest.
+pub(crate) type Unlisted = &'static str;
+
+/// Makes a manifest, entry by entry.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    format: Format,
+    columns: [Vec<u8>; COLUMNS],
+    count: u32,
+    files: u32,
+    directories: u32,
+    name: Vec<u8>,
+    seconds: i64,
+    palette: Vec<Shade>,
+    /// The position in `palette` of the previous entry's.
+    shade: usize,
+}
+
+impl Encoder {
+    pub(crate) fn new(format: Format) -> Self {
+        let (columns, palette, name) = Default::default();
+        let (count, files, directories, seconds, shade) = Default::default();
+        Self { format, columns, count, files, directories, name, seconds, palette, shade }
+    }
+
+    /// Adds an entry. Returns its number among the files, or among the directories. The hash of a
+    /// file may be set later, or all hashes at the end, if none is given here.
+    pub(crate) fn push(
+        &mut self,
+        entry: &Entry,
+        size: u64,
+        hash: Option<&Hash>,
+    ) -> Result<Option<u32>, Unlisted> {
+        let (kind, target) = match &entry.kind {
+            Kind::File(None) => (FILE, None),
+            Kind::File(Some(_)) => return Err("it has a sparse file"),
+            Kind::Directory => (DIRECTORY, None),
+            Kind::Symlink(target) => (SYMLINK, Some(target)),
+            Kind::HardLink(target) => (HARD_LINK, Some(target)),
+            Kind::Special(_) => return Err("it has a device, a FIFO or the like"),
+        };
+        let strange = |text: &[u8]| text.contains(&0) || text.len() > LONGEST;
+        let owner = entry.owner.as_ref();
+        if strange(&entry.name)
+            || target.is_some_and(|target| strange(target))
+            || owner.is_some_and(|owner| strange(&owner.user) || strange(&owner.group))
+        {
+            return Err("it has a name that is no name");
+        }
+        if self.count >= MOST_ENTRIES {
+            return Err("it has more than 1,000,000 entries");
+        }
+        self.count += 1;
+        let nanoseconds = entry.mtime.map_or(0, |mtime| mtime.nanoseconds);
+        let timed = if entry.mtime.is_some() { HAS_TIME } else { 0 };
+        let exact = if nanoseconds > 0 { HAS_NANOSECONDS } else { 0 };
+        self.columns[KINDS].push(kind | timed | exact);
+        let both = self.name.iter().zip(&entry.name);
+        let shared = both.take_while(|(before, now)| before == now).count();
+        varint::push(&mut self.columns[SHARED], shared as u64);
+        push_text(&mut self.columns[NAMES], &entry.name[shared..]);
+        self.name.truncate(shared);
+        self.name.extend_from_slice(&entry.name[shared..]);
+        let shade = self.shade(entry.mode, owner)?;
+        varint::push(&mut self.columns[OWNERS], shade as u64);
+        if let Some(mtime) = entry.mtime {
+            let since = mtime.seconds.wrapping_sub(self.seconds);
+            varint::push(&mut self.columns[TIMES], zigzag(since));
+            self.seconds = mtime.seconds;
+            if nanoseconds > 0 {
+                varint::push(&mut self.columns[TIMES], nanoseconds.into());
+            }
+        }
+        if let Some(target) = target {
+            push_text(&mut self.columns[TARGETS], target);
+        }
+        let number = match kind {
+            FILE => &mut self.files,
+            DIRECTORY => &mut self.directories,
+            _ => return Ok(None),
+        };
+        *number += 1;
+        if kind == FILE {
+            varint::push(&mut self.columns[SIZES], size);
+            self.columns[HASHES].extend_from_slice(hash.map_or(&[], |hash| hash));
+        }
+        Ok(Some(*number - 1))
+    }
+
+    fn shade(&mut self, mode: u32, owner: Option<&Owner>) -> Result<usize, Unlisted> {
+        let is = |shade: &Shade| (shade.0, shade.1.as_ref()) == (mode, owner);
+        // Nearly always the same as for the previous entry.
+        if !self.palette.get(self.shade).is_some_and(is) {
+            let known = self.palette.iter().position(is);
+            self.shade = known.unwrap_or(self.palette.len());
+            if known.is_none() {
+                self.add_shade(mode, owner)?;
+            }
+        }
+        Ok(self.shade)
+    }
+
+    fn add_shade(&mut self, mode: u32, owner: Option<&Owner>) -> Result<(), Unlisted> {
+        if self.palette.len() >= MOST_SHADES {
+            return Err("it has too many different owners");
+        }
+        self.palette.push((mode, owner.cloned()));
+        let palette = &mut self.columns[PALETTE];
+        varint::push(palette, mode.into());
+        palette.push(u8::from(owner.is_some()));
+        if let Some(owner) = owner {
+            varint::push(palette, owner.uid.into());
+            varint::push(palette, owner.gid.into());
+            push_text(palette, &owner.user);
+            push_text(palette, &owner.group);
+        }
+        Ok(())
+    }
+
+    /// How many files it has so far.
+    pub(crate) fn files(&self) -> u32 {
+        self.files
+    }
+
+    /// How many directories it has so far.
+    pub(crate) fn directories(&self) -> u32 {
+        self.directories
+    }
+
+    /// Sets the hash of a file.
+    pub(crate) fn set_hash(&mut self, file: u32, hash: &Hash) {
+        let at = file as usize * hash.len();
+        if let Some(place) = self.columns[HASHES].get_mut(at..at + hash.len()) {
+            place.copy_from_slice(hash);
+        }
+    }
+
+    /// Returns the manifest.
+    pub(crate) fn finish(self) -> Result<Manifest, Wrong> {
+        if self.columns[HASHES].len() != self.files as usize * 32 {
+            return Err("hashes are missing");
+        }
+        Manifest::new(self.format, [0; 32], 32, self.count, self.columns.map(Piece::from))
+    }
+
+    /// The same, with the hashes of all files.
+    pub(crate) fn finish_with(mut self, hashes: Vec<u8>) -> Result<Manifest, Wrong> {
+        self.columns[HASHES] = hashes;
+        self.finish()
+    }
+}
+
+fn push_text(column: &mut Vec<u8>, text: &[u8]) {
+    column.extend_from_slice(text);
+    column.push(0);
+}
