@@ -187,7 +187,7 @@ def judge(ctx, scenario, up, ours):
 def source_key(*folders):
     """Digest of the scripts that upstream's results depend on and of its roles: a baseline's validity."""
     here = Path(__file__).parent
-    names = ("compare.py", "hooks.py", "scenarios.py", "sources.py", "trees.py")
+    names = ("compare.py", "hooks.py", "scenarios.py", "sources.py", "steps.py", "trees.py")
     digest = hashlib.sha256(b"".join((here / name).read_bytes() for name in names))
     for folder in folders:
         for path in sorted(Path(folder).rglob("*.yml")) if folder else ():
