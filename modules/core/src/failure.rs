@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::mask::Mask;
+use crate::temporary;
 
 /// Why a module could not do its work. Becomes `failed`, `msg`, `code` and `path` of
 /// the result.
@@ -52,7 +53,7 @@ impl Failure {
     /// its directory.
     pub fn io(verb: &str, path: &Path, error: impl Into<io::Error>) -> Self {
         let error = error.into();
-        let temporary = path.file_name().is_some_and(crate::Dir::is_temporary);
+        let temporary = path.file_name().is_some_and(temporary::is_temporary);
         let (verb, path) = match path.parent().filter(|_| temporary) {
             Some(directory) => ("write into the directory", directory),
             None => (verb, path),
@@ -231,7 +232,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_under_a_temporary_name_is_named_by_its_directory() {
-        let path = Path::new("/srv/shared").join(crate::Dir::unused(".oxistrano-tmp-", "var"));
+        let path =
+            Path::new("/srv/shared").join(temporary::unused(".oxistrano-tmp-", Path::new("var")));
         let failure = Failure::io("create the directory", &path, rustix::io::Errno::ACCESS);
         assert_eq!(
             failure.to_string(),

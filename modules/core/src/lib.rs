@@ -30,6 +30,7 @@ mod relpath;
 pub mod remove;
 pub mod secrets;
 pub mod show;
+mod temporary;
 pub mod trusted;
 pub mod users;
 

@@ -1,22 +1,16 @@
 //! Changes to the names in a directory, each visible in one step where the kernel supports that.
 
-use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
 use super::Dir;
-use crate::{Failure, IoContext};
-
-const TEMPORARY: &str = ".oxistrano-tmp-";
+use crate::{Failure, IoContext, temporary};
 
 impl Dir {
     /// Writes a file in one step: under a temporary name, synced, then renamed.
@@ -280,12 +274,12 @@ impl Dir {
     /// Removes the temporary files and empty directories of `name` that killed processes have left;
     /// if that fails, the next process tries again.
     pub fn clear_temporaries(&self, name: impl AsRef<Path>) {
-        let beside = format!("{TEMPORARY}{}.", shortened(name.as_ref()));
+        let beside = format!("{}{}.", temporary::PREFIX, temporary::shortened(name.as_ref()));
         for left in self.names().unwrap_or_default() {
             let text = left.to_string_lossy();
             let pid = text.strip_prefix(&beside).and_then(|rest| rest.split('.').next());
             let is_gone = |pid| match pid == std::process::id() {
-                true => !Self::is_own_temporary(&left),
+                true => !temporary::is_own(&left),
                 false => !Path::new(&format!("/proc/{pid}")).exists(),
             };
             if pid.and_then(|pid| pid.parse::<u32>().ok()).is_some_and(is_gone) {
@@ -297,39 +291,19 @@ impl Dir {
 
     /// Whether a name was made by [`Self::temporary`]. If no running process uses it, a killed process has left it.
     pub fn is_temporary(name: &OsStr) -> bool {
-        name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
-    }
-
-    /// Whether it was made by this process.
-    pub fn is_own_temporary(name: &OsStr) -> bool {
-        name.to_string_lossy().contains(&format!(".{}-", mark()))
+        temporary::is_temporary(name)
     }
 
     /// A temporary name for `name`, see [`Self::unused`].
     pub fn temporary(&self, name: impl AsRef<Path>) -> OsString {
-        Self::unused(TEMPORARY, name)
+        Self::unused(temporary::PREFIX, name)
     }
 
     /// A name with this prefix, made of `name`, that is unique and unpredictable: in a container,
     /// the next process may have the process id of a killed one.
     pub fn unused(prefix: &str, name: impl AsRef<Path>) -> OsString {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = shortened(name.as_ref());
-        format!("{prefix}{name}.{}.{}-{count}", std::process::id(), mark()).into()
+        temporary::unused(prefix, name.as_ref())
     }
-}
-
-/// The beginning of a name, so that a name made of it is shorter than NAME_MAX.
-fn shortened(name: &Path) -> String {
-    name.to_string_lossy().chars().filter(|c| *c != '/').take(40).collect()
-}
-
-/// A random number of this process.
-fn mark() -> &'static str {
-    static MARK: OnceLock<String> = OnceLock::new();
-    // The keys of a new hash map are random.
-    MARK.get_or_init(|| format!("{:016x}", RandomState::new().build_hasher().finish()))
 }
 
 #[cfg(test)]
