@@ -6,14 +6,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{Outcome, cargo, cross, reproducible, root};
+use crate::{Outcome, STATIC, cargo, cross, reproducible, root};
 
 /// Where the programs are, one for each system that they were built for.
 const PROGRAMS: &str = "plugins/plugin_utils/programs";
 /// What it can be built for, by the word of `uname -m`.
 pub const PROCESSORS: [&str; 2] = ["x86_64", "aarch64"];
-/// How rustc makes a static program.
-pub const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 /// Where Ansible looks for modules.
 const MODULES: &str = "plugins/modules";
 

@@ -12,6 +12,9 @@ use std::process::{Command, ExitCode};
 /// What went wrong, for people.
 pub type Outcome = Result<(), String>;
 
+/// How rustc makes a static program.
+pub const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
+
 /// Its name, what it does, the function.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
