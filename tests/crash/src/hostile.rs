@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::neighbours::WEB;
+use crate::harm::WEB;
 use crate::scene::names;
 
 /// On how many files a hostile process holds a lease at a time.

@@ -12,12 +12,14 @@
 //! * [`stage`], [`peers`], [`calls`], [`world`], [`again`]: the same for the modules for
 //!   Magento and php-fpm.
 //! * [`hostile`]: a process of the web user's that swaps what it can.
+//! * [`harm`]: what it must not see or change, and whether it did.
 //! * [`strangers`], [`titles`]: hostile neighbours of those.
 //! * [`power`], [`neighbours`], [`races`], [`load`]: the others.
 
 pub mod again;
 pub mod calls;
 pub mod disturb;
+pub mod harm;
 pub mod hostile;
 pub mod load;
 pub mod neighbours;

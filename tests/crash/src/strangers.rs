@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use oxistrano_harness::{Manifest, Value, json};
 
 use crate::calls::calls;
+use crate::harm::{SECRET, Theirs, WEB, changed, give, leaked, mend, victims, wrong_with};
 use crate::hostile::Hostile;
-use crate::neighbours::{SECRET, Theirs, WEB, changed, give, leaked, mend, victims, wrong_with};
 use crate::programs::Said;
 use crate::stage::Stage;
 use crate::table::Row;

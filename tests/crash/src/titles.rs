@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::neighbours::WEB;
+use crate::harm::WEB;
 
 /// With arguments (`-t -R -y CONFIG`) it writes down who has run it, and with what. As `php` it is a
 /// job of cron's. Else it becomes the maker of the listening socket that it was handed.
