@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{Outcome, STATIC, cargo, cross, reproducible, root};
+use crate::{CROSS_DIRECTORY, Outcome, STATIC, cargo, cross, reproducible, root};
 
 /// Where the programs are, one for each system that they were built for.
 const PROGRAMS: &str = "plugins/plugin_utils/programs";
@@ -14,10 +14,6 @@ const PROGRAMS: &str = "plugins/plugin_utils/programs";
 pub const PROCESSORS: [&str; 2] = ["x86_64", "aarch64"];
 /// Where Ansible looks for modules.
 const MODULES: &str = "plugins/modules";
-
-/// Where programs for other processors are compiled: such a build does not wait for one for this
-/// machine.
-pub const CROSS_DIRECTORY: &str = "target/cross";
 
 /// Builds it for this machine's processor; with `--all` for the others as well. With `--compile` it
 /// only compiles it for the others, so that `--all` has nothing left to compile.

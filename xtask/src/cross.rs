@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{Outcome, STATIC, root};
+use crate::{CROSS_DIRECTORY, Outcome, STATIC, root};
 
 /// What starts a program for aarch64 here, for `cargo test`: the emulator, in a namespace in which
 /// the programs that it starts run as well.
@@ -22,7 +22,7 @@ pub fn cargo(arguments: &[String]) -> Outcome {
     cargo.current_dir(&root).args(arguments);
     cargo.envs(variables.iter().map(|(name, value)| (name, value)));
     cargo.env("CARGO_BUILD_TARGET", "aarch64-unknown-linux-gnu");
-    cargo.env("CARGO_TARGET_DIR", root.join(binaries::CROSS_DIRECTORY));
+    cargo.env("CARGO_TARGET_DIR", root.join(CROSS_DIRECTORY));
     cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner);
     cargo.env("RUSTFLAGS", STATIC);
     let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}"))?;

@@ -15,6 +15,10 @@ pub type Outcome = Result<(), String>;
 /// How rustc makes a static program.
 pub const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 
+/// Where programs for other processors are compiled: such a build does not wait for one for this
+/// machine.
+pub const CROSS_DIRECTORY: &str = "target/cross";
+
 /// Its name, what it does, the function.
 type Task = (&'static str, &'static str, fn(&[String]) -> Outcome);
 
