@@ -68,6 +68,15 @@ options:
       - >-
         With O(state=raised), the reason to write into the flag.
     type: str
+  hosts:
+    description:
+      - >-
+        With O(state=raised), the hosts that share the flag, to be written into it. If the
+        deploy is interrupted, the next one knows by RV(flags) that lowering it here opens all
+        of them.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Says what would be changed and changes nothing.
@@ -138,15 +147,23 @@ roots:
   type: list
 flags:
   description: >-
-    For each place: path, flag (down, ours, foreign), since.
+    For each place: path, flag (down, ours, foreign), since, hosts (those that share it, as
+    O(hosts) named them).
   returned: "success"
   type: list
 local:
   description: >-
-    Whether all places are on local file systems of this host. Otherwise another host may share
-    them (NFS), and sees a flag that is raised here.
+    Whether all places are on local file systems of this machine. Otherwise another machine may
+    share them (NFS), and sees a flag that is raised here.
   returned: "success"
   type: bool
+directories:
+  description: >-
+    The identity of each place: device, inode and time of creation (empty if the file system
+    does not know it). Hosts with a local directory of the same identity share it, for example
+    containers of one machine.
+  returned: "success"
+  type: list
 msg:
   description: >-
     What was done; or what failed, why, what to do, and what state things are in.
@@ -198,6 +215,11 @@ def main():
         },
         "reason": {
             "type": "str",
+        },
+        "hosts": {
+            "type": "list",
+            "elements": "str",
+            "default": [],
         },
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)

@@ -319,10 +319,24 @@ def test_a_host_that_has_not_raised_its_flag_is_not_closed():
     assert not_closed == ["web2"]
 
 
-def test_a_host_that_may_share_its_file_system_is_known():
-    local, shared = {"__magento2_kept": {"local": True}}, {"__magento2_kept": {"local": False}}
-    hosts = magento(["web1"], web1=local, web2=shared, web3={"__magento2_kept": {}}, web4={})
-    assert hosts["not_local"] == ["web2", "web3", "web4"]
+def test_a_host_whose_flag_another_one_may_see_is_known():
+    def sharing(**hosts):
+        return magento(["web1"], **{host: {"__magento2_kept": kept} for host, kept in hosts.items()})["sharing"]
+
+    def local(*directories):
+        return {"local": True, "directories": list(directories)}
+
+    nfs = {"local": False, "directories": ["50:7:"]}
+    assert sharing(web1=local("1:2:3.0"), web2=nfs, web3={}, web4=local("1:3:3.0")) == ["web2", "web3"]
+    assert magento(["web1"], web1={}, web2={"__magento2_kept": local()}, web3={}, web4={})["sharing"] == ["web1", "web3", "web4"]
+    # Containers of one machine that mount one directory, here for the second of two releases.
+    two = local("1:2:3.0", "1:4:5.0")
+    assert sharing(web1=two, web2=local("1:4:5.0"), web3=local("1:5:5.0"), web4=local("2:4:5.0")) == ["web1", "web2"]
+    # Machines that were made of one image: the directory was made later. Where a host is not told when, it may be the same one.
+    assert sharing(web1=local("1:2:3.0"), web2=local("1:2:3.1"), web3=local("1:2:3.2"), web4=local("1:3:")) == []
+    assert sharing(web1=local("1:2:3.0"), web2=local("1:2:"), web3=local("1:3:"), web4=local("1:4:")) == ["web1", "web2"]
+    # The two of one host are not two hosts.
+    assert sharing(web1=local("1:2:3.0", "1:2:3.0"), web2=local(), web3=local(), web4=local()) == []
 
 
 @pytest.mark.parametrize(

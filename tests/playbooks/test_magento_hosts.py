@@ -114,6 +114,70 @@ def test_all_hosts_hold_their_requests_before_the_upgrade_and_nobody_is_refused(
     magento.is_open("v3")
 
 
+@pytest.fixture
+def one_var(magento):
+    """Of web1 and web2, as two containers of one machine may have it. Each of them has it on a local file system."""
+    magento.variables["ansistrano_shared_paths"] = ["var", "pub/media"]
+    magento.reset()
+    ours, theirs = (magento.roots[host] / "shared/var" for host in ("web1", "web2"))
+    subprocess.run(["mount", "--bind", ours, theirs], check=True)
+    yield magento
+    subprocess.run(["umount", theirs], check=True)
+
+
+@pytest.mark.needs("root")
+def test_hosts_that_share_var_on_one_machine_raise_their_flag_when_all_hold(one_var, shop):
+    one_var.variables |= {"magento2_upgrade_mode": "hold", "magento2_php_fpm": "auto"}
+    # One host after the other, as if there were many.
+    one_var.environment["ANSIBLE_FORKS"] = "1"
+    with Watch(shop) as watch:
+        result = one_var.deploy("v3").good()
+    watch.was_never_closed()
+    raised = result.output.split(": Raise the maintenance flag]")[1].split("TASK")[0]
+    # The first of the two raises it for both.
+    assert raised.count("changed: [") == 2 and raised.count("ok: [") == 1, raised
+    assert one_var.schema() == "new"
+    one_var.is_open("v3")
+
+
+def statuses(shop):
+    return [shop.get(host=host).status for host in shop.hosts]
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("way", ["deploy", "rollback"])
+def test_a_flag_that_was_left_to_two_hosts_is_not_lowered_while_one_of_them_runs_other_code(one_var, shop, tmp_path, way):
+    """web3 has a flag of its own."""
+    one_var.deploy("vbad").bad("Unable to apply data patch")
+    one_var.is_closed()
+    if way == "deploy":
+        one_var.variables["ansistrano_after_update_code_tasks_file"] = hook_file(tmp_path, "fail", FAIL_ON_WEB2)
+        result = one_var.deploy("v2")
+    else:
+        one_var.variables["ansistrano_rollback_before_symlink_tasks_file"] = hook_file(tmp_path, "fail", FAIL_ON_WEB2)
+        result = one_var.rollback()
+    version = {"deploy": "v2", "rollback": "v1"}[way]
+    result.bad("the hook says no", f"web2 did not get to {version}", "one file for that host and for this one", "The shop is closed")
+    assert one_var.live() == [version, "vbad", version]
+    assert statuses(shop) == [503, 503, 200]
+    one_var.variables.pop("ansistrano_rollback_before_symlink_tasks_file", None)
+    recovers(one_var, "v2")
+
+
+@pytest.mark.needs("root")
+def test_with_serial_a_flag_that_was_left_to_two_hosts_is_lowered_by_the_second(one_var, shop):
+    one_var.deploy("vbad").bad("Unable to apply data patch")
+    for host in shop.hosts:
+        one_var.hosts[host.name]["magento2_health_url"] = f"{host.url}/"
+    one_var.variables.pop("magento2_health_url")
+    with Watch(shop) as watch:
+        one_var.deploy("v2", playbook=SERIAL).good()
+    assert watch.statuses() == {200, 503}
+    # None of the release whose upgrade has failed.
+    assert {seen.version for seen in watch.seen if seen.status == 200} == {"v2"}
+    one_var.is_open("v2")
+
+
 @pytest.mark.needs("root")
 def test_where_hosts_may_share_a_file_system_no_flag_is_raised_before_all_hold(magento):
     """Another host would see it, whose visitors do not wait yet."""

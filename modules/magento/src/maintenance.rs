@@ -8,6 +8,7 @@
 
 mod addresses;
 mod flag;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -15,26 +16,14 @@ use std::fmt;
 use std::io;
 
 use oxistrano_core::json::{Value, json};
-use oxistrano_core::{AbsPath, Dir, Failure, IoContext, RelPath};
-use rustix::fs::fstatfs;
+use oxistrano_core::{AbsPath, Dir, Failure, RelPath};
 
 pub use addresses::Addresses;
-pub use flag::Flag;
 use flag::{FLAG, MODE, note, raise_in, read};
+pub use flag::{Flag, Mark};
 
 use crate::owned::write_owned;
 
-/// `f_type` of file systems that only this host can write to: ext4, XFS, Btrfs, ZFS, bcachefs, F2FS, tmpfs, overlayfs.
-const LOCAL: [u64; 8] = [
-    0xEF53,
-    0x5846_5342,
-    0x9123_683E,
-    0x2FC1_2FC1,
-    0xCA45_1A4E,
-    0xF2F5_2010,
-    0x0102_1994,
-    0x794C_7630,
-];
 const CURRENT: &str = "current";
 const VAR: &str = "var";
 const ADDRESSES: &str = ".maintenance.ip";
@@ -66,6 +55,8 @@ pub struct Places {
     missing: Vec<RelPath>,
     /// Roots that have no `var` yet.
     bare: Vec<Dir>,
+    /// The hosts that share the places, to be written into the flags that are raised.
+    pub hosts: Vec<String>,
     /// Whether the first place belongs to the first root, whose code runs now.
     first_runs: bool,
 }
@@ -147,20 +138,6 @@ impl Places {
     /// Whether running code finds the shop closed everywhere. If none of the roots exists, nothing is closed.
     pub fn is_closed(&self) -> bool {
         !self.places.is_empty() && !self.is_open_somewhere()
-    }
-
-    /// Whether all places are on file systems of this host. If they are not, another host may see a
-    /// flag as soon as this one raises it. If this host exports them, the other host is not local.
-    ///
-    /// # Errors
-    /// An I/O error.
-    pub fn is_local(&self) -> Result<bool, Failure> {
-        let mut is_local = true;
-        for dir in self.places.iter().map(|place| &place.var).chain(&self.bare) {
-            let kind = fstatfs(dir).or_fail("examine", dir.path())?.f_type;
-            is_local &= LOCAL.contains(&(kind as u64 & 0xFFFF_FFFF));
-        }
-        Ok(is_local)
     }
 
     /// Fails if there is nothing to close.
@@ -256,9 +233,9 @@ impl Places {
     /// When one cannot be raised; those that were raised are lowered again.
     pub fn raise(&mut self, reason: Option<&str>) -> Result<bool, Failure> {
         self.require_any()?;
-        self.make_missing()?;
         let reason: Option<String> = reason.map(|text| text.chars().take(REASON).collect());
-        let note = note(reason.as_deref());
+        let note = note(reason.as_deref(), &self.hosts)?;
+        self.make_missing()?;
         let mut raised: Vec<usize> = Vec::new();
         for (index, place) in self.places.iter().enumerate() {
             if place.flag != Flag::Down {
@@ -400,11 +377,12 @@ impl Places {
         self.places
             .iter()
             .map(|place| {
-                let since = match &place.flag {
-                    Flag::Ours(since) => Some(since),
-                    _ => None,
+                let (since, hosts) = match &place.flag {
+                    Flag::Ours(mark) => (Some(&mark.since), mark.hosts.as_slice()),
+                    _ => (None, Default::default()),
                 };
-                json!({ "path": place.to_string(), "flag": place.flag.word(), "since": since })
+                let flag = place.flag.word();
+                json!({ "path": place.to_string(), "flag": flag, "since": since, "hosts": hosts })
             })
             .collect()
     }

@@ -61,14 +61,23 @@ pub const DOCUMENTATION: Documentation = Documentation {
         ReturnSpec {
             name: "flags",
             kind: "list",
-            doc: "For each place: path, flag (down, ours, foreign), since.",
+            doc: "For each place: path, flag (down, ours, foreign), since, hosts (those that share it, \
+                as O(hosts) named them).",
             returned: "success",
         },
         ReturnSpec {
             name: "local",
             kind: "bool",
-            doc: "Whether all places are on local file systems of this host. Otherwise another \
-                host may share them (NFS), and sees a flag that is raised here.",
+            doc: "Whether all places are on local file systems of this machine. Otherwise another \
+                machine may share them (NFS), and sees a flag that is raised here.",
+            returned: "success",
+        },
+        ReturnSpec {
+            name: "directories",
+            kind: "list",
+            doc: "The identity of each place: device, inode and time of creation (empty if the file \
+                system does not know it). Hosts with a local directory of the same identity share \
+                it, for example containers of one machine.",
             returned: "success",
         },
     ],

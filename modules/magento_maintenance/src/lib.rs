@@ -49,6 +49,9 @@ oxistrano_core::options! {
         allowed_ips: Option<Vec<String>>, default = None;
         /// With O(state=raised), the reason to write into the flag.
         reason: Option<String>;
+        /// With O(state=raised), the hosts that share the flag, to be written into it. If the deploy
+        /// is interrupted, the next one knows by RV(flags) that lowering it here opens all of them.
+        hosts: Vec<String>;
     }
 }
 
@@ -72,6 +75,7 @@ impl Module for MagentoMaintenance {
             State::Raised => {
                 let addresses = options.allowed_ips.as_deref().map(Addresses::new).transpose()?;
                 let reason = options.reason.as_deref();
+                places.hosts.clone_from(&options.hosts);
                 places.close(addresses.as_ref(), reason, context.check_mode)?
             }
             State::Kept if context.check_mode => places.would_keep()?,
@@ -94,6 +98,7 @@ impl Module for MagentoMaintenance {
             .value("roots", places.roots.clone())
             .value("flags", places.to_json())
             .value("local", places.is_local()?)
+            .value("directories", places.identities()?)
             .diff(Diff { header: "maintenance".into(), before, after });
         let kept = matches!(options.state, State::Lowered | State::Kept) && places.foreign();
         Ok(outcome.warnings(kept.then(|| {

@@ -8,6 +8,25 @@ from __future__ import annotations
 from typing import Any
 
 
+def sharing(kept: dict[str, Any]) -> list[str]:
+    """The hosts whose flag another one may see, by what magento_maintenance has returned for each. One that has returned nothing is
+    one of them."""
+    # Device and inode -> (time of creation, host).
+    seen: dict[str, list[tuple[str, str]]] = {}
+    for host, result in kept.items():
+        for identity in result.get("directories") or []:
+            place, _, born = identity.rpartition(":")
+            seen.setdefault(place, []).append((born, host))
+
+    def is_shared(host: str) -> bool:
+        ours = [(born, those) for those in seen.values() for born, owner in those if owner == host]
+        # Not every host is told the time.
+        same = (other for born, those in ours for time, other in those if not born or time in (born, ""))
+        return not kept[host].get("local") or any(other != host for other in same)
+
+    return [host for host in kept if is_shared(host)]
+
+
 def magento_hosts(hostvars: Any, play: Any, active: Any, batch: Any, play_id: str) -> dict[str, Any]:
     """A dictionary of lists of hosts."""
     facts = {host: hostvars[host] for host in play if host in hostvars}
@@ -36,6 +55,6 @@ def magento_hosts(hostvars: Any, play: Any, active: Any, batch: Any, play_id: st
         "switched": sorted(host for host in had_turn if host not in batch and says(host, "ansistrano_release_activated")),
         "not_ready": not_ready,
         "not_closed": [host for host in play if not has_raised(host)],
-        "not_local": [host for host in play if not (says(host, "__magento2_kept") or {}).get("local")],
+        "sharing": sharing({host: says(host, "__magento2_kept") or {} for host in play}),
         "why_not_ready": " and ".join(why),
     }

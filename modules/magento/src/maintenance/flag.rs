@@ -12,18 +12,29 @@ pub(super) const FLAG: &str = ".maintenance.flag";
 const MARK: &str = "raised_by_oxistrano";
 /// Permissions of both files, less the umask.
 pub(super) const MODE: u32 = 0o664;
+/// The key of the hosts whose flag it is.
+const HOSTS: &str = "hosts";
 /// The largest size of our flag, in bytes.
-const LARGEST: u64 = 4096;
+const LARGEST: u64 = 65_536;
 
 /// Whether a flag is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flag {
     /// It does not exist.
     Down,
-    /// This module has raised it: when and why.
-    Ours(String),
+    /// This module has raised it.
+    Ours(Mark),
     /// Somebody else has.
     Foreign,
+}
+
+/// What our flag says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// When it was raised.
+    pub since: String,
+    /// The hosts whose flag it is, if there are several.
+    pub hosts: Vec<String>,
 }
 
 impl Flag {
@@ -54,9 +65,11 @@ pub(super) fn read(var: &Dir) -> Result<Flag, Failure> {
         Err(_) if !users::is_root() => return Ok(Flag::Foreign),
         Err(failure) => return Err(failure),
     };
-    let note: Option<Value> = json::from_slice(&text).ok();
-    let since = note.as_ref().and_then(|note| note.get(MARK)).and_then(Value::as_str);
-    Ok(since.map_or(Flag::Foreign, |since| Flag::Ours(since.to_owned())))
+    let note: Value = json::from_slice(&text).unwrap_or_default();
+    let Some(since) = note.get(MARK).and_then(Value::as_str) else { return Ok(Flag::Foreign) };
+    let hosts = note.get(HOSTS).and_then(Value::as_array).into_iter().flatten();
+    let hosts = hosts.filter_map(Value::as_str).map(str::to_owned).collect();
+    Ok(Flag::Ours(Mark { since: since.to_owned(), hosts }))
 }
 
 /// Whether the flag is a dangling link, for which PHP's `file_exists` returns false.
@@ -79,6 +92,16 @@ pub(super) fn raise_in(var: &Dir, note: &[u8]) -> Result<bool, Failure> {
 }
 
 /// The content of our flag.
-pub(super) fn note(reason: Option<&str>) -> String {
-    json!({ MARK: clock::iso(clock::now()), "reason": reason }).to_string()
+///
+/// # Errors
+/// When it is so long that it would not be recognised.
+pub(super) fn note(reason: Option<&str>, hosts: &[String]) -> Result<String, Failure> {
+    let note =
+        json!({ MARK: clock::iso(clock::now()), "reason": reason, HOSTS: hosts }).to_string();
+    match note.len() as u64 <= LARGEST {
+        true => Ok(note),
+        false => Err(Failure::new("too_long", "cannot raise the maintenance flag")
+            .cause(format!("the names of its {} hosts need more than {LARGEST} bytes", hosts.len()))
+            .state("No flag was raised; the shop is as it was.")),
+    }
 }

@@ -65,6 +65,56 @@ fn a_temporary_directory_is_local_and_proc_is_not() {
 }
 
 #[test]
+fn a_directory_has_one_identity_by_whatever_name_and_another_directory_another() {
+    let (shop, other) = (Shop::new(true), Shop::new(true));
+    let ours = shop.find().unwrap().identities().unwrap();
+    assert_eq!(ours.len(), 1, "both releases share var");
+    let parts: Vec<_> = ours[0].split(':').collect();
+    let info = fs::metadata(shop.path("shared/var")).unwrap();
+    assert_eq!(parts[..2], [info.dev().to_string(), info.ino().to_string()]);
+    let born = fs::metadata(shop.path("shared/var")).unwrap().created().ok();
+    let born = born.map(|time| time.duration_since(std::time::UNIX_EPOCH).unwrap());
+    let born = born.map(|time| format!("{}.{:09}", time.as_secs(), time.subsec_nanos()));
+    assert_eq!(parts[2], born.unwrap_or_default());
+
+    assert_ne!(ours, other.find().unwrap().identities().unwrap());
+    fs::remove_file(other.path("releases/1/var")).unwrap();
+    fs::remove_file(other.path("releases/2/var")).unwrap();
+    symlink(shop.path("shared/var"), other.path("releases/1/var")).unwrap();
+    // A release without `var` gets one of its own.
+    let root = fs::metadata(other.path("releases/2")).unwrap();
+    let theirs = other.find().unwrap().identities().unwrap();
+    assert_eq!(theirs[0], ours[0]);
+    assert!(theirs[1].starts_with(&format!("{}:{}:", root.dev(), root.ino())), "{theirs:?}");
+}
+
+#[test]
+fn a_flag_says_whose_it_is() {
+    let shop = Shop::new(true);
+    let mut places = shop.find().unwrap();
+    // Their names and a long reason are recognised.
+    places.hosts = (0..500).map(|number| format!("web{number}.example.com")).collect();
+    assert!(places.raise(Some(&"\u{1}".repeat(600))).unwrap());
+    let found = shop.find().unwrap();
+    assert_eq!(found.to_json()[0]["hosts"].as_array().unwrap().len(), 500);
+    assert!(found.ours());
+    shop.find().unwrap().lower(false).unwrap();
+
+    let mut places = shop.find().unwrap();
+    places.hosts = vec!["x".repeat(70_000)];
+    let error = places.raise(None).unwrap_err().to_string();
+    assert!(error.ends_with("No flag was raised; the shop is as it was."), "{error}");
+    assert!(!shop.find().unwrap().ours());
+    // What somebody else has written there.
+    fs::write(
+        shop.path("shared/var/.maintenance.flag"),
+        r#"{"raised_by_oxistrano":"","hosts":[1,"b",{}]}"#,
+    )
+    .unwrap();
+    assert_eq!(shop.find().unwrap().to_json()[0]["hosts"], json!(["b"]));
+}
+
+#[test]
 fn only_our_own_flag_is_lowered() {
     let shop = Shop::new(true);
     let flag = shop.path("shared/var/.maintenance.flag");

@@ -63,6 +63,27 @@ fn each_var_of_its_own_has_its_flag() {
 }
 
 #[test]
+fn two_deploy_roots_that_share_var_have_one_directory_and_one_flag() {
+    let (one, two) = (Shop::new(), Shop::new());
+    let directories = |shop| maintenance(shop, "reported").unchanged()["directories"].clone();
+    assert_eq!(directories(&one).as_array().unwrap().len(), 1);
+    assert_ne!(directories(&one), directories(&two));
+    fs::remove_dir_all(two.root.at("shared/var")).unwrap();
+    symlink(one.root.at("shared/var"), two.root.at("shared/var")).unwrap();
+    assert_eq!(directories(&one), directories(&two));
+
+    let raise = json!({"state": "raised", "paths": both(), "hosts": ["web1", "web2"]});
+    let reply = one.run("magento_maintenance", raise).changed();
+    assert_eq!(reply["flags"][0]["hosts"], json!(["web1", "web2"]));
+    let reply = maintenance(&two, "kept").unchanged();
+    assert_eq!(reply["was_ours"], true);
+    assert_eq!(reply["flags"][0]["hosts"], json!(["web1", "web2"]));
+    let reply = maintenance(&two, "lowered").changed();
+    assert_eq!(reply["flags"][0]["hosts"], json!([]));
+    assert_eq!(maintenance(&one, "reported").unchanged()["was_ours"], false);
+}
+
+#[test]
 fn the_roots_name_the_same_code_after_a_switch() {
     let shop = Shop::with_own_vars();
     let roots = maintenance(&shop, "raised").changed()["roots"].clone();
