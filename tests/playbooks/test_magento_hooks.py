@@ -6,13 +6,15 @@ import json
 
 import pytest
 from ansible_run import PLAYBOOKS
-from magento_run import FILES, hook_file
+from magento_run import FILES, NEW_SCHEMA, Magento, Watch, hook_file
+from shop import Shop
 
 pytestmark = pytest.mark.needs("shop")
 WEB_HOSTS = 2
 
 NAMED = PLAYBOOKS / "magento-named.yml"
 TWICE = PLAYBOOKS / "magento-twice.yml"
+TWO_SHOPS = PLAYBOOKS / "magento-two-shops.yml"
 OWN_HOOKS = PLAYBOOKS / "magento-own-hooks.yml"
 DEPLOY_HOOKS = ["after_update_code", "before_symlink_shared", "after_symlink_shared", "before_symlink", "after_symlink"]
 ROLLBACK_HOOKS = ["rollback_before_symlink", "rollback_after_symlink"]
@@ -144,3 +146,75 @@ def test_what_the_first_deploy_of_a_playbook_was_told_does_not_count_in_the_seco
     assert magento.live() == ["v2-1", "v2-1"]
     magento.is_open("v2", "v2-1")
     magento.is_free()
+
+
+@pytest.fixture(scope="module")
+def second_shop():
+    with Shop(hosts=WEB_HOSTS) as running:
+        yield running
+
+
+@pytest.fixture
+def second(ansible, collections, second_shop, tmp_path):
+    """Another shop on the same hosts, on which v1 is live."""
+    return Magento(ansible, tmp_path / "second", collections, second_shop).reset()
+
+
+def deploy_both(magento, second, *versions):
+    """In one play, by the hosts and variables of the first."""
+    for name, host in magento.hosts.items():
+        host["shops"] = [
+            {
+                "root": project.hosts[name]["ansistrano_deploy_to"],
+                "php": project.hosts[name]["magento2_php"],
+                "socket": project.hosts[name]["magento2_php_fpm_socket"],
+                "from": str(project.shop.artifact(version)),
+                "version": version,
+            }
+            for project, version in zip((magento, second), versions)
+        ]
+    for name in ("ansistrano_deploy_from", "ansistrano_release_version"):
+        magento.variables.pop(name, None)
+    return magento.run(TWO_SHOPS)
+
+
+@pytest.mark.parametrize("mode", ["maintenance", "hold"])
+def test_two_shops_in_one_play_are_both_closed_for_their_upgrades_and_opened_again(magento, second, mode):
+    magento.variables |= {"magento2_upgrade_mode": mode, "magento2_php_fpm": "auto"}
+    for project in (magento, second):
+        project.shop.switch("setup:upgrade", sleep=0.5, sleep_after_schema=0.5)
+    with Watch(magento.shop) as one, Watch(second.shop) as other:
+        deploy_both(magento, second, "v3-version", "v3-version").good()
+    for project, watch in ((magento, one), (second, other)):
+        [upgrade] = project.shop.runs("setup:upgrade")
+        if mode == "maintenance":
+            watch.was_closed_around(upgrade)
+        else:
+            watch.was_never_closed()
+            start, end = upgrade["start"], upgrade["start"] + upgrade["seconds"]
+            for seen in watch.seen:
+                assert seen.end >= end if seen.version in NEW_SCHEMA else seen.end <= start, seen
+        project.is_open("v3-version")
+        assert project.flags() == [] and project.schema() == "new"
+        project.is_free()
+
+
+@pytest.mark.parametrize("host, first", [("web1", "v2"), ("web2", "v3-version")])
+def test_what_a_host_has_said_of_the_first_shop_does_not_count_for_the_second(magento, second, tmp_path, host, first):
+    """The primary host: that nothing is to be done. The other one: that it is ready for an upgrade."""
+    roots = [root.path for root in second.roots.values()]
+    magento.variables["ansistrano_after_update_code_tasks_file"] = hook_file(
+        tmp_path,
+        "fail",
+        {
+            "ansible.builtin.fail": {"msg": "the hook says no"},
+            "when": f"inventory_hostname == '{host}' and ansistrano_deploy_to in {[str(root) for root in roots]}",
+        },
+    )
+    with Watch(second.shop) as watch:
+        deploy_both(magento, second, first, "v3-version").bad("the hook says no")
+    magento.is_open(first)
+    watch.was_never_closed()
+    assert second.live() == ["v1", "v1"] and second.schema() == "old" and second.flags() == []
+    second.is_open("v1")
+    second.is_free()
