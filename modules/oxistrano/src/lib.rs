@@ -1,6 +1,7 @@
 //! The shipped program, which contains all modules: separate programs would each contain the same
 //! 1.1 MB of Rust's and C's runtime. `docs/ARCHITECTURE.md` has the figures.
 
+mod modules;
 mod phases;
 
 use std::ffi::OsStr;
@@ -9,8 +10,7 @@ use std::process::ExitCode;
 
 use oxistrano_core::{Failure, Program, refuse};
 
-/// The modules, by name.
-pub const MODULES: &[Program] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+pub use modules::MODULES;
 
 /// Runs the module whose name the program was called by (`plugins/modules/release_setup`, a
 /// link to it), or whose name is its first argument (`oxistrano release_setup -`); or several of them, one after the other

@@ -19,6 +19,8 @@ use oxistrano_core::command::{Output, run_again, somebody_reads};
 use oxistrano_core::json::{self, Map, Value, json};
 use oxistrano_core::{Failure, input, interrupt, refuse};
 
+use crate::modules::MODULES;
+
 /// The program's first argument for this.
 pub const NAME: &str = "release_phases";
 /// With what each line of the answer begins.
@@ -92,9 +94,8 @@ fn read() -> Result<Asked, String> {
     let asked: Value = json::from_slice(&line).map_err(|error| error.to_string())?;
     let phases = asked["phases"].as_array().ok_or("phases is not a list")?;
     let phases = phases.iter().map(|phase| {
-        let module = phase["module"]
-            .as_str()
-            .filter(|name| super::MODULES.iter().any(|it| it.name == *name));
+        let module =
+            phase["module"].as_str().filter(|name| MODULES.iter().any(|it| it.name == *name));
         Ok(Phase {
             module: module
                 .ok_or_else(|| format!("there is no module {}", phase["module"]))?
