@@ -183,7 +183,9 @@ def test_all_modules_are_listed_with_what_they_do(installed):
 def test_all_other_plugins_are_listed_with_what_they_do(installed, kind):
     _, _, run = installed
     listed = json.loads(run("ansible-doc", "-t", kind, "--list", "--json", "oxistrano.deploy"))
-    assert set(listed) == {f"oxistrano.deploy.{path.stem}" for path in (REPOSITORY / f"plugins/{kind}").glob("*.py")}
+    # All filters are in one file, and each is documented in one of its own.
+    files = (REPOSITORY / f"plugins/{kind}").glob("*.yml" if kind == "filter" else "*.py")
+    assert set(listed) == {f"oxistrano.deploy.{path.stem}" for path in files}
     assert all(len(text) > 10 for text in listed.values())
     assert not run.stderr
 
