@@ -1,5 +1,6 @@
 //! Several modules in one call of the program, as the action plugin asks for it.
 
+use std::fs::{DirEntry, read_dir};
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -144,16 +145,24 @@ fn what_cannot_be_asked_is_refused_as_a_module_does() {
     }
 }
 
-/// The module waits for the content, which does not come.
+/// The bytes of the content that come.
+const SENT: usize = 512;
+
+/// The module waits for the content, of which only the beginning comes.
 fn waiting(root: &Root, next: (&'static str, Value)) -> Child {
     let archive = tar(&app("1"));
     let digest = sha256(root, &archive);
     let phases = [unpack(root, &archive, &digest), next];
-    let child = start(&asked(&phases, Some(0)));
+    let mut child = start(&asked(&phases, Some(0)));
     wait_until(|| module_of(&child).is_some());
-    // It is past its start: the part of the archive is there.
+    // It is where it waits: the part of the archive has come.
+    child.stdin.as_mut().unwrap().write_all(&archive[..SENT]).unwrap();
     let artifacts = root.at(".oxistrano/artifacts");
-    wait_until(|| std::fs::read_dir(&artifacts).is_ok_and(|mut there| there.next().is_some()));
+    let length = |entry: DirEntry| entry.metadata().map_or(0, |info| info.len());
+    wait_until(|| {
+        read_dir(&artifacts)
+            .is_ok_and(|parts| parts.flatten().any(|part| length(part) == SENT as u64))
+    });
     child
 }
 
@@ -186,7 +195,7 @@ fn a_signal_goes_on_to_the_module_which_ends_in_an_orderly_way() {
     assert_eq!(answer.phases.len(), 1, "{}", answer.text);
     // Of the upload, the rest is asked for.
     assert_eq!((&answer.phases[0]["code"], answer.code), (&json!(0), Some(1)), "{}", answer.text);
-    assert_eq!(answer.result(0)["wanted"], 0, "{}", answer.text);
+    assert_eq!(answer.result(0)["wanted"], SENT, "{}", answer.text);
 }
 
 #[test]
