@@ -51,7 +51,16 @@ class LookupModule(LookupBase):
     """Loads them."""
 
     def run(self, terms, variables=None, **kwargs):
-        for role in terms:
+        try:
+            self._load(terms)
+        # Ansible would end the play. The task that needs what cannot be loaded says so.
+        except Exception:
+            pass
+        return []
+
+    @staticmethod
+    def _load(roles):
+        for role in roles:
             for lookup in LOOKUPS[str(role)]:
                 lookup_loader.get(f"oxistrano.deploy.{lookup}")
             # With one of them, Ansible loads all of the collection's, and all of ansible-core's.
@@ -60,4 +69,3 @@ class LookupModule(LookupBase):
             # Of all roles, for the check for misspelt names.
             for name in ("deploy", "rollback", "magento2"):
                 role_check.specifications(name)
-        return []

@@ -167,8 +167,8 @@ fn write(
         {
             return Ok(Some(Note { file: number, hash, mark: Some(mark) }));
         }
-        if let Some(file) = spare.keep(place.as_fd(), name, contents, attributes)? {
-            return Ok(note(&file));
+        if spare.keep(place.as_fd(), name, contents, attributes)?.is_some() {
+            return Ok(noted.map(|(number, hash)| Note::without_mark(number, hash)));
         }
         spare.clear(place, name)?;
     }

@@ -132,8 +132,8 @@ impl Index {
 
     /// Reads an index; `None` if it is damaged, or not an index.
     ///
-    /// Its checksum is for damage only. Nobody but the user who reads it can have written it, and a
-    /// wrong digest or mark is noticed.
+    /// Its checksum is for damage only. Nobody but the user who reads it can have written it. If a
+    /// release is built from parts, a wrong digest or mark is noticed.
     pub fn parse(bytes: Vec<u8>) -> Option<Self> {
         let bytes = Piece::from(bytes);
         let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;

@@ -68,6 +68,13 @@ pub(crate) struct Note {
 }
 
 impl Note {
+    /// The note of a file of which it is not certain that nobody has it open for writing: it was there
+    /// before, and was read. If it had a mark, a change that somebody makes through a mapped page would
+    /// stay in each later release.
+    pub(crate) fn without_mark(file: u32, hash: Hash) -> Self {
+        Self { file, hash, mark: None }
+    }
+
     /// The note of an open file whose contents have this hash.
     pub(crate) fn of(file: u32, hash: Hash, written: impl AsFd) -> Self {
         Self { file, hash, mark: fs::fstat(written).ok().map(|stat| Mark::of(&stat)) }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use oxistrano_core::Failure;
 
 use crate::attributes::Attributes;
-use crate::batch::Batch;
+use crate::batch::{Batch, Taken};
 use crate::crew::Crew;
 use crate::paths::Hashed;
 use crate::place::{self, Place};
@@ -35,7 +35,7 @@ pub(crate) struct Pending<'a> {
 }
 
 impl<'a> Pending<'a> {
-    /// Creates an empty one; without threads it stays empty.
+    /// Creates an empty one. Without threads, what is added is written by the caller's.
     pub(crate) fn new(
         root: &'a Path,
         archive: &'a Path,
@@ -100,8 +100,22 @@ impl<'a> Pending<'a> {
     }
 
     fn hand_over(&mut self) -> Result<(), Failure> {
-        if let Some(crew) = self.crew.as_ref().filter(|_| !self.batch.is_empty()) {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        if let Some(crew) = &self.crew {
             self.batch = crew.hand_over(std::mem::take(&mut self.batch))?;
+            return Ok(());
+        }
+        let taken = self.batch.write(self.root, &self.stock)?;
+        self.write_taken(taken)
+    }
+
+    fn write_taken(&self, taken: Vec<Taken>) -> Result<(), Failure> {
+        for taken in taken {
+            let path = taken.place.path().join(taken.name());
+            place::remove(&taken.place, &path, self.root, self.archive)?;
+            taken.write(self.root, &self.stock)?;
         }
         Ok(())
     }
@@ -110,12 +124,9 @@ impl<'a> Pending<'a> {
     pub(crate) fn settle(&mut self) -> Result<(), Failure> {
         self.hand_over()?;
         self.under_way.clear();
-        let Some(crew) = &self.crew else { return Ok(()) };
-        for taken in crew.settle()? {
-            let path = taken.place.path().join(taken.name());
-            place::remove(&taken.place, &path, self.root, self.archive)?;
-            taken.write(self.root, &self.stock)?;
+        match &self.crew {
+            Some(crew) => self.write_taken(crew.settle()?),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

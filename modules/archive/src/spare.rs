@@ -146,6 +146,17 @@ impl Spare {
         }
     }
 
+    /// Whether it has an index.
+    pub(crate) fn has_index(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    /// Whether the index has recorded this file with contents of this hash.
+    pub(crate) fn has_recorded(&self, file: &OwnedFd, hash: &Hash) -> bool {
+        let known = self.recorded.as_ref().zip(fs::fstat(file).ok());
+        known.is_some_and(|(recorded, stat)| recorded.has(&stat, hash).is_some())
+    }
+
     /// Keeps the file of this name if the index has recorded contents with this hash, and a new one
     /// would be the same. Returns its mark. Its contents are not read.
     pub(crate) fn keep_recorded(

@@ -18,6 +18,7 @@ use crate::known::Known;
 use crate::notes::Note;
 use crate::place::Place;
 use crate::select::Item;
+use crate::spare::Spare;
 use crate::stream::Body;
 use crate::writer::{Writer, c_name};
 
@@ -45,7 +46,9 @@ impl Writer<'_> {
         if stands && self.is_known(&place, item)? {
             return Ok(());
         }
-        if self.pending.has_crew()
+        // What an index knows is compared by the hash of all contents.
+        let has_index = stands && self.stock.spare.as_ref().is_some_and(Spare::has_index);
+        if (self.pending.has_crew() || has_index)
             && map.is_none()
             && *body.remaining <= SMALL
             && (born.is_some() || unowned)
@@ -149,8 +152,14 @@ impl Writer<'_> {
             loop {
                 let bytes = body.peek()?;
                 if bytes.is_empty() {
+                    let hash = item.number.map(|_| body.finish_hash()).transpose()?;
+                    let is_known = hash.is_some_and(|hash| spare.has_recorded(old, &hash));
                     spare.stays(old, size, item.mtime).map_err(failed)?;
-                    self.note(old, item, body)?;
+                    let note = item.number.zip(hash).map(|(number, hash)| match is_known {
+                        true => Note::of(number, hash, old),
+                        false => Note::without_mark(number, hash),
+                    });
+                    self.stock.note(note);
                     return Ok(true);
                 }
                 if !earlier::has(old, offset, bytes) {
@@ -169,7 +178,10 @@ impl Writer<'_> {
         self.rest(&file, item, offset, body)?;
         let failed = |(verb, error)| self.failed(verb, item, error);
         attributes.settle(&file).map_err(failed)?;
-        self.note(&file, item, body)?;
+        if let Some(number) = item.number {
+            // The beginning is from the old file.
+            self.stock.note([Note::without_mark(number, body.finish_hash()?)]);
+        }
         Ok(true)
     }
 

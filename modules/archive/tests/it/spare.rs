@@ -295,7 +295,7 @@ impl Drop for Mapped<'_> {
 }
 
 #[test]
-fn of_what_the_index_knows_nothing_is_read() {
+fn what_was_read_and_stays_is_not_known_later() {
     let place = Place::new();
     let spare = place.make("spare");
     let options = UnpackOptions::default();
@@ -304,19 +304,38 @@ fn of_what_the_index_knows_nothing_is_read() {
     let mapped = Mapped::new(&small, 5);
     mapped.0.copy_from_slice(b"other");
     mapped.0.copy_from_slice(b"small");
-    let index = place.indexed(&release(b"old"), &spare, &options, true).unwrap();
-    // Who read it would write it anew.
-    mapped.0.copy_from_slice(b"other");
     let before = inode(&small);
+    let index = place.indexed(&release(b"old"), &spare, &options, true).unwrap();
+    assert_eq!(inode(&small), before);
+    let ctime = || small.metadata().map(|info| (info.ctime(), info.ctime_nsec())).unwrap();
+    let unseen = ctime();
+    mapped.0.copy_from_slice(b"other");
+    assert_eq!(ctime(), unseen);
+    place.onto_with(&release(b"new"), &spare, &options, Some(&index)).unwrap();
+    assert_eq!(fs::read(&small).unwrap(), b"small");
+    assert_ne!(inode(&small), before);
+}
+
+#[test]
+fn what_was_unpacked_is_known_until_it_is_changed() {
+    let place = Place::new();
+    let spare = place.make("spare");
+    let options = UnpackOptions::default();
+    let index = place.indexed(&release(b"old"), &spare, &options, false).unwrap();
+    let names = ["app/small", "large"];
+    let inodes = || names.map(|name| inode(&spare.join(name)));
+    let before = inodes();
     let onto = |index| place.onto_with(&release(b"new"), &spare, &options, index).unwrap();
     let summary = onto(Some(&index));
     assert_eq!((summary.kept_files, summary.kept_bytes), (2, 300_005));
-    assert_eq!((inode(&small), fs::read(&small).unwrap()), (before, b"other".to_vec()));
-    // Its ctime tells every other change.
-    let mut file = File::options().write(true).open(&small).unwrap();
-    file.write_all(b"third").unwrap();
-    onto(Some(&index));
-    assert_eq!(fs::read(&small).unwrap(), b"small");
+    assert_eq!(inodes(), before);
+    for name in names {
+        let mut file = File::options().write(true).open(spare.join(name)).unwrap();
+        file.write_all(b"third").unwrap();
+    }
+    assert_eq!(onto(Some(&index)).kept_files, 1);
+    assert_eq!(fs::read(spare.join("app/small")).unwrap(), b"small");
+    assert_eq!(fs::read(spare.join("large")).unwrap(), noise(300_000));
 }
 
 /// A release with a file of each size, a link and a directory.
