@@ -118,7 +118,12 @@ class SlowLine(Redeploys):
             Way("Oxistrano, the whole archive", "ours", self.whole, role),
             Way("Oxistrano, first deploy to this host", "nobody", self.first, role),
             Way("Oxistrano of --before", "before", self.playbook("before", "plain"), self.absent("before", "plain")),
-            Way("Oxistrano of --before, first deploy to this host", "nobody", self.playbook("before", "plain"), self.absent("before", "plain")),
+            Way(
+                "Oxistrano of --before, first deploy to this host",
+                "nobody",
+                self.playbook("before", "plain"),
+                self.absent("before", "plain"),
+            ),
             Way(
                 "ansistrano.deploy, copy_unarchive, pipelined",
                 "copy_unarchive",
