@@ -60,7 +60,7 @@ fn swept(title: &str, extent: &Extent) {
 #[test]
 fn a_module_may_be_killed_at_any_system_call() {
     let _alone = alone();
-    let extent = Extent { both: false, stride: every(5), ..Extent::kills() };
+    let extent = Extent { both: false, stride: every(7), ..Extent::kills() };
     swept("modules killed at system calls", &extent);
 }
 
@@ -76,14 +76,18 @@ fn the_next_process_may_have_the_number_of_the_one_that_was_killed() {
     }
     judge(
         title,
-        &reborn::run(&modules(), scratch().path(), &Extent { stride: every(7), ..Extent::kills() }),
+        &reborn::run(
+            &modules(),
+            scratch().path(),
+            &Extent { stride: every(11), ..Extent::kills() },
+        ),
     );
 }
 
 #[test]
 fn system_calls_may_fail() {
     let _alone = alone();
-    swept("system calls that fail", &Extent { stride: 23, ..Extent::errors() });
+    swept("system calls that fail", &Extent { stride: 31, ..Extent::errors() });
 }
 
 #[test]
@@ -116,14 +120,14 @@ fn called_again(title: &str, extent: Extent, only: &[&str]) {
 #[test]
 fn a_module_for_magento_may_be_killed_at_a_system_call() {
     let _alone = alone();
-    let extent = Extent { stride: every(7), ..Extent::kills() };
+    let extent = Extent { stride: every(11), ..Extent::kills() };
     called_again("modules for Magento killed at system calls", extent, &["magento_", "php_fpm"]);
 }
 
 #[test]
 fn system_calls_of_modules_for_magento_may_fail() {
     let _alone = alone();
-    let extent = Extent { stride: 29, ..Extent::errors() };
+    let extent = Extent { stride: 41, ..Extent::errors() };
     called_again("system calls of modules for Magento", extent, &["magento_", "php_fpm"]);
 }
 
