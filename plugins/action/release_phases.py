@@ -33,7 +33,7 @@ class ActionModule(ModuleAction):
             raise AnsibleActionFail("release_phases needs phase, a string, and phases, a list. Nothing was changed.")
         loop = phase_loop.of(self._task)
         if given:
-            self._found: dict[str, Values] = {}
+            self._templated_defaults: dict[str, Values] = {}
             phases = [self._phase(phase) for phase in given]
             names = [phase["phase"] for phase in given]
             if len(set(names)) < len(names):
@@ -64,7 +64,7 @@ class ActionModule(ModuleAction):
         omitted = (self._task_vars or {}).get("omit")
         found: Values = {}
         for name in [*wanted, action]:
-            if name not in self._found:
-                self._found[name] = self._templar.template(named.get(name) or {})
-            found.update(self._found[name])
+            if name not in self._templated_defaults:
+                self._templated_defaults[name] = self._templar.template(named.get(name) or {})
+            found.update(self._templated_defaults[name])
         return {name: value for name, value in found.items() if not core_versions.is_omitted(value, omitted)}

@@ -167,7 +167,7 @@ fn write(
         {
             return Ok(Some(Note { file: number, hash, mark: Some(mark) }));
         }
-        if spare.keep(place.as_fd(), name, contents, attributes)?.is_some() {
+        if spare.keep(place.as_fd(), name, contents, attributes)? {
             return Ok(noted.map(|(number, hash)| Note::without_mark(number, hash)));
         }
         spare.clear(place, name)?;

@@ -130,19 +130,19 @@ impl Spare {
         (!has_attributes(&file)).then_some(file)
     }
 
-    /// Keeps the file of this name if a new one would be the same.
+    /// Keeps the file of this name if a new one would be the same: it is read. Returns whether it stays.
     pub(crate) fn keep(
         &self,
         place: BorrowedFd<'_>,
         name: &CStr,
         contents: &[u8],
         attributes: &Attributes,
-    ) -> Result<Option<OwnedFd>, Problem> {
+    ) -> Result<bool, Problem> {
         let size = contents.len() as u64;
         let same = |file: &OwnedFd| earlier::has(file, 0, contents);
         match self.candidate(place, name, size, attributes).filter(same) {
-            Some(file) => self.stays(&file, size, attributes.mtime).map(|()| Some(file)),
-            None => Ok(None),
+            Some(file) => self.stays(&file, size, attributes.mtime).map(|()| true),
+            None => Ok(false),
         }
     }
 
