@@ -93,7 +93,10 @@ pub fn hold(deploy_to: &AbsPath, release: &AbsPath, patience: Duration) -> Resul
     });
     // For modules that remove releases (`oxistrano_releases::busy`). Not in the locked file, which PHP could write.
     if locked.is_ok() {
-        root.open_dir(STATE_DIRECTORY)?.write(RELEASE, format!("{release}\n").as_bytes(), 0o600)?;
+        let state = root.open_dir(STATE_DIRECTORY)?;
+        // Whoever has the lock is the only one that writes it.
+        state.clear_temporaries(RELEASE);
+        state.write(RELEASE, format!("{release}\n").as_bytes(), 0o600)?;
     }
     match locked {
         Ok(file) => Ok(Held { file: Some(Arc::new(file)), warning: None }),
