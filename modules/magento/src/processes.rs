@@ -71,6 +71,14 @@ pub fn running(uid: u32, roots: &[PathBuf]) -> Vec<Job> {
 /// absolute path or one relative to the process's directory. A shell with the command in one word
 /// is only the parent of such a process.
 fn task(words: &[String], directory: &Path, roots: &[PathBuf]) -> Option<(Task, PathBuf)> {
+    // From its first job on, `cron:run` has a title in place of its command line: all in one word, and
+    // `# group: default, job: indexer_reindex_all_invalid` behind it (2.4.5 and newer).
+    if let [title] = words
+        && title.contains(' ')
+    {
+        let words: Vec<String> = title.split(' ').map(str::to_owned).collect();
+        return task(&words, directory, roots);
+    }
     let at = words.iter().position(|word| word.ends_with("bin/magento"))?;
     let program = directory.join(&words[at]);
     roots.iter().any(|root| program.starts_with(root)).then_some(())?;
@@ -108,5 +116,14 @@ mod tests {
         assert_eq!(of(consumer, "/srv/shop2/current"), None);
         assert_eq!(of("php /srv/shop/releases/1/bin/magento setup:upgrade", "/"), None);
         assert_eq!(of("vim /srv/shop/releases/1/app", "/"), None);
+        let of_words = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            task(&words, Path::new("/"), &["/srv/shop/releases".into()]).map(|(task, _)| task)
+        };
+        let title =
+            "/usr/bin/php8.2 /srv/shop/releases/1/bin/magento cron:run # group: default, job: x";
+        assert_eq!(of_words(&[title]), Some(Task::Cron));
+        let shell = "php /srv/shop/releases/1/bin/magento cron:run >> /dev/null";
+        assert_eq!(of_words(&["/bin/sh", "-c", shell]), None);
     }
 }

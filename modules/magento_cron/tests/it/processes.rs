@@ -1,6 +1,7 @@
 //! `magento_cron`: what the cron jobs have started, with real processes.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -83,6 +84,19 @@ fn one_that_does_not_end_is_told_of_and_left_alone() {
     // To let the jobs go on nothing is waited for.
     let reply = shop.run("magento_cron", json!({"state": "running"})).unchanged();
     assert!(reply["left"].is_null(), "{reply}");
+}
+
+#[test]
+fn a_job_that_has_given_its_process_a_title_is_waited_for_too() {
+    let shop = shop();
+    let magento = shop.root.at("releases/1/bin/magento").display().to_string();
+    let title = format!("/usr/bin/php8.2 {magento} cron:run # group: default, job: acme");
+    let mut command = Command::new("cat");
+    command.arg0(&title).stdin(Stdio::piped()).stdout(Stdio::null());
+    let job = Job(command.spawn().unwrap());
+    let reply = shop.run("magento_cron", json!({"state": "held", "wait": 1})).unchanged();
+    assert_eq!(reply["left"], json!([format!("{title} ({})", job.0.id())]));
+    reply.warns("still running after 1 s");
 }
 
 #[test]
