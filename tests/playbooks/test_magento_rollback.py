@@ -35,16 +35,20 @@ def test_to_a_release_that_the_new_schema_does_not_trouble(magento, shop):
 
 
 @pytest.mark.parametrize(
-    "version, reason",
-    [("v3-version", "the database needs setup:upgrade"), ("v4", "the configuration needs app:config:import")],
+    "version, reason, remedy",
+    [
+        ("v3-version", "the database needs setup:upgrade", "Restore the database of that time first"),
+        ("v4", "the configuration needs app:config:import", "Deploy the code of that release again, as a new release"),
+    ],
 )
-def test_to_a_release_that_does_not_fit_is_refused_and_can_be_forced(magento, shop, version, reason):
+def test_to_a_release_that_does_not_fit_is_refused_and_can_be_forced(magento, shop, version, reason, remedy):
     magento.deploy("v2").good()
     magento.deploy(version).good()
     shop.forget_runs()
     with Watch(shop) as watch:
         result = magento.rollback()
-    result.bad("Refusing to go back to v2", reason, "magento2_force_rollback=true", f"Release {version} is live")
+    result.bad("Refusing to go back to v2", reason, remedy, "magento2_force_rollback=true", f"Release {version} is live")
+    assert version == "v3-version" or "Restore the database" not in result.text
     result.bad("The shop is open.")
     watch.was_never_closed()
     magento.is_open(version)
