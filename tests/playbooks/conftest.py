@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parent.parent))
 
 import arm64
+import server as server_module
 import sshd as sshd_module
 from ansible_run import CHECKOUT, DEPLOY, HERE, Ansible, Project
 from magento_run import Magento
@@ -60,6 +61,13 @@ def pytest_report_header(config):
     return f"ansible-core {config.ansible.version} ({config.ansible.program})"
 
 
+# Debian's frameworks: a file, and the packages.
+FRAMEWORKS = {
+    "symfony": ("Symfony/Bundle/FrameworkBundle/autoload.php", "php-symfony-framework-bundle"),
+    "laravel": ("Illuminate/Foundation/Application.php", "php-laravel-framework php-sqlite3"),
+}
+
+
 def reason_against(what, ansible):
     """Why a test that needs this cannot run; None if it can."""
     if what == "root":
@@ -69,6 +77,11 @@ def reason_against(what, ansible):
     if what == "moto":
         there = importlib.util.find_spec("moto") and {"boto3", "amazon.aws"} <= ansible.has
         return None if there else "no moto, boto3 and amazon.aws beside this ansible-core"
+    if what == "server":
+        return server_module.reason_against()
+    if what in FRAMEWORKS:
+        there = Path("/usr/share/php", FRAMEWORKS[what][0]).is_file()
+        return None if there else f"it needs Debian packages that are not here: apt install {FRAMEWORKS[what][1]}"
     if what == "shop":
         try:
             requirements.check()
@@ -83,7 +96,15 @@ def reason_against(what, ansible):
 # Tests that look at what a user without a home has below /var/tmp are not run at once.
 OTHER_PLACES = ("test_transport", "test_program_places", "test_hosts", "test_multiplex")
 # The longest first, so that none is left at the end for one processor alone.
-LONGEST = ("test_magento_hosts", "other places", "test_magento_deploy", "test_magento_online", "test_magento_rollback", "test_hooks")
+LONGEST = (
+    "test_magento_hosts",
+    "other places",
+    "test_magento_deploy",
+    "test_magento_online",
+    "test_magento_rollback",
+    "test_hooks",
+    "test_quickstart",
+)
 
 
 def group_of(file):

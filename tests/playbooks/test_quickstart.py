@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 import yaml
-from ansible_run import CHECKOUT, Project, Root
+from ansible_run import CHECKOUT, Project, wait_until
+from reader import Reader, blocks, is_file
+from server import Server
+from shop import requirements
+from shop.artifacts import FIXTURE, replace
+from shop.env import php
 
 PAGES = sorted((CHECKOUT / "docs/quickstart").glob("*.md")) + [CHECKOUT / "docs/notifications.md"]
 PLAYBOOKS = {"deploy.yml", "rollback.yml"}
 
 
-def blocks(page):
-    """Each fenced block: its language, its title and its text."""
-    found = re.findall(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', page.read_text(), re.M | re.S)
-    assert found or page.read_text().count("```") == 0, page
-    return found
-
-
-def titled(page, title):
-    (text,) = [text for _, name, text in blocks(page) if name == title]
-    return text
-
-
 def write(page, directory):
     """The files that the page shows, below the directory."""
     for language, title, text in blocks(page):
-        if title and " " not in title:
+        if is_file(title):
             path = directory / title
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -40,6 +38,13 @@ def write(page, directory):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_sample_of_a_page_is_well_formed(page):
     assert page.read_text().count("```") == 2 * len(blocks(page)), "a fence that no language follows is not looked at"
+    for title in {title for _, title, _ in blocks(page) if title}:
+        # Not every reader sees a block's title, so the text before it has it too.
+        paragraphs = re.findall(rf'\n\n((?:[^\n]+\n)+)\n```\w+ title="{re.escape(title)}"', page.read_text())
+        assert paragraphs, title
+        for paragraph in paragraphs:
+            wanted = f"`{title}`" if is_file(title) else re.split("[,:]", title)[0]
+            assert wanted.lower() in paragraph.lower(), (title, paragraph)
     for language, title, text in blocks(page):
         assert language in ("sh", "yaml", "nginx", "ini"), (language, title)
         if language == "yaml":
@@ -175,140 +180,345 @@ def test_the_tar_line_of_the_other_pages_does_so_too(tmp_path, page, archive, le
     assert [name for name in taken if name not in names] == []
 
 
-def test_the_live_shop_keeps_its_images_when_they_move(tmp_path):
-    """The commands that a reader runs as root on a server, below another directory than /var/www."""
-    page = CHECKOUT / "docs/quickstart/magento.md"
-    for name in ("html/app/etc/env.php", "html/pub/media/catalog/a.jpg", "html/pub/index.php"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
-    commands = titled(page, "on the server: configuration and images").replace("/var/www", str(tmp_path))
-    subprocess.run(["sh", "-euc", commands.replace("www-data:", "$(id -un):")], check=True)
-    assert (tmp_path / "html/pub/media/catalog/a.jpg").read_text() == "html/pub/media/catalog/a.jpg"
-    assert (tmp_path / "shop/shared/pub/media/catalog/a.jpg").is_file()
-    assert (tmp_path / "shop/shared/app/etc/env.php").read_text() == "html/app/etc/env.php"
+# Below: each page followed from its first command to its last, on a machine of its own (server.py, reader.py). A test has a
+# line for each command of its page, so what a page gains without a test is noticed.
 
 
-def test_images_on_a_mount_are_what_releases_share(tmp_path):
-    page = CHECKOUT / "docs/quickstart/magento.md"
-    commands = titled(page, "on each server: images on a mount")
-    (tmp_path / "media").mkdir()
-    (tmp_path / "media/a.jpg").write_text("a")
-    commands = commands.replace("/var/www", str(tmp_path)).replace("/mnt/media", f"{tmp_path}/media")
-    subprocess.run(["sh", "-euc", commands], check=True)
-    assert (tmp_path / "shop/shared/pub/media/a.jpg").read_text() == "a"
+@pytest.fixture(scope="module")
+def archive(ansible, tmp_path_factory):
+    """The collection as it is released."""
+    tools = {"PATH": f"{ansible.program.parent}:{os.environ['PATH']}"}
+    command = [sys.executable, CHECKOUT / "scripts/archive", tmp_path_factory.mktemp("archive")]
+    return Path(subprocess.run(command, env=os.environ | tools, capture_output=True, text=True, check=True).stdout.strip())
 
 
-# A server around what a page says of one: its own files instead of those of Debian's packages.
-NGINX = """
-error_log {directory}/error.log;
-pid {directory}/nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    fastcgi_temp_path {directory}/fastcgi;
-    proxy_temp_path {directory}/proxy;
-    scgi_temp_path {directory}/scgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    server {{
-        listen unix:{directory}/socket;
-        {server}
-        location ~ \\.php$ {{
-            fastcgi_pass 127.0.0.1:9000;
-            {location}
-        }}
-    }}
-}}
+@pytest.fixture(scope="module")
+def server(ansible, archive):
+    running = Server(requirements.php_versions()[0], ansible.program.parent)
+    try:
+        running.start()
+        shutil.copy(archive, running.path("/var/www/artifacts/"))
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def follows(server):
+    """A reader of the page of that name, in a directory of that name."""
+    return lambda name: Reader(CHECKOUT / f"docs/quickstart/{name}.md", server, f"/home/reader/{name}")
+
+
+IGNORED = "app/etc/env.php\nvar\npub/media\nvendor\ngenerated\npub/static\nbuild\n"
+COMPOSER = {
+    "name": "example/shop",
+    "description": "A shop",
+    "license": "MIT",
+    # Nothing is fetched: Magento's packages are those of the repository.
+    "repositories": [{"type": "path", "url": "packages/*", "options": {"symlink": False}}, {"packagist.org": False}],
+    "autoload": {"psr-4": {"Shop\\Generated\\": "generated/code/Shop/Generated/"}},
+}
+
+
+def package(name, **autoload):
+    return json.dumps({"name": f"shop/{name}", "version": "1.0.0", "license": "MIT", "autoload": autoload})
+
+
+def shop_repository(reader):
+    """The test shop as section 1 of the page has it: its packages beside it, and no vendor, no config.php."""
+    server, top = reader.server, reader.server.path(reader.directory)
+    for name in ("app/bootstrap.php", "bin", "pub"):
+        if (FIXTURE / name).is_dir():
+            shutil.copytree(FIXTURE / name, top / name)
+        else:
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(FIXTURE / name, top / name)
+    shutil.copytree(FIXTURE / "vendor/shop", top / "packages")
+    spaces = {"module-sales": {"Shop\\Sales\\": ""}, "module-catalog": {"Shop\\Catalog\\": ""}, "module-store": {}}
+    (top / "packages/framework/composer.json").write_text(
+        package("framework", **{"psr-4": {"Shop\\Framework\\": "src/"}, "classmap": ["src/Magento.php"]})
+    )
+    for name, space in spaces.items():
+        (top / f"packages/{name}/composer.json").write_text(package(name, **{"psr-4": space} if space else {}))
+    wanted = {f"shop/{name}": "1.0.0" for name in ("framework", *spaces)}
+    (top / "composer.json").write_text(json.dumps(COMPOSER | {"require": wanted}))
+    (top / ".gitignore").write_text(IGNORED)
+    (top / "version.php").write_text("<?php\n\nreturn 'one';\n")
+    server.admin(f"chown -R reader: {reader.directory}")
+    server.reader("git config --global user.name Reader && git config --global user.email reader@example.com")
+    server.reader(
+        "composer update --quiet --no-install && git init -q -b main && git add . && git commit -q -m 'The shop'"
+        " && git init -q --bare ../origin.git && git remote add origin ../origin.git && git push -q -u origin main",
+        cwd=reader.directory,
+    )
+
+
+def commit(reader, version):
+    reader.write("version.php", f"<?php\n\nreturn '{version}';\n")
+    reader.server.reader(f"git add . && git commit -q -m 'Version {version}'", cwd=reader.directory)
+
+
+SHOP_SITE = """
+    set $MAGE_ROOT /var/www/html;
+    root $MAGE_ROOT/pub;
+    index index.php;
+    location / { try_files $uri $uri/ /index.php$is_args$args; }
+    location ~ ^/(index|health_check)\\.php$ {
+        fastcgi_pass unix:/run/php/php%s-fpm.sock;
+        include fastcgi_params;
+        fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
+        fastcgi_param DOCUMENT_ROOT $document_root;
+    }
 """
 
 
-@pytest.mark.once
-@pytest.mark.needs("nginx")
-@pytest.mark.parametrize("page", [page for page in PAGES if "```nginx" in page.read_text()], ids=lambda page: page.stem)
-def test_nginx_takes_what_a_page_says_of_it(page, tmp_path):
-    lines = [line for language, _, text in blocks(page) if language == "nginx" for line in text.splitlines()]
-    assert lines
-    parts = {"location": [], "server": []}
+def changed(site, lines):
+    """The site with a page's lines in the places of those that set the same."""
     for line in lines:
-        parts["location" if line.startswith("fastcgi_param") else "server"].append(line)
-    config = tmp_path / "nginx.conf"
-    config.write_text(NGINX.format(directory=tmp_path, **{name: "\n".join(some) for name, some in parts.items()}))
-    command = ["nginx", "-t", "-q", "-c", config, "-e", tmp_path / "error.log", "-p", tmp_path]
-    checked = subprocess.run(command, capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
-    # It would notice.
-    config.write_text(config.read_text().replace(lines[0], lines[0].rstrip(";")))
-    assert subprocess.run(command, capture_output=True).returncode != 0
+        begins = re.match(r"fastcgi_param \w+|set \S+|root", line)[0]
+        site, count = re.subn(rf"{re.escape(begins)} .*", lambda _, line=line: line, site)
+        assert count == 1, line
+    return site
 
 
-# Scripts and commands of the pages that a test runs, by their titles.
-RUN = {
-    "pack.sh",
-    "deploy.sh",
-    "rollback.sh",
-    "on the server: configuration and images",
-    "on each server: images on a mount",
-}
-# First words of those that no test runs: they need an application of others, or change a server.
-UNRUN = {
-    "composer": "installs packages from packagist.org",
-    "php": "Magento's own commands, in a shop's repository",
-    "sudo": "Magento's own commands, on a server",
-    "nginx": "reloads a running server; what it would read is checked above",
-}
-
-
-def commands(page):
-    """What a reader types, line by line, but for what tests run as a whole."""
-    for language, title, text in blocks(page):
-        if language == "sh" and title not in RUN:
-            lines = text.replace("\\\n", " ").splitlines()
-            yield from (line for line in lines if line and not line.startswith(("#", "set ")) and line != "./pack.sh")
-
-
-def test_every_command_of_a_page_is_run_or_named_as_unrun():
-    words = {line.split()[0] for page in PAGES for line in commands(page)}
-    assert words - {"ansible-playbook"} == set(UNRUN)
+def visited(server, root, *paths):
+    """What visitors get of the page / and these, once they get it from the release that is live. Returns the headers of / and texts."""
+    live = server.admin(f"readlink -f {root}").strip().rpartition("/")[2]
+    # A worker of nginx that is told to end answers what it has accepted.
+    wait_until(lambda: server.get("/")[0][1].get("x-release") == live, f"{live} to answer")
+    answers = server.get("/", *paths)
+    assert {status for status, _, _ in answers} == {200}, answers
+    return answers[0][1], *(text for _, _, text in answers[1:])
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))], ids=lambda page: page.stem)
-def test_ansible_takes_every_command_line_of_a_page(page, ansible, collections, tmp_path):
-    project = Project(ansible, tmp_path / "site", collections)
-    write(page, project.directory)
-    lines = [line for line in commands(page) if line.startswith("ansible-playbook ")]
-    for line in lines:
-        command = f"{line} --syntax-check"
-        ran = subprocess.run(["sh", "-euc", command], cwd=project.directory, env=project.environment, capture_output=True, text=True)
-        assert ran.returncode == 0, (command, ran.stdout + ran.stderr)
-        # An inventory that is not there, or cannot be read.
-        assert "WARNING" not in ran.stderr, (command, ran.stderr)
-    assert lines
+@pytest.mark.needs("server", "shop")
+def test_a_shop_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows, server):
+    reader = follows("magento")
+    shop_repository(reader)
+    server.starts_a_shop(reader.directory)
+    site = SHOP_SITE % server.php
+    server.serve(site)
+    server.admin("nginx -s reload")
+    server.knows_the_host()
+
+    def shows(version, place="/var/www/shop/current"):
+        """Visitors get that version, with its images. Returns the release's name."""
+        headers, _, image = visited(server, place, "/customer/account/login", "/media/catalog/a.jpg")
+        assert (headers["x-version"], image) == (version, "an image")
+        return headers["x-release"]
+
+    shows("one", "/var/www/html")
+    # 1. The repository
+    assert "Done." in reader.type_on_the_server("sudo -u www-data php /var/www/html/bin/magento app:config:dump")
+    for command in ("mkdir -p app/etc", "scp ", "git add app/etc/config.php", "git commit "):
+        reader.type(command)
+    # 2. Build
+    for command in ("chmod +x build.sh pack.sh", "git add build.sh", "git commit "):
+        reader.type(command)
+    # 3. The playbook
+    server.reader("rm -rf .ansible/collections")
+    assert "was installed successfully" in reader.type("ansible-galaxy collection install ")
+    for command in ("git add deploy", "git commit "):
+        reader.type(command)
+    # 4. The first deploy
+    for command in ("mkdir -p /var/www/shop", "cp -p ", "mv ", "chown "):
+        reader.type_on_the_server(command)
+    shows("one", "/var/www/html")
+    assert "All modules are up to date." in reader.type_on_the_server("sudo -u www-data php /var/www/html/bin/magento setup:db:status")
+    reader.type("./build.sh")
+    assert "current: nothing → " in reader.type("ansible-playbook -i deploy/hosts.yml deploy/deploy.yml --check --diff")
+    assert not server.path("/var/www/shop/current").is_symlink()
+    reader.type("ansible-playbook -i deploy/hosts.yml deploy/deploy.yml")
+    shows("one", "/var/www/html")
+    assert reader.nginx == [] and reader.read_on() and len(reader.nginx) == 3
+    server.serve(changed(site, reader.nginx))
+    reader.type_on_the_server("nginx -t && systemctl reload nginx")
+    shows("one")
+    reader.type_on_the_server("sudo -u www-data php /var/www/html/bin/magento cron:remove")
+    reader.type_on_the_server("sudo -u www-data php /var/www/shop/current/bin/magento cron:install")
+    assert server.admin("sudo -u www-data crontab -l").count("MAGENTO START") == 1
+    # 5. Every deploy after that
+    commit(reader, "two")
+    reader.type("git push")
+    secrets = {"COMPOSER_AUTH": "{}", "SSH_KEY": server.path("/etc/ssh/reader_key").read_text()}
+    secrets |= {"KNOWN_HOSTS": server.path("/etc/ssh/known_hosts").read_text()}
+    assert "TIMELINE" in reader.github(".github/workflows/deploy.yml", **secrets)
+    shows("two")
+    commit(reader, "three")
+    reader.type("./build.sh")
+    reader.type("ansible-playbook -i deploy/hosts.yml deploy/deploy.yml")
+    before = shows("three")
+    assert before in reader.type("ansible-playbook -i deploy/hosts.yml oxistrano.deploy.status")
+    # The variable of the page, and a table for it.
+    reader.read_on()
+    assert reader.files["deploy/group_vars/shop.yml"] == "magento2_upgrade_mode: hold\n"
+    notes = {"name": "Shop_Notes", "setup_version": None, "sequence": {0: "Shop_Catalog"}, "tables": {"note": {"id": "INT PRIMARY KEY"}}}
+    reader.write("app/code/Shop/Notes/etc/module.php", f"<?php\nreturn {php(notes)};\n")
+    replace(server.path(f"{reader.directory}/app/etc/config.php"), "'Shop_Catalog' => 1", "'Shop_Catalog' => 1,\n        'Shop_Notes' => 1")
+    commit(reader, "four")
+    server.reader("git push -q", cwd=reader.directory)
+    said = reader.gitlab(".gitlab-ci.yml", SSH_KEY="/etc/ssh/reader_key", KNOWN_HOSTS="/etc/ssh/known_hosts")
+    assert "TIMELINE" in said
+    shows("four")
+    # 6. Going back
+    reader.type("ansible-playbook -i deploy/hosts.yml deploy/rollback.yml")
+    assert shows("three") == before
+    # Images on a mount
+    for command in ("mkdir -p ", "cp -a ", "mv -T "):
+        reader.type_on_the_server(command)
+    shows("three")
+    assert server.path("/mnt/media/catalog/a.jpg").read_text() == "an image"
+    reader.has_finished()
+
+
+APPLICATION_SITE = """
+    root /var/www/html;
+    index index.php;
+    location / { try_files $uri /index.php$is_args$args; }
+    location ~ ^/index\\.php$ {
+        fastcgi_pass unix:/run/php/php%s-fpm.sock;
+        include fastcgi_params;
+        fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;
+        fastcgi_param DOCUMENT_ROOT $document_root;
+    }
+"""
+
+
+class Application:
+    """A reader who deploys an application of PHP by its page."""
+
+    def __init__(self, reader, root, files):
+        self.reader, self.server, self.root = reader, reader.server, root
+        self.server.admin(f"rm -rf {root} /var/log/restarted /home/deploy/updated")
+        self.server.knows_the_host()
+        self.server.has_the_collection()
+        shutil.copytree(files, self.server.path(reader.directory), dirs_exist_ok=True)
+        self.becomes("one")
+
+    def becomes(self, version):
+        self.reader.write("version.php", f"<?php\n\nreturn '{version}';\n")
+
+    def shows(self, version, *paths):
+        headers, *texts = visited(self.server, f"{self.root}/current", *paths)
+        assert headers["x-version"] == version
+        return [headers["x-release"], *texts]
+
+    def goes_live_twice_and_back(self, *commands):
+        """From the first deploy to the end of the page. Returns the names of both releases."""
+        self.reader.type("ansible-playbook -i hosts.yml deploy.yml")
+        assert self.reader.nginx == [] and self.reader.read_on() and len(self.reader.nginx) == 3
+        self.server.serve(changed(APPLICATION_SITE % self.server.php, self.reader.nginx))
+        self.reader.type_on_the_server("nginx -t && systemctl reload nginx")
+        (one,) = self.shows("one")
+        self.becomes("two")
+        self.reader.again(*commands, "ansible-playbook -i hosts.yml deploy.yml")
+        (two,) = self.shows("two")
+        self.reader.type("ansible-playbook -i hosts.yml oxistrano.deploy.rollback ")
+        assert self.shows("one") == [one]
+        self.reader.has_finished()
+        return one, two
+
+    def says(self, path):
+        return self.server.path(path).read_text().split()
 
 
 @pytest.mark.once
-def test_a_static_site_is_deployed_by_the_commands_of_its_page(ansible, collections, tmp_path):
-    page = CHECKOUT / "docs/quickstart/static.md"
-    project = Project(ansible, tmp_path / "site", collections)
-    write(page, project.directory)
-    (project.directory / "public").mkdir()
-    (project.directory / "public/index.html").write_text("hello")
-    root = Root(tmp_path / "www/site")
-    # On this machine, in a directory of the test's, as the user of the test.
-    inventory = project.directory / "hosts.yml"
-    inventory.write_text(
-        inventory.read_text()
-        .replace("/var/www", str(tmp_path / "www"))
-        .replace("    ansible_user: deploy\n", "    ansible_connection: local\n")
-    )
-    ran = subprocess.run(["sh", "-eu", "deploy.sh"], cwd=project.directory, env=project.environment, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    (live,) = root.releases()
-    assert root.read("current/index.html") == "hello"
-    assert f"web1.example.com: {live} (the first release)" in ran.stdout and f"{live} is live" in ran.stdout
-    (project.directory / "public/index.html").write_text("hello again")
-    for script, text in (("deploy.sh", "hello again"), ("rollback.sh", "hello")):
-        ran = subprocess.run(["sh", "-eu", script], cwd=project.directory, env=project.environment, capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        assert root.read("current/index.html") == text
-    assert "the old prices" in str(root.history())
+@pytest.mark.needs("server", "symfony")
+def test_symfony_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows, server):
+    reader = follows("symfony")
+    application = Application(reader, "/var/www/app", FIXTURE.parent / "symfony")
+    for command in ("composer install ", "sh pack.sh"):
+        reader.type(command)
+    for command in ("install -d -o deploy -g deploy", "install -d -o deploy -g www-data"):
+        reader.type_on_the_server(command)
+    server.write("/var/www/app/shared/.env.local", "APP_ENV=prod\nAPP_SECRET=secret\n")
+    one, two = application.goes_live_twice_and_back("sh pack.sh")
+    assert application.says("/var/www/app/shared/var/log/migrated") == [one, two]
+    # As www-data, into a shared directory; the cache is the release's own, and whole before the switch.
+    assert "asked" in application.says("/var/www/app/shared/var/log/prod.log")
+    assert server.admin(f"stat -c %U /var/www/app/releases/{one}/var/cache/prod").strip() == "deploy"
+    assert [path.rpartition("/")[2] for path in application.says("/var/log/restarted")] == [one, two, one]
+
+
+@pytest.mark.once
+@pytest.mark.needs("server", "laravel")
+def test_laravel_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows, server):
+    reader = follows("laravel")
+    application = Application(reader, "/var/www/app", FIXTURE.parent / "laravel")
+    for command in ("composer install ", "sh pack.sh"):
+        reader.type(command)
+    for command in ("install -d -o deploy -g deploy", "install -d -o deploy -g www-data"):
+        reader.type_on_the_server(command)
+    server.write("/var/www/app/shared/.env", f"APP_ENV=production\nAPP_KEY=base64:{'QUFB' * 10}QUE=\n")
+    server.write("/var/www/app/shared/storage/app/shop.sqlite", "", "deploy:www-data")
+    server.write("/var/www/app/shared/storage/app/public/a.jpg", "an image")
+    one, two = application.goes_live_twice_and_back("sh pack.sh")
+    # The table is there, the public link leads to what is shared, and the workers were told: all by the real artisan.
+    answer, image = server.get("/", "/storage/a.jpg")
+    assert (answer[2].strip(), image[2]) == ("<p>0 notes</p>", "an image")
+    told = server.admin("grep -rhoE '^[0-9]{10}.*' /var/www/app/shared/storage/framework/cache/data | wc -l")
+    # The visits, and when the workers were told last.
+    assert int(told) == 2
+    assert server.path(f"/var/www/app/releases/{one}/bootstrap/cache/config.php").is_file()
+
+
+WORDPRESS = {
+    "index.php": "<?php\nrequire __DIR__ . '/wp-load.php';\n",
+    "wp-load.php": "<?php\nrequire __DIR__ . '/wp-config.php';\nheader('X-Version: ' . (require __DIR__ . '/version.php'));\n"
+    "header('X-Release: ' . basename(__DIR__));\n",
+}
+
+
+@pytest.mark.once
+@pytest.mark.needs("server")
+def test_wordpress_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows, server, tmp_path):
+    (tmp_path / "blog").mkdir()
+    for name, text in WORDPRESS.items():
+        (tmp_path / "blog" / name).write_text(text)
+    reader = follows("wordpress")
+    application = Application(reader, "/var/www/blog", tmp_path / "blog")
+    server.admin("rm -rf /var/www/html && mkdir /var/www/html")
+    server.write("/var/www/html/wp-config.php", "<?php\ndefine('DISALLOW_FILE_MODS', true);\n")
+    server.write("/var/www/html/wp-content/uploads/a.jpg", "an image", "www-data")
+    reader.type("sh pack.sh")
+    for command in ("install -d ", "install -o deploy ", "mv "):
+        reader.type_on_the_server(command)
+    assert server.path("/var/www/html").joinpath("wp-content").is_dir()
+    assert server.admin("cat /var/www/html/wp-content/uploads/a.jpg") == "an image"
+    one, two = application.goes_live_twice_and_back("sh pack.sh")
+    assert server.get("/wp-content/uploads/a.jpg")[0][2] == "an image"
+    assert application.says("/home/deploy/updated") == [one, two]
+
+
+@pytest.mark.once
+@pytest.mark.needs("server")
+def test_a_static_site_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows, server):
+    reader = follows("static")
+    server.admin("rm -rf /var/www/site")
+    server.knows_the_host()
+    server.has_the_collection()
+    reader.type_on_the_server("install -d ")
+    reader.write("public/index.html", "hello")
+    reader.type("sh pack.sh")
+    reader.type("ansible-playbook -i hosts.yml oxistrano.deploy.deploy ")
+    (live,) = os.listdir(server.path("/var/www/site/releases"))
+    said = reader.type("ansible-playbook -i hosts.yml oxistrano.deploy.status")
+    assert f"{live} is live" in said
+    assert reader.read_on() and len(reader.nginx) == 1
+    server.serve(reader.nginx[0])
+    reader.type_on_the_server("nginx -t && systemctl reload nginx")
+    wait_until(lambda: server.get("/")[0][2] == "hello", "nginx to serve it")
+    reader.write("public/index.html", "hello again")
+    reader.again("sh pack.sh", "ansible-playbook -i hosts.yml oxistrano.deploy.deploy ")
+    assert server.get("/")[0][2] == "hello again"
+    reader.type("ansible-playbook -i hosts.yml oxistrano.deploy.rollback ")
+    assert server.get("/")[0][2] == "hello"
+    assert "the old prices" in server.path("/var/www/site/.oxistrano/history.jsonl").read_text()
+    reader.has_finished()
+
+
+def test_each_page_with_commands_is_followed():
+    """By a test that takes every one of them (Reader.has_finished)."""
+    followed = set(re.findall(r'follows\("(\w+)"\)', Path(__file__).read_text()))
+    assert followed == {page.stem for page in PAGES if any(language == "sh" for language, _, _ in blocks(page))}
