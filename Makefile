@@ -74,6 +74,10 @@ test-arm64: build-all ## test on aarch64, emulated: unit tests, and deploys to s
 	@# Where it cannot run, it says why, and fails.
 	@OXISTRANO_ARM64=1 scripts/playbooks newest -- tests/playbooks/test_arm64.py
 
+.PHONY: coverage
+coverage: ## which lines of the crates and the plugins the tests run: pages in .build/coverage (ARGS="rust -- -p release_link")
+	@scripts/coverage $(ARGS)
+
 .PHONY: test-long
 test-long: ## test what CI has only a sample of: every point of each sweep, every planted fault: hours
 	@scripts/test-long $(ARGS)
@@ -89,16 +93,22 @@ lint-quick: ## check what needs no building: formatting, YAML
 	@scripts/lint --quick
 
 .PHONY: lint
-lint: lint-quick build ## check formatting, lints, generated files, and that the binaries are static and small
+lint: lint-quick lint-rust lint-built docs ## check formatting, lints, generated files, and that the binaries are static and small
+
+# What the compiler says; of a tree that is as it was, from its cache.
+.PHONY: lint-rust
+lint-rust:
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings -A clippy::disallowed_methods
 	@# clippy.toml is for what is shipped.
 	cargo clippy --lib --bins --locked --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+
+.PHONY: lint-built
+lint-built: lint-quick build
 	cargo xtask gen --check
 	cargo xtask sizes
 	@scripts/php-lint
 	@scripts/newer-ansible
-	@$(MAKE) --no-print-directory docs
 	@scripts/lint
 
 .PHONY: fuzz

@@ -74,6 +74,11 @@ def arguments():
     parser.add_argument("--root", choices=["realpath", "document"])
     parser.add_argument("--balancer", choices=["nginx", "haproxy"], help="in front of several hosts (default: each)")
     parser.add_argument("--patience", type=float, default=60, help="seconds to wait for a machine at rest, each time")
+    parser.add_argument(
+        "--aside",
+        action="store_true",
+        help="the controller gets only what hosts and load leave of the processors, as if it were a machine of its own",
+    )
     parser.add_argument("--extra", type=json.loads, metavar="JSON", help="variables for Oxistrano's deploys")
     parser.add_argument("--show", type=Path, nargs="+", metavar="DIRECTORY", help="the table of earlier --outputs")
     parser.add_argument("--output", type=Path, help="where logs and results.json go (default: below /tmp)")
@@ -108,6 +113,7 @@ def main():
         options.upgrade,
         options.extra,
         options.patience,
+        options.aside,
     )
     wanted = cases(options)
     if reason := requirements.reason_against("haproxy"):
