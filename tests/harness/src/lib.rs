@@ -43,9 +43,29 @@ pub fn await_end(pid: &str) {
 
 /// Says loudly what was not checked.
 pub fn not_checked(what: &str) {
+    not_checked_without("root", what);
+}
+
+fn not_checked_without(need: &str, what: &str) {
     // Past the capture of the test runner.
-    let text = format!("\n*** NOT CHECKED, this needs root: {what}\n");
+    let text = format!("\n*** NOT CHECKED, this needs {need}: {what}\n");
     let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+}
+
+/// Whether modules keep spares in scratch directories: not on a disk that is nearly full (`docs/spare.md`). Then it says
+/// loudly what was not checked.
+///
+/// # Panics
+/// Without a directory for temporary files.
+pub fn spares_are_kept(what: &str) -> bool {
+    let disk = rustix::fs::statvfs(&std::env::temp_dir()).expect("the scratch directory's disk");
+    let enough = |free: u64, all: u64, most: u64| free >= most.min(all / 4);
+    let is_roomy = enough(disk.f_bavail, disk.f_blocks, (20 << 30) / disk.f_frsize.max(1))
+        && enough(disk.f_favail, disk.f_files, 2_000_000);
+    if !is_roomy {
+        not_checked_without("a disk with 20 GB or a quarter free (TMPDIR)", what);
+    }
+    is_roomy
 }
 
 /// A mounted file system, until it is dropped; known by the name of its source, because
