@@ -1,10 +1,10 @@
 //! Whether an upgrade can be done while the live release continues to work: only changes that add
 //! something, and only those that the server makes without a lock. Unknown changes count as unsafe.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oxistrano_core::dir::read_followed;
-use oxistrano_core::json::{Map, Value};
+use oxistrano_core::json::{self, Map, Value};
 
 use crate::pending::Pending;
 
@@ -67,6 +67,7 @@ impl Pair<'_> {
                 .iter()
                 .filter_map(|change| self.pending.obstacle(change, self.most)),
         );
+        self.returning(&mut found);
         self.code(&mut found);
         self.rest(&mut found);
         // Each reason once: a table that cannot be altered may have many changes.
@@ -77,6 +78,38 @@ impl Pair<'_> {
             }
         }
         told
+    }
+
+    /// What the live release has given up, as where the code of an earlier one is deployed again:
+    /// it would remove it, and its status says so.
+    fn returning(&self, found: &mut Vec<String>) {
+        let facts = &self.pending.0;
+        let files = list(facts, "whitelists").iter().map(word);
+        let own: Vec<Value> = files
+            .filter_map(|file| read(self.live, file))
+            .filter_map(|bytes| json::from_slice(&bytes).ok())
+            .collect();
+        for change in list(facts, "changes") {
+            let (table, name) = (text(change, "table"), text(change, "name"));
+            let is_own = match text(change, "operation") {
+                "create_table" => own.iter().any(|of| of.get(table).is_some()),
+                "add_column" | "add_complex_element" => own.iter().any(|of| {
+                    let kinds = of.get(table).and_then(Value::as_object);
+                    kinds.into_iter().flatten().any(|(_, names)| names.get(name).is_some())
+                }),
+                _ => false,
+            };
+            if is_own {
+                let what = match text(change, "element") {
+                    "table" => format!("table {table}"),
+                    element => format!("{element} {name} of table {table}"),
+                };
+                found.push(format!(
+                    "the live release would remove {what} again (db_schema_whitelist.json), and \
+                     not accept the database"
+                ));
+            }
+        }
     }
 
     /// Code that the upgrade runs in addition to the declared schema.
@@ -161,16 +194,17 @@ impl Pair<'_> {
 
     /// Whether the live release has the same file.
     fn is_the_same(&self, file: &str) -> bool {
-        if Path::new(file).is_absolute() || file.split('/').any(|part| part == "..") {
-            return false;
-        }
-        let read = |root: &Path| -> Option<Vec<u8>> {
-            let path: PathBuf = root.join(file);
-            read_followed(&path, MOST).ok().filter(|bytes| (bytes.len() as u64) < MOST)
-        };
-        let new = read(self.release);
-        new.is_some() && new == read(self.live)
+        let new = read(self.release, file);
+        new.is_some() && new == read(self.live, file)
     }
+}
+
+/// A file of a release; none outside of it.
+fn read(root: &Path, file: &str) -> Option<Vec<u8>> {
+    if Path::new(file).is_absolute() || file.split('/').any(|part| part == "..") {
+        return None;
+    }
+    read_followed(&root.join(file), MOST).ok().filter(|bytes| (bytes.len() as u64) < MOST)
 }
 
 impl Pending {
@@ -198,7 +232,7 @@ impl Pending {
     pub fn to_json(&self, most: u64) -> Value {
         let mut map = self.0.clone();
         // Hundreds of files, needed only for the comparison.
-        for name in ["scripts", "queues"] {
+        for name in ["scripts", "queues", "whitelists"] {
             map.remove(name);
         }
         for change in map.get_mut("changes").and_then(Value::as_array_mut).into_iter().flatten() {

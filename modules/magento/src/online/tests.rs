@@ -200,6 +200,27 @@ fn every_change_that_is_not_known_to_add_is_in_the_way() {
 }
 
 #[test]
+fn what_the_live_release_would_remove_again_is_not_online() {
+    let (new, live) = (release(), release());
+    let facts = with("/whitelists", json!(["white.json", "none.json", "../white.json"]));
+    let at = || obstacles_at(new.path(), live.path(), &facts, &[]);
+    // That it lists them itself is as it should be.
+    let all = r#"{"t": {"column": {"c": true}}, "new": {"column": {"id": true}}}"#;
+    std::fs::write(new.path().join("white.json"), all).unwrap();
+    std::fs::write(live.path().join("white.json"), r#"{"t": {"column": {"other": true}}}"#)
+        .unwrap();
+    assert_eq!(at(), [""; 0]);
+    std::fs::write(live.path().join("white.json"), all).unwrap();
+    assert_eq!(
+        at(),
+        [
+            "the live release would remove table new again (db_schema_whitelist.json), and not accept the database",
+            "the live release would remove column c of table t again (db_schema_whitelist.json), and not accept the database",
+        ]
+    );
+}
+
+#[test]
 fn what_may_run_is_allowed_by_its_class_or_with_all_and_a_changed_script_is_none_of_magentos() {
     let (new, live) = (release(), release());
     let script = |class: &str| with("/scripts", json!([{"class": class, "file": "Recurring.php"}]));

@@ -213,6 +213,16 @@ $part('queues', function () use ($modules, $registrar, $within) {
     }
     return $found;
 });
+$part('whitelists', function () use ($modules, $registrar, $within) {
+    $found = [];
+    foreach ($modules as $module) {
+        $file = $registrar->getPath(ComponentRegistrar::MODULE, $module) . '/etc/db_schema_whitelist.json';
+        if (is_file($file)) {
+            $found[] = $within($file);
+        }
+    }
+    return $found;
+});
 // As Magento\Framework\Mview\TriggerCleaner compares, which setup:upgrade runs.
 $part('triggers', function () use ($om, $resource) {
     if (!class_exists(Magento\Framework\Mview\TriggerCleaner::class)) {
