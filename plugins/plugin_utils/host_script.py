@@ -129,7 +129,7 @@ umask 077;
 w=;
 no() { w="$w$1 $2; "; false; };
 use() {
-  [ -d "$1" ] || mkdir "$1" 2>/dev/null || no "$1" "cannot be made" || return;
+  [ -d "$1" ] || mkdir "$1" 2>/dev/null || [ -d "$1" ] || no "$1" "cannot be made" || return;
   safe 1 "$1" || no "$1" "is not of this user alone (owner, mode, a link, or a directory above it)" || return;
   case "|$q|" in *"|$d|"*) return 1;; esac;
   x=$d/.try.$$;

@@ -108,6 +108,20 @@ def test_without_proc_no_place_is_called_noexec(host_script, tmp_path, shell):
 
 
 @pytest.mark.once
+def test_a_directory_that_another_call_makes_at_that_moment_is_used(host_script, tmp_path):
+    """As with two inventory hosts that are one machine: the loser took the next place, /var/tmp."""
+    home, tools = tmp_path / "home", tmp_path / "bin"
+    home.mkdir(mode=0o700)
+    tools.mkdir()
+    (tools / "mkdir").write_text('#!/bin/sh\n/bin/mkdir "$@" && ! :\n')
+    (tools / "mkdir").chmod(0o700)
+    call = host_script.call("release_info", "", "", [Program(" ".join((os.uname().sysname, os.uname().machine)), "file", 1, "0")])
+    environment = {"HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}"}
+    told = subprocess.run(call, shell=True, input="", capture_output=True, text=True, env=environment, cwd="/", timeout=30)
+    assert host_script.answer(told.stdout)["directory"] == str(home / ".ansible/oxistrano"), told
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     "options, starts_one",
     [

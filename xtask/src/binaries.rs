@@ -175,16 +175,23 @@ fn modules_of(program: &Path) -> Result<Vec<String>, String> {
 /// gone. `up` leads from there to `plugins`.
 fn link(directory: &Path, up: &str, program: &Path, modules: &[String]) -> Outcome {
     let failed = |error| format!("cannot make the links in {}: {error}", directory.display());
+    let name = program.file_name().unwrap_or_default();
+    let target = Path::new(up).join("plugin_utils/programs").join(name);
+    // One that is right stays: a play or a linter may be reading it.
+    let is_right = |path: &Path| {
+        let is_module = modules.iter().any(|module| path.file_name() == Some(module.as_ref()));
+        is_module && std::fs::read_link(path).is_ok_and(|to| to == target)
+    };
     for entry in std::fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.is_symlink() && path.extension().is_none() {
+        if path.is_symlink() && path.extension().is_none() && !is_right(&path) {
             std::fs::remove_file(path).map_err(failed)?;
         }
     }
-    let name = program.file_name().unwrap_or_default();
-    let target = Path::new(up).join("plugin_utils/programs").join(name);
-    for module in modules {
-        symlink(&target, directory.join(module)).map_err(failed)?;
+    for path in modules.iter().map(|module| directory.join(module)) {
+        if !is_right(&path) {
+            symlink(&target, path).map_err(failed)?;
+        }
     }
     Ok(())
 }

@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use oxistrano_core::dir::read_followed;
-use oxistrano_core::json::{self, Map, Value};
+use oxistrano_core::json::{Map, Value};
 
 use crate::pending::Pending;
+
+mod returning;
 
 /// The limit for comparing a module's file.
 const MOST: u64 = 1 << 20;
@@ -67,7 +69,7 @@ impl Pair<'_> {
                 .iter()
                 .filter_map(|change| self.pending.obstacle(change, self.most)),
         );
-        self.returning(&mut found);
+        found.extend(returning::obstacles(facts, self.live));
         self.code(&mut found);
         self.rest(&mut found);
         // Each reason once: a table that cannot be altered may have many changes.
@@ -78,38 +80,6 @@ impl Pair<'_> {
             }
         }
         told
-    }
-
-    /// What the live release has given up, as where the code of an earlier one is deployed again:
-    /// it would remove it, and its status says so.
-    fn returning(&self, found: &mut Vec<String>) {
-        let facts = &self.pending.0;
-        let files = list(facts, "whitelists").iter().map(word);
-        let own: Vec<Value> = files
-            .filter_map(|file| read(self.live, file))
-            .filter_map(|bytes| json::from_slice(&bytes).ok())
-            .collect();
-        for change in list(facts, "changes") {
-            let (table, name) = (text(change, "table"), text(change, "name"));
-            let is_own = match text(change, "operation") {
-                "create_table" => own.iter().any(|of| of.get(table).is_some()),
-                "add_column" | "add_complex_element" => own.iter().any(|of| {
-                    let kinds = of.get(table).and_then(Value::as_object);
-                    kinds.into_iter().flatten().any(|(_, names)| names.get(name).is_some())
-                }),
-                _ => false,
-            };
-            if is_own {
-                let what = match text(change, "element") {
-                    "table" => format!("table {table}"),
-                    element => format!("{element} {name} of table {table}"),
-                };
-                found.push(format!(
-                    "the live release would remove {what} again (db_schema_whitelist.json), and \
-                     not accept the database"
-                ));
-            }
-        }
     }
 
     /// Code that the upgrade runs in addition to the declared schema.
@@ -199,9 +169,13 @@ impl Pair<'_> {
     }
 }
 
+fn is_within(file: &str) -> bool {
+    !Path::new(file).is_absolute() && file.split('/').all(|part| part != "..")
+}
+
 /// A file of a release; none outside of it.
 fn read(root: &Path, file: &str) -> Option<Vec<u8>> {
-    if Path::new(file).is_absolute() || file.split('/').any(|part| part == "..") {
+    if !is_within(file) {
         return None;
     }
     read_followed(&root.join(file), MOST).ok().filter(|bytes| (bytes.len() as u64) < MOST)

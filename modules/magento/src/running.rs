@@ -94,7 +94,7 @@ pub fn hold(deploy_to: &AbsPath, release: &AbsPath, patience: Duration) -> Resul
     // For modules that remove releases (`oxistrano_releases::busy`). Not in the locked file, which PHP could write.
     if locked.is_ok() {
         let state = root.open_dir(STATE_DIRECTORY)?;
-        // Whoever has the lock is the only one that writes it.
+        // Only the process that holds the lock writes it.
         state.clear_temporaries(RELEASE);
         state.write(RELEASE, format!("{release}\n").as_bytes(), 0o600)?;
     }

@@ -221,6 +221,34 @@ fn what_the_live_release_would_remove_again_is_not_online() {
 }
 
 #[test]
+fn what_the_live_release_has_given_up_is_found_by_its_plain_name_and_in_modules_that_only_it_has() {
+    let live = release();
+    let at = |facts: &Value| obstacles_at(live.path(), live.path(), facts, &[]);
+    let module = live.path().join("vendor/acme/module-gone/etc");
+    std::fs::create_dir_all(&module).unwrap();
+    let file = module.join("db_schema_whitelist.json");
+    let index = with(
+        "/changes",
+        json!([{"operation": "add_complex_element", "table": "m2_t", "plain_table": "t", "element": "index",
+            "name": "M2_T_C", "plain_name": "T_C", "type": "index"}]),
+    );
+    let mut index = index;
+    index["tables"]["m2_t"] = index["tables"]["t"].clone();
+    assert_eq!(at(&index), [""; 0]);
+    std::fs::write(&file, r#"{"t": {"index": {"T_C": true}}}"#).unwrap();
+    assert!(at(&index)[0].contains("would remove index M2_T_C of table m2_t again"));
+    // One that cannot be understood may have anything.
+    for (contents, is_known) in [("{", false), ("[1]", false), ("[]", true), ("{}", true)] {
+        std::fs::write(&file, contents).unwrap();
+        assert_eq!(at(&index).is_empty(), is_known, "{contents}");
+    }
+    std::fs::write(&file, vec![b' '; 1 << 20]).unwrap();
+    assert!(at(&index)[0].contains("module-gone/etc/db_schema_whitelist.json: it has 1048576"));
+    let nothing = with("/changes", json!([]));
+    assert!(!at(&nothing)[0].contains("whitelist"));
+}
+
+#[test]
 fn what_may_run_is_allowed_by_its_class_or_with_all_and_a_changed_script_is_none_of_magentos() {
     let (new, live) = (release(), release());
     let script = |class: &str| with("/scripts", json!([{"class": class, "file": "Recurring.php"}]));

@@ -1,6 +1,6 @@
 <?php
 // What setup:upgrade of this release would do, as JSON. Run by `php -r` with the release's root as argument.
-// Only a schema beside the shop's own is written, and that goes again.
+// Only a scratch schema is written, and it is dropped at the end.
 use Magento\Framework\App\DeploymentConfig;
 use Magento\Framework\App\ResourceConnection;
 use Magento\Framework\Component\ComponentRegistrar;
@@ -104,7 +104,9 @@ $part('changes', function () use ($om, $open, $ask, &$scratches, &$out) {
                 $new = $history->getNew();
                 $table = $new instanceof Table ? $new : $new->getTable();
                 $change = ['operation' => $operation, 'table' => $table->getName(), 'name' => $new->getName(), 'type' => $new->getType(),
-                    'element' => $new->getElementType(), 'fills' => (string) $value($new, 'getOnCreate') !== ''];
+                    'element' => $new->getElementType(), 'fills' => (string) $value($new, 'getOnCreate') !== '',
+                    // As db_schema_whitelist.json has them.
+                    'plain_table' => $value($table, 'getNameWithoutPrefix'), 'plain_name' => $value($new, 'getNameWithoutPrefix')];
                 $statements = [];
                 if ($operation === 'create_table') {
                     foreach ($new->getColumns() as $column) {
@@ -213,10 +215,11 @@ $part('queues', function () use ($modules, $registrar, $within) {
     }
     return $found;
 });
-$part('whitelists', function () use ($modules, $registrar, $within) {
+// Magento reads those of disabled modules as well.
+$part('whitelists', function () use ($registrar, $within) {
     $found = [];
-    foreach ($modules as $module) {
-        $file = $registrar->getPath(ComponentRegistrar::MODULE, $module) . '/etc/db_schema_whitelist.json';
+    foreach ($registrar->getPaths(ComponentRegistrar::MODULE) as $path) {
+        $file = "$path/etc/db_schema_whitelist.json";
         if (is_file($file)) {
             $found[] = $within($file);
         }
