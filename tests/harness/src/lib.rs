@@ -58,7 +58,7 @@ fn not_checked_without(need: &str, what: &str) {
 /// # Panics
 /// Without a directory for temporary files.
 pub fn spares_are_kept(what: &str) -> bool {
-    let disk = rustix::fs::statvfs(&std::env::temp_dir()).expect("the scratch directory's disk");
+    let disk = rustix::fs::statvfs(std::env::temp_dir()).expect("the scratch directory's disk");
     let enough = |free: u64, all: u64, most: u64| free >= most.min(all / 4);
     let is_roomy = enough(disk.f_bavail, disk.f_blocks, (20 << 30) / disk.f_frsize.max(1))
         && enough(disk.f_favail, disk.f_files, 2_000_000);
