@@ -61,10 +61,10 @@ def pytest_report_header(config):
     return f"ansible-core {config.ansible.version} ({config.ansible.program})"
 
 
-# Debian's frameworks: a file, and the packages.
+# Debian 12's frameworks: the file with the version, its beginning, and the packages.
 FRAMEWORKS = {
-    "symfony": ("Symfony/Bundle/FrameworkBundle/autoload.php", "php-symfony-framework-bundle"),
-    "laravel": ("Illuminate/Foundation/Application.php", "php-laravel-framework php-sqlite3"),
+    "symfony": ("Symfony/Component/HttpKernel/Kernel.php", "5.4.", "php-symfony-framework-bundle"),
+    "laravel": ("Illuminate/Foundation/Application.php", "8.", "php-laravel-framework php-sqlite3"),
 }
 
 
@@ -78,10 +78,14 @@ def reason_against(what, ansible):
         there = importlib.util.find_spec("moto") and {"boto3", "amazon.aws"} <= ansible.has
         return None if there else "no moto, boto3 and amazon.aws beside this ansible-core"
     if what == "server":
-        return server_module.reason_against()
+        return server_module.reason_against(ansible.program.parent)
     if what in FRAMEWORKS:
-        there = Path("/usr/share/php", FRAMEWORKS[what][0]).is_file()
-        return None if there else f"it needs Debian packages that are not here: apt install {FRAMEWORKS[what][1]}"
+        name, begins, packages = FRAMEWORKS[what]
+        path = Path("/usr/share/php", name)
+        if not path.is_file():
+            return f"it needs Debian packages that are not here: apt install {packages}"
+        there = f"const VERSION = '{begins}" in path.read_text()
+        return None if there else f"the {what} of this machine is not {begins}x, Debian 12's"
     if what == "shop":
         try:
             requirements.check()

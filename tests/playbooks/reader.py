@@ -19,6 +19,12 @@ def is_file(title):
     return bool(title) and " " not in title
 
 
+def on_the_server(title):
+    """The path of a file that is the server's; None if the title names none."""
+    found = re.fullmatch(r"on the server: (/\S+)", title or "")
+    return found and found[1]
+
+
 def lines_of(text):
     """Commands, each on one line."""
     lines = text.replace("\\\n", " ").splitlines()
@@ -55,6 +61,8 @@ class Reader:
                 self.write(title, text)
             elif language == "nginx":
                 self.nginx += lines_of(text)
+            elif on_the_server(title):
+                self.server.write(on_the_server(title), text)
             else:
                 assert language == "sh", (language, title)
                 self.lines = lines_of(text)

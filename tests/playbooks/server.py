@@ -1,17 +1,19 @@
-"""A machine to follow a page on: https://web1.example.com with sshd, sudo, nginx and php-fpm, and on it the person who reads the
-page, `reader`, with the controller.
+"""A machine to follow a page on: web1.example.com, for visitors https://www.example.com, with sshd, sudo, nginx and php-fpm, and
+on it the person who reads the page, `reader`, with the controller.
 
-It is this machine in namespaces of its own (mounts, network, processes), so root can start it beside whatever runs here: names,
-ports, paths and users are those of the page. What is written to a directory of PLACES is in memory and goes with it, and so does
-every process. No process of it reaches another machine.
+It is this machine in namespaces of its own (mounts, network, processes), so root can start it in addition to whatever runs here:
+names, ports, paths and users are those of the page. What is written to a directory of PLACES is in memory and goes with it, and so
+does every process. Of the rest of this machine's file system only /tmp can be written. No process of it reaches another machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
+import pwd
 import select
 import shlex
 import shutil
@@ -25,17 +27,33 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
-HOSTS = ("web1.example.com", "artifacts.example.com")
+SITES = ("www.example.com", "artifacts.example.com")
+HOSTS = ("web1.example.com", *SITES)
 PLACES = ("/etc", "/var", "/usr/local", "/home", "/mnt", "/root")
 NAMESPACES = ("--mount", "--net", "--pid", "--uts")
-PROGRAMS = ("unshare", "nsenter", "runuser", "sudo", "openssl", "nginx", "php", "composer", "git", "zstd")
+PROGRAMS = ("unshare", "nsenter", "runuser", "sudo", "openssl", "nginx", "php", "composer", "git", "zstd", "setfacl")
 CERTIFICATE, KEY, AUTHORITIES = "/etc/ssl/server.pem", "/etc/ssl/server.key", "/etc/ssl/certs/ca-certificates.crt"
+USERS = ("reader", "deploy")
+MEMORY = "mode=0755,size=2g"
+# Seconds that a command may take.
+LONGEST = 900
+
+# Whether the kernel lets root do what main does, in namespaces of its own.
+TRIAL = f"""\
+mount -t tmpfs -o {MEMORY} server /mnt
+mkdir /mnt/upper /mnt/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
+setfacl -m u:www-data:rwX /etc/ssl
+mount --bind /tmp /tmp
+mount -o remount,bind,ro /
+"""
 
 # No systemd runs there. What pages ask of it, and nothing else.
 SYSTEMCTL = """\
 #!/bin/sh
 case "$*" in
     "reload nginx") exec nginx -s reload ;;
+    "enable app-messenger") [ -f /etc/systemd/system/app-messenger.service ] ;;
     "show app-messenger") printf 'Id=app-messenger.service\\nLoadState=loaded\\nActiveState=active\\nSubState=running\\n' ;;
     "restart app-messenger") readlink -f /var/www/app/current >>/var/log/restarted ;;
     --version) echo 'systemd 252 (252)' ;;
@@ -87,7 +105,7 @@ GET = """
 import json, sys, urllib.error, urllib.request
 def get(path):
     try:
-        answer = urllib.request.urlopen('https://web1.example.com' + path, timeout=30)
+        answer = urllib.request.urlopen('https://www.example.com' + path, timeout=30)
     except urllib.error.HTTPError as error:
         answer = error
     return [answer.status, dict(answer.headers), answer.read().decode()]
@@ -105,15 +123,39 @@ server {{
 """
 
 
-def reason_against():
-    """Why there can be no such machine here; None if there can."""
+@functools.cache
+def reason_against(tools):
+    """Why there can be no such machine here; None if there can. `tools`: the directory with ansible-playbook."""
+    from shop import requirements
+
     if os.getuid() != 0:
         return "not run as root"
     missing = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")]
+    missing += [] if requirements.php_versions() else ["php-fpm"]
+    missing += [path for path in (AUTHORITIES, "/etc/nginx/sites-enabled") if not os.path.exists(path)]
     if missing:
         return f"no {', '.join(missing)} on this machine"
-    tried = subprocess.run(["unshare", *NAMESPACES, "--fork", "--mount-proc", "true"], capture_output=True, text=True)
-    return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
+    taken = [name for name in USERS if is_user(name)]
+    if taken:
+        return f"this machine has a user {' and a user '.join(taken)} of its own"
+    hidden = [str(path) for path in (CHECKOUT, Path(tools)) if is_hidden(path, Path("/proc/self/mountinfo").read_text())]
+    if hidden:
+        return f"on a mount below a directory of the test machine's own: {', '.join(hidden)}"
+    tried = subprocess.run(["unshare", *NAMESPACES, "--fork", "--mount-proc", "sh", "-euc", TRIAL], capture_output=True, text=True)
+    return f"no namespaces, overlays or ACLs here: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def is_user(name):
+    with contextlib.suppress(KeyError):
+        return bool(pwd.getpwnam(name))
+    return False
+
+
+def is_hidden(path, mountinfo):
+    """Whether the file system with this path is mounted below one of the layered directories: the layer would cover it."""
+    mounts = {Path(line.split()[4]) for line in mountinfo.splitlines()}
+    own = next(parent for parent in (path, *path.parents) if parent in {*mounts, Path("/")})
+    return any(Path(place) in own.parents for place in layered())
 
 
 class Failed(AssertionError):
@@ -132,9 +174,10 @@ class Server:
     def start(self):
         subprocess.run([HERE / "ensure_sshd.sh"], check=True, stdout=subprocess.DEVNULL)
         command = ["unshare", *NAMESPACES, "--fork", "--mount-proc", "--kill-child", sys.executable, __file__, self.scratch, self.php]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
-        ready = self.process.stdout.readline()
-        if ready != "ready\n":
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment()}
+        self.process = subprocess.Popen(command, start_new_session=True, **pipes)
+        said = select.select([self.process.stdout], [], [], 120)[0]
+        if not said or self.process.stdout.readline() != "ready\n":
             self.stop()
             raise RuntimeError("the server did not start: see what it wrote to standard error")
         # unshare has one child, which is its namespaces' first process.
@@ -142,8 +185,10 @@ class Server:
         return self
 
     def stop(self):
-        self.process.kill()
-        self.process.communicate()
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def path(self, name):
@@ -154,14 +199,20 @@ class Server:
         entered = ["nsenter", "--target", str(self.pid), *NAMESPACES, "--", "env", "-i"]
         entered += [f"{name}={value}" for name, value in (environment() | variables).items()]
         started = time.monotonic()
-        done = subprocess.run(
-            [*entered, *before, "sh", "-euc", f"cd {cwd}\n{command}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        try:
+            done = subprocess.run(
+                [*entered, *before, "sh", "-euc", f"cd {cwd}\n{command}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                # No terminal that ssh or sudo could ask at.
+                start_new_session=True,
+                timeout=LONGEST,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise Failed(f"{command}\nhas not ended after {LONGEST} s:\n{(late.stdout or b'').decode(errors='replace')}") from late
         print(f"--- {' '.join(before)} {cwd} ({time.monotonic() - started:.1f} s): {command}\n{done.stdout}", file=sys.stderr)
         if done.returncode:
             raise Failed(f"{command}\nended with {done.returncode}:\n{done.stdout}")
@@ -187,7 +238,7 @@ class Server:
         there = ".ansible/collections/ansible_collections/oxistrano/deploy"
         self.reader(f"[ -d {there} ] || ansible-galaxy collection install /var/www/artifacts/oxistrano-deploy-*.tar.gz")
 
-    def serve(self, site, name="web1.example.com"):
+    def serve(self, site, name="www.example.com"):
         """nginx's configuration for a name, in place of the one before."""
         text = SITE.format(name=name, certificate=CERTIFICATE, key=KEY, content=site)
         self.path(f"/etc/nginx/sites-enabled/{name}").write_text(text)
@@ -232,15 +283,22 @@ def closed_above(path):
     return [str(parent) for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
 
 
+def layered():
+    """Directories that have a layer in memory. The reader uses the checkout: the layer over a closed directory is open."""
+    return dict.fromkeys((*PLACES, *closed_above(CHECKOUT)))
+
+
 def mount_places(scratch):
-    quietly("mount", "-t", "tmpfs", "-o", "mode=0755", "server", scratch)
-    # The reader uses the checkout. What lies over a closed directory is open.
-    for place in dict.fromkeys((*PLACES, *closed_above(CHECKOUT))):
+    # Its own mount, so that it stays writable.
+    quietly("mount", "--rbind", "/tmp", "/tmp")
+    quietly("mount", "-t", "tmpfs", "-o", MEMORY, "server", scratch)
+    for place in layered():
         layers = [f"{scratch}/{name}{place.replace('/', '-')}" for name in ("upper", "work")]
         for layer in layers:
             os.mkdir(layer, 0o755)
         quietly("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={place},upperdir={layers[0]},workdir={layers[1]}", place)
-    quietly("mount", "-t", "tmpfs", "-o", "mode=0755", "server", "/run")
+    quietly("mount", "-t", "tmpfs", "-o", MEMORY, "server", "/run")
+    quietly("mount", "-o", "remount,bind,ro", "/")
 
 
 def network():
@@ -252,7 +310,7 @@ def network():
 
 
 def users():
-    for name in ("reader", "deploy"):
+    for name in USERS:
         # A password that none is: sshd takes the user for locked without.
         quietly("useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", name)
     write("/etc/sudoers.d/deploy", "deploy ALL=(ALL) NOPASSWD: ALL\n", 0o440)
@@ -275,7 +333,7 @@ def programs():
 
 
 def services(php):
-    names = ",".join(f"DNS:{name}" for name in HOSTS)
+    names = ",".join(f"DNS:{name}" for name in SITES)
     make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
     quietly(*shlex.split(make), "-addext", f"subjectAltName={names}", "-keyout", KEY, "-out", CERTIFICATE, stderr=subprocess.DEVNULL)
     write(AUTHORITIES, Path(AUTHORITIES).read_text() + Path(CERTIFICATE).read_text())
@@ -314,7 +372,7 @@ def shop(repository):
     write(html / "pub/media/catalog/a.jpg", "an image")
     write(html / "app/etc/config.php", (HERE.parent / "fixtures/shop/app/etc/config.php").read_text())
     os.makedirs("/var/www/.cache/composer", exist_ok=True)
-    quietly("chown", "-R", "www-data:", "/var/www")
+    quietly("chown", "-R", "www-data:", html, "/var/www/.cache")
     quietly(*owned, "composer", "install", "--no-dev", "--quiet", cwd=html)
     quietly(*magento, "setup:di:compile")
     quietly(*magento, "setup:static-content:deploy", "--force", "en_US", "de_DE")

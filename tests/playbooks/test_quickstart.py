@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from ansible_run import CHECKOUT, Project, wait_until
 from reader import Reader, blocks, is_file
-from server import Server
+from server import Failed, Server, is_hidden, reason_against
 from shop import requirements
 from shop.artifacts import FIXTURE, replace
 from shop.env import php
@@ -209,7 +210,8 @@ def follows(server):
     return lambda name: Reader(CHECKOUT / f"docs/quickstart/{name}.md", server, f"/home/reader/{name}")
 
 
-IGNORED = "app/etc/env.php\nvar\npub/media\nvendor\ngenerated\npub/static\nbuild\n"
+# As Magento's own names it: config.php too.
+IGNORED = "/app/etc/config.php\napp/etc/env.php\nvar\npub/media\nvendor\ngenerated\npub/static\nbuild\n"
 COMPOSER = {
     "name": "example/shop",
     "description": "A shop",
@@ -311,7 +313,9 @@ def test_a_shop_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows,
     shows("one", "/var/www/html")
     # 1. The repository
     assert "Done." in reader.type_on_the_server("sudo -u www-data php /var/www/html/bin/magento app:config:dump")
-    for command in ("mkdir -p app/etc", "scp ", "git add app/etc/config.php", "git commit "):
+    # deploy may not read it.
+    server.admin("chmod 0640 /var/www/html/app/etc/config.php")
+    for command in ("mkdir -p app/etc", "ssh ", "git add --force app/etc/config.php", "git commit "):
         reader.type(command)
     # 2. Build
     for command in ("chmod +x build.sh pack.sh", "git add build.sh", "git commit "):
@@ -322,7 +326,7 @@ def test_a_shop_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows,
     for command in ("git add deploy", "git commit "):
         reader.type(command)
     # 4. The first deploy
-    for command in ("mkdir -p /var/www/shop", "cp -p ", "mv ", "chown "):
+    for command in ("install -d /var/www/shop", "cp -p ", "mv ", "chown "):
         reader.type_on_the_server(command)
     shows("one", "/var/www/html")
     assert "All modules are up to date." in reader.type_on_the_server("sudo -u www-data php /var/www/html/bin/magento setup:db:status")
@@ -338,6 +342,9 @@ def test_a_shop_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows,
     reader.type_on_the_server("sudo -u www-data php /var/www/html/bin/magento cron:remove")
     reader.type_on_the_server("sudo -u www-data php /var/www/shop/current/bin/magento cron:install")
     assert server.admin("sudo -u www-data crontab -l").count("MAGENTO START") == 1
+    # "When all is well, /var/www/html can go."
+    server.admin("rm -r /var/www/html && nginx -s reload")
+    shows("one")
     # 5. Every deploy after that
     commit(reader, "two")
     reader.type("git push")
@@ -365,10 +372,16 @@ def test_a_shop_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows,
     reader.type("ansible-playbook -i deploy/hosts.yml deploy/rollback.yml")
     assert shows("three") == before
     # Images on a mount
-    for command in ("mkdir -p ", "cp -a ", "mv -T "):
+    for command in ("[ -d ", "cp -a "):
+        reader.type_on_the_server(command)
+    # Images that come in before the switch to the link.
+    server.admin("echo new >late.jpg && echo old >early.jpg && touch -d yesterday early.jpg", cwd="/var/www/shop/shared/pub/media")
+    server.admin("echo newer >/mnt/media/early.jpg")
+    for command in ("mv -T ", "cp -a "):
         reader.type_on_the_server(command)
     shows("three")
-    assert server.path("/mnt/media/catalog/a.jpg").read_text() == "an image"
+    assert server.admin("cat catalog/a.jpg late.jpg early.jpg", cwd="/mnt/media") == "an imagenew\nnewer\n"
+    assert server.admin("stat -c %U /mnt/media").strip() == "www-data"
     reader.has_finished()
 
 
@@ -404,14 +417,15 @@ class Application:
         assert headers["x-version"] == version
         return [headers["x-release"], *texts]
 
-    def goes_live_twice_and_back(self, *commands):
-        """From the first deploy to the end of the page. Returns the names of both releases."""
+    def goes_live_twice_and_back(self, *commands, between="true"):
+        """From the first deploy to the end of the page, and root's command between the deploys. Returns the names of both releases."""
         self.reader.type("ansible-playbook -i hosts.yml deploy.yml")
         assert self.reader.nginx == [] and self.reader.read_on() and len(self.reader.nginx) == 3
         self.server.serve(changed(APPLICATION_SITE % self.server.php, self.reader.nginx))
         self.reader.type_on_the_server("nginx -t && systemctl reload nginx")
         (one,) = self.shows("one")
         self.becomes("two")
+        self.server.admin(between)
         self.reader.again(*commands, "ansible-playbook -i hosts.yml deploy.yml")
         (two,) = self.shows("two")
         self.reader.type("ansible-playbook -i hosts.yml oxistrano.deploy.rollback ")
@@ -423,20 +437,28 @@ class Application:
         return self.server.path(path).read_text().split()
 
 
+AS_WWW_DATA = "runuser -u www-data -- sh -euc"
+AS_DEPLOY = "runuser -u deploy -- sh -euc"
+
+
 @pytest.mark.once
 @pytest.mark.needs("server", "symfony")
 def test_symfony_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows, server):
     reader = follows("symfony")
     application = Application(reader, "/var/www/app", FIXTURE.parent / "symfony")
-    for command in ("composer install ", "sh pack.sh"):
+    with pytest.raises(Failed, match="DebugBundle"):
+        server.reader("composer install --no-dev --no-interaction", cwd=reader.directory)
+    for command in ("APP_ENV=prod composer install ", "sh pack.sh"):
         reader.type(command)
-    for command in ("install -d -o deploy -g deploy", "install -d -o deploy -g www-data"):
+    for command in ("install -d ", "setfacl ", "systemctl enable "):
         reader.type_on_the_server(command)
     server.write("/var/www/app/shared/.env.local", "APP_ENV=prod\nAPP_SECRET=secret\n")
-    one, two = application.goes_live_twice_and_back("sh pack.sh")
-    assert application.says("/var/www/app/shared/var/log/migrated") == [one, two]
-    # As www-data, into a shared directory; the cache is the release's own, and whole before the switch.
-    assert "asked" in application.says("/var/www/app/shared/var/log/prod.log")
+    # The log is deploy's, whose migration comes first, then www-data's; the other writes into it.
+    log = "/var/www/app/shared/var/log/prod.log"
+    one, two = application.goes_live_twice_and_back("sh pack.sh", between=f"mv {log} {log}.1 && {AS_WWW_DATA} 'echo new >{log}'")
+    first, second = application.says(f"{log}.1"), application.says(log)
+    assert (first[:2], set(first[2:]), second[:2], set(second[2:])) == ([one, "asked"], {"asked"}, ["new", two], {"asked"})
+    # The cache is the release's own, and whole before the switch.
     assert server.admin(f"stat -c %U /var/www/app/releases/{one}/var/cache/prod").strip() == "deploy"
     assert [path.rpartition("/")[2] for path in application.says("/var/log/restarted")] == [one, two, one]
 
@@ -448,12 +470,18 @@ def test_laravel_is_deployed_and_rolled_back_by_the_commands_of_its_page(follows
     application = Application(reader, "/var/www/app", FIXTURE.parent / "laravel")
     for command in ("composer install ", "sh pack.sh"):
         reader.type(command)
-    for command in ("install -d -o deploy -g deploy", "install -d -o deploy -g www-data"):
+    for command in ("install -d ", "setfacl "):
         reader.type_on_the_server(command)
+    # Every directory that a key of the cache can be in, as if deploy had been the first to use it, then as if www-data had.
+    cache = "/var/www/app/shared/storage/framework/cache/data"
+    fill = f"'cd {cache} && printf %02x\\\\n $(seq 0 255) | xargs mkdir'"
+    server.admin(f"{AS_DEPLOY} {fill}")
     server.write("/var/www/app/shared/.env", f"APP_ENV=production\nAPP_KEY=base64:{'QUFB' * 10}QUE=\n")
     server.write("/var/www/app/shared/storage/app/shop.sqlite", "", "deploy:www-data")
     server.write("/var/www/app/shared/storage/app/public/a.jpg", "an image")
-    one, two = application.goes_live_twice_and_back("sh pack.sh")
+    one, two = application.goes_live_twice_and_back("sh pack.sh", between=f"rm -r {cache}/* && {AS_WWW_DATA} {fill}")
+    for first, second in ((AS_DEPLOY, AS_WWW_DATA), (AS_WWW_DATA, AS_DEPLOY)):
+        server.admin(f"{first} 'echo a >laravel.log' && {second} 'echo b >>laravel.log && rm laravel.log'", cwd=f"{cache}/../../../logs")
     # The table is there, the public link leads to what is shared, and the workers were told: all by the real artisan.
     answer, image = server.get("/", "/storage/a.jpg")
     assert (answer[2].strip(), image[2]) == ("<p>0 notes</p>", "an image")
@@ -516,6 +544,35 @@ def test_a_static_site_is_deployed_and_rolled_back_by_the_commands_of_its_page(f
     assert server.get("/")[0][2] == "hello"
     assert "the old prices" in server.path("/var/www/site/.oxistrano/history.jsonl").read_text()
     reader.has_finished()
+
+
+@pytest.mark.once
+@pytest.mark.needs("server")
+def test_the_machine_of_these_tests_is_bounded(server, monkeypatch):
+    """No command of a page can change this machine or last for ever."""
+    with pytest.raises(Failed, match="Read-only file system"):
+        server.admin("touch /of_a_test")
+    monkeypatch.setattr("server.LONGEST", 0.2)
+    with pytest.raises(Failed, match=r"has not ended after 0\.2 s"):
+        server.admin("sleep 60")
+
+
+def test_a_machine_without_php_fpm_or_with_users_of_that_name_is_told_so(ansible, monkeypatch):
+    reason = functools.partial(reason_against.__wrapped__, ansible.program.parent)
+    monkeypatch.setattr("os.getuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name, **_: name)
+    monkeypatch.setattr("os.path.exists", lambda _: True)
+    monkeypatch.setattr(requirements, "php_versions", list)
+    assert reason() == "no php-fpm on this machine"
+    monkeypatch.setattr(requirements, "php_versions", lambda: ["8.2"])
+    monkeypatch.setattr("pwd.getpwnam", {"deploy": "of this machine"}.__getitem__)
+    assert reason() == "this machine has a user deploy of its own"
+
+
+def test_a_checkout_that_the_machine_of_these_tests_would_cover_is_noticed():
+    mounts = "".join(f"1 0 0:1 / {place} rw - ext4 a rw\n" for place in ("/", "/home", "/home/me/work", "/srv"))
+    places = {"/srv/a": False, "/opt/a": False, "/home/me/a": False, "/home/me/work/a": True}
+    assert {place: is_hidden(Path(place), mounts) for place in places} == places
 
 
 def test_each_page_with_commands_is_followed():
