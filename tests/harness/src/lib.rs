@@ -53,7 +53,8 @@ fn not_checked_without(need: &str, what: &str) {
 }
 
 /// Whether modules keep spares in scratch directories: not on a disk that is nearly full (`docs/spare.md`). Then it says
-/// loudly what was not checked.
+/// loudly what was not checked. The rule is written here once more: asked of the modules, one that never keeps a spare would
+/// leave its tests out.
 ///
 /// # Panics
 /// Without a directory for temporary files.

@@ -19,9 +19,8 @@ const PLACES: [&str; 2] = ["app/code", "vendor"];
 /// Why it cannot be brought back while the live release works.
 pub(super) fn obstacles(facts: &Map<String, Value>, live: &Path) -> Vec<String> {
     let changes = list(facts, "changes");
-    if !changes.iter().any(|change| text(change, "operation").starts_with("add_"))
-        && !changes.iter().any(|change| text(change, "operation") == "create_table")
-    {
+    let adds = ["create_table", "add_column", "add_complex_element"];
+    if !changes.iter().any(|change| adds.contains(&text(change, "operation"))) {
         return Vec::new();
     }
     let known = list(facts, "whitelists").iter().map(word).filter(|file| is_within(file));
