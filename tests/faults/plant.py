@@ -114,6 +114,8 @@ class Test:
                 "pytest",
                 "-q",
                 "-x",
+                # CI has no more.
+                "--first",
                 f"tests/playbooks/{self.noticed['playbook']}",
                 "-k",
                 self.noticed["test"],

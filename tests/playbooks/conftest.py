@@ -43,10 +43,12 @@ def pytest_addoption(parser):
     )
     parser.addoption("--sweep", action="store_true", help="everything that is a sweep in full, not a sample of it")
     parser.addoption("--not-once", action="store_true", help="leave out what is the same whatever the version of ansible-core")
+    parser.addoption("--first", action="store_true", help="of a play of Magento with parameters the first set alone, unless it is marked `each`")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(what): what must be there for the test to make sense")
+    config.addinivalue_line("markers", "each: with --first as well, all sets of parameters: they take different ways through the role")
     config.addinivalue_line("markers", "once: the same whatever the version of ansible-core (--not-once)")
     try:
         config.ansible = Ansible(config.getoption("--ansible"))
@@ -54,7 +56,7 @@ def pytest_configure(config):
         raise pytest.UsageError(f"--ansible: {error}") from error
     if not (CHECKOUT / "plugins/modules/release_setup").is_file():
         raise pytest.UsageError("plugins/modules has no programs: build them first (make build)")
-    config.not_here = {}
+    config.not_here, config.further = {}, 0
 
 
 def pytest_report_header(config):
@@ -142,11 +144,23 @@ def pytest_xdist_make_scheduler(config, log):
     return Groups(config, log)
 
 
+def beyond_the_first(items):
+    """Plays of Magento with further sets of parameters, where one shows most of what all show."""
+    seen = set()
+    for item in items:
+        name = item.nodeid.split("[")[0]
+        if name in seen and item.path.stem.startswith("test_magento_") and not any(item.iter_markers("each")):
+            yield item
+        seen.add(name)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     kept, left = [], []
+    further = set(beyond_the_first(items)) if config.getoption("--first") else set()
+    config.further = len(further)
     for item in items:
-        if config.getoption("--not-once") and any(item.iter_markers("once")):
+        if item in further or (config.getoption("--not-once") and any(item.iter_markers("once"))):
             left.append(item)
             continue
         needs = [what for marker in item.iter_markers("needs") for what in marker.args]
@@ -167,14 +181,19 @@ def pytest_sessionfinish(session):
     # Where several run at once, those that collect are others than the one that prints the summary.
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["not_here"] = session.config.not_here
+        session.config.workeroutput["further"] = session.config.further
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    node.config.not_here |= getattr(node, "workeroutput", {}).get("not_here", {})
+    told = getattr(node, "workeroutput", {})
+    node.config.not_here |= told.get("not_here", {})
+    node.config.further = told.get("further", node.config.further)
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    if config.further:
+        terminalreporter.write_line(f"--first: {config.further} plays of Magento were left out, further sets of parameters")
     if config.not_here:
         terminalreporter.section("deselected: cannot be tested here")
         for test, reason in sorted(config.not_here.items()):

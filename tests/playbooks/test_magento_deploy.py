@@ -29,6 +29,7 @@ def addresses(magento, release):
     return path.read_text() if path.exists() else None
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("prefix, done", [(True, ["cache:clean"]), (False, ["cache:flush"])])
 def test_a_code_only_deploy_is_not_noticed_and_flushes_the_cache_once(magento, shop, prefix, done):
     with Watch(shop) as watch:
@@ -253,6 +254,7 @@ def jobs(shop):
     return [line for line in shop.crontab().splitlines() if "cron:run" in line]
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("what", ["keep", "follow", "hold"])
 def test_the_cron_jobs_stay_or_follow_the_release_or_are_held_back_too(magento, shop, tmp_path, what):
     assert shop.host.magento("cron:install").returncode == 0
@@ -432,6 +434,7 @@ def varnish():
     server.close()
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("version", ["v2", "v3"])
 def test_varnish_forgets_the_pages_once(magento, varnish, version):
     magento.deploy(version, magento2_varnish=[varnish.address]).good()

@@ -10,6 +10,7 @@ pytestmark = [pytest.mark.needs("shop"), pytest.mark.once]
 DOCUMENT_ROOT = True
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("how", ["auto", "reset", "reload"])
 def test_the_new_release_is_served_and_nobody_is_turned_away(magento, shop, how):
     magento.variables["magento2_php_fpm"] = how

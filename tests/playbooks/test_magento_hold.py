@@ -185,6 +185,7 @@ def test_where_requests_cannot_be_held_the_maintenance_page_answers(holding, sho
     assert "belongs to user id 65534" in result.output
 
 
+@pytest.mark.each
 @pytest.mark.parametrize(
     "task, after",
     [("Close the shop by its flag", "v1"), ("Start the upgrade of the database", "v3"), ("Release the requests of each pool", "open")],
