@@ -43,7 +43,9 @@ def pytest_addoption(parser):
     )
     parser.addoption("--sweep", action="store_true", help="everything that is a sweep in full, not a sample of it")
     parser.addoption("--not-once", action="store_true", help="leave out what is the same whatever the version of ansible-core")
-    parser.addoption("--first", action="store_true", help="of a play of Magento with parameters the first set alone, unless it is marked `each`")
+    parser.addoption(
+        "--first", action="store_true", help="of a play of Magento with parameters the first set alone, unless it is marked `each`"
+    )
 
 
 def pytest_configure(config):
