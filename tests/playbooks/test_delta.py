@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tarfile
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -314,3 +315,33 @@ def test_manifests_that_cannot_be_changed_can_be_used(delta, tmp_path, monkeypat
     monkeypatch.setattr(delta.os, "unlink", lambda path: (unlink(path), unlink(path)))
     kept.take_in(str(tmp_path / "nowhere"))
     assert len(kept.digests()) == 1 and kept.bring(str(tmp_path / "brought"), archive="02" * 32)
+
+
+def test_much_that_is_new_is_not_compressed_to_be_thrown_away(delta, tmp_path, monkeypatch):
+    """A sample tells; it took 15 s for a release of Magento of which all files were others."""
+    contents = tmp_path / "contents"
+    size = delta.MUCH + delta.BLOCK
+
+    def estimated(piece):
+        contents.write_bytes(piece * (size // len(piece)))
+        return delta._estimate(contents) / size
+
+    assert 0.99 < estimated(os.urandom(delta.BLOCK)) < 1.01
+    # Half of each block.
+    assert 0.49 < estimated(os.urandom(delta.BLOCK // 2) + bytes(delta.BLOCK // 2)) < 0.52
+    assert estimated(bytes(delta.BLOCK)) < 0.01
+    contents.write_bytes(os.urandom(delta.BLOCK))
+    assert delta._estimate(contents) == 0
+    contents.unlink()
+
+    def run(_module, arguments):
+        Path(arguments["contents"]).write_bytes(os.urandom(size))
+        Path(f"{arguments['contents']}.message").write_bytes(b"")
+        return {"digest": "d", "archive": "a"}
+
+    monkeypatch.setattr(delta, "Manifests", lambda: types.SimpleNamespace(bring=lambda path, **_: path))
+    monkeypatch.setattr(delta, "_compress", lambda *_: pytest.fail("it was compressed"))
+    source = types.SimpleNamespace(path="a.tar", readable="a.tar", size=size)
+    with pytest.raises(delta.Useless, match="nearly all of it is new"):
+        delta.make(run, source, "a" * 64, str(tmp_path), base="b")
+    assert {name.rpartition(".")[2] for name in os.listdir(tmp_path)} == {"json", "lock"}
