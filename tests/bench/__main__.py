@@ -110,10 +110,20 @@ def program():
     return hashlib.sha256((CHECKOUT / "plugins/modules/release_setup").read_bytes()).hexdigest()[:12]
 
 
+def collection():
+    """Changes with what runs on the controller as well."""
+    digest = hashlib.sha256(program().encode())
+    files = [*(CHECKOUT / "plugins").rglob("*.py"), *(CHECKOUT / "roles").rglob("*.yml")]
+    for path in sorted(path for path in files if path.is_file()):
+        digest.update(f"{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def head(part, options, artifact):
     """What stands in the results of a part before the first run."""
     every = {
         "modules": program(),
+        "collection": collection(),
         "artifact": artifact.name,
         "tasks": options.tasks,
         "hosts": options.hosts,

@@ -272,7 +272,7 @@ class Deploys(Part):
 
 class Deploy(Deploys):
     name, title, rounds = "deploy", "A code-only deploy of the big release, one host over SSH", 1
-    depends_on = ("modules", "artifact", "upstream", "before")
+    depends_on = ("collection", "artifact", "upstream", "before")
     ways = [
         ("Oxistrano", "ours", "plain"),
         ("Oxistrano of --before", "before", "plain"),
@@ -293,7 +293,7 @@ class Deploy(Deploys):
 
 class Hosts(Deploys):
     name, title, rounds = "hosts", "A deploy of a small release to many hosts", 1
-    depends_on = ("modules", "hosts", "upstream", "before")
+    depends_on = ("collection", "hosts", "upstream", "before")
     columns = [*Deploys.columns, ["controller MB", "whole", 0], ["a fork MB", "fork", 1]]
     weighs = True
     ways = [

@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 class Growth(Redeploys):
     name, title, rounds = "growth", "How a deploy grows", 1
-    depends_on = ("modules", "artifact", "hosts", "million")
+    depends_on = ("collection", "artifact", "hosts", "million")
     times, plot = "times the first", "curves"
     columns = [
         ["sent to a host MB", "sent", 2],

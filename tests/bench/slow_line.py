@@ -87,7 +87,7 @@ class Way(NamedTuple):
 
 class SlowLine(Redeploys):
     name, title, rounds = "slow-line", f"A deploy of which {CHANGED} files are others", 1
-    depends_on = ("modules", "artifact", "upstream", "before", "deployer", "line")
+    depends_on = ("collection", "artifact", "upstream", "before", "deployer", "line")
     KEEP = 3
     columns = [
         ["sent MB", "sent", 2],

@@ -40,7 +40,7 @@ BEFORE = "Oxistrano of --before"
 
 class Task(Part):
     name, title, rounds = "task", "A task over SSH", 5
-    depends_on = ("modules", "tasks", "before")
+    depends_on = ("collection", "tasks", "before")
 
     def __init__(self, bench):
         super().__init__(bench)
