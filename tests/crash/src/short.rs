@@ -60,17 +60,21 @@ fn run(words: &[String]) -> io::Result<(u8, usize)> {
     kill(main, Signal::SIGCONT)?;
     let first = words.last().and_then(|word| fs::canonicalize(word).ok());
     let mut cutter = Cutter { first, ..Cutter::default() };
+    let mut ended = None;
     loop {
         // A process that is gone in between says so itself.
         let gone = |result: nix::Result<()>| match result {
             Err(Errno::ESRCH) => Ok(()),
             result => result,
         };
-        match waitpid(None, Some(WaitPidFlag::__WALL))? {
-            WaitStatus::Exited(pid, code) if pid == main => return Ok((code as u8, cutter.cut)),
-            WaitStatus::Signaled(pid, signal, _) if pid == main => {
-                return Ok((128 + signal as u8, cutter.cut));
-            }
+        let status = match (waitpid(None, Some(WaitPidFlag::__WALL)), ended) {
+            // What it has started and is about to be let go would otherwise end with this process.
+            (Err(Errno::ECHILD), Some(code)) => return Ok((code, cutter.cut)),
+            (status, _) => status?,
+        };
+        match status {
+            WaitStatus::Exited(pid, code) if pid == main => ended = Some(code as u8),
+            WaitStatus::Signaled(pid, signal, _) if pid == main => ended = Some(128 + signal as u8),
             WaitStatus::PtraceSyscall(pid) => {
                 gone(cutter.at_call(pid))?;
                 gone(ptrace::syscall(pid, None))?;
