@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use oxistrano_core::dir::has_attributes;
 use oxistrano_core::remove::remove_tree;
 use oxistrano_core::{Dir, Failure, IoContext};
+use oxistrano_tree::Worth;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -36,8 +37,9 @@ pub struct Spare {
     recorded: Option<Recorded>,
     /// The number of directories in it.
     buried: AtomicU64,
-    files: AtomicU64,
-    bytes: AtomicU64,
+    worth: Worth,
+    /// Whether an empty directory would do as well.
+    optional: bool,
 }
 
 /// The trees, other than the archive, that files can come from.
@@ -58,12 +60,9 @@ impl Stock {
     /// The number of files that were not written, and their bytes: shared ones, and those that
     /// stayed.
     pub(crate) fn unwritten(&self) -> [(u64, u64); 2] {
-        let kept = |spare: &Spare| {
-            (spare.files.load(Ordering::Relaxed), spare.bytes.load(Ordering::Relaxed))
-        };
         [
             self.earlier.as_ref().map_or((0, 0), Earlier::shared),
-            self.spare.as_ref().map_or((0, 0), kept),
+            self.spare.as_ref().map_or((0, 0), |spare| spare.worth.kept()),
         ]
     }
 }
@@ -81,8 +80,19 @@ impl Spare {
     /// An I/O error.
     pub fn new(grave: Dir) -> Result<Self, Failure> {
         let device = grave.info()?.device();
-        let (recorded, buried, files, bytes) = Default::default();
-        Ok(Self { grave, device, recorded, buried, files, bytes })
+        let (recorded, buried, worth) = Default::default();
+        Ok(Self { grave, device, recorded, buried, worth, optional: false })
+    }
+
+    /// Ends with [`oxistrano_tree::USELESS`] when it turns out that nearly nothing of the tree can stay.
+    #[must_use]
+    pub fn if_useful(self) -> Self {
+        Self { optional: true, ..self }
+    }
+
+    /// Whether an empty directory would do as well and be filled sooner.
+    pub(crate) fn check_worth(&self) -> Result<(), Failure> {
+        if self.optional { self.worth.check() } else { Ok(()) }
     }
 
     /// Takes contents that this index of the tree has recorded as known: they are not read.
@@ -227,8 +237,7 @@ impl Spare {
 
     /// Counts a file that stays.
     pub(crate) fn count(&self, size: u64) {
-        self.files.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
+        self.worth.keep(size);
     }
 
     /// Keeps the symbolic link of this name if a new one would be the same.
@@ -265,6 +274,7 @@ impl Spare {
 
     /// Removes whatever has this name.
     pub(crate) fn clear(&self, place: &Place, name: &CStr) -> Result<(), Problem> {
+        self.worth.free();
         match fs::unlinkat(place, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             // Linux says the former, POSIX the latter.

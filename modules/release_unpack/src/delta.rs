@@ -78,7 +78,7 @@ fn indexed(indexes: &Indexes, top: &Dir) -> Option<Indexed> {
 /// The spare that an archive is unpacked onto, with its index if it has one.
 pub fn spare_of(root: &Root, tree: &Dir, grave: Dir) -> Result<Spare, Failure> {
     let index = Indexes::open(root).and_then(|it| Index::parse(it.read(tree, None)?));
-    let spare = Spare::new(grave)?;
+    let spare = Spare::new(grave)?.if_useful();
     Ok(match &index {
         Some(index) => spare.with_index(index),
         None => spare,

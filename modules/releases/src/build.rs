@@ -1,6 +1,7 @@
 //! Builds a release under its staging name: on the spare, or in an empty directory.
 
 use oxistrano_core::{Dir, Failure};
+use oxistrano_tree::USELESS;
 use rustix::io::Errno;
 
 use crate::staging::Staging;
@@ -32,7 +33,7 @@ pub struct Site<'a> {
 impl<'a> Site<'a> {
     /// Builds the release: with `on_spare`, which gets the spare and an empty directory for what it
     /// removes, or with `in_empty`, which gets a new directory. If `on_spare` fails, the spare is
-    /// given up and `in_empty` is tried.
+    /// given up and `in_empty` is tried; without a warning if it failed with [`USELESS`].
     ///
     /// # Errors
     /// The failure of the builder, or an I/O error. Nothing is left behind, and the spare is kept for
@@ -73,13 +74,17 @@ impl<'a> Site<'a> {
                 Err(failure) => {
                     trash.push(staging.give_up()?);
                     // The new release needs its disk space now.
-                    if failure.is(Errno::NOSPC) || failure.is(Errno::DQUOT) {
+                    let is_full = failure.is(Errno::NOSPC) || failure.is(Errno::DQUOT);
+                    if is_full || !spare::has_room(self.releases)? {
                         let _ = trash::empty(self.releases, std::mem::take(trash));
                     }
-                    warning = Some(format!(
-                        "the release was built in an empty directory, because the spare could not be used: \
-                         {failure}"
-                    ));
+                    // An empty directory is filled sooner; nothing is wrong.
+                    warning = (failure.code() != USELESS).then(|| {
+                        format!(
+                            "the release was built in an empty directory, because the spare could not be used: \
+                             {failure}"
+                        )
+                    });
                 }
             }
         }

@@ -30,6 +30,7 @@ mod spare;
 mod sync;
 mod sync_options;
 mod walk;
+mod worth;
 
 pub use changes::{Changes, LISTED, Synced};
 pub use compare::{Contents, Difference, Files, compare};
@@ -39,3 +40,4 @@ pub use copy_options::{CopyOptions, Method};
 pub use spare::Spare;
 pub use sync::sync_tree;
 pub use sync_options::SyncOptions;
+pub use worth::{USELESS, Worth};

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::file::{Source, same_contents};
 use crate::metadata::{Exactly, Rules};
+use crate::worth::Worth;
 
 /// NONBLOCK: a FIFO must not hold us up.
 const FILE: OFlags = OFlags::RDONLY
@@ -38,8 +39,7 @@ pub struct Spare {
     born: (u32, u32),
     /// The number of directories in it.
     buried: AtomicU64,
-    files: AtomicU64,
-    bytes: AtomicU64,
+    worth: Worth,
 }
 
 /// The tree cannot be used.
@@ -59,19 +59,22 @@ impl Spare {
         if has_attributes(&probe) {
             return Err(strange("new files get extended attributes there"));
         }
-        let (buried, files, bytes) = Default::default();
+        let (buried, worth) = Default::default();
         let born = (info.uid(), info.gid());
-        Ok(Self { grave, device: info.device(), born, buried, files, bytes })
+        Ok(Self { grave, device: info.device(), born, buried, worth })
     }
 
     /// The number of files that stayed, and their bytes.
     pub(crate) fn kept(&self) -> (u64, u64) {
-        (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        self.worth.kept()
     }
 
-    fn count(&self, size: u64) {
-        self.files.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
+    /// Whether an empty directory would be filled sooner.
+    ///
+    /// # Errors
+    /// [`crate::USELESS`]: it would.
+    pub(crate) fn check_worth(&self) -> Result<(), Failure> {
+        self.worth.check()
     }
 
     /// Whether the tree can have hard links to files on this device.
@@ -160,7 +163,7 @@ impl Spare {
         }
         source.check(&origin.at(name))?;
         rules.set_time_if_other(&file, &stat, &source.stat, &path)?;
-        self.count(source.size());
+        self.worth.keep(source.size());
         Ok(true)
     }
 
@@ -168,7 +171,7 @@ impl Spare {
     pub(crate) fn is_source(&self, source: &Info, place: &Dir, name: &OsStr) -> bool {
         let same = matches!(place.lookup(name), Ok(Some(there)) if there.same_file(source));
         if same {
-            self.count(source.stat().st_size as u64);
+            self.worth.keep(source.stat().st_size as u64);
         }
         same
     }
@@ -196,6 +199,7 @@ impl Spare {
 
     /// Removes whatever has this name.
     pub(crate) fn clear(&self, place: &Dir, name: &OsStr) -> Result<(), Failure> {
+        self.worth.free();
         match fs::unlinkat(place, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             // Linux says the former, POSIX the latter.

@@ -36,6 +36,7 @@ impl Writer<'_> {
         if self.stays_quietly(item)? {
             return Ok(());
         }
+        self.stock.spare.as_ref().map_or(Ok(()), Spare::check_worth)?;
         let name = item.path.name();
         self.directories.forget(path);
         let place = self.directories.parent_of(path, &mut self.pending)?;

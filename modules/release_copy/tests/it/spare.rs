@@ -66,6 +66,31 @@ fn without_spare_and_for_what_was_fetched_it_is_left_alone() {
 }
 
 #[test]
+fn where_nearly_all_is_new_an_empty_directory_is_filled() {
+    for (same, stays) in [(100, false), (2500, true)] {
+        let root = started();
+        let write = |version: &str| {
+            for number in 0..5000 {
+                let text = if number < same { "same" } else { version };
+                let path = root.beside(format!("src/d{}/{number}", number % 50));
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+        };
+        write("1");
+        make_spare(&root, copy(&root));
+        write("2");
+        let before = inode(&root, &format!("{SPARE}/d7"));
+        let reply = root.run("release_copy", copy(&root)).changed();
+        assert_eq!(inode(&root, "releases/2/d7") == before, stays, "{same}");
+        // And the four that `started` has made.
+        assert_eq!(reply["kept_files"], if stays { same + 4 } else { 0 });
+        assert_eq!(reply["warnings"], json!(null));
+        assert_eq!(root.read("releases/2/d49/4999"), "2");
+    }
+}
+
+#[test]
 fn a_source_that_cannot_be_copied_costs_no_spare() {
     let root = with_spare();
     let socket = root.beside("src/bin/socket");

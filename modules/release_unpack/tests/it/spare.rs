@@ -88,6 +88,35 @@ fn what_the_index_has_recorded_is_not_read() {
 }
 
 #[test]
+fn where_nearly_all_is_new_an_empty_directory_is_filled() {
+    let of = |version: usize, same: usize| {
+        let text = |number| if number < same { 0 } else { version };
+        let files = (0..5000).map(|n| file(&format!("d{}/{n}", n % 50), &text(n).to_string()));
+        tar_gz(&files.collect::<Vec<_>>())
+    };
+    for (same, stays) in [(0, false), (100, false), (2500, true)] {
+        let root = Root::with(&["0"]);
+        let src = root.archive("1.tar.gz", &of(1, same));
+        let _ = root.run("release_setup", json!({"version": "2"})).changed();
+        let _ = root.run("release_unpack", unpack(&src)).changed();
+        fs::rename(root.at("releases/2"), root.at(SPARE)).unwrap();
+        let inode = |path: &str| root.at(path).metadata().unwrap().ino();
+        let before = inode("releases/.oxistrano-spare/d7");
+        let src = root.archive("2.tar.gz", &of(2, same));
+        let reply = root.run("release_unpack", unpack(&src)).changed();
+        assert_eq!(inode("releases/2/d7") == before, stays, "{same}");
+        assert_eq!(reply["kept_files"], if stays { same } else { 0 });
+        // Nothing is wrong.
+        assert_eq!(reply["warnings"], json!(null));
+        let built = Manifest::of(&root.at("releases/2"));
+        fs::remove_dir_all(root.at("releases/2")).unwrap();
+        let _ = root.run("release_unpack", with(unpack(&src), "spare", false)).changed();
+        Manifest::of(&root.at("releases/2")).assert_same(&built);
+        assert!(hidden(&root).is_empty(), "{:?}", hidden(&root));
+    }
+}
+
+#[test]
 fn without_spare_it_is_left_alone() {
     let root = with_spare();
     let src = changed(&root);

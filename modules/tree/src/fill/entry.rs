@@ -24,6 +24,7 @@ impl Task<'_> {
         pool: &Pool<Job>,
     ) -> Result<(), Failure> {
         let before = self.spare.as_ref().filter(|_| taken);
+        self.spare.as_ref().map_or(Ok(()), Spare::check_worth)?;
         self.counts.files.fetch_add(1, Ordering::Relaxed);
         if self.can_link.load(Ordering::Relaxed) && self.link_to_source((from, to), name, before)? {
             self.counts.linked.fetch_add(1, Ordering::Relaxed);
