@@ -17,6 +17,8 @@ from .spare import CHANGED, OnSpare
 from .unpack import VERSION, module
 
 OLD, LIVE = "20250101000000Z", "20250201000000Z"
+# Of what the host has, as after some days.
+COLD = "nothing in memory"
 OWNERS = {"owner": "www-data", "group": "www-data"}
 
 
@@ -33,18 +35,22 @@ class OfWhatDiffers(OnSpare):
     def contestants(self):
         root = None if is_root() else "setting another owner needs root"
         ways = [
-            ("manifest known, on the spare", True, True),
-            ("not known, on the spare", False, True),
-            ("manifest known, no spare", True, False),
-            ("the whole archive, on the spare", None, True),
+            ("manifest known, on the spare", True, True, False),
+            ("not known, on the spare", False, True, False),
+            ("manifest known, no spare", True, False, False),
+            ("the whole archive, on the spare", None, True, False),
+            (f"manifest known, on the spare, {COLD}", True, True, True),
+            (f"the whole archive, on the spare, {COLD}", None, True, True),
+            (f"the whole archive, no spare, {COLD}", None, False, True),
         ]
         return [
-            Contestant(place.name, name, lambda place=place, known=known, on=on: self.measure(place, known, on), root)
+            Contestant(place.name, name, lambda place=place, how=how: self.measure(place, *how), root)
             for place in (self.bench.places.disk, self.bench.places.tmpfs)
-            for name, known, on in ways
+            for name, *how in ways
+            if place is self.bench.places.disk or COLD not in name
         ]
 
-    def measure(self, place, known, on):
+    def measure(self, place, known, on, cold):
         place.settle(more=3)
         root = place.fresh()
         releases = root / "releases"
@@ -57,6 +63,8 @@ class OfWhatDiffers(OnSpare):
             if on:
                 (releases / OLD).rename(releases / ".oxistrano-spare")
             os.sync()
+            if cold:
+                place.forget(self.artifact.zst, self.changed.zst)
             with tempfile.TemporaryDirectory(prefix="oxb-delta-") as scratch:
                 found = self.deploy(Path(scratch), root, arguments, known)
             waited = time.perf_counter()

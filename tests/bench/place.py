@@ -98,6 +98,12 @@ class Place:
             time.sleep(self.pause)
         warm((*self.keep_warm, *needed))
 
+    def forget(self, *needed):
+        """Nothing of the disk is in memory, as after some days; but `needed` is."""
+        os.sync()
+        DROP_CACHES.write_text("3")
+        warm((*self.keep_warm, *needed))
+
 
 class Tmpfs(Place):
     """Nothing of that here: deleted at once."""
