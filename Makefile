@@ -108,7 +108,7 @@ lint-built: lint-quick build
 	cargo xtask gen --check
 	cargo xtask sizes
 	@scripts/php-lint
-	@scripts/newer-ansible
+	@.build/lint/bin/python scripts/newer-ansible
 	@scripts/lint
 
 .PHONY: fuzz
@@ -130,7 +130,7 @@ crash: build ## kill, disturb, race and load the built modules: half an hour (AR
 	@cargo run --release --quiet --locked -p oxistrano-crash -- --modules plugins/modules $(ARGS)
 
 .PHONY: molecule
-molecule: build ## test the roles on hosts in containers: 20 minutes (SCENARIO=default: only that one)
+molecule: build ## test the roles on hosts in containers: 10 minutes (SCENARIO=default: only that one)
 	@scripts/molecule $(if $(SCENARIO),test -s $(SCENARIO)) $(ARGS)
 
 .PHONY: collection

@@ -20,6 +20,10 @@ Each part says since when it is so, and what can go once no older version is sup
 
 The same in all of them, but private: a lookup is not told which task asks, so C(current_task) looks who has called it.
 
+Places that look at a difference themselves, in the same way: C(filters/failure_reason.py) (messages of 2.20 and 2.21),
+C(tasks_file.py) and C(artifact.py) (2.19), C(release_path.py) (tags, by C(NO_TAGS)), C(transport.py) (2.20),
+C(modules/core/src/protocol.rs) (2.21, 2.22).
+
 Not needed here: C(sleep 0), which up to 2.20 is added to each command, is not where C(executable) is empty.
 """
 

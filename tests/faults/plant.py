@@ -26,6 +26,10 @@ PLACE = ROOT / ".build/faults"
 COPY = PLACE / "checkout"
 
 
+def without_nextest():
+    return subprocess.run(["cargo", "nextest", "--version"], capture_output=True).returncode != 0
+
+
 def faults():
     return tomllib.loads((Path(__file__).parent / "faults.toml").read_text())["fault"]
 
@@ -161,6 +165,8 @@ def main():
         for fault, test in chosen:
             print(f"| {fault['what']} | {test.name} |")
         return 0
+    if without_nextest() and any(test.kind == "rust" for _, test in chosen):
+        sys.exit("make faults: a test of a crate is chosen by cargo-nextest, which is not here (cargo install cargo-nextest)")
     make_copy()
     sound, passed, failed, left = {}, 0, 0, 0
     for fault, test in chosen:

@@ -76,7 +76,7 @@ fn every_module_refuses_an_unknown_option_and_names_the_nearest() {
 #[test]
 fn every_module_of_magento_refuses_what_it_does_not_know_and_says_what_it_needs() {
     for module in modules("magento_") {
-        let arguments = json!({"usr": "www-data", "wiat": 1, "pats": [], "state": 7, "how": "no"});
+        let arguments = json!({"deply_to": "/srv", "usr": "www-data", "wiat": 1, "pats": [], "state": 7, "how": "no"});
         let reply = run_program(&binary(module), &arguments, None).failed("invalid_arguments");
         let problems = reply["problems"].as_array().unwrap().clone();
         assert!(problems.len() >= 4, "{module}: {reply}");

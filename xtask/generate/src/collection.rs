@@ -23,7 +23,7 @@ const GROUPS: [Group; 2] = [
     (
         "magento",
         "They share user, deploy_to, php and others; what one of them does not have is left out for it.",
-        |module| !module.starts_with("release_"),
+        |module| module.starts_with("magento_") || module == "php_fpm",
     ),
 ];
 
