@@ -170,7 +170,7 @@ fn write(
         if spare.keep(place.as_fd(), name, contents, attributes)? {
             return Ok(noted.map(|(number, hash)| Note::without_mark(number, hash)));
         }
-        spare.clear(place, name)?;
+        spare.replace(place, name)?;
     }
     let old = candidate(place, name, contents.len() as u64, attributes, stock);
     if let Some((earlier, old)) = &old {

@@ -83,6 +83,6 @@ pub use numbers::Numbers;
 pub use options::UnpackOptions;
 pub use pass::Summary;
 pub use pattern::Pattern;
-pub use plan::{Indexed, Plan};
+pub use plan::{Indexed, Plan, in_common};
 pub use spare::Spare;
 pub use unpack::{list, list_contents, unpack, unpack_noting, unpack_onto, unpack_sharing};

@@ -1,6 +1,7 @@
 //! Decides where each file of a manifest gets its contents from: the file of the spare under the same
 //! path, any file of another release, or what was sent.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -69,6 +70,32 @@ pub struct Plan {
     pub missing: Numbers,
     /// The entries whose contents were sent, although an index says that a tree had them.
     pub(crate) lost: Numbers,
+}
+
+/// Of how many files of a manifest the tree of an index has the contents, and of how many not.
+///
+/// # Errors
+/// `bad_manifest`.
+pub fn in_common(manifest: &Manifest, index: &Index) -> Result<(u64, u64), Failure> {
+    let count = || {
+        let mut there = HashSet::new();
+        let mut cursor = index.manifest.cursor();
+        while let Some(row) = index.manifest.step(&mut cursor)? {
+            if row.is_file() {
+                there.insert(beginning(index.manifest.hash(cursor.file - 1), CUT));
+            }
+        }
+        let (mut same, mut files) = (0, 0);
+        let mut cursor = manifest.cursor();
+        while let Some(row) = manifest.step(&mut cursor)? {
+            if row.is_file() {
+                files += 1;
+                same += u64::from(there.contains(&beginning(manifest.hash(cursor.file - 1), CUT)));
+            }
+        }
+        Ok((same, files - same))
+    };
+    count().map_err(wrong)
 }
 
 impl Plan {

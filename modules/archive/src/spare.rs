@@ -80,7 +80,7 @@ impl Spare {
     /// An I/O error.
     pub fn new(grave: Dir) -> Result<Self, Failure> {
         let device = grave.info()?.device();
-        let (recorded, buried, worth) = Default::default();
+        let (recorded, buried, worth) = (None, AtomicU64::default(), Worth::of(0));
         Ok(Self { grave, device, recorded, buried, worth, optional: false })
     }
 
@@ -98,7 +98,8 @@ impl Spare {
     /// Takes contents that this index of the tree has recorded as known: they are not read.
     #[must_use]
     pub fn with_index(self, index: &Index) -> Self {
-        Self { recorded: Some(Recorded::new(index)), ..self }
+        let worth = Worth::of(index.manifest().files().into());
+        Self { recorded: Some(Recorded::new(index)), worth, ..self }
     }
 
     /// Owner and group of new files.
@@ -272,9 +273,14 @@ impl Spare {
         Ok((!has_attributes(fd)).then_some(stat))
     }
 
+    /// Removes what has the name of a file that differs.
+    pub(crate) fn replace(&self, place: &Place, name: &CStr) -> Result<(), Problem> {
+        self.worth.differs();
+        self.clear(place, name)
+    }
+
     /// Removes whatever has this name.
     pub(crate) fn clear(&self, place: &Place, name: &CStr) -> Result<(), Problem> {
-        self.worth.free();
         match fs::unlinkat(place, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             // Linux says the former, POSIX the latter.

@@ -171,6 +171,8 @@ impl Parts {
             true => releases.open_dir(spare::NAME).ok(),
             false => None,
         };
+        let spare = spare.map(|spare| Ok(self.is_worth(root, &spare)?.then_some(spare)));
+        let spare = spare.transpose()?.flatten();
         let plan = self.make_plan(root, options, spare.as_ref())?;
         if plan.missing.is_empty() {
             *self.plan.borrow_mut() = Some((plan, spare.is_some()));
@@ -179,6 +181,19 @@ impl Parts {
         self.asked.set(true);
         let missing = json!({"missing": plan.missing.to_string()});
         Ok(Some(wanted(0, false).value("delta", missing)))
+    }
+
+    /// Whether enough can stay of the spare. Nothing is examined for that.
+    fn is_worth(&self, root: &Root, spare: &Dir) -> Result<bool, Failure> {
+        let spare = Indexes::open(root).and_then(|indexes| indexed(&indexes, spare));
+        let Some(spare) = spare else { return Ok(true) };
+        let (stay, differ) = archive::in_common(&self.manifest, &spare.index)?;
+        Ok(oxistrano_tree::is_worth(stay, differ))
+    }
+
+    /// Whether the plan is to build on the spare.
+    pub fn is_on_spare(&self) -> bool {
+        self.plan.borrow().as_ref().is_some_and(|(_, on_spare)| *on_spare)
     }
 
     fn make_plan(

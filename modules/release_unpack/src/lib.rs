@@ -325,9 +325,13 @@ fn unpack(
     {
         return Ok(asked);
     }
+    let on_spare = match material {
+        Material::Archive(_) => on_spare,
+        Material::Parts(parts) => parts.is_on_spare(),
+    };
     placement.begin(&options.deployer)?;
     let releases = root.releases()?;
-    let earlier = unchanged::earlier(options.unchanged, &root, &releases)?;
+    let mut earlier = unchanged::earlier(options.unchanged, &root, &releases)?;
     let fill = |into: &Dir, spare, earlier: Option<Earlier>| {
         let (unpacked, noted) = match (material, earlier) {
             (Material::Parts(parts), _) => parts.fill(&root, src, unpack_options, into, spare)?,
@@ -354,7 +358,7 @@ fn unpack(
             };
             fill(tree, Some(spare), None)
         },
-        |tree| fill(tree, None, earlier),
+        |tree| fill(tree, None, earlier.take()),
     );
     let removed = |failure: Failure| {
         failure.state("The unfinished release was removed; the live release is unchanged.")

@@ -33,15 +33,16 @@ pub struct Site<'a> {
 impl<'a> Site<'a> {
     /// Builds the release: with `on_spare`, which gets the spare and an empty directory for what it
     /// removes, or with `in_empty`, which gets a new directory. If `on_spare` fails, the spare is
-    /// given up and `in_empty` is tried; without a warning if it failed with [`USELESS`].
+    /// given up and `in_empty` is tried; without a warning if it failed with [`USELESS`]. If the disk is full
+    /// then, the spare and what is to be removed go first, and it is tried again.
     ///
     /// # Errors
     /// The failure of the builder, or an I/O error. Nothing is left behind, and the spare is kept for
-    /// the next time.
+    /// the next time, unless it was given up.
     pub fn build<T>(
         self,
         on_spare: impl FnOnce(&Dir, Dir) -> Result<T, Failure>,
-        in_empty: impl FnOnce(&Dir) -> Result<T, Failure>,
+        in_empty: impl FnMut(&Dir) -> Result<T, Failure>,
     ) -> Result<Built<'a, T>, Failure> {
         let mut trash = Vec::new();
         match self.make(on_spare, in_empty, &mut trash) {
@@ -56,7 +57,7 @@ impl<'a> Site<'a> {
     fn make<T>(
         self,
         on_spare: impl FnOnce(&Dir, Dir) -> Result<T, Failure>,
-        in_empty: impl FnOnce(&Dir) -> Result<T, Failure>,
+        mut in_empty: impl FnMut(&Dir) -> Result<T, Failure>,
         trash: &mut Vec<trash::Item>,
     ) -> Result<(Staging<'a>, T, Option<String>), Failure> {
         let mut warning = None;
@@ -73,10 +74,8 @@ impl<'a> Site<'a> {
                 }
                 Err(failure) => {
                     trash.push(staging.give_up()?);
-                    // The new release needs its disk space now.
-                    let is_full = failure.is(Errno::NOSPC) || failure.is(Errno::DQUOT);
-                    if is_full || !spare::has_room(self.releases)? {
-                        let _ = trash::empty(self.releases, std::mem::take(trash));
+                    if is_full(&failure) {
+                        self.make_room(trash);
                     }
                     // An empty directory is filled sooner; nothing is wrong.
                     warning = (failure.code() != USELESS).then(|| {
@@ -89,7 +88,32 @@ impl<'a> Site<'a> {
             }
         }
         let staging = Staging::create(self.releases)?;
+        match in_empty(staging.dir()) {
+            Ok(made) => return Ok((staging, made, warning)),
+            Err(failure) if !is_full(&failure) => return Err(failure),
+            Err(failure) => {
+                // Material for a release must not be in the way of one.
+                trash.extend(spare::discard(self.releases)?);
+                if trash.is_empty() {
+                    return Err(failure);
+                }
+            }
+        }
+        trash.push(staging.give_up()?);
+        self.make_room(trash);
+        let staging = Staging::create(self.releases)?;
         let made = in_empty(staging.dir())?;
         Ok((staging, made, warning))
     }
+
+    /// Removes now what would be removed later. What cannot be removed is tried again then.
+    fn make_room(self, trash: &mut Vec<trash::Item>) {
+        if trash::empty(self.releases, trash.clone()).is_ok() {
+            trash.clear();
+        }
+    }
+}
+
+fn is_full(failure: &Failure) -> bool {
+    failure.is(Errno::NOSPC) || failure.is(Errno::DQUOT)
 }

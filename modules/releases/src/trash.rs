@@ -28,7 +28,7 @@ const TOGETHER: usize = 400;
 const LONGEST_REASON: u64 = 16 << 10;
 
 /// Something in the trash, by its name in the directory of the releases.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item(OsString);
 
 impl Item {

@@ -40,4 +40,4 @@ pub use copy_options::{CopyOptions, Method};
 pub use spare::Spare;
 pub use sync::sync_tree;
 pub use sync_options::SyncOptions;
-pub use worth::{USELESS, Worth};
+pub use worth::{USELESS, Worth, is_worth};

@@ -59,8 +59,8 @@ impl Spare {
         if has_attributes(&probe) {
             return Err(strange("new files get extended attributes there"));
         }
-        let (buried, worth) = Default::default();
         let born = (info.uid(), info.gid());
+        let (buried, worth) = (AtomicU64::default(), Worth::of(0));
         Ok(Self { grave, device: info.device(), born, buried, worth })
     }
 
@@ -197,9 +197,14 @@ impl Spare {
         Ok(true)
     }
 
+    /// Removes what has the name of a file that differs.
+    pub(crate) fn replace(&self, place: &Dir, name: &OsStr) -> Result<(), Failure> {
+        self.worth.differs();
+        self.clear(place, name)
+    }
+
     /// Removes whatever has this name.
     pub(crate) fn clear(&self, place: &Dir, name: &OsStr) -> Result<(), Failure> {
-        self.worth.free();
         match fs::unlinkat(place, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             // Linux says the former, POSIX the latter.

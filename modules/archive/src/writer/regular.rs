@@ -171,7 +171,7 @@ impl Writer<'_> {
                 offset += length as u64;
             }
         }
-        spare.clear(place, &name).map_err(failed)?;
+        spare.replace(place, &name).map_err(failed)?;
         let Some(old) = old.filter(|_| offset > 0) else { return Ok(false) };
         let file = fs::openat(place, &name, CREATE, attributes.created_with())
             .map_err(|error| failed(("create", error)))?;

@@ -67,7 +67,7 @@ fn without_spare_and_for_what_was_fetched_it_is_left_alone() {
 
 #[test]
 fn where_nearly_all_is_new_an_empty_directory_is_filled() {
-    for (same, stays) in [(100, false), (2500, true)] {
+    for (same, left, stays) in [(100, 0, false), (2500, 0, true), (5000, 5000, true)] {
         let root = started();
         let write = |version: &str| {
             for number in 0..5000 {
@@ -79,6 +79,8 @@ fn where_nearly_all_is_new_an_empty_directory_is_filled() {
         };
         write("1");
         make_spare(&root, copy(&root));
+        // They are nothing that differs.
+        (0..left).for_each(|number| root.write(format!("{SPARE}/d1/left{number}"), ""));
         write("2");
         let before = inode(&root, &format!("{SPARE}/d7"));
         let reply = root.run("release_copy", copy(&root)).changed();
@@ -86,7 +88,8 @@ fn where_nearly_all_is_new_an_empty_directory_is_filled() {
         // And the four that `started` has made.
         assert_eq!(reply["kept_files"], if stays { same + 4 } else { 0 });
         assert_eq!(reply["warnings"], json!(null));
-        assert_eq!(root.read("releases/2/d49/4999"), "2");
+        assert_eq!(root.read("releases/2/d49/4999"), if same < 5000 { "2" } else { "same" });
+        assert!(!root.at("releases/2/d1/left0").exists());
     }
 }
 

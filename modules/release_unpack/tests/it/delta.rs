@@ -119,6 +119,30 @@ fn sha(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn a_spare_that_has_nearly_nothing_of_it_is_not_built_on() {
+    let of = |version: &str, changed: &str| -> Vec<Entry> {
+        let more = (0..5000).map(|n| file(&format!("d{}/{n}", n % 50), format!("{version} {n}")));
+        files(changed).into_iter().chain(more).collect()
+    };
+    let root = Root::with(&["0"]);
+    root.deploy_with("1", &of("old", "1"), json!({}));
+    root.deploy_with("2", &of("new", "2"), json!({}));
+    fs::rename(root.at("releases/1"), root.at("releases/.oxistrano-spare")).unwrap();
+    let _ = root.run("release_setup", json!({"version": "3"})).changed();
+    let archive = tar_gz(&of("new", "3"));
+    fs::write(root.beside("new.tar.gz"), &archive).unwrap();
+    fs::write(root.beside("live.tar.gz"), tar_gz(&of("new", "2"))).unwrap();
+    let scene = Scene { root, archive, made: Default::default() };
+    let _ = scene.on_controller(json!({"src": "live.tar.gz", "dest": "live.manifest"}));
+    let (bundle, digest) = scene.bundle(json!({"base": "live.manifest"}));
+    let spare = scene.root.at("releases/.oxistrano-spare");
+    let before = Manifest::exact(&spare);
+    let reply = scene.is_built(scene.send(&[&bundle], &digest, 0, &bundle));
+    assert_eq!((&reply["kept_files"], &reply["warnings"]), (&json!(0), &Value::Null));
+    before.assert_same(&Manifest::exact(&spare));
+}
+
+#[test]
 fn of_a_known_release_only_what_differs_is_sent_in_one_call() {
     let scene = Scene::new();
     let live = scene.on_controller(json!({"src": "live.tar.gz", "dest": "live.manifest"}));

@@ -87,33 +87,70 @@ fn what_the_index_has_recorded_is_not_read() {
     assert_eq!(fs::read_to_string(root.at("releases/2/bin/magento")).unwrap(), old);
 }
 
+/// So many small files, of which the first are the same in each version.
+fn many(version: &str, all: usize, same: usize) -> Vec<u8> {
+    let text = |number| if number < same { "same" } else { version };
+    let files = (0..all).map(|n| file(&format!("d{}/{n}", n % 50), text(n)));
+    tar_gz(&files.collect::<Vec<_>>())
+}
+
 #[test]
 fn where_nearly_all_is_new_an_empty_directory_is_filled() {
-    let of = |version: usize, same: usize| {
-        let text = |number| if number < same { 0 } else { version };
-        let files = (0..5000).map(|n| file(&format!("d{}/{n}", n % 50), &text(n).to_string()));
-        tar_gz(&files.collect::<Vec<_>>())
-    };
-    for (same, stays) in [(0, false), (100, false), (2500, true)] {
+    // The last: it is not asked again later.
+    for (all, same, stays) in
+        [(5000, 0, false), (5000, 500, false), (8000, 2000, true), (12000, 600, true)]
+    {
         let root = Root::with(&["0"]);
-        let src = root.archive("1.tar.gz", &of(1, same));
+        let src = root.archive("1.tar.gz", &many("1", all, same));
         let _ = root.run("release_setup", json!({"version": "2"})).changed();
         let _ = root.run("release_unpack", unpack(&src)).changed();
         fs::rename(root.at("releases/2"), root.at(SPARE)).unwrap();
         let inode = |path: &str| root.at(path).metadata().unwrap().ino();
         let before = inode("releases/.oxistrano-spare/d7");
-        let src = root.archive("2.tar.gz", &of(2, same));
+        let src = root.archive("2.tar.gz", &many("2", all, same));
         let reply = root.run("release_unpack", unpack(&src)).changed();
         assert_eq!(inode("releases/2/d7") == before, stays, "{same}");
         assert_eq!(reply["kept_files"], if stays { same } else { 0 });
         // Nothing is wrong.
         assert_eq!(reply["warnings"], json!(null));
-        let built = Manifest::of(&root.at("releases/2"));
-        fs::remove_dir_all(root.at("releases/2")).unwrap();
-        let _ = root.run("release_unpack", with(unpack(&src), "spare", false)).changed();
-        Manifest::of(&root.at("releases/2")).assert_same(&built);
+        let last = format!("releases/2/d{}/{}", (all - 1) % 50, all - 1);
+        assert_eq!(
+            (root.read(&last), root.read("releases/2/d0/0")),
+            ("2".into(), if same > 0 { "same" } else { "2" }.into())
+        );
+        let files = walk(&root.at("releases/2"));
+        assert_eq!(files, all + 1, "REVISION is one more");
         assert!(hidden(&root).is_empty(), "{:?}", hidden(&root));
     }
+}
+
+fn walk(directory: &std::path::Path) -> usize {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { walk(&path) } else { 1 }).sum()
+}
+
+#[test]
+fn where_the_disk_has_no_room_for_both_the_spare_goes_first() {
+    let root = Root::fresh();
+    fs::create_dir(root.path()).unwrap();
+    let Some(_mount) = oxistrano_harness::tmpfs(&root.path(), "38m") else {
+        return not_checked("a disk that is nearly full");
+    };
+    let src = root.archive("1.tar.gz", &many("1", 5000, 0));
+    let _ = root.run("release_setup", json!({"version": "2"})).changed();
+    let _ = root.run("release_unpack", unpack(&src)).changed();
+    fs::rename(root.at("releases/2"), root.at(SPARE)).unwrap();
+    let src = root.archive("2.tar.gz", &many("2", 5000, 0));
+    let again = Manifest::of(&root.at(SPARE));
+    let reply = root.run("release_unpack", unpack(&src)).changed();
+    assert_eq!(reply["warnings"], json!(null));
+    assert_eq!(walk(&root.at("releases/2")), 5001);
+    // Nor is it in the way where it is not to be used.
+    fs::rename(root.at("releases/2"), root.at(SPARE)).unwrap();
+    let src = root.archive("1.tar.gz", &many("1", 5000, 0));
+    let _ = root.run("release_unpack", with(unpack(&src), "spare", false)).changed();
+    assert!(!root.at(SPARE).exists());
+    Manifest::of(&root.at("releases/2")).assert_same(&again);
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Task<'_> {
                 self.counts.bytes.fetch_add(source.size(), Ordering::Relaxed);
                 return Ok(());
             }
-            spare.clear(to, name)?;
+            spare.replace(to, name)?;
         }
         if several && self.known(&source.stat, to, name, pool)? {
             return Ok(());
