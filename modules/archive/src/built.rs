@@ -95,13 +95,16 @@ impl<'a> BuiltReader<'a> {
         match plan.sources.get(self.cursor.file as usize - 1) {
             Some(Source::Empty) if record.size == 0 => {}
             Some(Source::Dropped) => return Ok(Some(record.entry)),
-            Some(Source::Here { .. }) => {
-                let path = clean(&record.entry.name, self.strip_components).unwrap_or_default();
-                self.replica.set(self.here, Path::new(OsStr::from_bytes(&path)));
-            }
-            Some(Source::Elsewhere(top, path)) => {
-                let top = plan.tops.get(usize::from(*top)).ok_or_else(|| failures::stale(path))?;
-                self.replica.set(top, path);
+            Some(source @ (Source::Here { .. } | Source::Elsewhere(..))) => {
+                let own = clean(&record.entry.name, self.strip_components).unwrap_or_default();
+                let own = Path::new(OsStr::from_bytes(&own));
+                let (top, path) = match source {
+                    Source::Elsewhere(top, path) => {
+                        (plan.tops.get(usize::from(*top)), path.as_deref().unwrap_or(own))
+                    }
+                    _ => (Some(self.here), own),
+                };
+                self.replica.set(top.ok_or_else(|| failures::stale(path))?, path);
             }
             Some(Source::Sent) => {
                 let entry = self.cursor.record - 1;

@@ -9,10 +9,11 @@ use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use oxistrano_core::Dir;
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::identity::Ids;
@@ -152,6 +153,18 @@ pub(crate) fn open_regular(directory: &Dir, name: &OsStr) -> Option<File> {
 /// The same, in any handle of a directory.
 pub(crate) fn open_regular_in(directory: impl AsFd, name: &OsStr) -> Option<File> {
     let file = open(directory, &CString::new(name.as_bytes()).ok()?)?;
+    let stat = fs::fstat(&file).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| file.into())
+}
+
+/// The same by a path on which there is no link. `None` also where the kernel cannot do that (before Linux 5.6, or under a
+/// filter of system calls).
+pub(crate) fn open_beneath(top: &Dir, path: &Path) -> Option<File> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = match fs::openat2(top, path, FILE | OFlags::NOATIME, Mode::empty(), resolve) {
+        Err(Errno::PERM) => fs::openat2(top, path, FILE, Mode::empty(), resolve).ok()?,
+        other => other.ok()?,
+    };
     let stat = fs::fstat(&file).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| file.into())
 }

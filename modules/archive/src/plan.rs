@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oxistrano_core::{Dir, Failure, RelPath, interrupt};
@@ -16,7 +17,7 @@ use crate::look;
 use crate::manifest::{CUT, Manifest, Wrong};
 use crate::numbers::Numbers;
 use crate::options::UnpackOptions;
-use crate::paths::{clean, stripped};
+use crate::paths::{Paths, clean, stripped};
 use crate::place::kind;
 use crate::rows::{Rows, beginning};
 use crate::twins::Twins;
@@ -38,8 +39,8 @@ pub(crate) enum Source {
         /// Its look, 1 more, or 0.
         look: u16,
     },
-    /// The file at this path of another tree, by its number in [`Plan::tops`].
-    Elsewhere(u16, Box<Path>),
+    /// The file at this path of another tree, by its number in [`Plan::tops`]. `None`: at its own path there.
+    Elsewhere(u16, Option<Box<Path>>),
     /// No source was found.
     Missing,
 }
@@ -112,14 +113,15 @@ impl Plan {
         others: &mut dyn Iterator<Item = Indexed>,
     ) -> Result<Self, Failure> {
         let mut plan = Self::default();
-        let mut wanted = plan.first(manifest, sent, options, spare).map_err(wrong)?;
+        let paths = Paths::new();
+        let mut wanted = plan.first(manifest, &paths, sent, options, spare).map_err(wrong)?;
         interrupt::check()?;
         // Contents that are nowhere cost a search of every tree.
         while wanted.left > 0
             && let Some(other) = others.next()
         {
             interrupt::check()?;
-            plan.look_into(other, &mut wanted).map_err(wrong)?;
+            plan.look_into(other, &paths, &mut wanted).map_err(wrong)?;
         }
         // In the order of their entries, as `Numbers` needs them.
         let of = |state| wanted.all.iter().filter(move |want| want.state == state);
@@ -129,13 +131,14 @@ impl Plan {
     }
 
     /// Sets the sources of all contents that were sent or that the spare has. Returns the rest.
-    fn first(
+    fn first<'m>(
         &mut self,
-        manifest: &Manifest,
+        manifest: &'m Manifest,
+        paths: &Paths,
         sent: &Numbers,
         options: &UnpackOptions,
         spare: Option<Indexed>,
-    ) -> Result<Wanted, Wrong> {
+    ) -> Result<Wanted<'m>, Wrong> {
         let strip = options.strip_components;
         let is_dropped = |name: &[u8]| {
             options.exclude.iter().any(|pattern| pattern.matches(name))
@@ -185,13 +188,13 @@ impl Plan {
                 _ => None,
             };
             if let Some(state) = state {
-                let (size, hash) = (row.size, manifest.hash(file).to_vec());
                 // The spare had it at the same path.
                 let had = spare.as_ref().zip(twins.of(entry)).is_some_and(|(spare, twin)| {
-                    spare.index.manifest.hash(twin).starts_with(&hash)
+                    spare.index.manifest.hash(twin).starts_with(manifest.hash(file))
                 });
                 let state = if had && state == State::Sent { State::Lost } else { state };
-                wanted.push(Want { entry, file, size, hash, state });
+                let path = clean(&cursor.name, strip).map_or(0, |path| paths.hash(&path));
+                wanted.push(Want { entry, file, size: row.size, path, state });
             }
             self.sources.push(source);
         }
@@ -203,10 +206,15 @@ impl Plan {
         self.quiet = directories;
         self.looks = found.into_looks();
         self.spare = spare.map(|spare| spare.index);
-        Ok(Wanted::new(wanted))
+        Ok(Wanted::new(manifest, wanted))
     }
 
-    fn look_into(&mut self, other: Indexed, wanted: &mut Wanted) -> Result<(), Wrong> {
+    fn look_into(
+        &mut self,
+        other: Indexed,
+        paths: &Paths,
+        wanted: &mut Wanted<'_>,
+    ) -> Result<(), Wrong> {
         let Indexed { top, index } = other;
         let number = u16::try_from(self.tops.len()).map_err(|_| "it has too many sources")?;
         let mut cursor = index.manifest.cursor();
@@ -222,6 +230,7 @@ impl Plan {
             let Some(path) = stripped(&cursor.name, index.strip_components) else { continue };
             let path = path.as_path();
             let is_there = find(&top, &index, cursor.file - 1, path, row.size, hash);
+            let hashed = paths.hash(path.as_os_str().as_bytes());
             for want in wants {
                 let Some(want) = wanted.all.get_mut(want) else { continue };
                 match want.state {
@@ -230,7 +239,9 @@ impl Plan {
                         want.state = State::Found;
                         wanted.left -= 1;
                         if let Some(source) = self.sources.get_mut(want.file as usize) {
-                            *source = Source::Elsewhere(number, path.into());
+                            // Two paths with the same hash: what is read has another hash then.
+                            let other = (want.path != hashed).then(|| path.into());
+                            *source = Source::Elsewhere(number, other);
                         }
                     }
                     _ => {}
@@ -264,7 +275,8 @@ impl Plan {
 }
 
 /// Contents that have to be found.
-struct Wanted {
+struct Wanted<'m> {
+    manifest: &'m Manifest,
     all: Vec<Want>,
     /// By the first bytes of their hash.
     rows: Rows,
@@ -276,7 +288,8 @@ struct Want {
     entry: u32,
     file: u32,
     size: u64,
-    hash: Vec<u8>,
+    /// The hash of its path.
+    path: u64,
     state: State,
 }
 
@@ -291,11 +304,12 @@ enum State {
     Lost,
 }
 
-impl Wanted {
-    fn new(all: Vec<Want>) -> Self {
-        let rows = all.iter().zip(0..).map(|(want, n)| (beginning(&want.hash, CUT), n));
+impl<'m> Wanted<'m> {
+    fn new(manifest: &'m Manifest, all: Vec<Want>) -> Self {
+        let hashed = |want: &Want| beginning(manifest.hash(want.file), CUT);
+        let rows = all.iter().zip(0..).map(|(want, n)| (hashed(want), n));
         let left = all.iter().filter(|want| want.state == State::Wanted).count();
-        Self { rows: Rows::new(rows.collect()), left, all }
+        Self { manifest, rows: Rows::new(rows.collect()), left, all }
     }
 
     /// The numbers of those whose contents this file has.
@@ -304,7 +318,7 @@ impl Wanted {
         let fits = |number: &usize| {
             self.all.get(*number).is_some_and(|want| {
                 let is_open = matches!(want.state, State::Wanted | State::Sent);
-                is_open && want.size == size && hash.starts_with(&want.hash)
+                is_open && want.size == size && hash.starts_with(self.manifest.hash(want.file))
             })
         };
         rows.map(|(_, number)| *number as usize).filter(fits).collect()
