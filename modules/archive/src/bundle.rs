@@ -211,7 +211,7 @@ pub fn pack(
     into: &File,
 ) -> Result<Packed, Failure> {
     let Packing { known, base, lost, mut wanted } = packing;
-    let has = base.map(|base| hashes(base, &lost)).transpose().map_err(bad)?;
+    let has = base.map(|base| hashes(base, &lost, ROW)).transpose().map_err(bad)?;
     if let (Some(known), Some(has)) = (&known, &has) {
         wanted = not_in(known, has).map_err(bad)?.with(&wanted);
     }
@@ -249,9 +249,16 @@ pub fn pack(
     Ok(Packed { manifest, sent: packer.sent.into_iter().collect() })
 }
 
-/// The first 8 bytes of the hashes of all contents but those of the entries `lost`. If they are the same for
-/// other contents, these are not sent at first, and the host asks for them.
-fn hashes(manifest: &Manifest, lost: &Numbers) -> Result<Rows, &'static str> {
+/// So many bytes of a hash tell contents apart. If they are the same for others, these are not sent at first,
+/// and the host asks for them.
+const ROW: usize = 8;
+
+/// The first bytes of the hashes of all contents but those of the entries `lost`.
+pub(crate) fn hashes(
+    manifest: &Manifest,
+    lost: &Numbers,
+    bytes: usize,
+) -> Result<Rows, &'static str> {
     let mut cursor = manifest.cursor();
     let mut lost = lost.iter().peekable();
     let mut all = Vec::with_capacity(manifest.files() as usize);
@@ -259,7 +266,7 @@ fn hashes(manifest: &Manifest, lost: &Numbers) -> Result<Rows, &'static str> {
         let entry = cursor.record - 1;
         while lost.next_if(|number| *number < entry).is_some() {}
         if row.is_file() && lost.peek() != Some(&entry) {
-            all.push((beginning(manifest.hash(cursor.file - 1), 8), 0));
+            all.push((beginning(manifest.hash(cursor.file - 1), bytes), 0));
         }
     }
     Ok(Rows::new(all))
@@ -278,7 +285,7 @@ fn not_in(manifest: &Manifest, has: &Rows) -> Result<Numbers, &'static str> {
 }
 
 fn has_hash(rows: &Rows, hash: &Hash) -> bool {
-    !rows.get(beginning(hash, 8)).is_empty()
+    !rows.get(beginning(hash, ROW)).is_empty()
 }
 
 /// Reads the entries of the archive.

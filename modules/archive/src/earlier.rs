@@ -153,8 +153,7 @@ pub(crate) fn open_regular(directory: &Dir, name: &OsStr) -> Option<File> {
 /// The same, in any handle of a directory.
 pub(crate) fn open_regular_in(directory: impl AsFd, name: &OsStr) -> Option<File> {
     let file = open(directory, &CString::new(name.as_bytes()).ok()?)?;
-    let stat = fs::fstat(&file).ok()?;
-    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| file.into())
+    regular(file)
 }
 
 /// The same by a path on which there is no link. `None` also where the kernel cannot do that (before Linux 5.6, or under a
@@ -165,6 +164,10 @@ pub(crate) fn open_beneath(top: &Dir, path: &Path) -> Option<File> {
         Err(Errno::PERM) => fs::openat2(top, path, FILE, Mode::empty(), resolve).ok()?,
         other => other.ok()?,
     };
+    regular(file)
+}
+
+fn regular(file: OwnedFd) -> Option<File> {
     let stat = fs::fstat(&file).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| file.into())
 }

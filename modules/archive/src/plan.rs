@@ -1,7 +1,6 @@
 //! Decides where each file of a manifest gets its contents from: the file of the spare under the same
 //! path, any file of another release, or what was sent.
 
-use std::collections::HashSet;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,6 +9,7 @@ use oxistrano_core::{Dir, Failure, RelPath, interrupt};
 use rustix::fs::{self, AtFlags, FileType, Stat};
 use sha2::{Digest, Sha256};
 
+use crate::bundle::hashes;
 use crate::earlier;
 use crate::index::Index;
 use crate::known::{Known, Look, Quiet};
@@ -79,19 +79,14 @@ pub struct Plan {
 /// `bad_manifest`.
 pub fn in_common(manifest: &Manifest, index: &Index) -> Result<(u64, u64), Failure> {
     let count = || {
-        let mut there = HashSet::new();
-        let mut cursor = index.manifest.cursor();
-        while let Some(row) = index.manifest.step(&mut cursor)? {
-            if row.is_file() {
-                there.insert(beginning(index.manifest.hash(cursor.file - 1), CUT));
-            }
-        }
+        let there = hashes(&index.manifest, &Numbers::default(), CUT)?;
         let (mut same, mut files) = (0, 0);
         let mut cursor = manifest.cursor();
         while let Some(row) = manifest.step(&mut cursor)? {
             if row.is_file() {
                 files += 1;
-                same += u64::from(there.contains(&beginning(manifest.hash(cursor.file - 1), CUT)));
+                let hash = beginning(manifest.hash(cursor.file - 1), CUT);
+                same += u64::from(!there.get(hash).is_empty());
             }
         }
         Ok((same, files - same))

@@ -75,6 +75,11 @@ fn indexed(indexes: &Indexes, top: &Dir) -> Option<Indexed> {
     Some(Indexed { top: top.duplicate().ok()?, index })
 }
 
+/// A release with its index, if it has one.
+fn known(root: &Root, top: &Dir) -> Option<Indexed> {
+    indexed(&Indexes::open(root)?, top)
+}
+
 /// The spare that an archive is unpacked onto, with its index if it has one.
 pub fn spare_of(root: &Root, tree: &Dir, grave: Dir) -> Result<Spare, Failure> {
     let index = Indexes::open(root).and_then(|it| Index::parse(it.read(tree, None)?));
@@ -171,9 +176,12 @@ impl Parts {
             true => releases.open_dir(spare::NAME).ok(),
             false => None,
         };
-        let spare = spare.map(|spare| Ok(self.is_worth(root, &spare)?.then_some(spare)));
-        let spare = spare.transpose()?.flatten();
-        let plan = self.make_plan(root, options, spare.as_ref())?;
+        let known = spare.as_ref().and_then(|spare| known(root, spare));
+        let (spare, known) = match self.is_worth(known.as_ref())? {
+            true => (spare, known),
+            false => (None, None),
+        };
+        let plan = self.make_plan(root, options, spare.as_ref(), known)?;
         if plan.missing.is_empty() {
             *self.plan.borrow_mut() = Some((plan, spare.is_some()));
             return Ok(None);
@@ -184,8 +192,7 @@ impl Parts {
     }
 
     /// Whether enough can stay of the spare. Nothing is examined for that.
-    fn is_worth(&self, root: &Root, spare: &Dir) -> Result<bool, Failure> {
-        let spare = Indexes::open(root).and_then(|indexes| indexed(&indexes, spare));
+    fn is_worth(&self, spare: Option<&Indexed>) -> Result<bool, Failure> {
         let Some(spare) = spare else { return Ok(true) };
         let (stay, differ) = archive::in_common(&self.manifest, &spare.index)?;
         Ok(oxistrano_tree::is_worth(stay, differ))
@@ -201,20 +208,20 @@ impl Parts {
         root: &Root,
         options: &UnpackOptions,
         spare: Option<&Dir>,
+        known: Option<Indexed>,
     ) -> Result<Plan, Failure> {
         let Some(indexes) = Indexes::open(root) else {
             let mut none = std::iter::empty();
             return Plan::make(&self.manifest, &self.sent, options, None, &mut none);
         };
         let top = spare.map(|spare| spare.info().map(|info| info.inode())).transpose()?;
-        let spare = spare.and_then(|spare| indexed(&indexes, spare));
         let others = releases(root)?;
         let others = others.iter().filter(|other| {
             // The spare is changed at the same time, so nothing is copied from it.
             other.info().is_ok_and(|info| Some(info.inode()) != top)
         });
         let mut others = others.filter_map(|other| indexed(&indexes, other));
-        Plan::make(&self.manifest, &self.sent, options, spare, &mut others)
+        Plan::make(&self.manifest, &self.sent, options, known, &mut others)
     }
 
     /// Builds the tree in `into`, which is the spare or empty.
@@ -233,7 +240,10 @@ impl Parts {
             self.plan.borrow_mut().take().filter(|(_, for_spare)| *for_spare == spare.is_some());
         let plan = match made {
             Some((plan, _)) => plan,
-            None => self.make_plan(root, options, spare.as_ref().map(|_| into))?,
+            None => {
+                let tree = spare.as_ref().map(|_| into);
+                self.make_plan(root, options, tree, tree.and_then(|tree| known(root, tree)))?
+            }
         };
         let building = Building {
             manifest: self.manifest.clone(),
