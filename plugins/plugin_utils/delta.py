@@ -185,7 +185,7 @@ class Manifests:
         return list(dict.fromkeys(digest for _archive, digest in self._all()))[:TOLD]
 
     def keep(self, content: bytes, names: tuple[str, str]) -> None:
-        program.write(self._at(names), zlib.compress(content, 1))
+        program.write(self._at(names), content)
         if names[0] != _UNTOLD:
             self._forget((_UNTOLD, names[1]))
         self._tidy()
@@ -223,10 +223,10 @@ class Manifests:
         for names in self._all():
             if archive in (None, names[0]) and digest in (None, names[1]):
                 try:
-                    content = zlib.decompress(program.read(self._at(names)))
+                    content = program.read(self._at(names))
                     if identify(content)[1] != names[1]:
                         raise ValueError("it is damaged")
-                except (OSError, ValueError, zlib.error):
+                except (OSError, ValueError):
                     self._forget(names)
                     continue
                 try:

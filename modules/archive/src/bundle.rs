@@ -350,18 +350,13 @@ impl Packer<'_> {
             size == 0 || has.as_ref().is_none_or(|has| has_hash(has, hash))
         };
         if !asked && (self.has.is_none() || size <= SMALL) {
-            let contents = match self.has {
-                Some(_) => Some(body.read_all()?),
-                None => None,
-            };
-            let hash = match &contents {
-                Some(contents) => Sha256::digest(contents).into(),
-                None => {
-                    body.start_hash();
-                    body.finish_hash()?
-                }
-            };
-            if let Some(contents) = contents.filter(|_| !known(&hash, &self.has)) {
+            if self.has.is_none() {
+                body.start_hash();
+                return body.finish_hash();
+            }
+            let contents = body.all()?;
+            let hash = Sha256::digest(&contents).into();
+            if !known(&hash, &self.has) {
                 self.out.write(&header(&number.to_string(), size))?;
                 self.out.write(&contents)?;
                 self.out.pad(size)?;

@@ -19,8 +19,7 @@ impl Header {
         let Some(sum) = octal(&self.0[148..156]) else { return false };
         // The checksum itself counts as blanks.
         let blanks = 8 * i64::from(b' ');
-        let unsigned = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
-        let unsigned = i64::from(unsigned(&self.0) - unsigned(&self.0[148..156])) + blanks;
+        let unsigned = i64::from(sum_of(&self.0) - sum_of(&self.0[148..156])) + blanks;
         let signed = || {
             let bytes = self.0[..148].iter().chain(&self.0[156..]);
             bytes.map(|byte| i64::from(*byte as i8)).sum::<i64>() + blanks
@@ -89,6 +88,20 @@ impl Header {
     }
 }
 
+/// The sum of the bytes of at most a block, in pieces of eight.
+fn sum_of(bytes: &[u8]) -> u32 {
+    const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+    let (pieces, rest) = bytes.as_chunks();
+    // Four sums at once, of at most 64 times two bytes.
+    let sums = pieces.iter().fold(0, |sums, piece| {
+        let piece = u64::from_ne_bytes(*piece);
+        sums + (piece & EVEN) + (piece >> 8 & EVEN)
+    });
+    let parts = [sums, sums >> 16, sums >> 32, sums >> 48];
+    let rest = rest.iter().map(|byte| u64::from(*byte));
+    parts.iter().map(|sum| sum & 0xffff).chain(rest).sum::<u64>() as u32
+}
+
 /// -1 is nobody's number: to chown it says that the owner stays.
 pub(crate) fn is_id(id: &u32) -> bool {
     *id != u32::MAX
@@ -125,6 +138,14 @@ fn octal(field: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_added_up() {
+        assert_eq!(sum_of(&[0xff; BLOCK]), 0xff * 512);
+        assert_eq!(sum_of(&[0xff; 8]), 0xff * 8);
+        assert_eq!(sum_of(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), 45);
+        assert_eq!(sum_of(&[]), 0);
+    }
 
     #[test]
     fn numbers_are_octal_or_binary() {

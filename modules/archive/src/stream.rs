@@ -1,6 +1,7 @@
 //! Owns the pipe between the thread that decompresses and the one that writes. It has a few
 //! buffers, which are reused.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -268,6 +269,14 @@ impl<'b, 'a> Body<'b, 'a> {
             let taken = bytes.len();
             self.consume(taken);
         }
+    }
+
+    /// All that is left, without skipping it if it is in the buffer. Only for contents that are known to be short.
+    pub(crate) fn all(&mut self) -> Result<Cow<'_, [u8]>, Failure> {
+        if self.peek()?.len() as u64 == *self.remaining {
+            return self.peek().map(Cow::Borrowed);
+        }
+        self.read_all().map(Cow::Owned)
     }
 
     /// Starts to compute the SHA-256 of the bytes that are consumed.

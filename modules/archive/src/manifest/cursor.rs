@@ -34,6 +34,11 @@ impl Manifest {
     /// Returns the next entry and advances the cursor; `None` after the last entry.
     pub(crate) fn next(&self, cursor: &mut Cursor) -> Result<Option<Record>, Wrong> {
         let Some(row) = self.step(cursor)? else { return Ok(None) };
+        Ok(Some(self.record(cursor, &row)))
+    }
+
+    /// The entry that [`Manifest::step`] has returned, with what the cursor has of it.
+    pub(crate) fn record(&self, cursor: &Cursor, row: &Row<'_>) -> Record {
         let (mode, owner) = self.palette.get(row.shade).cloned().unwrap_or_default();
         let (mut hash, kind) = ([0; 32], row.kind);
         let kind = match kind {
@@ -46,7 +51,7 @@ impl Manifest {
             _ => Kind::HardLink(row.target.to_vec()),
         };
         let entry = Entry { name: cursor.name.clone(), kind, mode, mtime: row.mtime, owner };
-        Ok(Some(Record { entry, size: row.size, hash }))
+        Record { entry, size: row.size, hash }
     }
 
     /// Advances the cursor to the next entry, whose name it has then. `None` after the last entry.
@@ -125,7 +130,7 @@ impl Manifest {
     pub(crate) fn marks(&self) -> Result<Vec<Cursor>, Wrong> {
         let mut cursor = self.cursor();
         let mut marks = vec![cursor.clone()];
-        while self.next(&mut cursor)?.is_some() {
+        while self.step(&mut cursor)?.is_some() {
             if cursor.record.is_multiple_of(Cursor::STEP) {
                 marks.push(cursor.clone());
             }
@@ -137,14 +142,14 @@ impl Manifest {
 /// One entry, without its name, which the cursor has.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
-    kind: u8,
+    pub(super) kind: u8,
     /// Its permissions and owner, in the palette.
-    shade: usize,
+    pub(super) shade: usize,
     pub(crate) mtime: Option<Time>,
     /// Of a regular file.
     pub(crate) size: u64,
     /// Of a link.
-    target: &'a [u8],
+    pub(super) target: &'a [u8],
 }
 
 impl Row<'_> {
@@ -187,7 +192,7 @@ impl Cursor {
         let mark = marks.get((record / Self::STEP) as usize).ok_or("it has no such entry")?;
         let mut cursor = mark.clone();
         while cursor.record < record {
-            manifest.next(&mut cursor)?.ok_or("it has no such entry")?;
+            manifest.step(&mut cursor)?.ok_or("it has no such entry")?;
         }
         Ok(cursor)
     }

@@ -7,10 +7,10 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use super::cursor::Record;
+use super::cursor::Row;
 use super::varint::{self, Reader, unzigzag, zigzag};
 use super::{Cursor, Encoder, MOST_ENTRIES, Manifest, Wrong};
-use crate::entry::{Kind, Time};
+use crate::entry::Time;
 use crate::format::Format;
 use crate::rows::Rows;
 
@@ -25,28 +25,11 @@ const FEW: usize = 50;
 
 /// Encodes `new` relative to `base`.
 pub(crate) fn encode(new: &Manifest, base: &Manifest) -> Result<Vec<u8>, Wrong> {
-    let known = all(base)?;
-    let hasher = RandomState::new();
-    let names = known.iter().zip(0..).map(|(it, n)| (hasher.hash_one(&it.entry.name), n));
-    let names = Rows::new(names.collect());
-    let records = all(new)?;
-    let same: Vec<Option<usize>> = records
-        .iter()
-        .map(|record| {
-            let found = names.get(hasher.hash_one(&record.entry.name)).iter().rev();
-            let mut numbers = found.map(|(_, number)| *number as usize);
-            numbers.find(|number| is_same(record, &known[*number]))
-        })
-        .collect();
-    let moved = |record: &Record, number: Option<usize>| {
-        number.is_some_and(|number| known[number].entry.mtime != record.entry.mtime)
-    };
-    let others = records.iter().zip(&same).filter(|(record, number)| moved(record, **number));
-    let times = match others.count() {
-        few if few * FEW <= records.len() => SAME,
-        _ if records.iter().all(|it| it.entry.mtime.is_none_or(|at| at.nanoseconds == 0)) => {
-            SECONDS
-        }
+    let twins = twins(new, base)?;
+    let moved = twins.iter().flatten().filter(|twin| twin.is_moved).count();
+    let times = match moved {
+        few if few * FEW <= twins.len() => SAME,
+        _ if !has_nanoseconds(new)? => SECONDS,
         _ => NANOSECONDS,
     };
     let mut literals = Encoder::new(new.format);
@@ -55,19 +38,20 @@ pub(crate) fn encode(new: &Manifest, base: &Manifest) -> Result<Vec<u8>, Wrong> 
     // The number of entries that are in the base, where they begin there (relative to the end of the
     // previous run), and the number of entries in full that follow.
     let mut run = (0u64, 0i64, 0u64);
-    for (record, number) in records.iter().zip(&same) {
-        let number = number.filter(|_| times != SAME || !moved(record, *number));
-        match number {
-            Some(number) => {
+    let mut cursor = new.cursor();
+    for twin in &twins {
+        let Some(row) = new.step(&mut cursor)? else { break };
+        match twin.filter(|twin| times != SAME || !twin.is_moved) {
+            Some(Twin { number, .. }) => {
                 if run.2 > 0 || (run.0 > 0 && number != expected) {
                     push_run(&mut runs, &mut run);
                 }
                 if run.0 == 0 {
-                    run.1 = number as i64 - expected as i64;
+                    run.1 = i64::from(number) - i64::from(expected);
                 }
                 run.0 += 1;
                 expected = number + 1;
-                if let Some(mtime) = record.entry.mtime.filter(|_| times != SAME) {
+                if let Some(mtime) = row.mtime.filter(|_| times != SAME) {
                     varint::push(&mut column, zigzag(mtime.seconds.wrapping_sub(seconds)));
                     seconds = mtime.seconds;
                     if times == NANOSECONDS {
@@ -76,6 +60,7 @@ pub(crate) fn encode(new: &Manifest, base: &Manifest) -> Result<Vec<u8>, Wrong> 
                 }
             }
             None => {
+                let record = new.record(&cursor, &row);
                 literals.push(&record.entry, record.size, Some(&record.hash))?;
                 run.2 += 1;
             }
@@ -92,31 +77,96 @@ pub(crate) fn encode(new: &Manifest, base: &Manifest) -> Result<Vec<u8>, Wrong> 
     Ok([bytes, runs, column, literals].concat())
 }
 
+/// The entry of the base that is the same except perhaps for its time.
+#[derive(Clone, Copy)]
+struct Twin {
+    number: u32,
+    /// Whether its time is another one.
+    is_moved: bool,
+}
+
+/// Finds the twin of each entry of `new`. Mostly both have the same names in the same order, so the entry after the last
+/// one that was found is looked at first. A name that is elsewhere is looked up.
+fn twins(new: &Manifest, base: &Manifest) -> Result<Vec<Option<Twin>>, Wrong> {
+    let hasher = RandomState::new();
+    let mut table: Option<(Rows, Vec<Cursor>)> = None;
+    let mut twins = Vec::with_capacity(new.count as usize);
+    let (mut cursor, mut before) = (new.cursor(), base.cursor());
+    let mut known = base.step(&mut before)?;
+    while let Some(row) = new.step(&mut cursor)? {
+        let mut twin = None;
+        if known.is_some() && before.name == cursor.name {
+            twin = known.as_ref().and_then(|known| of(new, &cursor, &row, base, &before, known));
+        } else {
+            let (names, marks) = match &table {
+                Some(table) => table,
+                None => table.insert((names(base, &hasher)?, base.marks()?)),
+            };
+            for (_, number) in names.get(hasher.hash_one(&cursor.name)).iter().rev() {
+                let mut there = Cursor::before(*number, marks, base)?;
+                let found = base.step(&mut there)?;
+                if there.name != cursor.name {
+                    continue;
+                }
+                twin = found.as_ref().and_then(|known| of(new, &cursor, &row, base, &there, known));
+                (before, known) = (there, found);
+                if twin.is_some() {
+                    break;
+                }
+            }
+        }
+        twins.push(twin);
+        // Where the name is nowhere, the next one may still be here.
+        if known.is_some() && before.name == cursor.name {
+            known = base.step(&mut before)?;
+        }
+    }
+    Ok(twins)
+}
+
+/// The twin, if two entries with the same name are the same.
+fn of(
+    new: &Manifest,
+    cursor: &Cursor,
+    row: &Row<'_>,
+    base: &Manifest,
+    there: &Cursor,
+    known: &Row<'_>,
+) -> Option<Twin> {
+    let is_same = row.kind == known.kind
+        && row.size == known.size
+        && (!row.is_file() || new.hash(cursor.file - 1) == base.hash(there.file - 1))
+        && row.target == known.target
+        && new.palette.get(row.shade) == base.palette.get(known.shade)
+        && row.mtime.is_some() == known.mtime.is_some();
+    is_same.then(|| Twin { number: there.record - 1, is_moved: row.mtime != known.mtime })
+}
+
+/// The names of a manifest by their hash.
+fn names(manifest: &Manifest, hasher: &RandomState) -> Result<Rows, Wrong> {
+    let mut cursor = manifest.cursor();
+    let mut names = Vec::with_capacity(manifest.count as usize);
+    while manifest.step(&mut cursor)?.is_some() {
+        names.push((hasher.hash_one(&cursor.name), cursor.record - 1));
+    }
+    Ok(Rows::new(names))
+}
+
+fn has_nanoseconds(manifest: &Manifest) -> Result<bool, Wrong> {
+    let mut cursor = manifest.cursor();
+    while let Some(row) = manifest.step(&mut cursor)? {
+        if row.mtime.is_some_and(|at| at.nanoseconds > 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn push_run(runs: &mut Vec<u8>, run: &mut (u64, i64, u64)) {
     varint::push(runs, run.0);
     varint::push(runs, zigzag(run.1));
     varint::push(runs, run.2);
     *run = (0, 0, 0);
-}
-
-fn all(manifest: &Manifest) -> Result<Vec<Record>, Wrong> {
-    let mut cursor = manifest.cursor();
-    std::iter::from_fn(|| manifest.next(&mut cursor).transpose()).collect()
-}
-
-/// Whether two entries are the same except for their time.
-fn is_same(new: &Record, known: &Record) -> bool {
-    let kind = match (&new.entry.kind, &known.entry.kind) {
-        (Kind::File(_), Kind::File(_)) => new.size == known.size && new.hash == known.hash,
-        (Kind::Directory, Kind::Directory) => true,
-        (Kind::Symlink(new), Kind::Symlink(known))
-        | (Kind::HardLink(new), Kind::HardLink(known)) => new == known,
-        _ => false,
-    };
-    kind && new.entry.name == known.entry.name
-        && new.entry.mode & 0o7777 == known.entry.mode
-        && new.entry.owner == known.entry.owner
-        && new.entry.mtime.is_some() == known.entry.mtime.is_some()
 }
 
 /// Decodes what [`encode`] has written.
