@@ -211,7 +211,7 @@ pub fn pack(
     into: &File,
 ) -> Result<Packed, Failure> {
     let Packing { known, base, lost, mut wanted } = packing;
-    let has = base.map(|base| hashes(base, &lost, ROW)).transpose().map_err(bad)?;
+    let has = base.map(|base| hashes(base, &lost)).transpose().map_err(bad)?;
     if let (Some(known), Some(has)) = (&known, &has) {
         wanted = not_in(known, has).map_err(bad)?.with(&wanted);
     }
@@ -254,11 +254,7 @@ pub fn pack(
 const ROW: usize = 8;
 
 /// The first bytes of the hashes of all contents but those of the entries `lost`.
-pub(crate) fn hashes(
-    manifest: &Manifest,
-    lost: &Numbers,
-    bytes: usize,
-) -> Result<Rows, &'static str> {
+fn hashes(manifest: &Manifest, lost: &Numbers) -> Result<Rows, &'static str> {
     let mut cursor = manifest.cursor();
     let mut lost = lost.iter().peekable();
     let mut all = Vec::with_capacity(manifest.files() as usize);
@@ -266,7 +262,7 @@ pub(crate) fn hashes(
         let entry = cursor.record - 1;
         while lost.next_if(|number| *number < entry).is_some() {}
         if row.is_file() && lost.peek() != Some(&entry) {
-            all.push((beginning(manifest.hash(cursor.file - 1), bytes), 0));
+            all.push((beginning(manifest.hash(cursor.file - 1), ROW), 0));
         }
     }
     Ok(Rows::new(all))

@@ -233,6 +233,11 @@ impl Manifest {
         self.columns[HASHES].get(at..at + self.cut).unwrap_or_default()
     }
 
+    /// The hashes of all files.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = &[u8]> {
+        self.columns[HASHES].chunks_exact(self.cut)
+    }
+
     /// Replaces the cut hashes by whole ones. Each must begin with the cut one.
     pub(crate) fn complete(&mut self, hashes: Vec<u8>) -> Result<(), Wrong> {
         let cut = self.columns[HASHES].chunks_exact(self.cut);

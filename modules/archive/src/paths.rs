@@ -21,19 +21,10 @@ pub(crate) fn stripped(name: &[u8], components: u32) -> Option<RelPath> {
 /// The path of an entry below the release, without its first components. `None` for the release itself, and
 /// for a name that is refused or has no more components.
 pub(crate) fn clean(name: &[u8], strip_components: u32) -> Option<Cow<'_, [u8]>> {
-    if strip_components == 0 {
-        let path = name.strip_prefix(b"./").unwrap_or(name);
-        let path = path.strip_suffix(b"/").unwrap_or(path);
-        let mut before = b'/';
-        // A name that begins with a dot may be `..`.
-        let odd = |byte: u8| {
-            let odd = before == b'/' && matches!(byte, b'/' | b'.');
-            before = byte;
-            odd
-        };
-        if !path.is_empty() && path.last() != Some(&b'/') && !path.iter().copied().any(odd) {
-            return Some(Cow::Borrowed(path));
-        }
+    if strip_components == 0
+        && let Some(path) = RelPath::simple(name)
+    {
+        return Some(Cow::Borrowed(path));
     }
     let path = stripped(name, strip_components)?;
     Some(Cow::Owned(path.as_path().as_os_str().as_bytes().to_vec()))

@@ -9,7 +9,6 @@ use oxistrano_core::{Dir, Failure, RelPath, interrupt};
 use rustix::fs::{self, AtFlags, FileType, Stat};
 use sha2::{Digest, Sha256};
 
-use crate::bundle::hashes;
 use crate::earlier;
 use crate::index::Index;
 use crate::known::{Known, Look, Quiet};
@@ -74,24 +73,12 @@ pub struct Plan {
 }
 
 /// Of how many files of a manifest the tree of an index has the contents, and of how many not.
-///
-/// # Errors
-/// `bad_manifest`.
-pub fn in_common(manifest: &Manifest, index: &Index) -> Result<(u64, u64), Failure> {
-    let count = || {
-        let there = hashes(&index.manifest, &Numbers::default(), CUT)?;
-        let (mut same, mut files) = (0, 0);
-        let mut cursor = manifest.cursor();
-        while let Some(row) = manifest.step(&mut cursor)? {
-            if row.is_file() {
-                files += 1;
-                let hash = beginning(manifest.hash(cursor.file - 1), CUT);
-                same += u64::from(!there.get(hash).is_empty());
-            }
-        }
-        Ok((same, files - same))
-    };
-    count().map_err(wrong)
+pub fn in_common(manifest: &Manifest, index: &Index) -> (u64, u64) {
+    let there = index.manifest.hashes().zip(0..).map(|(hash, n)| (beginning(hash, CUT), n));
+    let there = Rows::new(there.collect());
+    let is_there = |hash: &&[u8]| !there.get(beginning(hash, CUT)).is_empty();
+    let same = manifest.hashes().filter(is_there).count() as u64;
+    (same, u64::from(manifest.files()) - same)
 }
 
 impl Plan {

@@ -196,8 +196,9 @@ impl<'a> Selection<'a> {
             Err(why) => return Err(self.refuse(entry, &why)),
         };
         // Its names have one slash between them.
-        let slashes = whole.as_path().as_os_str().as_bytes().iter().filter(|b| **b == b'/').count();
-        if slashes >= DEEPEST {
+        let path = whole.as_path().as_os_str().as_bytes();
+        let slashes = || path.iter().filter(|byte| **byte == b'/').count();
+        if path.len() > DEEPEST && slashes() >= DEEPEST {
             return Err(self.refuse(entry, "it is below more than 256 directories"));
         }
         if self.options.strip_components == 0 {

@@ -25,6 +25,9 @@ impl RelPath {
     /// Why it does not stay below a directory.
     pub fn new(path: impl AsRef<Path>) -> Result<Self, String> {
         let path = path.as_ref();
+        if let Some(simple) = Self::simple(path.as_os_str().as_bytes()) {
+            return Ok(Self(OsStr::from_bytes(simple).into()));
+        }
         let wrong = |why: &str| Err(format!("{} {why}", crate::failure::quote(path)));
         if path.as_os_str().as_bytes().contains(&0) {
             return wrong("contains a NUL byte");
@@ -44,6 +47,15 @@ impl RelPath {
             return wrong("is not the path of a file");
         }
         Ok(Self(clean))
+    }
+
+    /// The bytes of the path, if that can be told at a glance: but for a `./` before it and a slash after it, it is as it
+    /// will be. `None` if [`RelPath::new`] has to look at its names, or refuses it.
+    pub fn simple(path: &[u8]) -> Option<&[u8]> {
+        let path = path.strip_prefix(b"./").unwrap_or(path);
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        let may_be = path.last().is_some_and(|last| *last != b'/');
+        (may_be && !is_odd(path)).then_some(path)
     }
 
     /// As a path.
@@ -78,6 +90,30 @@ impl RelPath {
     pub fn is_within(&self, other: &RelPath) -> bool {
         self.0.starts_with(&other.0)
     }
+}
+
+/// Whether a path has a NUL byte, an empty name, or one that begins with a dot. This is asked several times for each
+/// entry of an archive, so eight bytes are looked at together.
+fn is_odd(path: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const LOW: u64 = 0x7f * ONES;
+    // The highest bit of each byte that is this one.
+    let are = |word: u64, byte: u8| {
+        let other = word ^ (ONES * u64::from(byte));
+        !(((other & LOW) + LOW) | other | LOW)
+    };
+    let (words, rest) = path.as_chunks();
+    let mut last = [b'_'; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    // The first name begins as if a slash were before it.
+    let mut before = 0x80;
+    words.iter().chain([&last]).any(|word| {
+        let word = u64::from_le_bytes(*word);
+        let slashes = are(word, b'/');
+        let odd = (slashes | are(word, b'.')) & (slashes << 8 | before);
+        before = slashes >> 56;
+        odd | are(word, 0) != 0
+    })
 }
 
 impl AsRef<Path> for RelPath {
@@ -196,6 +232,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_simple_is_as_the_long_way_says(text in "[a./\u{0}\u{81}]{0,40}|\\PC{0,20}") {
+            let name = text.as_bytes();
+            let path = name.strip_prefix(b"./").unwrap_or(name);
+            let path = path.strip_suffix(b"/").unwrap_or(path);
+            let names = path.split(|byte| *byte == b'/');
+            let is_simple = |name: &[u8]| !name.is_empty() && name[0] != b'.' && !name.contains(&0);
+            let expected = names.into_iter().all(is_simple).then_some(path);
+            prop_assert_eq!(RelPath::simple(name), expected);
+        }
+
         #[test]
         fn what_is_accepted_stays_below(text in "[a./]{0,12}|\\PC{0,20}") {
             if let Ok(path) = RelPath::new(&text) {

@@ -177,7 +177,7 @@ impl Parts {
             false => None,
         };
         let known = spare.as_ref().and_then(|spare| known(root, spare));
-        let (spare, known) = match self.is_worth(known.as_ref())? {
+        let (spare, known) = match self.is_worth(known.as_ref()) {
             true => (spare, known),
             false => (None, None),
         };
@@ -192,10 +192,11 @@ impl Parts {
     }
 
     /// Whether enough can stay of the spare. Nothing is examined for that.
-    fn is_worth(&self, spare: Option<&Indexed>) -> Result<bool, Failure> {
-        let Some(spare) = spare else { return Ok(true) };
-        let (stay, differ) = archive::in_common(&self.manifest, &spare.index)?;
-        Ok(oxistrano_tree::is_worth(stay, differ))
+    fn is_worth(&self, spare: Option<&Indexed>) -> bool {
+        spare.is_none_or(|spare| {
+            let (stay, differ) = archive::in_common(&self.manifest, &spare.index);
+            oxistrano_tree::is_worth(stay, differ)
+        })
     }
 
     /// Whether the plan is to build on the spare.

@@ -191,6 +191,7 @@ pub(crate) fn decode(bytes: &[u8], base: &Manifest) -> Result<Manifest, Wrong> {
     let mut known = base.cursor();
     let mut marks = None;
     let mut new = Encoder::new(format);
+    let mut shades = vec![None; base.palette.len()];
     let mut seconds: i64 = 0;
     while !runs.0.is_empty() {
         let (copied, jump) = (runs.number()?, unzigzag(runs.number()?));
@@ -208,8 +209,9 @@ pub(crate) fn decode(bytes: &[u8], base: &Manifest) -> Result<Manifest, Wrong> {
             known = Cursor::before(to, marks, base)?;
         }
         for _ in 0..copied {
-            let mut record = base.next(&mut known)?.ok_or("it has no such entry")?;
-            if let Some(mtime) = record.entry.mtime.as_mut().filter(|_| times != SAME) {
+            let row = base.step(&mut known)?.ok_or("it has no such entry")?;
+            let mut mtime = row.mtime;
+            if let Some(mtime) = mtime.as_mut().filter(|_| times != SAME) {
                 seconds = seconds.wrapping_add(unzigzag(column.number()?));
                 let nanoseconds = match times {
                     NANOSECONDS => column.number()?,
@@ -221,7 +223,7 @@ pub(crate) fn decode(bytes: &[u8], base: &Manifest) -> Result<Manifest, Wrong> {
                 }
                 *mtime = Time { seconds, nanoseconds };
             }
-            new.push(&record.entry, record.size, Some(&record.hash))?;
+            new.copy(base, &known, &row, mtime, &mut shades)?;
         }
         for _ in 0..full {
             let record = literals.next(&mut given)?.ok_or("it has no such entry")?;

@@ -2,10 +2,11 @@
 
 use super::varint::{self, Wrong, zigzag};
 use super::{
-    COLUMNS, DIRECTORY, FILE, HARD_LINK, HAS_NANOSECONDS, HAS_TIME, HASHES, KINDS, LONGEST,
-    MOST_ENTRIES, Manifest, NAMES, OWNERS, PALETTE, SHARED, SIZES, SYMLINK, Shade, TARGETS, TIMES,
+    COLUMNS, Cursor, DIRECTORY, FILE, HARD_LINK, HAS_NANOSECONDS, HAS_TIME, HASHES, KINDS, LONGEST,
+    MOST_ENTRIES, Manifest, NAMES, OWNERS, PALETTE, Row, SHARED, SIZES, SYMLINK, Shade, TARGETS,
+    TIMES,
 };
-use crate::entry::{Entry, Kind, Owner};
+use crate::entry::{Entry, Kind, Owner, Time};
 use crate::format::Format;
 use crate::hash::Hash;
 use crate::piece::Piece;
@@ -44,7 +45,7 @@ impl Encoder {
         &mut self,
         entry: &Entry,
         size: u64,
-        hash: Option<&Hash>,
+        hash: Option<&[u8]>,
     ) -> Result<Option<u32>, Unlisted> {
         let (kind, target) = match &entry.kind {
             Kind::File(None) => (FILE, None),
@@ -62,23 +63,57 @@ impl Encoder {
         {
             return Err("it has a name that is no name");
         }
+        let shade = self.shade(entry.mode, owner)?;
+        let target = target.map(|target| target.as_slice());
+        self.add(&entry.name, kind, shade, (entry.mtime, size, target), hash)
+    }
+
+    /// Adds an entry of another manifest, `name` being its name. `mtime` is its time here, and `shades` has the position of each
+    /// of that manifest's shades here, if it is known.
+    pub(super) fn copy(
+        &mut self,
+        from: &Manifest,
+        cursor: &Cursor,
+        row: &Row<'_>,
+        mtime: Option<Time>,
+        shades: &mut [Option<usize>],
+    ) -> Result<(), Unlisted> {
+        let known = shades.get_mut(row.shade).ok_or("it has an unknown owner")?;
+        let shade = match *known {
+            Some(shade) => shade,
+            None => {
+                let (mode, owner) = from.palette.get(row.shade).ok_or("it has an unknown owner")?;
+                *known.insert(self.shade(*mode, owner.as_ref())?)
+            }
+        };
+        let hash = (row.kind == FILE).then(|| from.hash(cursor.file - 1));
+        let target = matches!(row.kind, SYMLINK | HARD_LINK).then_some(row.target);
+        self.add(&cursor.name, row.kind, shade, (mtime, row.size, target), hash).map(drop)
+    }
+
+    fn add(
+        &mut self,
+        name: &[u8],
+        kind: u8,
+        shade: usize,
+        (mtime, size, target): (Option<Time>, u64, Option<&[u8]>),
+        hash: Option<&[u8]>,
+    ) -> Result<Option<u32>, Unlisted> {
         if self.count >= MOST_ENTRIES {
             return Err("it has more than 1,000,000 entries");
         }
         self.count += 1;
-        let nanoseconds = entry.mtime.map_or(0, |mtime| mtime.nanoseconds);
-        let timed = if entry.mtime.is_some() { HAS_TIME } else { 0 };
+        let nanoseconds = mtime.map_or(0, |mtime| mtime.nanoseconds);
+        let timed = if mtime.is_some() { HAS_TIME } else { 0 };
         let exact = if nanoseconds > 0 { HAS_NANOSECONDS } else { 0 };
         self.columns[KINDS].push(kind | timed | exact);
-        let both = self.name.iter().zip(&entry.name);
-        let shared = both.take_while(|(before, now)| before == now).count();
+        let shared = shared(&self.name, name);
         varint::push(&mut self.columns[SHARED], shared as u64);
-        push_text(&mut self.columns[NAMES], &entry.name[shared..]);
+        push_text(&mut self.columns[NAMES], &name[shared..]);
         self.name.truncate(shared);
-        self.name.extend_from_slice(&entry.name[shared..]);
-        let shade = self.shade(entry.mode, owner)?;
+        self.name.extend_from_slice(&name[shared..]);
         varint::push(&mut self.columns[OWNERS], shade as u64);
-        if let Some(mtime) = entry.mtime {
+        if let Some(mtime) = mtime {
             let since = mtime.seconds.wrapping_sub(self.seconds);
             varint::push(&mut self.columns[TIMES], zigzag(since));
             self.seconds = mtime.seconds;
@@ -97,7 +132,7 @@ impl Encoder {
         *number += 1;
         if kind == FILE {
             varint::push(&mut self.columns[SIZES], size);
-            self.columns[HASHES].extend_from_slice(hash.map_or(&[], |hash| hash));
+            self.columns[HASHES].extend_from_slice(hash.unwrap_or_default());
         }
         Ok(Some(*number - 1))
     }
@@ -163,6 +198,15 @@ impl Encoder {
         self.columns[HASHES] = hashes;
         self.finish()
     }
+}
+
+/// How many bytes two names have in common at their beginning.
+fn shared(before: &[u8], now: &[u8]) -> usize {
+    let (words, _) = before.as_chunks::<8>();
+    let (others, _) = now.as_chunks::<8>();
+    let same = 8 * words.iter().zip(others).take_while(|(word, other)| word == other).count();
+    let rest = before[same..].iter().zip(&now[same..]);
+    same + rest.take_while(|(before, now)| before == now).count()
 }
 
 fn push_text(column: &mut Vec<u8>, text: &[u8]) {

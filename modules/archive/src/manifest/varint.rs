@@ -1,5 +1,7 @@
 //! Owns the encoding of numbers with a variable number of bytes, and the reading of a column.
 
+use std::ffi::CStr;
+
 /// What is wrong with bytes that should be a manifest.
 pub(crate) type Wrong = &'static str;
 
@@ -42,6 +44,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn number(&mut self) -> Result<u64, Wrong> {
+        // Most are short.
+        if let Some((byte @ ..0x80, rest)) = self.0.split_first() {
+            self.0 = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -55,9 +62,9 @@ impl<'a> Reader<'a> {
 
     /// Reads the bytes before the next NUL, and skips the NUL.
     pub(super) fn text(&mut self) -> Result<&'a [u8], Wrong> {
-        let end = self.0.iter().position(|byte| *byte == 0).ok_or(SHORT)?;
-        let text = self.take(end)?;
-        self.take(1)?;
+        // It looks at several bytes at a time.
+        let text = CStr::from_bytes_until_nul(self.0).map_err(|_| SHORT)?.to_bytes();
+        self.take(text.len() + 1)?;
         Ok(text)
     }
 }

@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 
 use super::{index, manifest, release, unpack};
-use crate::common::{gz, xz, zst};
+use crate::common::{Raw, gz, xz, zst};
 use crate::spare::Place;
 use oxistrano_archive::{Index, Manifest, Message, Numbers, Plan, UnpackOptions};
 
 #[test]
-fn a_difference_is_small_when_all_times_or_the_order_changed() {
+fn a_difference_is_small_when_all_times_changed() {
     let place = Place::new();
     let old = manifest(&place, &release(900, "old", 1));
     for new in [release(900, "new", 1), release(900, "new", 1_000_000)] {
@@ -18,6 +18,41 @@ fn a_difference_is_small_when_all_times_or_the_order_changed() {
         assert!(xz(&new.encode()).len() > 20_000);
         let decoded = message.manifest(|_| Some(old.clone())).unwrap();
         assert_eq!((decoded.digest(), decoded.entries()), (new.digest(), 902));
+    }
+}
+
+#[test]
+fn entries_that_were_added_removed_or_moved_cost_what_they_are() {
+    let place = Place::new();
+    let release = |numbers: &[usize]| {
+        let add = |raw: Raw, n: &usize| raw.file(&format!("app/{n:04}"), &n.to_le_bytes());
+        manifest(&place, &numbers.iter().fold(Raw::new().dir("app", 0o755), add).end())
+    };
+    let numbers: Vec<usize> = (0..900).collect();
+    let old = release(&numbers);
+    let mut added = numbers.clone();
+    added.splice(450..450, 1000..1005);
+    let moved = [&numbers[300..], &numbers[..300]].concat();
+    let reversed: Vec<usize> = numbers.iter().rev().copied().collect();
+    let pairs: Vec<usize> = numbers.chunks(2).flat_map(|two| [two[1], two[0]]).collect();
+    let twice = [&numbers[..], &[7, 8]].concat();
+    let packed = |message: &Message| xz(&message.encode()).len();
+    let nothing = packed(&Message::difference(Numbers::default(), &old, &old).unwrap());
+    for (numbers, most) in [
+        (&numbers[100..], 20),
+        (&numbers[..800], 20),
+        (&added, 5 * 60),
+        (&moved, 20),
+        (&reversed, 50),
+        (&pairs, 50),
+        (&twice, 50),
+    ] {
+        let new = release(numbers);
+        let message = Message::difference(Numbers::default(), &new, &old).unwrap();
+        let bytes = packed(&message) - nothing;
+        assert!(bytes < most, "{bytes} bytes for {:?}", &numbers[..4]);
+        let decoded = message.manifest(|_| Some(old.clone())).unwrap();
+        assert_eq!(decoded.digest(), new.digest());
     }
 }
 
