@@ -55,6 +55,12 @@ options:
       - >-
         The entries of O(base) whose contents the host has lost.
     type: str
+  also:
+    description:
+      - >-
+        Manifests of other archives that the host has. Their contents are not written either.
+    type: list
+    elements: str
   wanted:
     description:
       - >-
@@ -181,6 +187,10 @@ def main():
         },
         "lost": {
             "type": "str",
+        },
+        "also": {
+            "type": "list",
+            "elements": "str",
         },
         "wanted": {
             "type": "str",

@@ -286,7 +286,7 @@ class Delivery(Base):
 
         Returns the result (C(None) if the whole archive must be sent) and the bytes that were sent.
         """
-        sha256, scratch = artifact["sha256"], C.DEFAULT_LOCAL_TMP
+        sha256 = artifact["sha256"]
         # The host cannot compute the hashes of files that it does not unpack.
         selects = any(arguments.get(name) for name in ("strip_components", "exclude", "extra_opts"))
         base = has.get("base")
@@ -297,9 +297,9 @@ class Delivery(Base):
             while True:
                 if how:
                     try:
-                        bundles.append(delta.make(self._run_here, archive, sha256, scratch, **how))
+                        bundles.append(self._bundle(archive, sha256, how, has.get("also")))
                     except delta.Gone:
-                        bundles.append(delta.make(self._run_here, archive, sha256, scratch, cut=not selects))
+                        bundles.append(self._bundle(archive, sha256, {"cut": not selects}))
                     offset, how = 0, {}
                     self._tell(f"sending {bundles[-1].size} bytes in the place of {archive.path}")
                 content = bundles[-1].piece(offset, PIECE)
@@ -327,6 +327,32 @@ class Delivery(Base):
         except delta.Useless as why:
             self._tell(f"sending {archive.path} as a whole: {why}")
             return None, sent
+
+    def _bundle(self, archive: Archive, sha256: str, how: Values, also: Any = None) -> delta.Bundle:
+        """Makes what is sent. If that is much, what the other releases of the host have is left out: C(also).
+
+        Not at once: hosts whose other releases differ would need bundles of their own.
+        """
+
+        def make(**more: Any) -> delta.Bundle:
+            return delta.make(self._run_here, archive, sha256, C.DEFAULT_LOCAL_TMP, **how, **more)
+
+        also = [digest for digest in also or [] if isinstance(digest, str)] if "base" in how else []
+        bundle = None
+        try:
+            bundle = make()
+        except delta.Gone:
+            raise
+        except delta.Useless:
+            if not also:
+                raise
+        if also and (bundle is None or bundle.size > delta.LARGE):
+            try:
+                return make(also=also)
+            except delta.Useless:
+                if bundle is None:
+                    raise
+        return bundle
 
     def _rehearse(self, arguments: Values, archive: Archive, artifact: Values, unpack: Unpack) -> Values:
         """In check mode with diff: sends the list of the archive's contents to the host, without the archive."""

@@ -45,6 +45,8 @@ WORTH = 0.8
 LEAST = 256 << 10
 # Up to this many bytes are compressed well, which takes a second for 4 MB.
 SLOWLY = 2 << 20
+# If a bundle has more than this, it is made again without what the other releases of the host have.
+LARGE = 1 << 20
 # More than this many are compressed only if a sample of so many blocks says that it is worth the time: 15 s for 550 MB.
 MUCH = 16 * SLOWLY
 SAMPLE = 8
@@ -257,7 +259,7 @@ def make(run: Run, source: Source, sha256: str, scratch: str, **how: Any) -> Bun
     """Makes a bundle, once in a run of Ansible.
 
     C(how) has C(base), the digest of a manifest that the host has, and after a C(+) the numbers of its entries whose contents
-    the host has lost; C(wanted), the numbers of the entries that it asks for;
+    the host has lost; C(also), the digests of other manifests whose contents the host should have; C(wanted), the numbers of the entries that it asks for;
     C(cut), whether it computes the hashes itself; C(told), whether it has the manifest already. Raises C(Useless).
     """
     key = hashlib.sha256(json.dumps([sha256, how], sort_keys=True).encode()).hexdigest()[:32]
@@ -299,11 +301,15 @@ def _make_anew(run: Run, source: Source, sha256: str, path: str, how: dict[str, 
         arguments["base"] = manifests.bring(f"{path}.base", digest=base)
         if not arguments["base"]:
             raise Gone("the manifest of what the host has is not here any more")
+    also = [manifests.bring(f"{path}.also{number}", digest=digest) for number, digest in enumerate(how.get("also", []))]
+    if any(also):
+        arguments["also"] = [brought for brought in also if brought]
     known = manifests.bring(f"{path}.known", archive=sha256)
     if known:
         arguments["known"] = known
     arguments.update({name: how[name] for name in ("wanted", "cut", "told") if how.get(name)})
     made = [f"{path}.{name}" for name in ("contents", "contents.message", "new", "base", "known")]
+    made += arguments.get("also", [])
     try:
         result = run("archive_manifest", arguments)
         if result.get("failed"):

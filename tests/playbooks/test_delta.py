@@ -163,6 +163,24 @@ def test_each_host_gets_what_it_lacks(project, deploy, build, manifests, tmp_pat
         same_as_unpacked(project, ones["3"], "3", tmp_path)
 
 
+def test_what_an_earlier_release_has_is_not_sent_again(project, deploy, build, manifests, tmp_path):
+    one, other = ({"app/large.css": os.urandom(1_200_000).hex()} for _ in range(2))
+    deploy(build("shop-1.tar.gz", "1", **one), "1").good()
+    wait_for_manifest(manifests)
+    result = deploy(build("shop-2.tar.gz", "2", **other), "2").good()
+    assert sent(result)[0] > 1_200_000 and not whole(result)
+    back = build("shop-3.tar.gz", "3", **one)
+    result = deploy(back, "3").good()
+    assert sent(result)[0] < 4_000 and not whole(result)
+    same_as_unpacked(project, back, "3", tmp_path)
+    # It is not there after all.
+    (project.root / "releases/2/app/large.css").unlink()
+    back = build("shop-4.tar.gz", "4", **other)
+    result = deploy(back, "4").good()
+    assert sent(result)[0] > 1_200_000 and not whole(result)
+    same_as_unpacked(project, back, "4", tmp_path)
+
+
 def test_what_is_shared_is_not_taken_for_a_file_of_the_release(project, deploy, build, manifests, tmp_path):
     """The same file is in the archive and where the shared path leads."""
     same = {"pub/media/.htaccess": "deny from all\n"}

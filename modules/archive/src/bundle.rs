@@ -185,6 +185,8 @@ pub struct Packing<'a> {
     pub base: Option<&'a Manifest>,
     /// The entries of that manifest whose contents the host has lost.
     pub lost: Numbers,
+    /// With a base: contents that these have are not written either.
+    pub also: &'a [Manifest],
     /// The contents of these entries are written in any case. Without a base, only these.
     pub wanted: Numbers,
 }
@@ -210,8 +212,8 @@ pub fn pack(
     packing: Packing<'_>,
     into: &File,
 ) -> Result<Packed, Failure> {
-    let Packing { known, base, lost, mut wanted } = packing;
-    let has = base.map(|base| hashes(base, &lost)).transpose().map_err(bad)?;
+    let Packing { known, base, lost, also, mut wanted } = packing;
+    let has = base.map(|base| hashes(base, &lost, also)).transpose().map_err(bad)?;
     if let (Some(known), Some(has)) = (&known, &has) {
         wanted = not_in(known, has).map_err(bad)?.with(&wanted);
     }
@@ -253,8 +255,8 @@ pub fn pack(
 /// and the host asks for them.
 const ROW: usize = 8;
 
-/// The first bytes of the hashes of all contents but those of the entries `lost`.
-fn hashes(manifest: &Manifest, lost: &Numbers) -> Result<Rows, &'static str> {
+/// The first bytes of the hashes of all contents but those of the entries `lost`; and of all that are in `also`.
+fn hashes(manifest: &Manifest, lost: &Numbers, also: &[Manifest]) -> Result<Rows, &'static str> {
     let mut cursor = manifest.cursor();
     let mut lost = lost.iter().peekable();
     let mut all = Vec::with_capacity(manifest.files() as usize);
@@ -265,6 +267,8 @@ fn hashes(manifest: &Manifest, lost: &Numbers) -> Result<Rows, &'static str> {
             all.push((beginning(manifest.hash(cursor.file - 1), ROW), 0));
         }
     }
+    let also = also.iter().flat_map(Manifest::hashes);
+    all.extend(also.map(|hash| (beginning(hash, ROW), 0)));
     Ok(Rows::new(all))
 }
 

@@ -32,6 +32,8 @@ oxistrano_core::options! {
         base: Option<AbsPath>, internal = true;
         /// The entries of O(base) whose contents the host has lost.
         lost: Option<String>, internal = true;
+        /// Manifests of other archives that the host has. Their contents are not written either.
+        also: Option<Vec<String>>, internal = true;
         /// The entries whose contents are wanted in any case.
         wanted: Option<String>, internal = true;
         /// Whether the host computes the hashes itself, so that they can be cut.
@@ -136,7 +138,9 @@ fn bundle(
     let (wanted, lost) = (numbers(&options.wanted)?, numbers(&options.lost)?);
     let directory = Dir::open(contents.parent().unwrap_or(Path::new("/")))?;
     let into = directory.create_file(contents.file_name().unwrap_or_default(), 0o600)?;
-    let packing = Packing { known, base: base.as_ref(), lost, wanted };
+    let also = options.also.iter().flatten().map(|path| read(Path::new(path)));
+    let also = also.collect::<Result<Vec<_>, _>>()?;
+    let packing = Packing { known, base: base.as_ref(), lost, also: &also, wanted };
     let Packed { manifest, sent } = pack(file, options.src.as_path(), packing, &into)?;
     let message = match &base {
         _ if options.told == Some(true) => Message::new(sent),

@@ -40,8 +40,7 @@ pub enum Found {
 /// these keys.
 pub fn offer(delta: &Delta, root: &Root) -> Result<Option<Outcome>, Failure> {
     let Some(indexes) = Indexes::open(root) else { return Ok(None) };
-    let offer = |base: Value| wanted(0, false).value("delta", json!({"base": base}));
-    let mut any = false;
+    let (mut any, mut base, mut also) = (false, None, Vec::new());
     for release in releases(root)? {
         let head = indexes.read(&release, Some(Index::HEAD));
         let Some((head, digest)) = head.and_then(|head| Index::digest(&head).map(|it| (head, it)))
@@ -49,14 +48,25 @@ pub fn offer(delta: &Delta, root: &Root) -> Result<Option<Outcome>, Failure> {
             continue;
         };
         any = true;
-        if delta.known.contains(&digest) {
+        if !delta.known.contains(&digest) {
+            continue;
+        }
+        match &base {
+            None => base = Some((digest, head)),
+            Some((first, _)) if *first == digest || also.contains(&digest) => {}
+            Some(_) => also.push(digest),
+        }
+    }
+    let offer = match base {
+        Some((digest, head)) => {
             // The controller sends what the host has lost of it without being asked.
             let lost = Index::lost(&head).filter(|lost| !lost.is_empty());
             let lost = lost.map_or_else(String::new, |lost| format!("+{lost}"));
-            return Ok(Some(offer(format!("{digest}{lost}").into())));
+            json!({"base": format!("{digest}{lost}"), "also": also})
         }
-    }
-    Ok(any.then(|| offer(Value::Null)))
+        None => json!({"base": Value::Null}),
+    };
+    Ok(any.then(|| wanted(0, false).value("delta", offer)))
 }
 
 /// The directories of all releases: the live one, then the others, newest first, then the spare.

@@ -148,7 +148,8 @@ fn of_a_known_release_only_what_differs_is_sent_in_one_call() {
     let live = scene.on_controller(json!({"src": "live.tar.gz", "dest": "live.manifest"}));
     let known = json!({"known": ["0".repeat(64), live["digest"]]});
     let asked = scene.root.run("release_unpack", scene.arguments(known)).unchanged();
-    assert_eq!((&asked["wanted"], &asked["delta"]), (&json!(0), &json!({"base": live["digest"]})));
+    let offer = json!({"base": live["digest"], "also": []});
+    assert_eq!((&asked["wanted"], &asked["delta"]), (&json!(0), &offer));
     let (bundle, digest) = scene.bundle(json!({"base": "live.manifest"}));
     assert!(bundle.len() < 600 && scene.archive.len() > 200_000, "{}", bundle.len());
     let inode = |path: &str| scene.root.at(path).metadata().unwrap().ino();
@@ -157,6 +158,49 @@ fn of_a_known_release_only_what_differs_is_sent_in_one_call() {
     assert_eq!(inode("releases/3/app/7"), before);
     let reply = scene.is_built(reply);
     assert_eq!((&reply["files"], &reply["kept_files"]), (&json!(42), &json!(41)));
+}
+
+/// The release before the live one is known as well, and has a large file that comes back.
+#[test]
+fn what_an_earlier_release_has_is_not_sent_again() {
+    let with_more = |version: &str| {
+        let mut all = files(version);
+        all.push(file("app/more", noise(400_000).into_iter().rev().collect::<Vec<_>>()));
+        all
+    };
+    let root = Root::with(&["0"]);
+    root.deploy_with("1", &with_more("1"), json!({}));
+    root.deploy_with("2", &files("2"), json!({}));
+    let _ = root.run("release_setup", json!({"version": "3"})).changed();
+    let archive = tar_gz(&with_more("3"));
+    for (name, archive) in [("new", &archive), ("live", &tar_gz(&files("2")))] {
+        fs::write(root.beside(&format!("{name}.tar.gz")), archive).unwrap();
+    }
+    fs::write(root.beside("earlier.tar.gz"), tar_gz(&with_more("1"))).unwrap();
+    let scene = Scene { root, archive, made: Default::default() };
+    let known = ["earlier", "live"].map(|name| {
+        let arguments =
+            json!({"src": format!("{name}.tar.gz"), "dest": format!("{name}.manifest")});
+        scene.on_controller(arguments)["digest"].clone()
+    });
+    let asked = scene.root.run("release_unpack", scene.arguments(json!({"known": known})));
+    assert_eq!(asked.unchanged()["delta"], json!({"base": known[1], "also": [known[0]]}));
+    let (bundle, _) = scene.bundle(json!({"base": "live.manifest"}));
+    assert!(bundle.len() > 400_000, "{}", bundle.len());
+    let earlier = scene.root.beside("earlier.manifest");
+    let how = json!({"base": "live.manifest", "also": [earlier], "known": "new.manifest"});
+    let (bundle, digest) = scene.bundle(how);
+    assert!(bundle.len() < 700, "{}", bundle.len());
+    let _ = scene.is_built(scene.send(&[&bundle], &digest, 0, &bundle));
+    // It is not there after all.
+    fs::remove_dir_all(scene.root.at("releases/3")).unwrap();
+    fs::remove_file(scene.root.at("releases/1/app/more")).unwrap();
+    let asked = scene.send(&[&bundle], &digest, 0, &bundle).unchanged();
+    let missing = asked["delta"]["missing"].as_str().unwrap();
+    assert_eq!(missing, "42");
+    let (second, _) =
+        scene.bundle(json!({"known": "new.manifest", "told": true, "wanted": missing}));
+    let _ = scene.is_built(scene.send(&[&bundle, &second], &digest, 0, &second));
 }
 
 #[test]
