@@ -72,9 +72,9 @@ pub struct Plan {
     pub(crate) lost: Numbers,
 }
 
-/// Of how many files of a manifest the tree of an index has the contents, and of how many not.
-pub fn in_common(manifest: &Manifest, index: &Index) -> (u64, u64) {
-    let there = index.manifest.hashes().zip(0..).map(|(hash, n)| (beginning(hash, CUT), n));
+/// Of how many files of a manifest another one has the contents, and of how many not.
+pub fn in_common(manifest: &Manifest, other: &Manifest) -> (u64, u64) {
+    let there = other.hashes().zip(0..).map(|(hash, n)| (beginning(hash, CUT), n));
     let there = Rows::new(there.collect());
     let is_there = |hash: &&[u8]| !there.get(beginning(hash, CUT)).is_empty();
     let same = manifest.hashes().filter(is_there).count() as u64;

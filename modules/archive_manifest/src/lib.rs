@@ -144,7 +144,12 @@ fn bundle(
     let Packed { manifest, sent } = pack(file, options.src.as_path(), packing, &into)?;
     let message = match &base {
         _ if options.told == Some(true) => Message::new(sent),
-        Some(base) => Message::difference(sent, &manifest, base)?,
+        Some(base) if also.is_empty() => Message::difference(sent, &manifest, base)?,
+        Some(base) => {
+            let all = also.iter().chain([base]);
+            let nearest = all.max_by_key(|it| archive::in_common(&manifest, it).0);
+            Message::difference(sent, &manifest, nearest.unwrap_or(base))?
+        }
         None if options.cut == Some(true) => Message::whole(sent, &manifest.cut()),
         None => Message::whole(sent, &manifest),
     };

@@ -204,7 +204,7 @@ impl Parts {
     /// Whether enough can stay of the spare. Nothing is examined for that.
     fn is_worth(&self, spare: Option<&Indexed>) -> bool {
         spare.is_none_or(|spare| {
-            let (stay, differ) = archive::in_common(&self.manifest, &spare.index);
+            let (stay, differ) = archive::in_common(&self.manifest, spare.index.manifest());
             oxistrano_tree::is_worth(stay, differ)
         })
     }

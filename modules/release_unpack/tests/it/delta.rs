@@ -160,12 +160,13 @@ fn of_a_known_release_only_what_differs_is_sent_in_one_call() {
     assert_eq!((&reply["files"], &reply["kept_files"]), (&json!(42), &json!(41)));
 }
 
-/// The release before the live one is known as well, and has a large file that comes back.
+/// The release before the live one is known as well, and has a large file and many others that come back.
 #[test]
 fn what_an_earlier_release_has_is_not_sent_again() {
     let with_more = |version: &str| {
         let mut all = files(version);
         all.push(file("app/more", noise(400_000).into_iter().rev().collect::<Vec<_>>()));
+        all.extend((0..500).map(|n| file(&format!("more/{n}"), format!("more {n}"))));
         all
     };
     let root = Root::with(&["0"]);
