@@ -338,7 +338,6 @@ class Delivery(Base):
             return delta.make(self._run_here, archive, sha256, C.DEFAULT_LOCAL_TMP, **how, **more)
 
         also = [digest for digest in also or [] if isinstance(digest, str)] if "base" in how else []
-        bundle = None
         try:
             bundle = make()
         except delta.Gone:
@@ -346,13 +345,13 @@ class Delivery(Base):
         except delta.Useless:
             if not also:
                 raise
-        if also and (bundle is None or bundle.size > delta.LARGE):
-            try:
-                return make(also=also)
-            except delta.Useless:
-                if bundle is None:
-                    raise
-        return bundle
+            return make(also=also)
+        if not also or bundle.size <= delta.LARGE:
+            return bundle
+        try:
+            return make(also=also)
+        except delta.Useless:
+            return bundle
 
     def _rehearse(self, arguments: Values, archive: Archive, artifact: Values, unpack: Unpack) -> Values:
         """In check mode with diff: sends the list of the archive's contents to the host, without the archive."""
