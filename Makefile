@@ -51,7 +51,7 @@ test-rust: ## run unit tests, property tests, and the tests of each module's bin
 test-playbooks: build ## test the roles on localhost and over SSH, with the newest and the oldest ansible-core
 	@scripts/playbooks newest oldest
 	@scripts/venv .build/test-unit $(REQUIREMENTS)/unit.txt
-	@.build/test-unit/bin/python -m pytest -q tests/shop tests/downtime tests/bench
+	@.build/test-unit/bin/python -m pytest -q -n 2 tests/shop tests/downtime tests/bench
 
 .PHONY: test-matrix
 test-matrix: build ## test the roles with each supported ansible-core, 2.14 to 2.22: an hour and a half
