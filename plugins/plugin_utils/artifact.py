@@ -263,7 +263,7 @@ class Delivery(Base):
         if self._task.check_mode or archive.size < delta.LEAST or self._program_for_here() is None or not manifests.usable():
             return {}
         try:
-            manifests.take_in(os.path.dirname(archive.path))
+            manifests.take_in(os.path.dirname(archive.path), C.DEFAULT_LOCAL_TMP)
             return {"delta": {"known": manifests.digests()}}
         except OSError as error:
             self._tell(f"manifests cannot be kept on the controller: {error}")

@@ -136,16 +136,24 @@ class Manifests:
                     pass
         return [(archive, digest) for _time, archive, digest in sorted(found, reverse=True)]
 
-    def take_in(self, directory: str) -> None:
+    def take_in(self, directory: str, scratch: str) -> None:
         """Keeps the manifests in the directory of the archive, and those that C(make_later) has made.
 
         Manifests from the directory of the archive only tell what a host has, because their digest proves that. Nothing
         proves to which archive they belong, and a release that was built from a wrong one would not have the content of
-        its archive.
+        its archive. They are read once in a run of Ansible, for all hosts: C(scratch) is a directory of this run.
         """
+        key = hashlib.sha256(os.fsencode(directory)).hexdigest()[:32]
+        with open(os.path.join(scratch, f"oxistrano-manifests-{key}"), "ab") as note:
+            fcntl.flock(note, fcntl.LOCK_EX)
+            beside = [] if os.fstat(note.fileno()).st_size else _manifests_in(directory)
+            self._take_in([*beside, *_manifests_in(self._path)])
+            note.write(b"read\n")
+
+    def _take_in(self, paths: list[str]) -> None:
         known = set(self._all())
         digests = {digest for _archive, digest in known}
-        for path in [*_manifests_in(directory), *_manifests_in(self._path)]:
+        for path in paths:
             ours = os.path.dirname(path) == self._path
             try:
                 content = program.read(path)

@@ -247,6 +247,11 @@ def manifest_of(archive):
     return struct.pack("<8sBBI32s9Q", b"OXIMAN1\n", 0, 32, 0, bytes([archive]) * 32, *[0] * 9)
 
 
+def another_manifest(digested):
+    """One with a digest of its own."""
+    return struct.pack("<8sBBI32s9Q", b"OXIMAN1\n", 0, 32, 0, bytes(32), *[0] * 8, 1) + bytes([digested])
+
+
 @pytest.mark.once
 def test_the_last_manifests_are_kept_in_a_directory_of_this_users(delta, tmp_path):
     kept = delta.Manifests(str(tmp_path / "place/manifests"))
@@ -304,8 +309,10 @@ def test_a_manifest_beside_the_archive_is_taken_in_if_it_is_one(delta, tmp_path)
     (beside / "a.manifest").write_bytes(manifest_of(1))
     (beside / "cut.manifest").write_bytes(manifest_of(2)[:-1])
     (beside / "other.manifest").write_bytes(b"no manifest")
-    kept.take_in(str(beside))
-    kept.take_in(str(tmp_path / "nowhere"))
+    scratch = tmp_path / "run"
+    scratch.mkdir()
+    kept.take_in(str(beside), str(scratch))
+    kept.take_in(str(tmp_path / "nowhere"), str(scratch))
     assert kept.digests() == [delta.identify(manifest_of(1))[1]]
     # Whoever can write beside an archive may say anything of it: what is in a release, its own archive says.
     assert kept.bring(str(tmp_path / "brought"), archive="01" * 32) is None
@@ -313,6 +320,24 @@ def test_a_manifest_beside_the_archive_is_taken_in_if_it_is_one(delta, tmp_path)
     kept.keep(manifest_of(1), delta.identify(manifest_of(1)))
     assert [path.name[:64] for path in (tmp_path / "manifests").iterdir()] == ["01" * 32]
     assert kept.bring(str(tmp_path / "brought"), archive="01" * 32)
+
+
+@pytest.mark.once
+def test_manifests_beside_the_archive_are_read_once_in_a_run(delta, tmp_path):
+    kept = delta.Manifests(str(tmp_path / "manifests"))
+    assert kept.usable()
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/1.manifest").write_bytes(another_manifest(1))
+    known = []
+    for run, beside in {"a": 2, "b": 3}.items():
+        (tmp_path / run).mkdir()
+        # Those that a process in the background has made are taken in for each host.
+        for ours in (10 * beside, 10 * beside + 1):
+            kept.take_in(str(tmp_path / "build"), str(tmp_path / run))
+            (tmp_path / f"build/{beside}.manifest").write_bytes(another_manifest(beside))
+            (tmp_path / f"manifests/{ours}.manifest").write_bytes(another_manifest(ours))
+        known.append(len(kept.digests()))
+    assert known == [2, 5]
 
 
 @pytest.mark.once
@@ -331,7 +356,7 @@ def test_manifests_that_cannot_be_changed_can_be_used(delta, tmp_path, monkeypat
     (tmp_path / "manifests/2.manifest").write_bytes(manifest_of(2))
     unlink = os.unlink
     monkeypatch.setattr(delta.os, "unlink", lambda path: (unlink(path), unlink(path)))
-    kept.take_in(str(tmp_path / "nowhere"))
+    kept.take_in(str(tmp_path / "nowhere"), str(tmp_path))
     assert len(kept.digests()) == 1 and kept.bring(str(tmp_path / "brought"), archive="02" * 32)
 
 

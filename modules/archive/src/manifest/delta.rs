@@ -23,6 +23,9 @@ const NANOSECONDS: u8 = 2;
 /// If more than one entry in this many has another time, the times of all are given.
 const FEW: usize = 50;
 
+/// If an archive has a name more often, only so many of them are compared.
+const MOST_NAMESAKES: usize = 8;
+
 /// Encodes `new` relative to `base`.
 pub(crate) fn encode(new: &Manifest, base: &Manifest) -> Result<Vec<u8>, Wrong> {
     let twins = twins(new, base)?;
@@ -102,7 +105,8 @@ fn twins(new: &Manifest, base: &Manifest) -> Result<Vec<Option<Twin>>, Wrong> {
                 Some(table) => table,
                 None => table.insert((names(base, &hasher)?, base.marks()?)),
             };
-            for (_, number) in names.get(hasher.hash_one(&cursor.name)).iter().rev() {
+            let numbers = names.get(hasher.hash_one(&cursor.name)).iter().rev();
+            for (_, number) in numbers.take(MOST_NAMESAKES) {
                 let mut there = Cursor::before(*number, marks, base)?;
                 let found = base.step(&mut there)?;
                 if there.name != cursor.name {

@@ -68,8 +68,8 @@ impl Encoder {
         self.add(&entry.name, kind, shade, (entry.mtime, size, target), hash)
     }
 
-    /// Adds an entry of another manifest, `name` being its name. `mtime` is its time here, and `shades` has the position of each
-    /// of that manifest's shades here, if it is known.
+    /// Adds the entry of another manifest that [`Manifest::step`] has returned, with another time. `shades` has for each of that
+    /// manifest's shades its position here, once it is known.
     pub(super) fn copy(
         &mut self,
         from: &Manifest,

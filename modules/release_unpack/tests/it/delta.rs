@@ -175,7 +175,7 @@ fn what_an_earlier_release_has_is_not_sent_again() {
     let _ = root.run("release_setup", json!({"version": "3"})).changed();
     let archive = tar_gz(&with_more("3"));
     for (name, archive) in [("new", &archive), ("live", &tar_gz(&files("2")))] {
-        fs::write(root.beside(&format!("{name}.tar.gz")), archive).unwrap();
+        fs::write(root.beside(format!("{name}.tar.gz")), archive).unwrap();
     }
     fs::write(root.beside("earlier.tar.gz"), tar_gz(&with_more("1"))).unwrap();
     let scene = Scene { root, archive, made: Default::default() };
