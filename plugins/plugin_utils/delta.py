@@ -267,7 +267,8 @@ def make(run: Run, source: Source, sha256: str, scratch: str, **how: Any) -> Bun
     """Makes a bundle, once in a run of Ansible.
 
     C(how) has C(base), the digest of a manifest that the host has, and after a C(+) the numbers of its entries whose contents
-    the host has lost; C(also), the digests of other manifests whose contents the host should have; C(wanted), the numbers of the entries that it asks for;
+    the host has lost; C(also), the digests of other manifests whose contents the host should have;
+    C(wanted), the numbers of the entries that it asks for;
     C(cut), whether it computes the hashes itself; C(told), whether it has the manifest already. Raises C(Useless).
     """
     key = hashlib.sha256(json.dumps([sha256, how], sort_keys=True).encode()).hexdigest()[:32]

@@ -88,6 +88,7 @@ impl Hasher for AsItIs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::{Component, Path, PathBuf};
 
     #[test]
     fn the_short_way_gives_the_same_paths_as_the_long_one() {
@@ -95,8 +96,10 @@ mod tests {
             "a", "a/", "./a/b", "a//b", "a/./b", "a/../b", "../a", "/a", "./", ".", "", ".a",
             "./.a/b", "a/.b", "a/b//", ".//a", "a/..", "a/b/",
         ] {
-            let long = stripped(name.as_bytes(), 0);
-            let long = long.as_ref().map(|path| path.as_path().as_os_str().as_bytes());
+            let names = Path::new(name).components().filter(|name| *name != Component::CurDir);
+            let is_below = names.clone().all(|name| matches!(name, Component::Normal(_)));
+            let long: PathBuf = names.collect();
+            let long = Some(long.as_os_str().as_bytes()).filter(|it| is_below && !it.is_empty());
             assert_eq!(clean(name.as_bytes(), 0).as_deref(), long, "{name}");
         }
         assert_eq!(clean(b"./a/b", 2).as_deref(), Some(&b"b"[..]));

@@ -241,6 +241,12 @@ mod tests {
             let is_simple = |name: &[u8]| !name.is_empty() && name[0] != b'.' && !name.contains(&0);
             let expected = names.into_iter().all(is_simple).then_some(path);
             prop_assert_eq!(RelPath::simple(name), expected);
+            // As name by name.
+            if let Some(simple) = expected {
+                let names = Path::new(&text).components().filter(|name| *name != Component::CurDir);
+                let long: PathBuf = names.collect();
+                prop_assert_eq!(long.as_os_str().as_bytes(), simple);
+            }
         }
 
         #[test]
