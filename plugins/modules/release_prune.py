@@ -171,6 +171,12 @@ spare:
     there is none.
   returned: "success"
   type: dict
+no_spare:
+  description: >-
+    Why no spare is kept: what the file system lacks; null if it lacks nothing, or if there is
+    no release to keep.
+  returned: "success"
+  type: str
 removed_files:
   description: >-
     Files and links removed.

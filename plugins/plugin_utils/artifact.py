@@ -26,6 +26,7 @@ from ansible.errors import AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_text
 
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils import core_versions, delta, program, upload_notes
+from ansible_collections.oxistrano.deploy.plugins.plugin_utils.ahead import Ahead
 from ansible_collections.oxistrano.deploy.plugins.plugin_utils.transport import Stock, Transport, Values
 
 if TYPE_CHECKING:  # what it is mixed into
@@ -149,6 +150,8 @@ Unpack = Callable[[Values, bytes], Values]
 class Delivery(Base):
     """Sends the archive and runs C(release_unpack). Mixed into an action plugin with C(Transport)."""
 
+    _ahead: Ahead | None = None
+
     def deliver(self, arguments: Values, task_vars: Values, unpack: Unpack) -> Values:
         """Runs C(release_unpack) with an archive of the controller. The result has C(sent), in bytes."""
         given = str(arguments["src"])
@@ -159,8 +162,11 @@ class Delivery(Base):
         except Stock as reason:
             outcome, brought = self._copy(arguments, archive, task_vars, reason)
         finally:
+            if self._ahead:
+                self._ahead.stop()
             archive.close()
             self._loader.cleanup_tmp_file(archive.readable)
+        outcome.pop("has", None)
         # The result names the archive as the user does.
         shown = outcome.get("invocation", {}).get("module_args", {})
         shown.pop("artifact", None)
@@ -209,6 +215,9 @@ class Delivery(Base):
                     self._tell(f"the module could read {archive.path} itself")
                 return {**outcome, "sent": 0}
         artifact = {"size": archive.size, "sha256": archive.sha256(C.DEFAULT_LOCAL_TMP), **self._offer(archive)}
+        host = f"{task_vars.get('inventory_hostname', '')} {arguments.get('deploy_to')}"
+        if "delta" in artifact:
+            self._begin_ahead(archive, artifact, host)
         content, sent, damaged, idle, last = b"", 0, 0, 0, -1
         began = time.monotonic()
         while True:
@@ -219,6 +228,8 @@ class Delivery(Base):
             if outcome.pop("listing_wanted", False):
                 return {**self._rehearse(arguments, archive, artifact, unpack), "sent": 0}
             if "wanted" not in outcome:
+                if archive.size >= delta.LEAST:
+                    self._note(host, outcome)
                 if not outcome.get("failed"):
                     self._tell(f"sent {sent} of the {archive.size} bytes of {archive.path}")
                     self._make_manifest_later(archive, artifact)
@@ -227,6 +238,7 @@ class Delivery(Base):
                 built, bytes_sent = self._deliver_delta(arguments, archive, artifact, outcome["delta"], unpack)
                 sent += bytes_sent
                 if built is not None:
+                    self._note(host, built)
                     return {**built, "sent": sent, "archive_bytes": archive.size}
                 # From now on, the whole archive is sent.
                 del artifact["delta"]
@@ -269,6 +281,24 @@ class Delivery(Base):
             self._tell(f"manifests cannot be kept on the controller: {error}")
             return {}
 
+    def _begin_ahead(self, archive: Archive, artifact: Values, host: str) -> None:
+        """Begins to make what is to be sent if the host has what it had after its last deploy."""
+        ours = self._program_for_here()
+        has = delta.Manifests().noted(host)
+        # A decrypted copy would be gone for the other hosts that wait for the same.
+        if ours and has and archive.readable == archive.path:
+            self._ahead = Ahead(ours.path, archive, artifact["sha256"], C.DEFAULT_LOCAL_TMP, has)
+
+    def _note(self, host: str, outcome: Values) -> None:
+        has = outcome.pop("has", None)
+        if not isinstance(has, str):
+            return
+        try:
+            if delta.Manifests().usable():
+                delta.Manifests().note(host, has)
+        except OSError as error:
+            self._tell(f"what the host has is not noted: {error}")
+
     def _make_manifest_later(self, archive: Archive, artifact: Values) -> None:
         ours = self._program_for_here()
         # If it is missing, the host was not asked, or sending what differs has failed.
@@ -291,6 +321,10 @@ class Delivery(Base):
         selects = any(arguments.get(name) for name in ("strip_components", "exclude", "extra_opts"))
         base = has.get("base")
         how = {"base": base} if base and isinstance(base, str) else {"cut": not selects}
+        if self._ahead and self._ahead.base == how.get("base"):
+            self._tell("the host has what was noted, so what it needs was begun already")
+        elif self._ahead:
+            self._ahead.stop()
         bundles: list[delta.Bundle] = []
         sent, last, idle = 0, (0, -1), 0
         try:

@@ -54,6 +54,7 @@ BLOCK = 1 << 20
 _HEAD = struct.Struct("<8sBBI32s9Q")
 _MAGIC = b"OXIMAN1\n"
 _NAME = re.compile("([0-9a-f]{64})-([0-9a-f]{64})")
+_HAS = re.compile("has-[0-9a-f]{32}")
 # The SHA-256 in the name of a manifest that this controller has not compared with its archive.
 _UNTOLD = "0" * 64
 
@@ -194,6 +195,21 @@ class Manifests:
     def digests(self) -> list[str]:
         return list(dict.fromkeys(digest for _archive, digest in self._all()))[:TOLD]
 
+    def note(self, host: str, has: str) -> None:
+        """Notes what a host has said that it has: the digest of a manifest, and after a C(+) what it has lost of it."""
+        program.write(self._at_host(host), has.encode())
+
+    def noted(self, host: str) -> str | None:
+        """Returns what C(host) has, as far as is noted and if the manifest is here."""
+        try:
+            has = program.read(self._at_host(host)).decode()
+        except (OSError, ValueError):
+            return None
+        return has if has.partition("+")[0] in (digest for _archive, digest in self._all()) else None
+
+    def _at_host(self, host: str) -> str:
+        return os.path.join(self._path, f"has-{hashlib.sha256(host.encode()).hexdigest()[:32]}")
+
     def keep(self, content: bytes, names: tuple[str, str]) -> None:
         program.write(self._at(names), content)
         if names[0] != _UNTOLD:
@@ -201,7 +217,7 @@ class Manifests:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Removes the manifests that are too many, too large or too old, and what processes that were killed have left."""
+        """Removes the manifests that are too many, too large or too old, old notes, and what processes that were killed have left."""
         now, bytes_kept = time.time(), 0
         for number, names in enumerate(self._all()):
             try:
@@ -214,7 +230,8 @@ class Manifests:
         with os.scandir(self._path) as entries:
             for entry in entries:
                 try:
-                    if not _NAME.fullmatch(entry.name) and now - entry.stat(follow_symlinks=False).st_mtime > RUBBISH_SECONDS:
+                    lasts = KEPT_SECONDS if _HAS.fullmatch(entry.name) else RUBBISH_SECONDS
+                    if not _NAME.fullmatch(entry.name) and now - entry.stat(follow_symlinks=False).st_mtime > lasts:
                         os.unlink(entry.path)
                 except OSError:  # another process has removed it, or it is a directory
                     pass
@@ -302,29 +319,31 @@ def _make(run: Run, source: Source, sha256: str, path: str, how: dict[str, Any])
 
 def _make_anew(run: Run, source: Source, sha256: str, path: str, how: dict[str, Any]) -> Bundle:
     manifests = Manifests()
-    arguments: dict[str, Any] = {"src": source.readable, "contents": f"{path}.contents", "dest": f"{path}.new"}
+    # Another process has other names: the program that one has started may still run when it has been killed.
+    own = f"{path}.{os.getpid()}"
+    arguments: dict[str, Any] = {"src": source.readable, "contents": f"{own}.contents", "dest": f"{own}.new"}
     base, _plus, lost = how.get("base", "").partition("+")
     if lost:
         arguments["lost"] = lost
     if base:
-        arguments["base"] = manifests.bring(f"{path}.base", digest=base)
+        arguments["base"] = manifests.bring(f"{own}.base", digest=base)
         if not arguments["base"]:
             raise Gone("the manifest of what the host has is not here any more")
-    also = [manifests.bring(f"{path}.also{number}", digest=digest) for number, digest in enumerate(how.get("also", []))]
+    also = [manifests.bring(f"{own}.also{number}", digest=digest) for number, digest in enumerate(how.get("also", []))]
     if any(also):
         arguments["also"] = [brought for brought in also if brought]
-    known = manifests.bring(f"{path}.known", archive=sha256)
+    known = manifests.bring(f"{own}.known", archive=sha256)
     if known:
         arguments["known"] = known
     arguments.update({name: how[name] for name in ("wanted", "cut", "told") if how.get(name)})
-    made = [f"{path}.{name}" for name in ("contents", "contents.message", "new", "base", "known")]
+    made = [f"{own}.{name}" for name in ("contents", "contents.message", "new", "base", "known")]
     made += arguments.get("also", [])
     try:
         result = run("archive_manifest", arguments)
         if result.get("failed"):
             raise Useless(result.get("msg"))
         if not known:
-            content = program.read(f"{path}.new")
+            content = program.read(f"{own}.new")
             if result["archive"] != sha256:
                 raise Useless("the archive is not what it was")
             try:

@@ -15,7 +15,7 @@ import types
 from pathlib import Path
 
 import pytest
-from ansible_run import CHECKOUT, Root, plugin_utils, wait_until
+from ansible_run import CHECKOUT, ROLLBACK, Root, plugin_utils, wait_until
 
 UNPACK = "oxistrano.deploy.release_unpack"
 NOISE = os.urandom(700_000)
@@ -181,6 +181,27 @@ def test_what_an_earlier_release_has_is_not_sent_again(project, deploy, build, m
     same_as_unpacked(project, back, "4", tmp_path)
 
 
+def test_what_a_host_lacks_is_made_while_it_is_asked(project, deploy, build, manifests, tmp_path):
+    begun = "was begun already"
+    assert begun not in deploy(build("shop-1.tar.gz", "1"), "1").good().output
+    wait_for_manifest(manifests)
+    for version in ("2", "3"):
+        assert begun in deploy(build(f"shop-{version}.tar.gz", version), version).good().output
+    # Not by this controller, say: it has another one than is noted.
+    project.run(ROLLBACK).good()
+    archive = build("shop-4.tar.gz", "4")
+    result = deploy(archive, "4").good()
+    assert begun not in result.output and sent(result)[0] < 4_000 and not whole(result)
+    same_as_unpacked(project, archive, "4", tmp_path)
+    (noted,) = manifests.glob("has-*")
+    noted.write_text("rubbish")
+    archive = build("shop-5.tar.gz", "5")
+    result = deploy(archive, "5").good()
+    assert begun not in result.output and sent(result)[0] < 4_000
+    same_as_unpacked(project, archive, "5", tmp_path)
+    assert begun in deploy(archive, "6").good().output
+
+
 def test_what_is_shared_is_not_taken_for_a_file_of_the_release(project, deploy, build, manifests, tmp_path):
     """The same file is in the archive and where the shared path leads."""
     same = {"pub/media/.htaccess": "deny from all\n"}
@@ -338,6 +359,26 @@ def test_manifests_beside_the_archive_are_read_once_in_a_run(delta, tmp_path):
             (tmp_path / f"manifests/{ours}.manifest").write_bytes(another_manifest(ours))
         known.append(len(kept.digests()))
     assert known == [2, 5]
+
+
+@pytest.mark.once
+def test_what_is_made_ahead_in_vain_is_not_taken_for_a_failure(tmp_path, monkeypatch):
+    source = types.SimpleNamespace(path="a.tar", readable="a.tar", size=1 << 20)
+    ours = tmp_path / "program"
+    ours.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/began\nexec sleep 100\n")
+    ours.chmod(0o755)
+    scratch = tmp_path / "run"
+    scratch.mkdir()
+    with plugin_utils("core_versions", "program", "delta", "ahead") as found:
+        monkeypatch.setattr(found.delta, "Manifests", lambda: types.SimpleNamespace(bring=lambda path, **_: path))
+        ahead = found.ahead.Ahead(str(ours), source, "a" * 64, str(scratch), "b")
+        wait_until(lambda: (tmp_path / "began").exists() and (tmp_path / "began").read_text(), "the program to run")
+        ahead.stop()
+        ahead.stop()
+        assert [path.suffix for path in scratch.iterdir()] == [".lock"]
+        # Another process says what comes of it.
+        with pytest.raises(found.delta.Useless, match="it cannot be read"):
+            found.delta.make(lambda *_: {"failed": True, "msg": "it cannot be read"}, source, "a" * 64, str(scratch), base="b")
 
 
 @pytest.mark.once

@@ -20,7 +20,7 @@ const MAGIC: &[u8; 8] = b"OXIIDX2\n";
 /// Sizes in bytes: what is before the numbers and the manifest, and what is after the marks.
 const HEAD: usize = 8 + 32 + 4 + 4 + 8;
 const END: usize = 12 + 4;
-/// The maximum length of the text of [`Index::lost`].
+/// The maximum length of the text that names the lost entries.
 const MOST_LOST: usize = 64 << 10;
 
 /// What [`crate::unpack_noting`] has recorded: the content of an index.
@@ -59,6 +59,16 @@ impl Noted {
         self.lost = self.lost.with(&lost.into_iter().collect());
     }
 
+    /// What a host with this release says that it has, as [`Index::has`].
+    pub fn has(&self) -> String {
+        has(&hexadecimal(&self.manifest.raw_digest()), &self.lost_text())
+    }
+
+    /// As it is stored; empty if it is too long.
+    fn lost_text(&self) -> String {
+        Some(self.lost.to_string()).filter(|text| text.len() <= MOST_LOST).unwrap_or_default()
+    }
+
     /// Writes the index as `name` into a directory. An existing file of this name is replaced when
     /// the index is complete.
     ///
@@ -78,8 +88,7 @@ impl Noted {
         let path = directory.at(name);
         let mut file = directory.create_file(name, 0o600)?;
         let manifest = self.manifest.encode();
-        let lost = Some(self.lost.to_string()).filter(|text| text.len() <= MOST_LOST);
-        let lost = lost.unwrap_or_default();
+        let lost = self.lost_text();
         let mut head = MAGIC.to_vec();
         head.extend(self.manifest.raw_digest());
         head.extend(self.strip_components.to_le_bytes());
@@ -102,6 +111,13 @@ impl Noted {
     }
 }
 
+fn has(digest: &str, lost: &str) -> String {
+    match lost.is_empty() {
+        true => digest.to_owned(),
+        false => format!("{digest}+{lost}"),
+    }
+}
+
 /// An index that was read.
 #[derive(Debug)]
 pub struct Index {
@@ -121,9 +137,14 @@ impl Index {
         head.strip_prefix(MAGIC)?.get(..32).map(hexadecimal)
     }
 
-    /// The entries of its manifest whose contents the host does not have any more, as far as was
-    /// known when it was written: what is in the release is other than what was unpacked.
-    pub fn lost(head: &[u8]) -> Option<Numbers> {
+    /// The digest of its manifest and, after a `+`, the numbers of the entries whose contents the host does not have
+    /// any more, as far as was known when it was written: what is in the release is other than what was unpacked.
+    pub fn has(head: &[u8]) -> Option<String> {
+        let digest = Self::digest(head)?;
+        Some(has(&digest, &Self::lost(head).unwrap_or_default().to_string()))
+    }
+
+    fn lost(head: &[u8]) -> Option<Numbers> {
         head.strip_prefix(MAGIC)?;
         let length = u32::from_le_bytes(head.get(44..48)?.try_into().ok()?);
         let end = HEAD.checked_add(length as usize).filter(|_| length as usize <= MOST_LOST)?;

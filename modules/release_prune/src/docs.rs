@@ -54,6 +54,13 @@ pub const DOCUMENTATION: Documentation = Documentation {
             returned: "success",
         },
         ReturnSpec {
+            name: "no_spare",
+            kind: "str",
+            doc: "Why no spare is kept: what the file system lacks; null if it lacks nothing, or if there \
+                is no release to keep.",
+            returned: "success",
+        },
+        ReturnSpec {
             name: "removed_files",
             kind: "int",
             doc: "Files and links removed.",

@@ -69,16 +69,17 @@ impl Module for ReleasePrune {
         }
         let dir = root.releases_if_there()?;
         let there = dir.as_ref().map(spare::find).transpose()?.flatten();
-        let kept = match &dir {
-            None => Kept::AsItIs,
-            Some(dir) => match options.spare {
-                None => Kept::AsItIs,
-                Some(true) if spare::has_room(dir)? => {
-                    let of_age = |version: &&Version| !options.versions.contains(version);
-                    doomed.iter().find(of_age).cloned().map_or(Kept::AsItIs, Kept::Newest)
-                }
-                Some(_) => Kept::None,
-            },
+        let of_age = |version: &&Version| !options.versions.contains(version);
+        let newest = doomed.iter().find(of_age).cloned();
+        let lacks = match (&dir, options.spare) {
+            (Some(dir), Some(true)) => spare::lacks_room(dir)?,
+            _ => None,
+        };
+        let no_spare = lacks.filter(|_| newest.is_some() || there.is_some());
+        let kept = match options.spare {
+            Some(true) if no_spare.is_none() => newest.map_or(Kept::AsItIs, Kept::Newest),
+            Some(_) if dir.is_some() => Kept::None,
+            _ => Kept::AsItIs,
         };
         let gives_up = there.is_some() && matches!(kept, Kept::None);
         let names: Vec<_> = doomed.iter().map(ToString::to_string).collect();
@@ -91,6 +92,7 @@ impl Module for ReleasePrune {
             .value("matched", releases.iter().count())
             .value("removed", names.clone())
             .value("unrecognised", unrecognised.clone())
+            .value("no_spare", no_spare.clone())
             .diff(diff(&root, &releases, &doomed));
         if !unrecognised.is_empty() && options.keep > 0 {
             outcome = outcome.warning(format!(
@@ -102,7 +104,14 @@ impl Module for ReleasePrune {
         outcome = outcome.warnings(releases.warnings(&root)).warnings(busy);
         let mut done: Vec<_> = (!doomed.is_empty()).then(|| names.join(", ")).into_iter().collect();
         done.extend(gives_up.then(|| "the spare".to_owned()));
-        let done = done.join(" and ");
+        let mut done = done.join(" and ");
+        if let Some(why) = &no_spare {
+            let path = root.layout().releases_path();
+            done.push_str(&format!(
+                "; the next deploy has no spare to build on, for lack of space in '{}' ({why})",
+                path.display()
+            ));
+        }
         if context.check_mode || done.is_empty() {
             let would = match done.is_empty() {
                 true => "nothing to remove".into(),

@@ -60,9 +60,7 @@ pub fn offer(delta: &Delta, root: &Root) -> Result<Option<Outcome>, Failure> {
     let offer = match base {
         Some((digest, head)) => {
             // The controller sends what the host has lost of it without being asked.
-            let lost = Index::lost(&head).filter(|lost| !lost.is_empty());
-            let lost = lost.map_or_else(String::new, |lost| format!("+{lost}"));
-            json!({"base": format!("{digest}{lost}"), "also": also})
+            json!({"base": Index::has(&head).unwrap_or(digest), "also": also})
         }
         None => json!({"base": Value::Null}),
     };

@@ -366,13 +366,19 @@ fn unpack(
     let Built { staging, made: (unpacked, noted), mut trash, warning } = built.map_err(removed)?;
     top::give_owner(staging.dir(), unpack_options).map_err(removed)?;
     let alone = top::warning_if_alone(staging.dir(), src).map_err(removed)?;
-    let index = noted.map_or(Ok(()), |mut noted| {
+    let index = noted.map(|mut noted| {
         noted.lose(&shared);
-        write_index(&root, &noted, staging.dir())
+        write_index(&root, &noted, staging.dir()).map(|()| noted.has())
     });
-    let index = index.err().map(|failure| {
-        format!("the next deploy may send the whole archive, because this release has no index: {failure}")
-    });
+    let (has, index) = match index.transpose() {
+        Ok(has) => (has.filter(|_| options.artifact.is_some()), None),
+        Err(failure) => (
+            None,
+            Some(format!(
+                "the next deploy may send the whole archive, because this release has no index: {failure}"
+            )),
+        ),
+    };
     let sha256 = known.as_deref().or(unpacked.sha256.as_deref());
     let made_from = sha256.map(|sha256| source(options, sha256));
     let replaced = Placement { source: made_from.as_deref(), ..placement }.finish(staging)?;
@@ -394,6 +400,10 @@ fn unpack(
         .warnings(warning)
         .warnings(alone)
         .warnings(index);
+    if let Some(has) = has {
+        // For the action plugin.
+        outcome = outcome.value("has", has);
+    }
     if options.remove_src && options.artifact.is_none() {
         let gone = remove_archive(&root, src);
         outcome = outcome.warnings(gone.err().map(|failure| failure.to_string()));

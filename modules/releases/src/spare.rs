@@ -35,20 +35,27 @@ pub fn find(releases: &Dir) -> Result<Option<Found>, Failure> {
     Ok(there.map(|_| Found { path: releases.at(NAME).display().to_string() }))
 }
 
-/// Whether the file system has enough room for one more release.
+/// Why the file system has no room for one more release, in words; `None` if it has.
 ///
 /// # Errors
 /// An I/O error.
-pub fn has_room(releases: &Dir) -> Result<bool, Failure> {
+pub fn lacks_room(releases: &Dir) -> Result<Option<String>, Failure> {
     let disk = fstatvfs(releases).or_fail("examine the file system of", releases.path())?;
-    Ok(is_roomy(&disk))
+    Ok(lacking(&disk))
 }
 
-fn is_roomy(disk: &StatVfs) -> bool {
+fn lacking(disk: &StatVfs) -> Option<String> {
     let enough = |free: u64, all: u64, most: u64| free >= most.min(all / PART);
-    let most = BYTES / disk.f_frsize.max(1);
+    let block = disk.f_frsize.max(1);
+    if !enough(disk.f_bavail, disk.f_blocks, BYTES / block) {
+        let gigabytes = |blocks: u64| blocks as f64 * block as f64 / 1e9;
+        let (free, all) = (gigabytes(disk.f_bavail), gigabytes(disk.f_blocks));
+        return Some(format!("of {all:.1} GB, {free:.1} are free: less than a quarter"));
+    }
     // Some file systems do not count inodes.
-    enough(disk.f_bavail, disk.f_blocks, most) && enough(disk.f_favail, disk.f_files, INODES)
+    (!enough(disk.f_favail, disk.f_files, INODES)).then(|| {
+        format!("of {} inodes, {} are free: less than a quarter", disk.f_files, disk.f_favail)
+    })
 }
 
 /// Makes a release the spare. `false` if it cannot be renamed; it then stays.
@@ -68,7 +75,7 @@ pub fn replace(
     version: &Version,
     trash: &mut Vec<trash::Item>,
 ) -> Result<bool, Failure> {
-    if !has_room(releases)? {
+    if lacks_room(releases)?.is_some() {
         return Ok(false);
     }
     trash.extend(discard(releases)?);
@@ -202,13 +209,18 @@ mod tests {
             let mut disk = fstatvfs(std::fs::File::open("/").unwrap()).unwrap();
             (disk.f_frsize, disk.f_blocks, disk.f_bavail) = (4096, blocks, free);
             (disk.f_files, disk.f_favail) = (inodes, inodes_free);
-            is_roomy(&disk)
+            lacking(&disk)
         };
-        assert!(disk(1000, 250, 1000, 250));
-        assert!(!disk(1000, 249, 1000, 250));
-        assert!(!disk(1000, 250, 1000, 249));
-        assert!(disk(1000, 250, 0, 0), "btrfs does not count inodes");
-        assert!(disk(1 << 40, 6 << 20, 1 << 40, 2_000_000));
-        assert!(!disk(1 << 40, 5 << 20, 1 << 40, 1_999_999));
+        let says = |told: Option<String>, words: &str| assert_eq!(told.as_deref(), Some(words));
+        assert_eq!(disk(1000, 250, 1000, 250), None);
+        says(
+            disk(10_000_000, 2_499_999, 1000, 250),
+            "of 41.0 GB, 10.2 are free: less than a quarter",
+        );
+        says(disk(1000, 250, 1000, 249), "of 1000 inodes, 249 are free: less than a quarter");
+        assert_eq!(disk(1000, 250, 0, 0), None, "btrfs does not count inodes");
+        assert_eq!(disk(1 << 40, 5 << 20, 1 << 40, 2_000_000), None);
+        assert!(disk(1 << 40, (5 << 20) - 1, 1 << 40, 2_000_000).is_some());
+        assert!(disk(1 << 40, 5 << 20, 1 << 40, 1_999_999).is_some());
     }
 }

@@ -96,6 +96,8 @@ fn where_there_is_little_room_there_is_none() {
     let hidden = hidden(&root);
     run("umount", &[&releases]);
     let reply = reply.changed();
+    reply.says(["removed 1; ", "no spare to build on, for lack of space"]);
     assert_eq!((&reply["removed"], &reply["spare"]), (&json!(["1"]), &json!(null)));
+    assert_eq!(reply["no_spare"], "of 0.0 GB, 0.0 are free: less than a quarter");
     assert!(hidden.is_empty(), "{hidden:?}");
 }
