@@ -134,7 +134,7 @@ pub fn manifest(bytes: &[u8]) {
     let index = |bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-        let _ = Index::digest(&bytes).zip(Index::lost(&bytes));
+        let _ = Index::has(&bytes);
         Index::parse(bytes)
     };
     if let Ok(read) = Manifest::parse(bytes.to_vec()) {

@@ -129,7 +129,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// At least as many bytes of its beginning as [`Self::digest`] and [`Self::lost`] need.
+    /// At least as many bytes of its beginning as [`Self::digest`] and [`Self::has`] need.
     pub const HEAD: u64 = (HEAD + MOST_LOST) as u64;
 
     /// The digest of its manifest. `head`: the first bytes of the index.
