@@ -383,8 +383,9 @@ class Delivery(Base):
         if not also or bundle.size <= delta.LARGE:
             return bundle
         try:
-            return make(also=also)
-        except delta.Useless:
+            return make(also=also, most=bundle.plain // 2)
+        except delta.Useless as why:
+            self._tell(f"nothing is left out of the {bundle.size} bytes: {why}")
             return bundle
 
     def _rehearse(self, arguments: Values, archive: Archive, artifact: Values, unpack: Unpack) -> Values:

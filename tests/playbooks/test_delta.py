@@ -173,6 +173,9 @@ def test_what_an_earlier_release_has_is_not_sent_again(project, deploy, build, m
     result = deploy(back, "3").good()
     assert sent(result)[0] < 4_000 and not whole(result)
     same_as_unpacked(project, back, "3", tmp_path)
+    # Nor is what no release has made twice.
+    result = deploy(build("shop-new.tar.gz", "new", **{"app/large.css": os.urandom(1_200_000).hex()}), "new").good()
+    assert "nothing is left out" in result.output and "have little of it" in result.output
     # It is not there after all.
     (project.root / "releases/2/app/large.css").unlink()
     back = build("shop-4.tar.gz", "4", **other)

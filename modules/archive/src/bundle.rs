@@ -189,6 +189,8 @@ pub struct Packing<'a> {
     pub also: &'a [Manifest],
     /// The contents of these entries are written in any case. Without a base, only these.
     pub wanted: Numbers,
+    /// If the manifest is known: the most bytes of contents that are worth writing.
+    pub most: Option<u64>,
 }
 
 /// The result of [`pack`].
@@ -204,7 +206,8 @@ pub struct Packed {
 /// bundle.
 ///
 /// # Errors
-/// `unlisted` if the archive cannot have a manifest; otherwise as [`crate::list`].
+/// `unlisted` if the archive cannot have a manifest; `no_gain` if the contents have more bytes than
+/// [`Packing::most`]; otherwise as [`crate::list`].
 pub fn pack(
     file: &File,
     path: &Path,
@@ -212,10 +215,16 @@ pub fn pack(
     packing: Packing<'_>,
     into: &File,
 ) -> Result<Packed, Failure> {
-    let Packing { known, base, lost, also, mut wanted } = packing;
+    let Packing { known, base, lost, also, mut wanted, most } = packing;
     let has = base.map(|base| hashes(base, &lost, also)).transpose().map_err(bad)?;
     if let (Some(known), Some(has)) = (&known, &has) {
         wanted = not_in(known, has).map_err(bad)?.with(&wanted);
+    }
+    if let (Some(known), Some(most)) = (&known, most)
+        && bytes_of(known, &wanted).map_err(bad)? > most
+    {
+        let what = format!("cannot leave much out of what is sent of '{}'", path.display());
+        return Err(Failure::new("no_gain", what).cause("the other releases have little of it"));
     }
     if let Some(manifest) = known.clone().filter(|_| wanted.is_empty()) {
         return Ok(Packed { manifest, sent: wanted });
@@ -282,6 +291,21 @@ fn not_in(manifest: &Manifest, has: &Rows) -> Result<Numbers, &'static str> {
         }
     }
     Ok(missing.into_iter().collect())
+}
+
+/// The sizes of these entries, added up.
+fn bytes_of(manifest: &Manifest, entries: &Numbers) -> Result<u64, &'static str> {
+    let mut cursor = manifest.cursor();
+    let mut entries = entries.iter().peekable();
+    let mut bytes = 0u64;
+    while entries.peek().is_some()
+        && let Some(row) = manifest.step(&mut cursor)?
+    {
+        if entries.next_if_eq(&(cursor.record - 1)).is_some() {
+            bytes = bytes.saturating_add(row.size);
+        }
+    }
+    Ok(bytes)
 }
 
 fn has_hash(rows: &Rows, hash: &Hash) -> bool {

@@ -36,6 +36,8 @@ oxistrano_core::options! {
         also: Option<Vec<String>>, internal = true;
         /// The entries whose contents are wanted in any case.
         wanted: Option<String>, internal = true;
+        /// With O(known), the most bytes of contents that are worth sending. If there are more, the module fails.
+        most: Option<u64>, internal = true;
         /// Whether the host computes the hashes itself, so that they can be cut.
         cut: Option<bool>, internal = true;
         /// Whether the host has the manifest already.
@@ -140,7 +142,8 @@ fn bundle(
     let into = directory.create_file(contents.file_name().unwrap_or_default(), 0o600)?;
     let also = options.also.iter().flatten().map(|path| read(Path::new(path)));
     let also = also.collect::<Result<Vec<_>, _>>()?;
-    let packing = Packing { known, base: base.as_ref(), lost, also: &also, wanted };
+    let packing =
+        Packing { known, base: base.as_ref(), lost, also: &also, wanted, most: options.most };
     let Packed { manifest, sent } = pack(file, options.src.as_path(), packing, &into)?;
     let message = match &base {
         _ if options.told == Some(true) => Message::new(sent),

@@ -143,6 +143,28 @@ fn a_file_that_was_moved_is_not_sent() {
 }
 
 #[test]
+fn what_would_leave_little_out_is_not_made() {
+    let place = Place::new();
+    let new = Raw::new().file("a", &noise(600)).file("b", &noise(400)).file("c", b"same").end();
+    let mut controller = Controller { place: &place, archive: new, bundles: 0 };
+    let known = controller.pack(Packing::default()).unwrap().0.manifest;
+    let options = UnpackOptions::default();
+    unpack(&place, &Raw::new().file("c", b"same").end(), "live", &options).unwrap();
+    let live = index(&place, "live").unwrap();
+    let mut pack = |most| {
+        let (known, base) = (Some(known.clone()), Some(live.manifest()));
+        let packed = controller.pack(Packing { known, base, most, ..Packing::default() });
+        packed.map(|(packed, _)| packed.sent.to_string()).map_err(|failure| failure.code())
+    };
+    for most in [None, Some(1000), Some(u64::MAX)] {
+        assert_eq!(pack(most), Ok("0-1".to_owned()), "{most:?}");
+    }
+    for most in [0, 999] {
+        assert_eq!(pack(Some(most)), Err("no_gain"), "{most}");
+    }
+}
+
+#[test]
 fn contents_that_are_others_than_the_manifest_says_are_noticed() {
     let place = Place::new();
     let options = UnpackOptions::default();
