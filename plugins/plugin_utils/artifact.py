@@ -326,7 +326,7 @@ class Delivery(Base):
         elif self._ahead:
             self._ahead.stop()
         bundles: list[delta.Bundle] = []
-        sent, last, idle = 0, (0, -1), 0
+        sent, offset, last, idle = 0, 0, (0, -1), 0
         try:
             while True:
                 if how:
@@ -431,7 +431,7 @@ class Delivery(Base):
             raise ValueError(f"there is no program for this controller ({here.sysname} {here.machine})")
         text = json.dumps(arguments, **core_versions.ENCODING)
         try:
-            ran = subprocess.run([ours.path, module, "-"], input=text.encode(), capture_output=True)
+            ran = subprocess.run([ours.path, module, "-"], input=text.encode(), capture_output=True, check=False)
             return json.loads(ran.stdout)
         except (OSError, ValueError) as error:
             raise ValueError(f"this controller cannot run {ours.path}: {error}") from None

@@ -36,7 +36,7 @@ class Deploys(Part):
         ["all done s", "gone", 1],
     ]
     ways: list = []
-    PLAYBOOKS = {"ours": "role", "before": "role", "upstream": "role", "builtin": "builtin"}
+    PLAYBOOKS = {"ours": "role", "before": "role", "upstream": "role", "builtin": "builtin", "floor": "floor"}
     KEEP = 2
     # Whether one more deploy tells the controller's memory.
     weighs = False
@@ -208,6 +208,10 @@ class Deploys(Part):
             time.sleep(0.05)
 
     def measure(self, group, playbook, way, count, forks):
+        if playbook == "floor":
+            self.place.settle(more=0)
+            hosts = self.hosts([Path("/nonexistent", str(number)) for number in range(count)])
+            return self.figures(self.play(hosts, playbook, way, forks, "none", self.version(0)), count)
         whose = self.whose(playbook)
         roots = self.roots_of(group, whose, count)
         try:
@@ -303,6 +307,7 @@ class Hosts(Deploys):
         ("built-in modules, Mitogen", "builtin", "Mitogen"),
         ("ansistrano.deploy, pipelined", "upstream", "pipelined"),
         ("ansistrano.deploy, Mitogen", "upstream", "Mitogen"),
+        ("floor: as many tasks that do nothing", "floor", "plain"),
     ]
     SCALE = 0.002
 

@@ -15,7 +15,7 @@ def sharing(kept: dict[str, Any]) -> list[str]:
     seen: dict[str, list[tuple[str, str]]] = {}
     for host, result in kept.items():
         for identity in result.get("directories") or []:
-            place, _, born = identity.rpartition(":")
+            place, _colon, born = identity.rpartition(":")
             seen.setdefault(place, []).append((born, host))
 
     def is_shared(host: str) -> bool:
