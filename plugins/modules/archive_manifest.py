@@ -66,6 +66,12 @@ options:
       - >-
         The entries whose contents are wanted in any case.
     type: str
+  most:
+    description:
+      - >-
+        With O(known), the most bytes of contents that are worth sending. If there are more, the
+        module fails.
+    type: int
   cut:
     description:
       - >-
@@ -194,6 +200,9 @@ def main():
         },
         "wanted": {
             "type": "str",
+        },
+        "most": {
+            "type": "int",
         },
         "cut": {
             "type": "bool",

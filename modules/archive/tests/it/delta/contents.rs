@@ -146,12 +146,12 @@ fn a_file_that_was_moved_is_not_sent() {
 fn what_would_leave_little_out_is_not_made() {
     let place = Place::new();
     let new = Raw::new().file("a", &noise(600)).file("b", &noise(400)).file("c", b"same").end();
-    let mut controller = Controller { place: &place, archive: new, bundles: 0 };
+    let controller = Controller { place: &place, archive: new, bundles: 0 };
     let known = controller.pack(Packing::default()).unwrap().0.manifest;
     let options = UnpackOptions::default();
     unpack(&place, &Raw::new().file("c", b"same").end(), "live", &options).unwrap();
     let live = index(&place, "live").unwrap();
-    let mut pack = |most| {
+    let pack = |most| {
         let (known, base) = (Some(known.clone()), Some(live.manifest()));
         let packed = controller.pack(Packing { known, base, most, ..Packing::default() });
         packed.map(|(packed, _)| packed.sent.to_string()).map_err(|failure| failure.code())
