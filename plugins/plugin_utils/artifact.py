@@ -363,7 +363,7 @@ class Delivery(Base):
             return None, sent
 
     def _bundle(self, archive: Archive, sha256: str, how: Values, also: Any = None) -> delta.Bundle:
-        """Makes what is sent. If that is much, what the other releases of the host have is left out: C(also).
+        """Makes what is sent. If that is much, and the other releases of the host have half of it, that is left out: C(also).
 
         Not at once: hosts whose other releases differ would need bundles of their own.
         """
