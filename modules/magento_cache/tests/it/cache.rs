@@ -31,8 +31,9 @@ fn varnish(answer: &'static str) -> (SocketAddr, Receiver<String>) {
             while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
                 request.extend(byte);
             }
-            stream.write_all(answer.as_bytes()).unwrap();
+            // Before the answer: who has that looks for the request.
             let _ = sender.send(String::from_utf8(request).unwrap());
+            stream.write_all(answer.as_bytes()).unwrap();
         }
     });
     (address, requests)
