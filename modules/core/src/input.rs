@@ -12,7 +12,7 @@ use crate::interrupt;
 const SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const BUFFER: usize = 64 << 10;
 
-/// Standard input. Reading fails after a signal.
+/// Standard input. Reading fails after a signal, also where the input has ended.
 #[derive(Debug)]
 pub struct Input(());
 
@@ -27,8 +27,7 @@ impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let stdin = rustix::stdio::stdin();
         loop {
-            // Not `ErrorKind::Interrupted`, after which callers try again.
-            interrupt::check().map_err(|failure| io::Error::other(failure.to_string()))?;
+            not_after_a_signal()?;
             match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&SLICE)) {
                 Ok(0) | Err(Errno::INTR) => continue,
                 Ok(_) => {}
@@ -36,8 +35,15 @@ impl Read for Input {
             }
             match rustix::io::read(stdin, &mut *buffer) {
                 Err(Errno::INTR | Errno::AGAIN) => {}
+                // The signal may have ended the sender as well: then the input is not complete.
+                Ok(0) => return not_after_a_signal().map(|()| 0),
                 read => return Ok(read?),
             }
         }
     }
+}
+
+/// Not with `ErrorKind::Interrupted`, after which callers try again.
+fn not_after_a_signal() -> io::Result<()> {
+    interrupt::check().map_err(|failure| io::Error::other(failure.to_string()))
 }

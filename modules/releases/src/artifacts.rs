@@ -140,15 +140,20 @@ impl Artifacts {
         let file = self.part(&name, artifact.size)?;
         let length = || file.metadata().map(|info| info.len()).or_fail("examine", &path);
         let mut buffer = vec![0; BLOCK];
+        let uninterrupted = || {
+            interrupt::check().map_err(|interrupted| {
+                interrupted.state("What has come of the archive stays, and is not sent again.")
+            })
+        };
         let mut at = offset;
         while at < artifact.size {
-            interrupt::check()?;
+            uninterrupted()?;
             let read = match input.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => (artifact.size - at).min(read as u64) as usize,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    interrupt::check()?;
+                    uninterrupted()?;
                     return Err(Failure::io("read", Path::new("/dev/stdin"), error));
                 }
             };

@@ -193,9 +193,12 @@ fn a_signal_goes_on_to_the_module_which_ends_in_an_orderly_way() {
     kill("-TERM", &child.id().to_string());
     let answer = Answer::of(child);
     assert_eq!(answer.phases.len(), 1, "{}", answer.text);
-    // Of the upload, the rest is asked for.
-    assert_eq!((&answer.phases[0]["code"], answer.code), (&json!(0), Some(1)), "{}", answer.text);
-    assert_eq!(answer.result(0)["wanted"], SENT, "{}", answer.text);
+    assert_eq!((&answer.phases[0]["code"], answer.code), (&json!(1), Some(1)), "{}", answer.text);
+    // And does not ask for the rest, with which the deploy would go on.
+    let result = answer.result(0);
+    assert_eq!((&result["code"], &result["wanted"]), (&json!("interrupted"), &json!(null)));
+    let message = "interrupted by SIGTERM. What has come of the archive stays, and is not sent again.";
+    assert_eq!(result["msg"], message);
 }
 
 #[test]
