@@ -104,7 +104,7 @@ notes:
     deployed, the controller makes the manifest itself, so a wrong manifest cannot put anything
     into a release.
   - >-
-    Archives with sparse files, devices, or more than 1,000,000 entries cannot have a manifest.
+    Archives with sparse files, devices, or more than 2,000,000 entries cannot have a manifest.
     They are sent as a whole.
   - >-
     A static binary that runs on the host without Python. An action plugin runs for it on the

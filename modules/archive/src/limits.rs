@@ -5,6 +5,7 @@ use std::path::Path;
 use oxistrano_core::Failure;
 
 use crate::failures;
+use crate::manifest::MOST_ENTRIES;
 
 /// The limits for an archive.
 #[derive(Debug, Clone)]
@@ -26,7 +27,12 @@ impl Default for Limits {
     /// 128 MiB: `zstd --long=27` and `xz -9`. Empty files without end, in `zstd -19`, become
     /// 600 times the archive; zeros become 1,030 times in gzip and more in the others.
     fn default() -> Self {
-        Self { max_entries: 2_000_000, max_bytes: 64 << 30, max_ratio: 1000, window: 128 << 20 }
+        Self {
+            max_entries: MOST_ENTRIES.into(),
+            max_bytes: 64 << 30,
+            max_ratio: 1000,
+            window: 128 << 20,
+        }
     }
 }
 

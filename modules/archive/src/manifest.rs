@@ -26,8 +26,8 @@ pub(crate) use varint::Wrong;
 /// The number of bytes of each hash that are sent to a side that has no manifest to compare with. The
 /// rest is not needed: the result is compared with the digest, which is that of the whole hashes.
 pub const CUT: usize = 6;
-/// An archive with more entries has no manifest.
-pub(crate) const MOST_ENTRIES: u32 = 1_000_000;
+/// An archive with more entries has no manifest. As many are unpacked where nothing else is said.
+pub(crate) const MOST_ENTRIES: u32 = 2_000_000;
 /// The maximum size of a manifest in bytes.
 pub const MOST_BYTES: u64 = 512 << 20;
 /// No entry that can be unpacked has a longer name or target.

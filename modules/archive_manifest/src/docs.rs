@@ -18,7 +18,7 @@ pub const DOCUMENTATION: Documentation = Documentation {
         "A manifest next to an archive only tells what hosts already have. For the archive that is \
          deployed, the controller makes the manifest itself, so a wrong manifest cannot put anything \
          into a release.",
-        "Archives with sparse files, devices, or more than 1,000,000 entries cannot have a manifest. \
+        "Archives with sparse files, devices, or more than 2,000,000 entries cannot have a manifest. \
          They are sent as a whole.",
     ],
     see_also: &["release_unpack"],

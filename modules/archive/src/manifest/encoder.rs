@@ -100,7 +100,7 @@ impl Encoder {
         hash: Option<&[u8]>,
     ) -> Result<Option<u32>, Unlisted> {
         if self.count >= MOST_ENTRIES {
-            return Err("it has more than 1,000,000 entries");
+            return Err("it has more than 2,000,000 entries");
         }
         self.count += 1;
         let nanoseconds = mtime.map_or(0, |mtime| mtime.nanoseconds);
@@ -212,4 +212,28 @@ fn shared(before: &[u8], now: &[u8]) -> usize {
 fn push_text(column: &mut Vec<u8>, text: &[u8]) {
     column.extend_from_slice(text);
     column.push(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+
+    #[test]
+    fn as_many_as_are_unpacked_have_a_manifest() {
+        let most = Limits::default().max_entries;
+        let mut encoder = Encoder::new(Format::Tar);
+        let shade = encoder.shade(0o755, None).unwrap();
+        let mut add = |number: u64| {
+            encoder.add(&number.to_be_bytes(), DIRECTORY, shade, (None, 0, None), None)
+        };
+        for number in 0..most {
+            let _ = add(number).unwrap();
+        }
+        let why = add(most).unwrap_err();
+        assert_eq!(why.replace(',', ""), format!("it has more than {most} entries"));
+        let manifest = encoder.finish().unwrap();
+        let read = Manifest::parse(manifest.encode()).unwrap();
+        assert_eq!((u64::from(read.count), read.digest()), (most, manifest.digest()));
+    }
 }

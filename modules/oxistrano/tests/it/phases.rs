@@ -197,7 +197,8 @@ fn a_signal_goes_on_to_the_module_which_ends_in_an_orderly_way() {
     // And does not ask for the rest, with which the deploy would go on.
     let result = answer.result(0);
     assert_eq!((&result["code"], &result["wanted"]), (&json!("interrupted"), &json!(null)));
-    let message = "interrupted by SIGTERM. What has come of the archive stays, and is not sent again.";
+    let message =
+        "interrupted by SIGTERM. What has come of the archive stays, and is not sent again.";
     assert_eq!(result["msg"], message);
 }
 
